@@ -221,7 +221,7 @@ def requests_of(base: Files) -> dict[str, BuildRequest]:
 
 
 def valid_examples(requests: Mapping[str, BuildRequest]) -> Files:
-    """Every request by itself, all in one stream, and some in each of the text formats."""
+    """Every request by itself, all in one stream, and some by themselves as text."""
     files = {
         f"requests/{name}.binpb": request.SerializeToString() for name, request in requests.items()
     }
@@ -230,6 +230,8 @@ def valid_examples(requests: Mapping[str, BuildRequest]) -> Files:
         serialize_length_prefixed(request, stream)
     files["requests/all.binpbs"] = stream.getvalue()
     files["requests/all.binpbs.zst"] = zstandard.compress(stream.getvalue(), 19)
+    lines = [json_format.MessageToJson(request, indent=None) for request in requests.values()]
+    files["requests/all.ndjson"] = "".join(f"{line}\n" for line in lines).encode()
 
     name, request = named("greet-0.3", requests)
     files[f"requests/{name}.json"] = json_text(json_format.MessageToDict(request))

@@ -139,13 +139,15 @@ def test_broken_is_named_by_its_violation(path: Path) -> None:
     assert code == "several" or code in {violation["code"] for violation in row["violations"]}
 
 
-def test_stream_holds_all_requests_in_order() -> None:
+def test_files_of_all_requests_hold_them_in_order() -> None:
     data = (EXAMPLES / "requests/all.binpbs").read_bytes()
     stream = io.BytesIO(data)
     messages = list(iter(lambda: parse_length_prefixed(BuildRequest, stream), None))
     assert messages == list(requests().values())
     compressed = (EXAMPLES / "requests/all.binpbs.zst").read_bytes()
     assert zstandard.decompress(compressed) == data
+    lines = (EXAMPLES / "requests/all.ndjson").read_text("utf-8").splitlines()
+    assert [json_format.Parse(line, BuildRequest()) for line in lines] == messages
 
 
 @examples("requests/*.json", "requests/*.txtpb", "builds/*.txtpb")
