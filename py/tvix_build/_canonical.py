@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""What `canonicalize` and `digest` do with records: write them anew, or their digests.
+
+A record without a canonical encoding is refused aloud; nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import click
+
+from tvix_build import BatchReport, Kind, Report, canonicalize_batch, check_batch
+from tvix_build._output import Output
+from tvix_build._protobuf import decode, write_text
+from tvix_build._records import Batch, open_records
+from tvix_build._sources import Source
+from tvix_build._terminal import Monitor
+
+REFUSED_SHOWN = 20
+
+
+class RefusedError(Exception):
+    """Some records have no canonical encoding, so there is no output."""
+
+
+class Refusals:
+    """Reports refused records on stderr, the first `limit` of them, and counts them all."""
+
+    def __init__(self, monitor: Monitor, limit: int | None) -> None:
+        self._monitor = monitor
+        self._limit = limit
+        self.count = 0
+
+    def add(self, source: Source, batch: Batch, i: int, report: Report) -> None:
+        """Report record i, of which the engine says `report`."""
+        self.count += 1
+        if self._limit is not None and self.count > self._limit:
+            return
+        place = f"{source.path}: record {batch.first + i} at byte {batch.offsets[i]}"
+        for violation in report.violations:
+            path = f"{violation.path}: " if violation.path else ""
+            self._monitor.error(f"{place}: {violation.code.value}: {path}{violation.message}")
+        left = report.violation_count - len(report.violations)
+        if left:
+            self._monitor.error(f"{place}: and {left} more violations")
+
+    def finish(self, source: Source) -> None:
+        """Raise RefusedError if there were any."""
+        if self.count:
+            what = "1 record has" if self.count == 1 else f"{self.count} records have"
+            self._monitor.error(f"{source.path}: {what} no canonical encoding, nothing written")
+            raise RefusedError
+
+
+def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor) -> None:
+    """Write the canonical encoding of all records of `source` to `target`.
+
+    Raises:
+        InputError, OutputError: as reading and writing go; there is no output then.
+        RefusedError: if a record has no canonical encoding; all such have been reported.
+        click.UsageError: if `target` can hold but one record and there are more or none.
+    """
+    refusals = Refusals(monitor, REFUSED_SHOWN)
+    count = 0
+    with (
+        Output(target.path, target.compression) as output,
+        open_records(source, kind) as batches,
+    ):
+        for batch, progress in batches:
+            reports = check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends))
+            for i, report in _refused(batch, reports):
+                refusals.add(source, batch, i, report)
+            count += len(batch)
+            if count > 1 and not target.many:
+                break
+            if not refusals.count:
+                messages = _canonical_messages(batch, reports, kind)
+                output.write(b"".join(_encode(one, target.format, kind) for one in messages))
+            monitor.show(progress.consumed, progress.offset, count, refusals.count)
+        if count != 1 and not target.many:
+            found = "more" if count else "none"
+            raise click.UsageError(
+                f"expected one record, as a .{target.format} file holds, found {found} in "
+                f"{source.path}: write binpbs or ndjson"
+            )
+        refusals.finish(source)
+
+
+def digest_lines(source: Source, kind: Kind, refusals: Refusals) -> Iterator[bytes]:
+    """`HEX  SOURCE[INDEX]` for each record that has a digest, `HEX  SOURCE` in one-message files.
+
+    Raises:
+        InputError: as reading goes.
+    """
+    escape, name = _line_name(source.path)
+    with open_records(source, kind) as batches:
+        for batch, _ in batches:
+            reports = check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends))
+            digests = bytes(reports.digests).hex()
+            refused = dict(_refused(batch, reports))
+            lines = []
+            for i in range(len(batch)):
+                if i in refused:
+                    refusals.add(source, batch, i, refused[i])
+                    continue
+                index = b"[%d]" % (batch.first + i) if source.many else b""
+                digest = digests[64 * i : 64 * i + 64].encode()
+                lines.append(b"%s%s  %s%s\n" % (escape, digest, name, index))
+            yield b"".join(lines)
+
+
+def _refused(batch: Batch, reports: BatchReport) -> Iterator[tuple[int, Report]]:
+    for i in reports.invalid:
+        report = batch.report(i, reports[i])
+        if report.digest is None:
+            yield i, report
+
+
+def _canonical_messages(batch: Batch, reports: BatchReport, kind: Kind) -> Iterator[bytes]:
+    if reports.canonical_count == len(batch):
+        return (batch.record(i) for i in range(len(batch)))
+    offsets = (batch.begins, batch.ends)
+    return iter(canonicalize_batch(batch.buffer, kind=kind, offsets=offsets))
+
+
+def _encode(message: bytes, format_name: str, kind: Kind) -> bytes:
+    if format_name == "binpbs":
+        return _varint(len(message)) + message
+    if format_name == "binpb":
+        return message
+    return write_text(decode(message, kind), format_name)
+
+
+def _varint(value: int) -> bytes:
+    data = bytearray()
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
+def _line_name(path: str) -> tuple[bytes, bytes]:
+    """A path for a line of its own, as sha256sum writes it: escaped if it has line breaks."""
+    name = os.fsencode(path)
+    escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"", name) if escaped == name else (b"\\", escaped)

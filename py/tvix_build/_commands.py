@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""The commands `validate`, `canonicalize`, `digest` and `show`: options, flow, exit statuses.
+
+How files are read, judged and written is in the modules beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TypeVar
+
+import click
+
+from tvix_build import Kind, check_batch
+from tvix_build._canonical import Refusals, RefusedError, digest_lines, write_canonical
+from tvix_build._output import Output, OutputError, output_errors
+from tvix_build._records import open_records
+from tvix_build._results import Summary, json_lines
+from tvix_build._show import Viewer, selected
+from tvix_build._sources import FORMATS, Source, find_source, find_sources
+from tvix_build._streams import InputError
+from tvix_build._terminal import PROGRAM, Monitor, stdout_console
+from tvix_build._version import __version__
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; its exit status.
+
+    Raises:
+        OSError: if stdout cannot be written.
+    """
+    try:
+        # Not click's own main(), which ends the process on a pipe that nobody reads.
+        with commands.make_context(PROGRAM, arguments) as context:
+            return int(commands.invoke(context) or 0)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except OutputError as error:
+        Monitor().error(error)
+        return 2
+
+
+def _input_options(command: Command) -> Command:
+    kind = click.option(
+        "--kind",
+        type=click.Choice([kind.value for kind in Kind]),
+        default=Kind.BUILD_REQUEST.value,
+        show_default=True,
+        callback=lambda _context, _option, value: Kind(value),
+        help="What message the records are.",
+    )
+    input_format = click.option(
+        "--input-format",
+        type=click.Choice(list(FORMATS)),
+        help="Format of the input, whatever its name; needed for stdin.",
+    )
+    return kind(input_format(command))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+def commands() -> None:
+    """Check tvix build requests, write them canonically, and name them by digest.
+
+    \b
+    Formats, told by a file's name:
+      .binpb    one message
+      .binpbs   a stream of messages, each behind its length as a varint
+      .json     one message as proto3 JSON
+      .ndjson   one such JSON message a line
+      .txtpb    one message in protobuf's text format
+    each also compressed: .zst, .gz, .xz (recognised by their first bytes, too).
+
+    Exit status: 0 all valid, 1 something invalid, 2 usage, or a file that cannot be read to
+    its end or written.
+    """
+
+
+@commands.command(short_help="Say which records are valid, and why the others are not.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@_input_options
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="Write one JSON object a record to FILE; '-' prints them and nothing else.",
+)
+def validate(
+    files: tuple[str, ...], kind: Kind, input_format: str | None, output: str | None
+) -> int:
+    """Check every record of FILEs: files, folders (all files of known formats in them), '-'.
+
+    \b
+    Examples:
+      tvix-build validate requests.binpbs.zst
+      zcat log.gz | tvix-build validate --input-format ndjson --output - -
+
+    With --output each record gives a line, in order:
+    {"source", "index", "offset", "valid", "canonical", "digest",
+    "violations": [{"code", "path", "message"}]}; offset is the byte of the uncompressed
+    file at which the record begins. At most the first 100 violations of a record are
+    listed; where it has more, "violation_count" says how many.
+    """
+    sources = find_sources(files, input_format)
+    summary = Summary()
+    alone = output == "-"
+    with (
+        Output(output) if output is not None else nullcontext() as lines,
+        Monitor(_total(sources), quiet=alone) as monitor,
+    ):
+        for source in sources:
+            try:
+                _validate(source, kind, lines, summary, monitor)
+            except InputError as error:
+                summary.failed_files += 1
+                monitor.error(error)
+    if not alone:
+        with output_errors("standard output"):
+            summary.print(stdout_console())
+            sys.stdout.flush()
+    return summary.status
+
+
+def _validate(
+    source: Source | InputError,
+    kind: Kind,
+    lines: Output | None,
+    summary: Summary,
+    monitor: Monitor,
+) -> None:
+    if isinstance(source, InputError):
+        raise source
+    consumed = offset = 0
+    try:
+        with open_records(source, kind) as batches:
+            for batch, progress in batches:
+                reports = check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends))
+                summary.add(source.path, batch, reports)
+                if lines is not None:
+                    lines.write(json_lines(source.path, batch, reports))
+                consumed, offset = progress.consumed, progress.offset
+                monitor.show(consumed, offset, summary.records, summary.invalid)
+    finally:
+        monitor.next_file(consumed, offset)
+
+
+@commands.command(short_help="Write records in their canonical encoding.")
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@_input_options
+@click.option(
+    "--output-format",
+    type=click.Choice(list(FORMATS)),
+    help="Format of OUT, whatever its name; needed for stdout.",
+)
+def canonicalize(
+    source: str, target: str, kind: Kind, input_format: str | None, output_format: str | None
+) -> int:
+    """Write the canonical encoding of every record of IN to OUT ('-': stdin, stdout).
+
+    \b
+    Examples:
+      tvix-build canonicalize request.json request.binpb
+      tvix-build canonicalize requests.binpbs.xz sorted.binpbs.zst
+
+    A record that only has lists out of order is sorted. If any other is invalid, all that
+    forbids its encoding is said on stderr and nothing is written; on stdout, nothing from
+    there on.
+    """
+    if os.path.isdir(source):
+        raise click.UsageError(f"expected a file to read, found the folder {source}")
+    found = find_source(source, input_format)
+    wanted = find_source(target, output_format, "--output-format")
+    with Monitor(found.size(), quiet=target == "-") as monitor:
+        try:
+            write_canonical(found, wanted, kind, monitor)
+        except InputError as error:
+            monitor.error(error)
+            return 2
+        except RefusedError:
+            return 1
+    return 0
+
+
+@commands.command(short_help="Print the digest of every record.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@_input_options
+def digest(files: tuple[str, ...], kind: Kind, input_format: str | None) -> int:
+    """Print the digest of every record of FILEs: BLAKE3 of its canonical encoding.
+
+    \b
+    Example:
+      tvix-build digest request.binpb requests.binpbs
+
+    Lines are as sha256sum's, 'HEX  FILE', and 'HEX  FILE[INDEX]' where a file can hold
+    several records. A record without a canonical encoding is reported on stderr instead.
+    """
+    monitor = Monitor(quiet=True)
+    refusals = Refusals(monitor, limit=None)
+    failed = False
+    with Output("-") as output:
+        for source in find_sources(files, input_format):
+            try:
+                if isinstance(source, InputError):
+                    raise source
+                for lines in digest_lines(source, kind, refusals):
+                    output.write(lines)
+            except InputError as error:
+                failed = True
+                monitor.error(error)
+    return 2 if failed else 1 if refusals.count else 0
+
+
+def _parse_range(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> tuple[int, int | None]:
+    if value is None:
+        return 0, None
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", value, re.ASCII)
+    if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+        raise click.BadParameter(f"expected N or FIRST-LAST, counted from 0, found {value!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+@commands.command(short_help="Print records for people to read.")
+@click.argument("file", metavar="FILE")
+@_input_options
+@click.option(
+    "--records",
+    metavar="N|FIRST-LAST",
+    callback=_parse_range,
+    help="Show only these records, counted from 0.",
+)
+@click.option("--full", is_flag=True, help="Show long values whole.")
+def show(
+    file: str, kind: Kind, input_format: str | None, records: tuple[int, int | None], full: bool
+) -> int:
+    """Print the records of FILE ('-': stdin) in a readable form, with what is wrong with them.
+
+    \b
+    Example:
+      tvix-build show --records 17 requests.binpbs.zst
+    """
+    if os.path.isdir(file):
+        raise click.UsageError(f"expected a file to read, found the folder {file}")
+    source = find_source(file, input_format)
+    try:
+        with output_errors("standard output"):
+            return _show(source, kind, records, full)
+    except InputError as error:
+        Monitor().error(error)
+        return 2
+
+
+def _show(source: Source, kind: Kind, records: tuple[int, int | None], full: bool) -> int:
+    first, last = records
+    count = status = 0
+    viewer = Viewer(stdout_console(), kind, full)
+    with open_records(source, kind) as batches:
+        for batch, _ in batches:
+            for i in selected(batch, first, last):
+                if not viewer.show(source, batch, i):
+                    status = 1
+            count = batch.first + len(batch)
+            if last is not None and count > last:
+                break
+    wanted = first if last is None else last
+    if wanted >= count and (first or last is not None):
+        raise InputError(f"expected a record {wanted}, found {count} records", source.path)
+    return status
+
+
+def _total(sources: Sequence[Source | InputError]) -> int | None:
+    """Bytes of all files; None if one is not known."""
+    total = 0
+    for source in sources:
+        size = 0 if isinstance(source, InputError) else source.size()
+        if size is None:
+            return None
+        total += size
+    return total

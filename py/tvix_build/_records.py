@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: MIT
+"""Cuts a stream of bytes into batches of records, in constant memory.
+
+Knows how records lie in each format, not what makes one valid. A window of the stream is kept;
+it grows only for a record that is larger.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from tvix_build import Kind, Report, Violation, ViolationCode
+from tvix_build._engine import split_delimited
+from tvix_build._protobuf import TextError, parse_text
+from tvix_build._sources import Source
+from tvix_build._streams import ByteStream, InputError
+
+WINDOW = 1 << 22
+TEXT_BATCH = 1 << 20
+BATCH_RECORDS = 1 << 15
+RECORD_LIMIT = (1 << 31) - 1  # bytes, protobuf's own limit
+PREFIX_LIMIT = 5  # bytes of a length prefix
+UNPARSED = b"\xff"  # decodes as no message, so that the engine counts it as malformed
+
+
+@dataclass
+class Batch:
+    """Some records of one source: record i is buffer[begins[i]:ends[i]].
+
+    Valid until the next batch is asked for.
+
+    Attributes:
+        first: index of record 0 in the source.
+        offsets: bytes of the uncompressed source at which the records begin, prefixes included.
+        reasons: why a text is no message, by i; the engine sees UNPARSED in its place.
+    """
+
+    buffer: memoryview
+    begins: array[int]
+    ends: array[int]
+    first: int
+    offsets: list[int]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def record(self, i: int) -> bytes:
+        """The message of record i."""
+        return bytes(self.buffer[self.begins[i] : self.ends[i]])
+
+    def report(self, i: int, report: Report) -> Report:
+        """What to say of record i, of which the engine says `report`."""
+        if i not in self.reasons:
+            return report
+        violation = Violation(ViolationCode.MALFORMED, "", self.reasons[i])
+        return Report(False, False, None, (violation,), 1)
+
+
+@dataclass
+class Progress:
+    """How far a source has been read: bytes of the file, and of what it unpacks to."""
+
+    consumed: int = 0
+    offset: int = 0
+
+
+@contextmanager
+def open_records(source: Source, kind: Kind) -> Iterator[Iterator[tuple[Batch, Progress]]]:
+    """Open a source as batches of records.
+
+    Raises:
+        InputError: from here and from the iterator, with path, record and byte; all whole
+            records before the damage have been yielded then.
+    """
+    try:
+        stream = ByteStream(source.path, source.compression)
+    except InputError as error:
+        error.path = source.path
+        raise
+    try:
+        yield _read(Window(stream), source, kind)
+    finally:
+        stream.close()
+
+
+def _read(window: Window, source: Source, kind: Kind) -> Iterator[tuple[Batch, Progress]]:
+    parse = partial(parse_text, format_name=source.format, kind=kind)
+    if source.format == "binpbs":
+        batches = _delimited(window)
+    elif source.format == "ndjson":
+        batches = _texts(_lines(window), parse)
+    elif source.format == "binpb":
+        batches = _message(window)
+    else:
+        batches = _texts(_whole(window), parse)
+    count = 0
+    try:
+        for batch in batches:
+            count = batch.first + len(batch)
+            yield batch, Progress(window.consumed, window.offset)
+    except InputError as error:
+        error.path, error.index, error.offset = source.path, count, window.offset
+        raise
+
+
+class Window:
+    """The piece of the stream that is in memory: `view()`, which begins at byte `offset`."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray(WINDOW)
+        self._begin = 0
+        self._end = 0
+        self._error: InputError | None = None
+        self.offset = 0
+        self.ended = False
+
+    @property
+    def consumed(self) -> int:
+        """Bytes of the file read so far, as they are in the file."""
+        return self._stream.consumed
+
+    def view(self) -> memoryview:
+        """What is in memory and not skipped; valid until `fill`."""
+        return memoryview(self._buffer)[self._begin : self._end]
+
+    def find_newline(self, begin: int) -> int:
+        """Where in the view, from `begin` on, the next newline is; -1 for none."""
+        found = self._buffer.find(b"\n", self._begin + begin, self._end)
+        return found - self._begin if found >= 0 else -1
+
+    def skip(self, count: int) -> None:
+        """Be done with the first `count` bytes."""
+        self._begin += count
+        self.offset += count
+
+    def fill(self) -> None:
+        """Read on until the window is full, larger than before if nothing was skipped.
+
+        Sets `ended` where nothing follows. Damage ends the stream; see `finish`.
+        """
+        self._make_room()
+        view = memoryview(self._buffer)
+        while self._end < len(view) and not self.ended:
+            try:
+                count = self._stream.readinto(view[self._end :])
+            except InputError as error:
+                self._error = error
+                count = 0
+            self._end += count
+            self.ended = count == 0
+
+    def finish(self) -> None:
+        """Raise the InputError that ended the stream, if one did."""
+        if self._error is not None:
+            raise self._error
+
+    def _make_room(self) -> None:
+        rest = self.view()
+        size = len(self._buffer)
+        if len(rest) == size:
+            size = min(2 * size, RECORD_LIMIT + PREFIX_LIMIT + 1)
+        elif len(rest) < WINDOW:
+            size = WINDOW
+        target = self._buffer if size == len(self._buffer) else bytearray(size)
+        memoryview(target)[: len(rest)] = rest
+        self._buffer, self._begin, self._end = target, 0, len(rest)
+
+
+def _delimited(window: Window) -> Iterator[Batch]:
+    """Records that each follow their length, a varint."""
+    first = 0
+    while not window.ended:
+        window.fill()
+        while True:
+            view = window.view()
+            split = split_delimited(view, BATCH_RECORDS)
+            if not split.begins:
+                break
+            offsets = [window.offset, *(window.offset + end for end in split.ends[:-1])]
+            yield Batch(view, split.begins, split.ends, first, offsets)
+            first += len(split.begins)
+            window.skip(split.consumed)
+        if split.error is not None:
+            raise InputError(split.error)
+    window.finish()
+    rest = window.view()
+    if rest:
+        raise InputError(_cut_off(bytes(rest[:PREFIX_LIMIT]), len(rest)))
+
+
+def _cut_off(prefix: bytes, available: int) -> str:
+    """What is wrong with the `available` bytes at the end, which begin with `prefix`."""
+    length = 0
+    for size, byte in enumerate(prefix, 1):
+        length |= (byte & 0x7F) << (7 * (size - 1))
+        if byte < 0x80:
+            found = available - size
+            return f"expected a message of {length} bytes, found the end after {found} of them"
+    return f"expected a length prefix, found the end after {available} bytes of it"
+
+
+def _message(window: Window) -> Iterator[Batch]:
+    """The whole stream as one message."""
+    for _, data in _whole(window):
+        yield Batch(data, array("Q", [0]), array("Q", [len(data)]), 0, [0])
+
+
+def _whole(window: Window) -> Iterator[tuple[int, memoryview]]:
+    """The whole stream as one record: its offset and its bytes."""
+    while not window.ended:
+        window.fill()
+        if len(window.view()) > RECORD_LIMIT:
+            raise InputError(f"expected a message of at most {RECORD_LIMIT} bytes, found more")
+    window.finish()
+    yield 0, window.view()
+
+
+def _lines(window: Window) -> Iterator[tuple[int, memoryview]]:
+    """Lines that are not blank: their offsets and their bytes."""
+    while not window.ended:
+        searched = len(window.view())
+        window.fill()
+        while (end := window.find_newline(searched)) >= 0:
+            yield from _line(window, end)
+            window.skip(end + 1)
+            searched = 0
+        if len(window.view()) > RECORD_LIMIT:
+            raise InputError(f"expected a line of at most {RECORD_LIMIT} bytes, found more")
+    window.finish()
+    yield from _line(window, len(window.view()))
+
+
+def _line(window: Window, end: int) -> Iterator[tuple[int, memoryview]]:
+    line = window.view()[:end]
+    if bytes(line[:64]).strip() or bytes(line).strip():
+        yield window.offset, line
+
+
+def _texts(
+    texts: Iterator[tuple[int, memoryview]], parse: Callable[[bytes], bytes]
+) -> Iterator[Batch]:
+    """Texts as batches of the messages they say."""
+    batch = _new_batch(0)
+    data = bytearray()
+    error: InputError | None = None
+    while True:
+        try:
+            item = next(texts, None)
+        except InputError as damage:
+            item, error = None, damage
+        if item is not None:
+            _add_text(batch, data, *item, parse)
+        if batch.offsets and (item is None or len(data) >= TEXT_BATCH):
+            batch.buffer = memoryview(data)
+            yield batch
+            batch, data = _new_batch(batch.first + len(batch)), bytearray()
+        if error is not None:
+            raise error
+        if item is None:
+            return
+
+
+def _new_batch(first: int) -> Batch:
+    return Batch(memoryview(b""), array("Q"), array("Q"), first, [])
+
+
+def _add_text(
+    batch: Batch, data: bytearray, offset: int, text: memoryview, parse: Callable[[bytes], bytes]
+) -> None:
+    try:
+        message = parse(bytes(text))
+    except TextError as error:
+        batch.reasons[len(batch)] = str(error)
+        message = UNPARSED
+    batch.begins.append(len(data))
+    data += message
+    batch.ends.append(len(data))
+    batch.offsets.append(offset)

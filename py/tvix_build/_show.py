@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""A readable view of messages: digests in hex, one line a node or variable, long values cut.
+
+Walks the fields by their descriptors; only nodes and variables have a form of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+from rich.text import Text
+
+from tvix_build import Kind, Report, check
+from tvix_build._protobuf import decode
+from tvix_build._records import Batch
+from tvix_build._sources import Source
+from tvix_build._terminal import Console, printable
+
+LIMIT = 160  # characters of a value that is cut
+DIGEST_SIZE = 32
+
+
+class Viewer:
+    """Prints records.
+
+    Args:
+        console: where to.
+        kind: what they are.
+        full: whether long values are shown whole.
+    """
+
+    def __init__(self, console: Console, kind: Kind, full: bool) -> None:
+        self._console = console
+        self._kind = kind
+        self._limit = None if full else LIMIT
+        self._printed = 0
+
+    def show(self, source: Source, batch: Batch, i: int) -> bool:
+        """Print record i; whether it is valid."""
+        data = batch.record(i)
+        report = batch.report(i, check(data, self._kind))
+        if self._printed:
+            self._console.say("")
+        self._printed += 1
+        index = f"[{batch.first + i}]" if source.many else ""
+        self._console.say(_title(printable(source.path) + index, self._kind, report))
+        if report.digest is not None:
+            self._pair("digest", report.digest.hex(), 0)
+        self._violations(report)
+        if i not in batch.reasons:
+            with suppress(DecodeError):  # The report says so.
+                self._message(decode(data, self._kind), 0)
+        return report.valid
+
+    def _violations(self, report: Report) -> None:
+        for violation in report.violations:
+            path = f"{violation.path}: " if violation.path else ""
+            text = f"{violation.code.value}: {path}{printable(violation.message)}"
+            self._console.say(text, style="red")
+        left = report.violation_count - len(report.violations)
+        if left:
+            self._console.say(f"and {left} more violations", style="red")
+
+    def _message(self, message: Message, depth: int) -> None:
+        for field in message.DESCRIPTOR.fields:
+            value: Any = getattr(message, field.name)
+            if _is_list(value):
+                if len(value):
+                    self._pair(field.name, f"({len(value)})", depth)
+                    self._list(value, depth + 1)
+            elif isinstance(value, Message):
+                if message.HasField(field.name):
+                    self._pair(field.name, "", depth)
+                    self._message(value, depth + 1)
+            elif value:
+                self._pair(field.name, self._scalar(value), depth)
+
+    def _list(self, values: Iterable[Any], depth: int) -> None:
+        for value in values:
+            line = self._item(value)
+            self._console.say(Text("  " * depth) + line)
+
+    def _item(self, value: Any) -> Text:
+        name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
+        if name == "EnvVar":
+            return Text(self._scalar(value.key), style="green") + "=" + self._scalar(value.value)
+        if name == "Node":
+            member = value.WhichOneof("node")
+            return self._node(getattr(value, member)) if member else Text("no node", style="red")
+        return self._node(value) if name else Text(self._scalar(value))
+
+    def _node(self, node: Any) -> Text:
+        """`KIND  DIGEST  SIZE  NAME`, `symlink  NAME -> TARGET`."""
+        name = self._scalar(node.name)
+        kind = node.DESCRIPTOR.name.removesuffix("Node").lower()
+        if kind == "symlink":
+            return Text("symlink    ", style="cyan") + f"{name} -> {self._scalar(node.target)}"
+        if getattr(node, "executable", False):
+            kind = "executable"
+        digest = self._cut(node.digest.hex(), len(node.digest)) or "no digest"
+        return Text(f"{kind:10} ", style="cyan") + f"{digest} {node.size:>12} {name}"
+
+    def _pair(self, name: str, value: str, depth: int) -> None:
+        self._console.say(Text("  " * depth) + Text(name, style="bold") + " " * bool(value) + value)
+
+    def _scalar(self, value: object) -> str:
+        if isinstance(value, bytes):
+            size = len(value)
+            if self._limit is not None:
+                value = value[: 4 * self._limit]
+            return self._cut(value.decode(errors="backslashreplace"), size)
+        text = str(value)
+        return self._cut(text, len(text))
+
+    def _cut(self, text: str, size: int) -> str:
+        """Text that is safe to print; `size` is what it is said to have if it is cut."""
+        if self._limit is None or len(text) <= self._limit:
+            return printable(text)
+        return f"{printable(text, self._limit)} ({size:,} in all)"
+
+
+def _title(name: str, kind: Kind, report: Report) -> Text:
+    state = "canonical" if report.canonical else "valid, not canonical"
+    style = "green"
+    if not report.valid:
+        state, style = "invalid", "bold red"
+    return Text(name, style="bold") + f"  {kind.value}  " + Text(state, style=style)
+
+
+def _is_list(value: object) -> bool:
+    return not isinstance(value, (str, bytes, Message)) and hasattr(value, "__len__")
+
+
+def selected(batch: Batch, first: int, last: int | None) -> Iterator[int]:
+    """The records of a batch whose index in the source is in first..last."""
+    end = len(batch) if last is None else min(len(batch), last + 1 - batch.first)
+    yield from range(max(0, first - batch.first), end)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""What the arguments of a command name: files, folders and stdin, with format and compression.
+
+Judges names only; it opens no file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from tvix_build._streams import InputError
+
+# Format -> whether a file may hold several records.
+FORMATS = {"binpb": False, "binpbs": True, "json": False, "ndjson": True, "txtpb": False}
+COMPRESSIONS = ("zst", "gz", "xz")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to read.
+
+    Attributes:
+        path: as given or found; `-` is stdin.
+        format: a key of FORMATS.
+        compression: one of COMPRESSIONS, or None where the name tells none.
+    """
+
+    path: str
+    format: str
+    compression: str | None
+
+    @property
+    def many(self) -> bool:
+        """Whether it may hold several records."""
+        return FORMATS[self.format]
+
+    def size(self) -> int | None:
+        """Bytes in the file; None where that is not known before reading."""
+        try:
+            status = os.fstat(0) if self.path == "-" else os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def split_name(path: str) -> tuple[str | None, str | None]:
+    """The format and the compression that a file's name tells, None for what it does not."""
+    name, _, suffix = os.path.basename(path).rpartition(".")
+    compression = suffix if suffix in COMPRESSIONS else None
+    if compression:
+        name, _, suffix = name.rpartition(".")
+    return (suffix if suffix in FORMATS else None), compression
+
+
+def find_source(path: str, given_format: str | None, option: str = "--input-format") -> Source:
+    """The file or stdin that an argument names.
+
+    Raises:
+        click.UsageError: if neither the name nor `given_format` tells the format.
+    """
+    named_format, compression = (None, None) if path == "-" else split_name(path)
+    chosen = given_format or named_format
+    if chosen is None:
+        what = "stdin" if path == "-" else f"{path!r}"
+        raise click.UsageError(
+            f"expected a known format for {what}: give {option} {'|'.join(FORMATS)}"
+            + ("" if path == "-" else ", or a name such as x.binpbs or x.json.zst")
+        )
+    return Source(path, chosen, compression)
+
+
+def find_sources(paths: Sequence[str], given_format: str | None) -> list[Source | InputError]:
+    """What to read, in order; a folder stands for the files with known formats below it.
+
+    Returns:
+        Sources, and errors in the place of what cannot be read.
+
+    Raises:
+        click.UsageError: for a file of unknown format, and for stdin named twice.
+    """
+    if paths.count("-") > 1:
+        raise click.UsageError("expected '-' at most once, as stdin can be read only once")
+    found: list[Source | InputError] = []
+    for path in paths:
+        if path != "-" and os.path.isdir(path):
+            found += _find_in_folder(path, given_format)
+        else:
+            found.append(find_source(path, given_format))
+    return found
+
+
+def _find_in_folder(folder: str, given_format: str | None) -> list[Source | InputError]:
+    failures: list[OSError] = []
+    paths = [path for path in _walk(folder, failures) if split_name(path)[0] is not None]
+    found: list[Source | InputError] = []
+    for failure in failures:
+        found.append(InputError(failure.strerror or str(failure), os.fsdecode(failure.filename)))
+    if not paths and not failures:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        found.append(InputError(f"expected files named {known}, found none in the folder", folder))
+    for path in sorted(paths, key=os.fsencode):
+        found.append(find_source(path, given_format))
+    return found
+
+
+def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
+    for parent, _, names in os.walk(folder, onerror=failures.append):
+        for name in names:
+            yield os.path.join(parent, name)

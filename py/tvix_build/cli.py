@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Entry point of the command `tvix-build`: signals, last-resort errors and exit statuses.
+
+The commands are in `_commands`, which is imported here and only when the program runs: it needs
+click, rich and zstandard, an optional extra (`pip install 'tvix-build[cli]'`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+
+PROGRAM = "tvix-build"
+EXTRA = frozenset({"click", "rich", "zstandard"})
+
+
+class Interrupted(BaseException):
+    """A signal that ends the program, raised wherever it hits; none catches it as an Exception."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        arguments: without the program's name; None for those of the process.
+
+    Returns:
+        0 all valid, 1 something invalid, 2 usage or an input or output that failed,
+        128 + n when signal n ended it (130 SIGINT, 143 SIGTERM; 141 when nobody reads stdout).
+    """
+    _listen()
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except Interrupted as interruption:
+        _abandon_stdout()
+        _complain("interrupted" if interruption.number == signal.SIGINT else "terminated")
+        return 128 + interruption.number
+    except BrokenPipeError:
+        _abandon_stdout()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _abandon_stdout()
+        _complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return 2
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        from tvix_build import _commands
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
+            raise
+        _complain(
+            f"the command needs {missing}, found no such module: pip install 'tvix-build[cli]'"
+        )
+        return 2
+    for stream in (sys.stdout, sys.stderr):
+        # A file name need not be text, nor a terminal able to show it.
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    status = _commands.run(arguments)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status
+
+
+def _listen() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # One that is ignored from the start (nohup, a background job) stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    """Raise Interrupted once; what follows must not disturb the cleaning up."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def _abandon_stdout() -> None:
+    """Send what is still buffered for stdout nowhere, or the interpreter fails on it at exit."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+
+
+def _complain(reason: str) -> None:
+    with suppress(OSError):
+        print(f"{PROGRAM}: {reason}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
