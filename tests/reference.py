@@ -55,7 +55,7 @@ class ReferenceReport:
     violations: list[Violation]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """There is no canonical encoding; `violations` are those that forbid it."""
 
     def __init__(self, violations: list[Violation]) -> None:
@@ -74,10 +74,10 @@ def check(data: bytes, kind: str) -> ReferenceReport:
 
 
 def canonicalize(data: bytes, kind: str) -> bytes:
-    """The canonical encoding; raises Refused where a violation other than not_sorted holds."""
+    """The canonical encoding; raises RefusedError where a violation other than not_sorted holds."""
     message, violations = _decode(data, kind)
     if message is None or not _has_encoding(violations):
-        raise Refused([violation for violation in violations if violation[0] != "not_sorted"])
+        raise RefusedError([violation for violation in violations if violation[0] != "not_sorted"])
     return _encode(message)
 
 
