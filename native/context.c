@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+//
+// Batches: takes windows of messages through the stages
+//   scan (decode and normalize where needed) -> order -> encode -> hash.
+#include <stdlib.h>
+#include <string.h>
+
+#include "decode.h"
+#include "encode.h"
+#include "hash.h"
+#include "memory.h"
+#include "normalize.h"
+#include "order.h"
+#include "report.h"
+#include "scan.h"
+#include "tvix_build.h"
+
+// A window ends after this many messages or bytes of input, so that what one
+// stage wrote is still in the cache for the next.
+#define WINDOW_COUNT 1024
+#define WINDOW_SIZE ((size_t)256 * 1024)
+
+struct tvixb_context {
+  tvixb_scan scan;
+  tvixb_order order;
+  tvixb_report report;
+  tvixb_arena arena;                // of the window
+  tvixb_view window[WINDOW_COUNT];  // what is to be hashed
+  tvixb_vector encoded;             // bytes, of tvixb_canonicalize
+  tvixb_vector encoded_offsets;     // uint64_t
+};
+
+static const tvixb_kind* const kinds[] = {
+    &tvixb_kind_tvix_build_v1_build_request,
+    &tvixb_kind_tvix_build_v1_build,
+    &tvixb_kind_tvix_castore_v1_directory,
+};
+
+const tvixb_kind* tvixb_kind_find(const char* name) {
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    if (strcmp(kinds[i]->name, name) == 0) return kinds[i];
+  }
+  return NULL;
+}
+
+const char* tvixb_kind_name(const tvixb_kind* kind) { return kind->name; }
+
+tvixb_context* tvixb_context_new(void) {
+  tvixb_context* context = calloc(1, sizeof *context);
+  if (context) context->report.limit = TVIXB_VIOLATION_LIMIT;
+  return context;
+}
+
+void tvixb_context_free(tvixb_context* context) {
+  if (!context) return;
+  tvixb_scan_free(&context->scan);
+  tvixb_order_free(&context->order);
+  tvixb_report_free(&context->report);
+  tvixb_arena_free(&context->arena);
+  tvixb_vector_free(&context->encoded);
+  tvixb_vector_free(&context->encoded_offsets);
+  free(context);
+}
+
+void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit) {
+  context->report.limit = limit ? limit : 1;
+}
+
+static void report_malformed(tvixb_report* report, size_t stop) {
+  const tvixb_path root = {0};
+  tvixb_report_add(report, TVIXB_CODE_MALFORMED, &root, stop, (tvixb_view){0});
+}
+
+// Scans a message, normalizing it first where that is needed: *bytes then are
+// the ordinary form.
+static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
+                         uint64_t message, tvixb_view* bytes,
+                         tvixb_verdict* verdict) {
+  tvixb_report_begin(&context->report, message);
+  *verdict = TVIXB_CANONICAL;
+  if (tvixb_scan_message(&context->scan, kind, *bytes, &context->report)) {
+    return TVIXB_OK;
+  }
+  if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
+  tvixb_report_begin(&context->report, message);
+  size_t stop;
+  if (!tvixb_decode_check(kind->message, *bytes, &stop)) {
+    report_malformed(&context->report, stop);
+    *verdict = TVIXB_MALFORMED;
+    return TVIXB_OK;
+  }
+  *verdict = TVIXB_VALID;
+  if (!tvixb_normalize(kind->message, *bytes, &context->arena, bytes)) {
+    return TVIXB_OUT_OF_MEMORY;
+  }
+  // Fails otherwise only if parts that merge exceed protobuf's 2 GiB together.
+  return tvixb_scan_message(&context->scan, kind, *bytes, &context->report)
+             ? TVIXB_OK
+             : TVIXB_OUT_OF_MEMORY;
+}
+
+// Takes a message through all stages but the last. *bytes becomes what is to be
+// hashed: its canonical encoding, in the input or in the arena.
+static tvixb_status check_message(tvixb_context* context,
+                                  const tvixb_kind* kind, uint64_t message,
+                                  tvixb_view* bytes, tvixb_verdict* verdict) {
+  tvixb_report* report = &context->report;
+  tvixb_status status = scan(context, kind, message, bytes, verdict);
+  if (status != TVIXB_OK) return status;
+  if (*verdict != TVIXB_MALFORMED &&
+      !tvixb_order_lists(&context->order, &context->scan, kind, report)) {
+    return TVIXB_OUT_OF_MEMORY;
+  }
+  if (report->total > report->not_sorted) {
+    if (*verdict != TVIXB_MALFORMED) *verdict = TVIXB_INVALID;
+    *bytes = (tvixb_view){0};
+  } else if (report->total) {
+    *verdict = TVIXB_UNSORTED;
+    uint8_t* encoded = tvixb_arena_take(&context->arena, bytes->size);
+    if (!encoded) return TVIXB_OUT_OF_MEMORY;
+    tvixb_encode(&context->scan, &context->order, kind, *bytes, encoded);
+    bytes->data = encoded;
+  }
+  tvixb_report_end(report);
+  return report->out_of_memory ? TVIXB_OUT_OF_MEMORY : TVIXB_OK;
+}
+
+static tvixb_status keep_encoded(tvixb_context* context, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    tvixb_view bytes = context->window[i];
+    if (!tvixb_vector_reserve(&context->encoded, bytes.size, 1) ||
+        !tvixb_vector_reserve(&context->encoded_offsets, 1, sizeof(uint64_t))) {
+      return TVIXB_OUT_OF_MEMORY;
+    }
+    uint8_t* encoded = context->encoded.items;
+    if (bytes.size) {
+      memcpy(encoded + context->encoded.count, bytes.data, bytes.size);
+    }
+    context->encoded.count += bytes.size;
+    uint64_t* offsets = context->encoded_offsets.items;
+    offsets[context->encoded_offsets.count++] = context->encoded.count;
+  }
+  return TVIXB_OK;
+}
+
+static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
+                                const uint8_t* data, const uint64_t* begins,
+                                const uint64_t* ends, size_t n,
+                                const tvixb_results* results, bool keep) {
+  for (size_t first = 0; first < n;) {
+    tvixb_arena_reset(&context->arena);
+    size_t count = 0, size = 0;
+    while (first + count < n && count < WINDOW_COUNT && size < WINDOW_SIZE) {
+      size_t i = first + count;
+      // An empty message has an address as well: NULL means no encoding.
+      static const uint8_t nothing[1];
+      tvixb_view* bytes = &context->window[count];
+      bytes->size = (size_t)(ends[i] - begins[i]);
+      bytes->data = bytes->size ? data + begins[i] : nothing;
+      size += bytes->size;
+      tvixb_verdict verdict;
+      tvixb_status status = check_message(context, kind, i, bytes, &verdict);
+      if (status != TVIXB_OK) return status;
+      results->verdicts[i] = (uint8_t)verdict;
+      count++;
+    }
+    tvixb_hash_many(context->window, count,
+                    results->digests + first * TVIXB_DIGEST_SIZE);
+    if (keep && keep_encoded(context, count) != TVIXB_OK) {
+      return TVIXB_OUT_OF_MEMORY;
+    }
+    first += count;
+  }
+  return TVIXB_OK;
+}
+
+static bool ranges_fit(const uint64_t* begins, const uint64_t* ends, size_t n,
+                       size_t size) {
+  for (size_t i = 0; i < n; i++) {
+    if (begins[i] > ends[i] || ends[i] > size) return false;
+  }
+  return true;
+}
+
+static tvixb_status run(tvixb_context* context, const tvixb_kind* kind,
+                        const uint8_t* data, size_t size,
+                        const uint64_t* begins, const uint64_t* ends, size_t n,
+                        const tvixb_results* results, bool keep) {
+  tvixb_report_clear(&context->report);
+  context->encoded.count = 0;
+  context->encoded_offsets.count = 0;
+  if (!tvixb_vector_reserve(&context->encoded_offsets, 1, sizeof(uint64_t))) {
+    return TVIXB_OUT_OF_MEMORY;
+  }
+  *(uint64_t*)context->encoded_offsets.items = 0;
+  context->encoded_offsets.count = 1;
+  if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
+  tvixb_status status =
+      check_batch(context, kind, data, begins, ends, n, results, keep);
+  tvixb_arena_reset(&context->arena);
+  return status;
+}
+
+tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
+                         const uint8_t* data, size_t size,
+                         const uint64_t* begins, const uint64_t* ends, size_t n,
+                         const tvixb_results* results) {
+  return run(context, kind, data, size, begins, ends, n, results, false);
+}
+
+tvixb_status tvixb_canonicalize(tvixb_context* context, const tvixb_kind* kind,
+                                const uint8_t* data, size_t size,
+                                const uint64_t* begins, const uint64_t* ends,
+                                size_t n, const tvixb_results* results) {
+  return run(context, kind, data, size, begins, ends, n, results, true);
+}
+
+const uint8_t* tvixb_encoded(const tvixb_context* context,
+                             const uint64_t** offsets) {
+  *offsets = context->encoded_offsets.items;
+  return context->encoded.items;
+}
+
+const tvixb_violation* tvixb_violations(const tvixb_context* context,
+                                        size_t* count) {
+  *count = context->report.violations.count;
+  return context->report.violations.items;
+}
+
+const tvixb_violations_of* tvixb_violations_by_message(
+    const tvixb_context* context, size_t* count) {
+  *count = context->report.by_message.count;
+  return context->report.by_message.items;
+}

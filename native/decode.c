@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+#include "decode.h"
+
+#include "utf8.h"
+#include "wire.h"
+
+// Recursion follows the schema's tables, so it is at most TVIXB_DEPTH_MAX deep;
+// groups are always unknown fields, and skipping them does not recurse.
+static bool check(const tvixb_message* message, const uint8_t* p,
+                  const uint8_t* end, unsigned depth, const uint8_t** stop) {
+  while (p < end) {
+    *stop = p;
+    uint32_t tag;
+    const uint8_t* value = tvixb_wire_tag(p, end, &tag);
+    if (!value) return false;
+    if ((tag & 7) == TVIXB_WIRE_GROUP_END) return false;
+    const tvixb_field* field = tvixb_message_field(message, tag);
+    p = tvixb_wire_skip(value, end, tag, depth, stop);
+    if (!p) return false;
+    if (!field || (tag & 7) != TVIXB_WIRE_LENGTH) continue;
+
+    uint32_t length = 0;
+    value = tvixb_wire_length(value, end, &length);
+    if (field->type == TVIXB_TYPE_STRING) {
+      size_t valid = tvixb_utf8_valid(value, length);
+      *stop = value + valid;
+      if (valid < length) return false;
+    } else if (field->type == TVIXB_TYPE_MESSAGE) {
+      if (!check(field->message, value, p, depth - 1, stop)) return false;
+    }
+  }
+  return true;
+}
+
+bool tvixb_decode_check(const tvixb_message* message, tvixb_view bytes,
+                        size_t* stop) {
+  const uint8_t* place = bytes.data;
+  bool decodes = check(message, bytes.data, bytes.data + bytes.size,
+                       TVIXB_WIRE_DEPTH_MAX, &place);
+  *stop = (size_t)(place - bytes.data);
+  return decodes;
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+//
+// Merging two encodings of a message is decoding their concatenation, so a
+// message is never built: its content is a run of bytes, and what merges is
+// concatenated first.
+#include "normalize.h"
+
+#include <string.h>
+
+#include "wire.h"
+
+typedef struct writer {
+  tvixb_arena* arena;
+  uint8_t* out;
+} writer;
+
+// One field as it lies on the wire.
+typedef struct occurrence {
+  uint32_t tag;
+  tvixb_view whole;    // tag and value
+  tvixb_view payload;  // of wire type LENGTH
+  uint64_t value;      // of wire type VARINT
+} occurrence;
+
+// Steps over the field at *p, which is known to decode.
+static bool next_occurrence(const uint8_t** p, const uint8_t* end,
+                            occurrence* field) {
+  if (*p == end) return false;
+  const uint8_t *begin = *p, *stop;
+  const uint8_t* value = tvixb_wire_tag(begin, end, &field->tag);
+  *p = tvixb_wire_skip(value, end, field->tag, TVIXB_WIRE_DEPTH_MAX, &stop);
+  field->whole = (tvixb_view){begin, (size_t)(*p - begin)};
+  if ((field->tag & 7) == TVIXB_WIRE_LENGTH) {
+    uint32_t length = 0;
+    field->payload.data = tvixb_wire_length(value, end, &length);
+    field->payload.size = length;
+  } else if ((field->tag & 7) == TVIXB_WIRE_VARINT) {
+    tvixb_wire_varint(value, end, &field->value);
+  }
+  return true;
+}
+
+static uint32_t tag_of(const tvixb_message* message, unsigned number) {
+  return number << 3 | tvixb_type_wire(message->fields[number].type);
+}
+
+// What a message holds, before anything is written.
+typedef struct survey {
+  uint16_t present;             // bits by field number
+  unsigned member;              // the member of the oneof that is set, or 0
+  const uint8_t* member_begin;  // since where it is set without a break
+  tvixb_view unknown;           // the first unknown field
+} survey;
+
+static survey survey_content(const tvixb_message* message, tvixb_view content) {
+  survey found = {0};
+  const uint8_t *p = content.data, *end = content.data + content.size;
+  occurrence field;
+  while (next_occurrence(&p, end, &field)) {
+    if (!tvixb_message_field(message, field.tag)) {
+      if (!found.unknown.data) found.unknown = field.whole;
+      continue;
+    }
+    unsigned number = field.tag >> 3;
+    found.present |= (uint16_t)(1u << number);
+    if (message->fields[number].oneof && number != found.member) {
+      found.member = number;
+      found.member_begin = field.whole.data;
+    }
+  }
+  return found;
+}
+
+// Makes one content of all occurrences of an embedded message.
+static bool merge(writer* writer, tvixb_view content, uint32_t tag,
+                  tvixb_view* merged) {
+  const uint8_t *p = content.data, *end = content.data + content.size;
+  occurrence field;
+  size_t size = 0, count = 0;
+  while (next_occurrence(&p, end, &field)) {
+    if (field.tag != tag) continue;
+    *merged = field.payload;
+    size += field.payload.size;
+    count++;
+  }
+  if (count == 1) return true;
+  uint8_t* bytes = tvixb_arena_take(writer->arena, size);
+  if (!bytes) return false;
+  *merged = (tvixb_view){bytes, size};
+  for (p = content.data; next_occurrence(&p, end, &field);) {
+    if (field.tag != tag || field.payload.size == 0) continue;
+    memcpy(bytes, field.payload.data, field.payload.size);
+    bytes += field.payload.size;
+  }
+  return true;
+}
+
+static bool write_content(writer* writer, const tvixb_message* message,
+                          tvixb_view content);
+
+static bool write_message(writer* writer, const tvixb_message* message,
+                          uint32_t tag, tvixb_view content) {
+  *writer->out++ = (uint8_t)tag;
+  uint8_t* length = writer->out;
+  uint8_t* begin = length + TVIXB_WIRE_SIZE_VARINT_MAX;
+  writer->out = begin;
+  if (!write_content(writer, message, content)) return false;
+  size_t size = (size_t)(writer->out - begin);
+  uint8_t* place = tvixb_wire_put_varint(length, size);
+  memmove(place, begin, size);
+  writer->out = place + size;
+  return true;
+}
+
+static void write_scalar(writer* writer, const tvixb_field* field, uint32_t tag,
+                         const occurrence* found) {
+  bool keep_default = field->repeated || field->oneof;
+  if ((tag & 7) == TVIXB_WIRE_VARINT) {
+    uint64_t value = found->value;
+    if (field->type == TVIXB_TYPE_BOOL) value = value != 0;
+    if (value == 0 && !keep_default) return;
+    *writer->out++ = (uint8_t)tag;
+    writer->out = tvixb_wire_put_varint(writer->out, value);
+    return;
+  }
+  tvixb_view payload = found->payload;
+  if (payload.size == 0 && !keep_default) return;
+  *writer->out++ = (uint8_t)tag;
+  writer->out = tvixb_wire_put_varint(writer->out, payload.size);
+  if (payload.size) memcpy(writer->out, payload.data, payload.size);
+  writer->out += payload.size;
+}
+
+// Writes the field's values: every one of a list, else the last one or the
+// merged message.
+static bool write_field(writer* writer, const tvixb_field* field, uint32_t tag,
+                        tvixb_view content) {
+  bool embedded = field->type == TVIXB_TYPE_MESSAGE;
+  if (embedded && !field->repeated) {
+    tvixb_view merged;
+    return merge(writer, content, tag, &merged) &&
+           write_message(writer, field->message, tag, merged);
+  }
+  const uint8_t *p = content.data, *end = content.data + content.size;
+  occurrence found, last = {0};
+  while (next_occurrence(&p, end, &found)) {
+    if (found.tag != tag) continue;
+    last = found;
+    if (!field->repeated) continue;
+    if (!embedded) {
+      write_scalar(writer, field, tag, &found);
+    } else if (!write_message(writer, field->message, tag, found.payload)) {
+      return false;
+    }
+  }
+  if (!field->repeated) write_scalar(writer, field, tag, &last);
+  return true;
+}
+
+static bool write_content(writer* writer, const tvixb_message* message,
+                          tvixb_view content) {
+  survey found = survey_content(message, content);
+  for (unsigned number = 1; number <= TVIXB_FIELD_NUMBER_MAX; number++) {
+    if (!(found.present >> number & 1)) continue;
+    const tvixb_field* field = &message->fields[number];
+    tvixb_view part = content;
+    if (field->oneof) {
+      if (number != found.member) continue;
+      part.data = found.member_begin;
+      part.size = (size_t)(content.data + content.size - part.data);
+    }
+    if (!write_field(writer, field, tag_of(message, number), part)) {
+      return false;
+    }
+  }
+  if (found.unknown.size) {
+    memcpy(writer->out, found.unknown.data, found.unknown.size);
+    writer->out += found.unknown.size;
+  }
+  return true;
+}
+
+bool tvixb_normalize(const tvixb_message* message, tvixb_view bytes,
+                     tvixb_arena* arena, tvixb_view* normal) {
+  // Every byte written stands for one that was read, and no varint grows; only
+  // the lengths of the messages still open take room in advance.
+  const size_t slack = TVIXB_DEPTH_MAX * TVIXB_WIRE_SIZE_VARINT_MAX;
+  if (bytes.size > SIZE_MAX - slack) return false;
+  uint8_t* out = tvixb_arena_take(arena, bytes.size + slack);
+  if (!out) return false;
+  writer writer = {arena, out};
+  if (!write_content(&writer, message, bytes)) return false;
+  *normal = (tvixb_view){out, (size_t)(writer.out - out)};
+  return true;
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+//
+// The sorted order of a scanned message's lists, and the rules that look at
+// whole lists: duplicates, and keys of one list in another.
+#ifndef TVIXB_ORDER_H
+#define TVIXB_ORDER_H
+
+#include "memory.h"
+#include "report.h"
+#include "scan.h"
+#include "schema.h"
+
+// A sort key: compares by prefix first, by its bytes only if those are equal.
+typedef struct tvixb_order_key {
+  uint64_t prefix;
+  uint64_t element;  // index in the scan's elements
+} tvixb_order_key;
+
+typedef struct tvixb_order {
+  tvixb_vector keys;     // tvixb_order_key, list by list as in the scan
+  tvixb_vector scratch;  // tvixb_order_key, of the merge
+} tvixb_order;
+
+// Sorts what is unsorted, and reports duplicates and violated relations. False
+// if memory is out. For an unsorted list, the keys at its elements' indices are
+// in sorted order afterwards; the others are undefined.
+bool tvixb_order_lists(tvixb_order* order, const tvixb_scan* scan,
+                       const tvixb_kind* kind, tvixb_report* report);
+
+void tvixb_order_free(tvixb_order* order);
+
+#endif  // TVIXB_ORDER_H

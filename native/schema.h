@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+//
+// The shape of a schema: constant tables of kinds, messages and fields. All
+// stages are driven by them and know no message by name; a new kind or a later
+// version of the schema is a new table (schema_tvix_build_v1.c) and its
+// vectors.
+#ifndef TVIXB_SCHEMA_H
+#define TVIXB_SCHEMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire.h"
+
+// Field numbers reach 15 at most, so that a canonical tag is one byte.
+#define TVIXB_FIELD_NUMBER_MAX 15
+
+// Sorted lists in a kind, counted over its whole tree of messages.
+#define TVIXB_LIST_MAX 8
+
+// Fields on the longest path of a kind.
+#define TVIXB_DEPTH_MAX 4
+
+typedef enum tvixb_type {
+  TVIXB_TYPE_NONE = 0,  // no field has this number
+  TVIXB_TYPE_UINT64,
+  TVIXB_TYPE_BOOL,
+  TVIXB_TYPE_BYTES,
+  TVIXB_TYPE_STRING,
+  TVIXB_TYPE_MESSAGE,
+} tvixb_type;
+
+// What a value must be; rules.c has the test and the words for each.
+typedef enum tvixb_rule {
+  TVIXB_RULE_NONE = 0,
+  TVIXB_RULE_ARGUMENT,
+  TVIXB_RULE_NAME,
+  TVIXB_RULE_DIGEST,
+  TVIXB_RULE_SYMLINK_TARGET,
+  TVIXB_RULE_ENV_KEY,
+  TVIXB_RULE_ENV_VALUE,
+  TVIXB_RULE_RO_PATH,
+  TVIXB_RULE_COUNT,
+} tvixb_rule;
+
+typedef struct tvixb_message tvixb_message;
+
+typedef struct tvixb_field {
+  const char* name;
+  const tvixb_message* message;  // of a TVIXB_TYPE_MESSAGE
+  uint8_t type;                  // tvixb_type
+  uint8_t rule;                  // tvixb_rule of each value
+  uint8_t list;   // 1 + index of the sorted list in its kind; 0: not sorted
+  bool repeated;  // a list, sorted or not
+  bool oneof;     // member of the message's oneof
+  bool key;       // its value is the sort key of the element that holds it
+  bool size;      // its value adds to the size of a Directory
+  bool required;  // must be there and not empty (TVIXB_CODE_REQUIRED)
+} tvixb_field;
+
+// The wire type of a type's values.
+static inline unsigned tvixb_type_wire(unsigned type) {
+  return type <= TVIXB_TYPE_BOOL ? TVIXB_WIRE_VARINT : TVIXB_WIRE_LENGTH;
+}
+
+struct tvixb_message {
+  const char* name;  // full protobuf name
+  // Indexed by field number; [0] is a hole.
+  tvixb_field fields[TVIXB_FIELD_NUMBER_MAX + 1];
+  // Bits by field number: the absence of these violates a rule.
+  uint16_t needed;
+  // Bits by field number: the members of the oneof, of which one must be set.
+  uint16_t oneof;
+};
+
+// The field with a tag's number and wire type, NULL if the message has none.
+static inline const tvixb_field* tvixb_message_field(
+    const tvixb_message* message, uint32_t tag) {
+  if (tag >> 3 > TVIXB_FIELD_NUMBER_MAX) return NULL;
+  const tvixb_field* field = &message->fields[tag >> 3];
+  if (field->type == TVIXB_TYPE_NONE) return NULL;
+  return (tag & 7) == tvixb_type_wire(field->type) ? field : NULL;
+}
+
+// Each key of list `left` must be (or must not be) a key of list `right`.
+typedef struct tvixb_relation {
+  uint8_t left;   // 1 + index of a list; violations are reported there
+  uint8_t right;  // likewise
+  bool present;   // the violation is that the key is there (else: is not)
+  uint8_t code;   // tvixb_code
+} tvixb_relation;
+
+struct tvixb_kind {
+  const char* name;  // full protobuf name of the root message
+  const tvixb_message* message;
+  const tvixb_relation* relations;
+  uint8_t relation_count;
+  uint8_t list_count;
+  bool directory;  // one set of keys over all lists; its size must fit 64 bits
+};
+
+extern const struct tvixb_kind tvixb_kind_tvix_build_v1_build_request;
+extern const struct tvixb_kind tvixb_kind_tvix_build_v1_build;
+extern const struct tvixb_kind tvixb_kind_tvix_castore_v1_directory;
+
+#endif  // TVIXB_SCHEMA_H

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+//
+// tvix_build: checks, canonicalizes and hashes serialized messages of the tvix
+// build protocol. This is the whole public interface of the C library.
+//
+// Everything works on batches of serialized protobuf messages; one message is
+// a batch of one. What is valid, what is canonical and what a digest is says
+// docs/canonical-form.md.
+//
+//     tvixb_context *context = tvixb_context_new();
+//     const tvixb_kind *kind = tvixb_kind_find("tvix.build.v1.BuildRequest");
+//     uint64_t offsets[2] = {0, size};
+//     uint8_t verdict, digest[32];
+//     tvixb_results results = {&verdict, digest};
+//     if (tvixb_check(context, kind, data, size, offsets, offsets + 1, 1,
+//                     &results) != TVIXB_OK) ...
+//     tvixb_context_free(context);
+//
+// Thread safety: the library has no global mutable state. A context serves one
+// call at a time; threads that work at once need a context each. Kinds are
+// constants and may be shared.
+#ifndef TVIX_BUILD_H
+#define TVIX_BUILD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: begin */
+
+// Bytes of a digest (BLAKE3-256).
+#define TVIXB_DIGEST_SIZE 32
+
+// Violations that are kept for one message unless
+// tvixb_context_set_violation_limit says otherwise.
+#define TVIXB_VIOLATION_LIMIT 100
+
+// What a call returns. A bad message is never an error of the call: its verdict
+// says so.
+typedef enum tvixb_status {
+  TVIXB_OK = 0,
+  // An allocation failed. The results are undefined, the context is usable.
+  TVIXB_OUT_OF_MEMORY = 1,
+  // begins[i] > ends[i], or ends[i] > size, for some i. Nothing was checked.
+  TVIXB_BAD_RANGE = 2,
+} tvixb_status;
+
+// What is known of one message.
+typedef enum tvixb_verdict {
+  // Valid, and its bytes are its canonical encoding. Has a digest.
+  TVIXB_CANONICAL = 0,
+  // Valid, but encoded in another way. Has a digest.
+  TVIXB_VALID = 1,
+  // Invalid, its only violations being TVIXB_NOT_SORTED. Has a digest, that of
+  // the sorted message.
+  TVIXB_UNSORTED = 2,
+  // Invalid. Has neither canonical encoding nor digest.
+  TVIXB_INVALID = 3,
+  // Does not decode. Has neither canonical encoding nor digest.
+  TVIXB_MALFORMED = 4,
+} tvixb_verdict;
+
+// Which rule a message violates; tvixb_code_name gives the stable name.
+typedef enum tvixb_code {
+  TVIXB_CODE_MALFORMED = 0,
+  TVIXB_CODE_UNKNOWN_FIELD = 1,
+  TVIXB_CODE_REQUIRED = 2,
+  TVIXB_CODE_INVALID_ARG = 3,
+  TVIXB_CODE_INVALID_NAME = 4,
+  TVIXB_CODE_INVALID_DIGEST = 5,
+  TVIXB_CODE_INVALID_SYMLINK_TARGET = 6,
+  TVIXB_CODE_INVALID_ENV_KEY = 7,
+  TVIXB_CODE_INVALID_ENV_VALUE = 8,
+  TVIXB_CODE_INVALID_PATH = 9,
+  TVIXB_CODE_NOT_SORTED = 10,
+  TVIXB_CODE_DUPLICATE = 11,
+  TVIXB_CODE_OUTPUT_IS_INPUT = 12,
+  TVIXB_CODE_MISSING_OUTPUT = 13,
+  TVIXB_CODE_UNEXPECTED_OUTPUT = 14,
+  TVIXB_CODE_SIZE_OVERFLOW = 15,
+} tvixb_code;
+
+// One violated rule. Plain data: it refers to nothing that could go away.
+typedef struct tvixb_violation {
+  // Index of the message in the batch.
+  uint64_t message;
+  // What was found, as far as a number says it. Malformed: offset in the
+  // message, in bytes, where decoding stopped. Unknown field: the field's tag
+  // (number << 3 | wire type). Otherwise: size of the value or key, in bytes.
+  uint64_t found;
+  // Indices of the list elements along the path, outermost first.
+  uint64_t index[2];
+  // A tvixb_code.
+  uint8_t code;
+  // Number of fields along the path; 0 for the message itself.
+  uint8_t depth;
+  // Bit i is set if field i of the path is a list and has its index.
+  uint8_t indexed;
+  // Bytes of sample in use.
+  uint8_t sample_size;
+  // Field numbers along the path.
+  uint8_t field[4];
+  // Beginning of the value or key that violates the rule.
+  uint8_t sample[24];
+} tvixb_violation;
+
+// The violations of one message: violations[first .. first + kept).
+typedef struct tvixb_violations_of {
+  // Index of the message in the batch.
+  uint64_t message;
+  uint64_t first;
+  // At most the limit of the context; the first ones in the order of the path.
+  uint64_t kept;
+  // How many there are in truth.
+  uint64_t total;
+} tvixb_violations_of;
+
+// Where a call writes its results: arrays of the caller, one entry a message.
+typedef struct tvixb_results {
+  // n verdicts (tvixb_verdict).
+  uint8_t* verdicts;
+  // n digests of TVIXB_DIGEST_SIZE bytes; all zero where there is none.
+  uint8_t* digests;
+} tvixb_results;
+
+// Message kind: a row of a schema. Constant, lives for ever.
+typedef struct tvixb_kind tvixb_kind;
+
+// Owns all memory that calls need besides the caller's arrays; reused from call
+// to call. Keeps what violations and canonical encodings the last call found.
+typedef struct tvixb_context tvixb_context;
+
+// The kind with the given name: "tvix.build.v1.BuildRequest",
+// "tvix.build.v1.Build", "tvix.castore.v1.Directory". NULL if there is none.
+const tvixb_kind* tvixb_kind_find(const char* name);
+
+// The name of a kind.
+const char* tvixb_kind_name(const tvixb_kind* kind);
+
+// A new context, NULL if memory is out. To be freed with tvixb_context_free.
+tvixb_context* tvixb_context_new(void);
+
+// Frees a context and all that it lends. NULL is fine.
+void tvixb_context_free(tvixb_context* context);
+
+// Keeps at most `limit` violations of a message (at least 1) in later calls;
+// all of them are counted.
+void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit);
+
+// Checks n messages of one kind: verdict, digest and violations of each.
+//
+// Message i is data[begins[i] .. ends[i]), offsets in bytes, of `size` bytes
+// in all; messages may lie apart and may overlap. For messages that lie back to
+// back, offsets[n + 1], pass offsets and offsets + 1. Time is linear in the
+// bytes, n log n in unsorted list elements. Memory is a small multiple of the
+// largest message.
+tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
+                         const uint8_t* data, size_t size,
+                         const uint64_t* begins, const uint64_t* ends, size_t n,
+                         const tvixb_results* results);
+
+// As tvixb_check; keeps each message's canonical encoding as well, for
+// tvixb_encoded. A message without one (TVIXB_INVALID, TVIXB_MALFORMED) gives
+// an empty entry.
+tvixb_status tvixb_canonicalize(tvixb_context* context, const tvixb_kind* kind,
+                                const uint8_t* data, size_t size,
+                                const uint64_t* begins, const uint64_t* ends,
+                                size_t n, const tvixb_results* results);
+
+// The canonical encodings of the last tvixb_canonicalize: encoding i is
+// data[offsets[i] .. offsets[i + 1]), offsets[n + 1] being lent as well. Lent
+// by the context until its next call.
+const uint8_t* tvixb_encoded(const tvixb_context* context,
+                             const uint64_t** offsets);
+
+// The violations of the last call, grouped by message in ascending order, in
+// each message in the order of the path. Lent by the context until its next
+// call; *count is their number.
+const tvixb_violation* tvixb_violations(const tvixb_context* context,
+                                        size_t* count);
+
+// For each message of the last call that has violations, in ascending order,
+// which they are. Lent by the context until its next call.
+const tvixb_violations_of* tvixb_violations_by_message(
+    const tvixb_context* context, size_t* count);
+
+// The stable name of a code, such as "not_sorted". NULL if there is none.
+const char* tvixb_code_name(uint8_t code);
+
+// Writes a violation's path, such as "inputs[3].file.digest", and a NUL, cut to
+// `capacity` bytes, into text. Returns the length of the whole path.
+size_t tvixb_violation_path(const tvixb_kind* kind,
+                            const tvixb_violation* violation, char* text,
+                            size_t capacity);
+
+// Writes for people what was expected and what was found, in ASCII, and a NUL,
+// cut to `capacity` bytes, into text. Returns the length of the whole message.
+size_t tvixb_violation_message(const tvixb_kind* kind,
+                               const tvixb_violation* violation, char* text,
+                               size_t capacity);
+
+// Why a size-delimited stream cannot go on.
+typedef enum tvixb_split_status {
+  // Every whole record was found; what is left, if anything, is the beginning
+  // of a record, or the arrays are full.
+  TVIXB_SPLIT_OK = 0,
+  // The length at *consumed is longer than 5 bytes or above 2^31 - 1.
+  TVIXB_SPLIT_BAD_LENGTH = 1,
+} tvixb_split_status;
+
+// Finds the records of a piece of a size-delimited stream (each a varint
+// length, then a message): at most `capacity` ranges for tvixb_check go to
+// begins and ends, their number to *count; *consumed is where the last whole
+// record ends, an offset in bytes.
+tvixb_split_status tvixb_split_delimited(const uint8_t* data, size_t size,
+                                         uint64_t* begins, uint64_t* ends,
+                                         size_t capacity, size_t* count,
+                                         size_t* consumed);
+
+/* cffi: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // TVIX_BUILD_H
