@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""The official C code of BLAKE3, never copied into this tree.
+
+Three places, the first found wins: the folder that BLAKE3_C_DIR names, Debian's librust-blake3-dev, the release
+archive. setup.py looks in the same places.
+"""
+
+_DEBIAN = "/usr/share/cargo/registry"
+
+_RELEASE = {
+    "integrity": "sha256-a1Gu/lFZaXhdoC6Hvvr8f9x6BlzTRYzxFB8pJndJ6B8=",
+    "strip_prefix": "BLAKE3-1.8.2",
+    "url": "https://github.com/BLAKE3-team/BLAKE3/archive/refs/tags/1.8.2.tar.gz",
+}
+
+def _debian_folder(ctx):
+    registry = ctx.path(_DEBIAN)
+    if registry.exists:
+        for entry in registry.readdir():
+            if entry.basename.startswith("blake3-") and entry.get_child("c").get_child("blake3.h").exists:
+                return entry.get_child("c")
+    return None
+
+def _source_folder(ctx):
+    named = ctx.os.environ.get("BLAKE3_C_DIR")
+    if named:
+        folder = ctx.path(named)
+        if not folder.get_child("blake3.h").exists:
+            fail("BLAKE3_C_DIR=%s holds no blake3.h" % named)
+        return folder
+    folder = _debian_folder(ctx)
+    if not folder:
+        ctx.download_and_extract(output = "release", stripPrefix = _RELEASE["strip_prefix"], url = _RELEASE["url"], integrity = _RELEASE["integrity"])
+        folder = ctx.path("release/c")
+    return folder
+
+def _blake3_repository_impl(ctx):
+    ctx.symlink(_source_folder(ctx), "c")
+    ctx.symlink(ctx.attr._build_file, "BUILD.bazel")
+
+blake3_repository = repository_rule(
+    implementation = _blake3_repository_impl,
+    doc = "@NAME//:blake3, a cc_library of the official BLAKE3 sources.",
+    attrs = {"_build_file": attr.label(default = Label("//bazel:blake3.BUILD"))},
+    environ = ["BLAKE3_C_DIR"],
+)

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: MIT
+"""Repositories out of the folder compat/, see compat/README.md."""
+
+def _compat_repository_impl(ctx):
+    folder = ctx.path(ctx.attr._anchor).dirname.get_child("compat").get_child(ctx.attr.folder)
+    for file in ctx.attr.files:
+        ctx.symlink(str(folder) + "/" + file, file)
+
+compat_repository = repository_rule(
+    implementation = _compat_repository_impl,
+    doc = "A repository of the given files of a folder in compat/, wherever this project lies.",
+    attrs = {
+        "files": attr.string_list(mandatory = True),
+        "folder": attr.string(mandatory = True),
+        "_anchor": attr.label(default = Label("//bazel:BUILD.bazel")),
+    },
+)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Prints a BUILD file: a py_library for each distribution in a folder that pip installed into."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import Distribution, distributions
+from pathlib import Path, PurePosixPath
+
+HEADER = """\
+load("@rules_python//python:defs.bzl", "py_library")
+
+package(default_visibility = ["//visibility:public"])
+
+exports_files(glob(["site-packages/bin/*"], allow_empty = True))
+"""
+
+
+def target_name(requirement: str) -> str:
+    """Turns a requirement such as ``Foo.Bar[x]>=1; python_version < "3.11"`` into ``foo_bar``."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, f"not a requirement: {requirement!r}"
+    return re.sub(r"[-_.]+", "_", match.group()).lower()
+
+
+def required(distribution: Distribution, known: set[str]) -> list[str]:
+    """The targets that a distribution needs, extras left out."""
+    names = {target_name(line) for line in distribution.requires or [] if "extra ==" not in line}
+    return sorted(names & known)
+
+
+def library(distribution: Distribution, packages: str, known: set[str]) -> str:
+    """The py_library of one distribution; `packages` is the folder's name in the repository."""
+    files = [PurePosixPath(str(file)) for file in distribution.files or []]
+    # Scripts are recorded as ../../bin/NAME but lie in the folder itself; Bazel's runfiles cannot
+    # hold names with spaces.
+    paths = sorted(
+        f"{packages}/{path}"
+        for path in files
+        if ".." not in path.parts and path.suffix != ".pyc" and " " not in str(path)
+    )
+    sources = [path for path in paths if path.endswith(".py")]
+    data = [path for path in paths if not path.endswith(".py")]
+    lines = [
+        "py_library(",
+        f"    name = {target_name(distribution.metadata['Name'])!r},",
+        f"    srcs = {sources!r},",
+        f"    data = {data!r},",
+        f"    imports = [{packages!r}],",
+        f"    deps = {[':' + name for name in required(distribution, known)]!r},",
+        ")",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Writes the BUILD file for the folder that the first argument names."""
+    folder = Path(sys.argv[1])
+    found = {target_name(item.metadata["Name"]): item for item in distributions(path=[str(folder)])}
+    print(HEADER)
+    for name in sorted(found):
+        print(library(found[name], folder.name, set(found)), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""Packages from PyPI: one py_library for each distribution of a lock file."""
+
+load(":python_repository.bzl", "find_python", "run")
+
+def _pip_repository_impl(ctx):
+    python = find_python(ctx)
+    packages = ctx.path("site-packages")
+    lock = ctx.path(ctx.attr.lock)
+    run(ctx, [
+        python,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+        "--no-compile",
+        "--no-warn-script-location",
+        "--target",
+        packages,
+        "--requirement",
+        lock,
+    ], "pip install of " + str(lock), timeout = 1800)
+    build = run(
+        ctx,
+        [python, "-I", ctx.path(ctx.attr._writer), packages],
+        "describing the distributions of " + str(lock),
+    )
+    ctx.file("BUILD.bazel", build)
+
+pip_repository = repository_rule(
+    implementation = _pip_repository_impl,
+    doc = """The distributions of a lock file, installed with pip.
+
+The target for a distribution is its name, normalized, with underscores: @NAME//:grpcio_tools. It depends on those
+that the distribution requires, as far as they are in the lock file. A distribution's scripts are files of the
+repository: @NAME//:site-packages/bin/ruff.""",
+    attrs = {
+        "lock": attr.label(mandatory = True, allow_single_file = True),
+        "_writer": attr.label(default = Label("//bazel:pip_build_file.py")),
+    },
+    environ = [
+        "PATH",
+        "PYTHON_BIN_PATH",
+    ],
+)

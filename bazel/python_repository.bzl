@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The Python that builds and tests run with: the caller's python3, or PYTHON_BIN_PATH's.
+
+Switch with --repo_env=PYTHON_BIN_PATH=/path/to/python3.
+"""
+
+_DESCRIBE = """
+import sys, sysconfig
+assert sys.version_info >= (3, 10), f"Python 3.10 or newer is needed, {sys.executable} is {sys.version}"
+print(sys.executable)
+print(sysconfig.get_path("include"))
+print(sysconfig.get_platform().replace("-", "_").replace(".", "_"))
+"""
+
+_BUILD = """
+load("@rules_cc//cc:defs.bzl", "cc_library")
+load("@rules_python//python:defs.bzl", "py_runtime", "py_runtime_pair")
+
+package(default_visibility = ["//visibility:public"])
+
+py_runtime(
+    name = "runtime",
+    interpreter_path = "{python}",
+    python_version = "PY3",
+    stub_shebang = "#!{python}",
+)
+
+py_runtime_pair(
+    name = "runtime_pair",
+    py3_runtime = ":runtime",
+)
+
+toolchain(
+    name = "toolchain",
+    toolchain = ":runtime_pair",
+    toolchain_type = "@rules_python//python:toolchain_type",
+)
+
+cc_library(
+    name = "headers",
+    hdrs = glob(["include/**/*.h"]),
+    includes = ["include"],
+)
+"""
+
+def find_python(ctx):
+    """Finds the interpreter that PYTHON_BIN_PATH names, else python3 on the PATH.
+
+    Args:
+      ctx: the context of a repository rule, which should list PYTHON_BIN_PATH in its environ.
+
+    Returns:
+      A path or an absolute file name.
+    """
+    python = ctx.os.environ.get("PYTHON_BIN_PATH") or ctx.which("python3")
+    if not python:
+        fail("python3 is not on the PATH")
+    return python
+
+def run(ctx, command, what, **kwargs):
+    """Runs a command in a repository rule and fails with its output if it fails.
+
+    Args:
+      ctx: the context of the repository rule.
+      command: list of arguments.
+      what: what the command does, for the error message.
+      **kwargs: passed on to ctx.execute.
+
+    Returns:
+      What the command wrote to its standard output.
+    """
+    result = ctx.execute(command, **kwargs)
+    if result.return_code:
+        fail("%s failed:\n%s%s" % (what, result.stdout, result.stderr))
+    return result.stdout
+
+def _python_repository_impl(ctx):
+    python = find_python(ctx)
+    executable, include, platform = run(ctx, [python, "-I", "-c", _DESCRIBE], "asking " + str(python)).splitlines()
+    if not ctx.path(include + "/Python.h").exists:
+        fail("%s has no headers (no Python.h in %s); on Debian install python3-dev" % (executable, include))
+
+    # An empty environment, so that nothing leaks in from the interpreter's site-packages.
+    run(ctx, [executable, "-I", "-m", "venv", "--without-pip", "venv"], "making a virtual environment")
+    ctx.symlink(include, "include")
+    ctx.file("BUILD.bazel", _BUILD.format(python = ctx.path("venv/bin/python3")))
+    ctx.file("platform.bzl", "PYTHON_PLATFORM = \"%s\"\n" % platform)
+
+python_repository = repository_rule(
+    implementation = _python_repository_impl,
+    doc = "Toolchain, headers and platform tag of a Python installation of this machine.",
+    environ = ["PATH", "PYTHON_BIN_PATH"],
+    configure = True,
+    local = True,
+)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""The cffi builder of tvix_build._native: the interface is the marked part of native/tvix_build.h.
+
+`ffibuilder` is what setuptools calls (cffi_modules in setup.py). Bazel runs this file as a program:
+the argument is the file to write the extension's C code to, which Bazel compiles itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import cffi
+
+ROOT = Path(__file__).parents[1]
+HEADER = ROOT / "native" / "tvix_build.h"
+MODULE = "tvix_build._native"
+LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
+BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
+
+
+def declarations(header: str) -> str:
+    """The part of the header between the marks, without the attributes that cffi does not know."""
+    marked = header.partition(BEGIN)[2].partition(END)
+    if not marked[1]:
+        raise ValueError(f"no part between {BEGIN} and {END}")
+    return marked[0].replace("TVIXB_API ", "")
+
+
+def make_builder(**options: Any) -> cffi.FFI:
+    """A builder of the extension; the options are setuptools.Extension's."""
+    builder = cffi.FFI()
+    builder.cdef(declarations(HEADER.read_text()))
+    builder.set_source(MODULE, '#include "tvix_build.h"', py_limited_api=True, **options)
+    return builder
+
+
+def ffibuilder() -> cffi.FFI:
+    """The builder with all that setuptools compiles; paths are relative to the project's root."""
+    blake3 = Path("third_party", "blake3")
+    sources = [*Path("native").glob("*.c"), *blake3.glob("*.c"), *blake3.glob("*.S")]
+    return make_builder(
+        sources=sorted(map(str, sources)),
+        depends=sorted(map(str, [*Path("native").glob("*.h"), *blake3.glob("*.h")])),
+        include_dirs=["native", str(blake3)],
+        define_macros=[LIMITED_API],
+        extra_compile_args=[
+            "-std=c11",
+            "-O2",
+            "-fvisibility=hidden",
+            "-fstack-protector-strong",
+            "-U_FORTIFY_SOURCE",
+            "-D_FORTIFY_SOURCE=2",
+        ],
+        extra_link_args=[
+            "-Wl,-z,relro",
+            "-Wl,-z,now",
+            "-Wl,--version-script=py/tvix_build/native.lds",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    make_builder().emit_c_code(sys.argv[1])

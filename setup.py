@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Builds the wheel and the source distribution with setuptools: what pyproject.toml cannot say.
+
+Generates the modules tvix/** from proto/ with grpcio-tools, compiles the extension by way of
+py/build_native.py, and copies the official C code of BLAKE3 into third_party/blake3, which a source
+distribution carries along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import shutil
+import tarfile
+import urllib.request
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+PROTO = Path("proto")
+BLAKE3 = Path("third_party", "blake3")
+BLAKE3_DEBIAN = Path("/usr/share/cargo/registry")
+BLAKE3_RELEASE = "https://github.com/BLAKE3-team/BLAKE3/archive/refs/tags/1.8.2.tar.gz"
+BLAKE3_SHA256 = "6b51aefe515969785da02e87befafc7fdc7a065cd3458cf1141f29267749e81f"
+
+
+def blake3_release() -> dict[str, bytes]:
+    """The C folder of the release archive: file names and contents."""
+    with urllib.request.urlopen(BLAKE3_RELEASE) as response:
+        archive = response.read()
+    if hashlib.sha256(archive).hexdigest() != BLAKE3_SHA256:
+        raise RuntimeError(f"{BLAKE3_RELEASE} is not the archive that was expected")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        return {
+            Path(member.name).name: file.read()
+            for member in members
+            if Path(member.name).parent.name == "c" and (file := members.extractfile(member))
+        }
+
+
+def blake3_files() -> dict[str, bytes]:
+    """The official C code, from the first place that has it, as in bazel/blake3_repository.bzl."""
+    debian = [folder / "c" for folder in BLAKE3_DEBIAN.glob("blake3-*")]
+    named = os.environ.get("BLAKE3_C_DIR")
+    for folder in [Path(named)] if named else debian:
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return blake3_release()
+
+
+def blake3_wanted() -> list[str]:
+    """The files that this machine's processor needs."""
+    names = ["blake3.c", "blake3.h", "blake3_dispatch.c", "blake3_impl.h", "blake3_portable.c"]
+    if platform.machine() in {"x86_64", "AMD64"}:
+        sets = ["sse2", "sse41", "avx2", "avx512"]
+        names += [f"blake3_{name}_x86-64_unix.S" for name in sets]
+    elif platform.machine() in {"aarch64", "arm64"}:
+        names.append("blake3_neon.c")
+    return names
+
+
+def provide_blake3() -> None:
+    """Fills third_party/blake3, unless this is a source distribution that brought it along."""
+    if Path("PKG-INFO").exists() and all((BLAKE3 / name).exists() for name in blake3_wanted()):
+        return
+    files = blake3_files()
+    shutil.rmtree(BLAKE3, ignore_errors=True)
+    BLAKE3.mkdir(parents=True)
+    for name in blake3_wanted():
+        (BLAKE3 / name).write_bytes(files[name])
+
+
+def generate_protobuf_modules(folder: Path) -> None:
+    """Writes the modules tvix/** and their stubs below `folder`."""
+    from grpc_tools import protoc
+
+    protos = sorted(str(path) for path in PROTO.rglob("*.proto"))
+    services = [path for path in protos if Path(path).name.startswith("rpc_")]
+    folder.mkdir(parents=True, exist_ok=True)
+    for options, files in [
+        ([f"--python_out={folder}", f"--pyi_out={folder}"], protos),
+        ([f"--grpc_python_out={folder}"], services),
+    ]:
+        if protoc.main(["protoc", f"-I{PROTO}", *options, *files]):
+            raise RuntimeError("protoc failed")
+    for marker in PROTO.rglob("py.typed"):
+        shutil.copyfile(marker, folder / marker.relative_to(PROTO))
+
+
+class BuildPy(build_py):
+    """Adds the generated modules; in an editable installation they go beside the package."""
+
+    def run(self) -> None:
+        super().run()
+        generate_protobuf_modules(Path("py") if self.editable_mode else Path(self.build_lib))
+
+
+class BuildExt(build_ext):
+    """Compiles BLAKE3's assembly too."""
+
+    def build_extensions(self) -> None:
+        if ".S" not in self.compiler.src_extensions:
+            self.compiler.src_extensions.append(".S")
+        super().build_extensions()
+
+
+os.chdir(Path(__file__).resolve().parent)
+provide_blake3()
+setup(
+    cffi_modules=["py/build_native.py:ffibuilder"],
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+)
