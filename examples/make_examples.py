@@ -77,6 +77,8 @@ def instantiate() -> Files:
             "HOME": folder,
             "NIX_CONF_DIR": folder,
             "NIX_USER_CONF_FILES": "",
+            # As root Nix would give the store to a group that a sandbox may lack.
+            "NIX_CONFIG": "build-users-group =",
         }
         # Resolved, or Nix would take a linked source file for a symlink.
         packages = (HERE / "packages.nix").resolve()
