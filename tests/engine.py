@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""What tvix_build says of a message, in a form to compare with the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import reference
+import tvix_build
+
+#: How many violations a report lists at the most; it counts them all.
+LISTED = 100
+
+# valid, canonical, digest, the violations listed, how many there are
+Outcome = tuple[bool, bool, "bytes | None", list[tuple[str, str]], int]
+
+
+def of_report(report: tvix_build.Report) -> Outcome:
+    violations = [(found.code.value, found.path) for found in report.violations]
+    return report.valid, report.canonical, report.digest, violations, report.violation_count
+
+
+def of_reference(report: reference.ReferenceReport) -> Outcome:
+    listed = report.violations[:LISTED]
+    return report.valid, report.canonical, report.digest, listed, len(report.violations)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """What the two say that differs."""
+
+    what: str
+    engine: object
+    reference: object
+
+
+def disagreement(data: bytes, kind: str) -> Disagreement | None:
+    """How check() and canonicalize() differ from the reference on `data`, or None."""
+    expected_report = reference.check(data, kind)
+    expected = of_reference(expected_report)
+    found = of_report(tvix_build.check(data, tvix_build.Kind(kind)))
+    if found != expected:
+        return Disagreement("check", found, expected)
+    expected_bytes = None if expected_report.digest is None else reference.canonicalize(data, kind)
+    found_bytes = _canonical_or_none(data, kind)
+    if found_bytes != expected_bytes:
+        return Disagreement("canonicalize", found_bytes, expected_bytes)
+    return None
+
+
+def _canonical_or_none(data: bytes, kind: str) -> bytes | None:
+    try:
+        return tvix_build.canonicalize(data, tvix_build.Kind(kind))
+    except tvix_build.InvalidMessage:
+        return None

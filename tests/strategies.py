@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Hypothesis strategies for messages: canonical ones, and batches of their mutants.
+
+A hypothesis example costs about a millisecond, so one carries a batch: a drawn message and a
+drawn seed, from which a mutator (mutations.py) makes many. Each of them counts as a case.
+"""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+import mutations
+from mutations import Field, Fields
+from wire import LEN, VARINT
+
+
+def _absent_if_default(number: int, value: int | bytes) -> Fields:
+    return [Field(number, VARINT if isinstance(value, int) else LEN, value)] if value else []
+
+
+def _elements(number: int, values: list[bytes]) -> Fields:
+    return [Field(number, LEN, value) for value in values]
+
+
+# ---- values
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8).map(str.encode)
+_BYTES = st.binary(max_size=8).map(lambda value: value.replace(b"\0", b"\1"))
+_SIZES = st.sampled_from((0, 1, 127, 128, 4096, 2**32)) | st.integers(0, 2**64 - 1)
+
+
+def _as_name(value: bytes) -> bytes:
+    """A path component out of any bytes without NUL."""
+    value = value.replace(b"/", b"_")
+    return value + b"a" if value in (b"", b".", b"..") else value
+
+
+_FEW_NAMES = st.sampled_from((b"a", b"b", b"ab", b"A", b"...", b"n" * 255, b"\x7f", b"\xc2\x80"))
+_TEXT_NAMES = _FEW_NAMES | _TEXT.map(_as_name)
+_NAMES = _TEXT_NAMES | _BYTES.map(_as_name)
+_ENV_KEYS = _TEXT.map(lambda key: key.replace(b"=", b"_") or b"K")
+_DIGESTS = st.integers(0, 255).map(lambda byte: bytes([byte]) * 32)
+_TARGETS = _BYTES.map(lambda target: target or b"t") | st.just(b"t" * 4095)
+
+
+def _as_host_path(components: list[bytes]) -> bytes:
+    path = b"/" + b"/".join(components)
+    return b"/x" + path if (path + b"/").startswith(b"/nix/store/") else path
+
+
+_HOST_PATHS = st.lists(_TEXT_NAMES | st.sampled_from((b"nix", b"store")), max_size=3).map(
+    _as_host_path
+)
+
+
+def _sorted(values: SearchStrategy[bytes], max_size: int = 6) -> SearchStrategy[list[bytes]]:
+    return st.lists(values, unique=True, max_size=max_size).map(sorted)
+
+
+# ---- messages, as canonical trees of fields
+
+
+@st.composite
+def _nodes(draw: DrawFn, name: bytes) -> Field:
+    """A member of a Node, which is an element of a Directory as well."""
+    member = draw(st.integers(1, 3))
+    named = Field(1, LEN, name)
+    if member == 3:
+        return Field(3, LEN, [named, Field(2, LEN, draw(_TARGETS))])
+    parts = [named, Field(2, LEN, draw(_DIGESTS)), *_absent_if_default(3, draw(_SIZES))]
+    if member == 2:
+        parts += _absent_if_default(4, int(draw(st.booleans())))
+    return Field(member, LEN, parts)
+
+
+@st.composite
+def _constraints(draw: DrawFn) -> Fields:
+    system = draw(_TEXT.map(lambda text: text or b"x86_64-linux"))
+    return [
+        Field(1, LEN, system),
+        *_absent_if_default(2, draw(_SIZES)),
+        *_elements(3, draw(_sorted(_HOST_PATHS, 4))),
+    ]
+
+
+@st.composite
+def build_requests(draw: DrawFn) -> Fields:
+    """A canonical BuildRequest."""
+    outputs = draw(_sorted(_TEXT_NAMES, 4))
+    inputs = [name for name in draw(_sorted(_NAMES)) if name not in outputs]
+    fields = _elements(1, draw(st.lists(_TEXT, min_size=1, max_size=4)))
+    fields += _elements(2, outputs)
+    for key in draw(_sorted(_ENV_KEYS)):
+        fields.append(Field(3, LEN, [Field(1, LEN, key), *_absent_if_default(2, draw(_BYTES))]))
+    fields += [Field(4, LEN, [draw(_nodes(name))]) for name in inputs]
+    if draw(st.booleans()):
+        fields.append(Field(5, LEN, draw(_constraints())))
+    return fields
+
+
+@st.composite
+def builds(draw: DrawFn) -> Fields:
+    """A canonical Build."""
+    request = draw(build_requests())
+    asked = [field.value for field in request if field.number == 2]
+    nodes = [draw(_nodes(name)) for name in asked if isinstance(name, bytes)]
+    return [Field(1, LEN, request), *(Field(2, LEN, [node]) for node in nodes)]
+
+
+@st.composite
+def directories(draw: DrawFn) -> Fields:
+    """A canonical Directory."""
+    elements = [draw(_nodes(name)) for name in draw(_sorted(_NAMES, 8))]
+    elements.sort(key=lambda element: element.number)
+    total = len(elements)
+    for element in elements:
+        if element.number == 1 and isinstance(element.value, list):
+            size = element.value[-1].value if len(element.value) == 3 else 0
+            assert isinstance(size, int)
+            total += size
+            if total > 2**64 - 1:
+                total -= size
+                del element.value[2]
+    return elements
+
+
+MESSAGES: dict[str, SearchStrategy[Fields]] = {
+    "build-request": build_requests(),
+    "build": builds(),
+    "directory": directories(),
+}
+
+_SEEDS = st.integers(0, 2**64 - 1)
+
+
+# ---- batches of wire bytes
+
+
+def canonical_batches(kind: str, size: int) -> SearchStrategy[list[bytes]]:
+    """Batches of `size` canonical messages."""
+    return st.lists(MESSAGES[kind].map(mutations.encode), min_size=size, max_size=size)
+
+
+@st.composite
+def mutant_batches(draw: DrawFn, kind: str, size: int) -> list[bytes]:
+    """Batches of `size` mutants of one message."""
+    base = draw(MESSAGES[kind])
+    rng = random.Random(draw(_SEEDS))
+    return [mutations.mutant(rng, kind, base) for _ in range(size)]
+
+
+def random_batches(size: int) -> SearchStrategy[list[bytes]]:
+    """Batches of `size` pieces of bytes that are no messages, but for chance."""
+
+    def batch(seed: int) -> list[bytes]:
+        rng = random.Random(seed)
+        return [mutations.random_bytes(rng) for _ in range(size)]
+
+    return _SEEDS.map(batch)

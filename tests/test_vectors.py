@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""tvix_build says of every vector what the vector says."""
+
+from __future__ import annotations
+
+from array import array
+from itertools import accumulate
+
+import pytest
+
+import tvix_build
+from batches import KINDS
+from engine import LISTED, of_report
+from vector_files import ROWS, Row
+
+
+def _expected(row: Row) -> tuple[object, ...]:
+    count = len(row.violations)
+    return row.valid, row.canonical, row.digest, row.violations[:LISTED], count
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_check(row: Row) -> None:
+    assert of_report(tvix_build.check(row.data, tvix_build.Kind(row.kind))) == _expected(row)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_validate(row: Row) -> None:
+    kind = tvix_build.Kind(row.kind)
+    if row.valid:
+        tvix_build.validate(row.data, kind)
+        return
+    with pytest.raises(tvix_build.InvalidMessage) as refusal:
+        tvix_build.validate(row.data, kind)
+    found = [(found.code.value, found.path) for found in refusal.value.violations]
+    assert found == row.violations[:LISTED]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_canonicalize_and_digest(row: Row) -> None:
+    kind = tvix_build.Kind(row.kind)
+    if row.encoding is not None:
+        assert tvix_build.canonicalize(row.data, kind) == row.encoding
+        assert tvix_build.digest(row.data, kind) == row.digest
+        return
+    with pytest.raises(tvix_build.InvalidMessage):
+        tvix_build.canonicalize(row.data, kind)
+    with pytest.raises(tvix_build.InvalidMessage):
+        tvix_build.digest(row.data, kind)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_messages_of_violations(row: Row) -> None:
+    """Each violation says something, and is not the code or the path again."""
+    for found in tvix_build.check(row.data, tvix_build.Kind(row.kind)).violations:
+        assert found.message
+        assert found.message not in (found.code.value, found.path)
+
+
+@pytest.mark.parametrize("form", ["list", "offsets", "ranges"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_check_batch(kind: str, form: str) -> None:
+    """All vectors of a kind at once, as a list and as ranges of one buffer."""
+    rows = [row for row in ROWS if row.kind == kind]
+    items = [row.data for row in rows]
+    ends = array("Q", accumulate(map(len, items)))
+    begins = array("Q", [0, *ends[:-1]])
+    if form == "list":
+        batch = tvix_build.check_batch(items, kind=tvix_build.Kind(kind))
+    else:
+        offsets = array("Q", [0, *ends]) if form == "offsets" else (begins, ends)
+        buffer = b"".join(items)
+        batch = tvix_build.check_batch(buffer, kind=tvix_build.Kind(kind), offsets=offsets)
+
+    assert len(batch) == len(rows)
+    assert [of_report(report) for report in batch] == [_expected(row) for row in rows]
+    assert of_report(batch[len(rows) // 2]) == _expected(rows[len(rows) // 2])
+    assert list(batch.valid) == [row.valid for row in rows]
+    assert list(batch.canonical) == [row.canonical for row in rows]
+    assert list(batch.invalid) == [i for i, row in enumerate(rows) if not row.valid]
+    assert batch.valid_count == sum(row.valid for row in rows)
+    assert batch.canonical_count == sum(row.canonical for row in rows)
+    digests = bytes(batch.digests)
+    for i, row in enumerate(rows):
+        assert row.digest is None or digests[32 * i : 32 * i + 32] == row.digest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_canonicalize_batch(kind: str) -> None:
+    rows = [row for row in ROWS if row.kind == kind and row.encoding is not None]
+    items = [row.data for row in rows]
+    encodings = tvix_build.canonicalize_batch(items, kind=tvix_build.Kind(kind))
+    assert list(encodings) == [row.encoding for row in rows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_canonicalize_batch_names_the_first_refused(kind: str) -> None:
+    rows = [row for row in ROWS if row.kind == kind]
+    rows.sort(key=lambda row: row.encoding is None)
+    first = next(i for i, row in enumerate(rows) if row.encoding is None)
+    with pytest.raises(tvix_build.InvalidMessage) as refusal:
+        tvix_build.canonicalize_batch([row.data for row in rows], kind=tvix_build.Kind(kind))
+    assert refusal.value.index == first

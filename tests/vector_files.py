@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Reads tests/vectors/*.json; make_vectors.py describes the format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+VECTORS = Path(__file__).absolute().with_name("vectors")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A vector as its file has it."""
+
+    file: str
+    name: str
+    kind: str
+    data: bytes
+    valid: bool
+    canonical: bool
+    digest: bytes | None
+    encoding: bytes | None
+    violations: list[tuple[str, str]]
+
+    @property
+    def id(self) -> str:
+        return f"{self.file}-{self.name}"
+
+
+def load(path: Path) -> list[Row]:
+    """The vectors of one file."""
+    rows = []
+    for row in json.loads(path.read_text("ascii"))["vectors"]:
+        rows.append(
+            Row(
+                path.stem,
+                row["name"],
+                row["kind"],
+                bytes.fromhex(row["hex"]),
+                row["valid"],
+                row["canonical"],
+                None if row["digest"] is None else bytes.fromhex(row["digest"]),
+                None if row["canonical_hex"] is None else bytes.fromhex(row["canonical_hex"]),
+                [(code, place) for code, place in row["violations"]],
+            )
+        )
+    return rows
+
+
+PATHS = sorted(VECTORS.glob("*.json"))
+ROWS = [row for path in PATHS for row in load(path)]
