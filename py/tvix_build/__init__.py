@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Constructs, checks, canonicalizes and hashes the messages of the tvix build protocol
+(tvix.build.v1).
+
+    >>> import tvix_build
+    >>> request = tvix_build.build_request(command_args=["/bin/true"], outputs=["hi"])
+    >>> tvix_build.check(request).canonical
+    True
+
+The messages themselves are protobuf's: `tvix.build.protos.build_pb2` and
+`tvix.castore.protos.castore_pb2`. What is valid and canonical, and what a digest is, says
+docs/canonical-form.md.
+"""
+
+from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch
+from tvix_build._check import canonicalize, check, digest, validate
+from tvix_build._construct import build_request, directory_node, file_node, symlink_node
+from tvix_build._report import Error, InvalidMessage, Kind, Report, Violation, ViolationCode
+from tvix_build._version import __version__
+
+__all__ = [
+    "BatchReport",
+    "CanonicalBatch",
+    "Error",
+    "InvalidMessage",
+    "Kind",
+    "Report",
+    "Violation",
+    "ViolationCode",
+    "__version__",
+    "build_request",
+    "canonicalize",
+    "canonicalize_batch",
+    "check",
+    "check_batch",
+    "digest",
+    "directory_node",
+    "file_node",
+    "symlink_node",
+    "validate",
+]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Checks one message: a batch of one."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from google.protobuf.message import Message
+
+from tvix_build import _engine
+from tvix_build._batch import BatchReport, BytesLike, kind_of, serialized
+from tvix_build._engine import Buffer, Results, Verdict
+from tvix_build._report import InvalidMessage, Kind, Report
+
+
+def check(x: BytesLike | Message, kind: Kind | str | None = None) -> Report:
+    """All that is known of a message.
+
+    Args:
+        x: a message, or the bytes of one.
+        kind: what it is; inferred from a message, a BuildRequest where bytes say nothing.
+
+    Raises:
+        TypeError: if x is neither bytes-like nor a message of the kind.
+        ValueError: if there is no such kind.
+    """
+    return _run(_engine.check, x, kind)[0]
+
+
+def validate(x: BytesLike | Message, kind: Kind | str | None = None) -> None:
+    """Raise unless a message is valid. Arguments as for `check`.
+
+    Raises:
+        InvalidMessage: with all violations.
+    """
+    report = check(x, kind)
+    if not report.valid:
+        raise InvalidMessage(report.violations, report.violation_count)
+
+
+def canonicalize(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
+    """The canonical encoding of a message, its lists sorted. Arguments as for `check`.
+
+    Raises:
+        InvalidMessage: if there is a violation other than `not_sorted`: nothing is dropped or
+            repaired.
+    """
+    report, results = _run(_engine.canonicalize, x, kind)
+    if results.verdicts[0] > Verdict.UNSORTED:
+        raise InvalidMessage(report.violations, report.violation_count)
+    return results.encoded
+
+
+def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
+    """BLAKE3-256 of the canonical encoding of a message, 32 bytes. Arguments as for `check`.
+
+    Raises:
+        InvalidMessage: if there is a violation other than `not_sorted`.
+    """
+    report = check(x, kind)
+    if report.digest is None:
+        raise InvalidMessage(report.violations, report.violation_count)
+    return report.digest
+
+
+def _run(
+    function: Callable[[Kind, Buffer, Buffer, Buffer], Results],
+    x: BytesLike | Message,
+    kind: Kind | str | None,
+) -> tuple[Report, Results]:
+    kind = kind_of(x, kind)
+    data = serialized(x)
+    size = data.nbytes if isinstance(data, memoryview) else len(data)
+    results = function(kind, data, array("Q", [0]), array("Q", [size]))
+    return BatchReport(kind, results)[0], results

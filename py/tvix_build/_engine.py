@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""The native engine, as plain functions on buffers. The only module that imports the extension;
+knows no protobuf.
+
+Thread safety: each thread has a context of its own. The GIL is released while the engine works;
+nobody may change the buffers meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+from tvix_build._native import ffi, lib
+from tvix_build._report import Kind, Violation, ViolationCode
+
+Buffer: TypeAlias = Any
+"""Anything with the buffer protocol, contiguous."""
+
+DIGEST_SIZE: int = lib.TVIXB_DIGEST_SIZE
+
+
+class Verdict(IntEnum):
+    """What the engine says of one message (`tvixb_verdict`)."""
+
+    CANONICAL = lib.TVIXB_CANONICAL
+    VALID = lib.TVIXB_VALID
+    UNSORTED = lib.TVIXB_UNSORTED
+    INVALID = lib.TVIXB_INVALID
+    MALFORMED = lib.TVIXB_MALFORMED
+
+
+_KINDS = {kind: lib.tvixb_kind_find(kind.full_name.encode()) for kind in Kind}
+_CODES = {
+    code: ViolationCode(ffi.string(lib.tvixb_code_name(code)).decode())
+    for code in range(len(ViolationCode))
+}
+_TEXT_SIZE = 1024  # No path or message is longer.
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.context = ffi.gc(lib.tvixb_context_new(), lib.tvixb_context_free)
+        if not self.context:
+            raise MemoryError
+
+
+_local = _Local()
+
+
+@dataclass(frozen=True)
+class ViolationsOf:
+    """The violations of one message of a batch: `kept` records of a `Results.violations` from
+    `first` on."""
+
+    message: int
+    first: int
+    kept: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the engine found in n messages.
+
+    Attributes:
+        verdicts: n bytes, each a Verdict.
+        digests: n x 32 bytes; zeros where there is no digest.
+        by_message: the messages that have violations, in ascending order.
+        violations: the engine's own records, for `describe`.
+        encoded, offsets: of `canonicalize`: the canonical encodings back to back, and n + 1
+            offsets.
+    """
+
+    verdicts: bytearray
+    digests: bytearray
+    by_message: list[ViolationsOf]
+    violations: bytes
+    encoded: bytes = b""
+    offsets: Sequence[int] = ()
+
+
+def check(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer) -> Results:
+    """Check the messages `data[begins[i]:ends[i]]`; offsets in bytes, as buffers of unsigned 64-bit
+    integers.
+
+    Raises:
+        ValueError: if a range does not lie within the data.
+        MemoryError: if memory is out.
+    """
+    return _run(lib.tvixb_check, kind, data, begins, ends, keep=False)
+
+
+def canonicalize(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer) -> Results:
+    """As `check`; keeps the canonical encodings as well, empty for a message without one."""
+    return _run(lib.tvixb_canonicalize, kind, data, begins, ends, keep=True)
+
+
+def _run(
+    function: Any, kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, keep: bool
+) -> Results:
+    context = _local.context
+    data = ffi.from_buffer("uint8_t[]", data)
+    begins = ffi.from_buffer("uint64_t[]", begins)
+    ends = ffi.from_buffer("uint64_t[]", ends)
+    n = len(begins)
+    if len(ends) != n:
+        raise ValueError(f"expected as many ends as begins, found {len(ends)} for {n}")
+    verdicts = bytearray(n)
+    digests = bytearray(n * DIGEST_SIZE)
+    results = ffi.new("tvixb_results *")
+    # Held in variables: cffi keeps a buffer only as long as its own object lives.
+    results.verdicts = verdicts_view = ffi.from_buffer("uint8_t[]", verdicts)
+    results.digests = digests_view = ffi.from_buffer("uint8_t[]", digests)
+    status = function(context, _KINDS[kind], data, len(data), begins, ends, n, results)
+    del verdicts_view, digests_view
+    if status == lib.TVIXB_BAD_RANGE:
+        raise ValueError(_bad_range(begins, ends, len(data)))
+    if status == lib.TVIXB_OUT_OF_MEMORY:
+        raise MemoryError
+    by_message, violations = _violations(context)
+    if not keep:
+        return Results(verdicts, digests, by_message, violations)
+    return Results(verdicts, digests, by_message, violations, *_encoded(context, n))
+
+
+def _bad_range(begins: Any, ends: Any, size: int) -> str:
+    i = next(i for i in range(len(begins)) if not begins[i] <= ends[i] <= size)
+    return f"message {i}: expected a range within the {size} bytes, found {begins[i]} to {ends[i]}"
+
+
+def _violations(context: Any) -> tuple[list[ViolationsOf], bytes]:
+    count = ffi.new("size_t *")
+    rows = lib.tvixb_violations_by_message(context, count)
+    by_message = [
+        ViolationsOf(row.message, row.first, row.kept, row.total)
+        for row in (rows[i] for i in range(count[0]))
+    ]
+    records = lib.tvixb_violations(context, count)
+    size = count[0] * ffi.sizeof("tvixb_violation")
+    return by_message, bytes(ffi.buffer(records, size)) if size else b""
+
+
+def _encoded(context: Any, n: int) -> tuple[bytes, Sequence[int]]:
+    pointer = ffi.new("uint64_t **")
+    encoded = lib.tvixb_encoded(context, pointer)
+    offsets = array("Q", bytes(ffi.buffer(pointer[0], (n + 1) * 8)))
+    return bytes(ffi.buffer(encoded, offsets[n])) if offsets[n] else b"", offsets
+
+
+def describe(kind: Kind, violations: bytes, first: int, count: int) -> tuple[Violation, ...]:
+    """The engine's records `first` to `first + count`, in words."""
+    records = ffi.from_buffer("tvixb_violation[]", violations)
+    text = ffi.new("char[]", _TEXT_SIZE)
+    found = []
+    for i in range(first, first + count):
+        record = ffi.addressof(records, i)
+        lib.tvixb_violation_path(_KINDS[kind], record, text, _TEXT_SIZE)
+        path = ffi.string(text).decode()
+        lib.tvixb_violation_message(_KINDS[kind], record, text, _TEXT_SIZE)
+        found.append(Violation(_CODES[record.code], path, ffi.string(text).decode()))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class DelimitedSplit:
+    """The records of a piece of a size-delimited stream.
+
+    Attributes:
+        begins, ends: message i is `buffer[begins[i]:ends[i]]`; its length stands just before it,
+            from `ends[i - 1]` on.
+        consumed: where the last whole record ends.
+        error: why no record can begin at `consumed`; None if what is left is just the beginning of
+            one.
+    """
+
+    begins: array[int]
+    ends: array[int]
+    consumed: int
+    error: str | None
+
+
+def split_delimited(buffer: Buffer, maximum: int = 1 << 16) -> DelimitedSplit:
+    """Find the whole records at the beginning of `buffer`, at most `maximum` of them."""
+    data = ffi.from_buffer("uint8_t[]", buffer)
+    capacity = min(maximum, len(data))
+    begins = array("Q", bytes(8 * capacity))
+    ends = array("Q", bytes(8 * capacity))
+    count = ffi.new("size_t *")
+    consumed = ffi.new("size_t *")
+    with ffi.from_buffer("uint64_t[]", begins) as b, ffi.from_buffer("uint64_t[]", ends) as e:
+        status = lib.tvixb_split_delimited(data, len(data), b, e, capacity, count, consumed)
+    del begins[count[0] :], ends[count[0] :]
+    error = None
+    if status == lib.TVIXB_SPLIT_BAD_LENGTH:
+        found = bytes(data[consumed[0] : consumed[0] + 5]).hex(" ")
+        error = f"expected the length of a record (a varint up to 2^31 - 1), found {found}"
+    return DelimitedSplit(begins, ends, consumed[0], error)
