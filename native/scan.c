@@ -19,10 +19,10 @@ static inline const uint8_t* read_shortest(const uint8_t* p, const uint8_t* end,
     return p + 1;
   }
   const uint8_t* after = tvixb_wire_varint(p, end, value);
-  if (!after || tvixb_wire_varint_size(*value) != (size_t)(after - p)) {
-    return NULL;
-  }
-  return after;
+  if (!after) return NULL;
+  size_t size = (size_t)(after - p);
+  if (size == TVIXB_WIRE_VARINT_MAX && after[-1] > 1) return NULL;
+  return tvixb_wire_varint_size(*value) == size ? after : NULL;
 }
 
 static void add_to_size(tvixb_scan* scan, uint64_t value) {

@@ -43,7 +43,8 @@ const uint8_t* tvixb_wire_skip(const uint8_t* p, const uint8_t* end,
     }
     if (opened == 0) return p;
     *stop = p;
-    p = tvixb_wire_tag(p, end, &tag);
+    // Not tvixb_wire_tag: within a group upb lets field number 0 pass.
+    p = tvixb_wire_size_varint(p, end, UINT32_MAX, &tag);
     if (!p) return NULL;
   }
 }

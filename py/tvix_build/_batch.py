@@ -96,17 +96,17 @@ class BatchReport(Sequence[Report]):
         return Report(False, False, digest, violations, row.total)
 
     @property
-    def valid(self) -> memoryview:
+    def valid(self) -> memoryview[bool]:
         """n bools (format "?"): which messages are valid."""
         return memoryview(self._results.verdicts.translate(_table(_VALID))).cast("?")
 
     @property
-    def canonical(self) -> memoryview:
+    def canonical(self) -> memoryview[bool]:
         """n bools (format "?"): which messages are valid and encoded canonically."""
         return memoryview(self._results.verdicts.translate(_table(_CANONICAL))).cast("?")
 
     @property
-    def digests(self) -> memoryview:
+    def digests(self) -> memoryview[int]:
         """n x 32 bytes, read-only; zeros where a message has no digest."""
         view = memoryview(self._results.digests).toreadonly()
         return view.cast("B", (len(self), DIGEST_SIZE)) if len(self) else view
