@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+//
+// What vectors cannot say: large batches, large lists, limits, reuse, bad
+// ranges, streams.
+#include <stdio.h>
+
+#include "build.h"
+#include "tvix_build.h"
+
+static const tvixb_kind* request_kind(void) {
+  return tvixb_kind_find("tvix.build.v1.BuildRequest");
+}
+
+static uint32_t random_number(uint32_t* seed) {
+  *seed ^= *seed << 13;
+  *seed ^= *seed >> 17;
+  return *seed ^= *seed << 5;
+}
+
+static tvixb_verdict check_one(tvixb_context* context, const buffer* message,
+                               uint8_t* digest) {
+  const uint64_t offsets[2] = {0, message->size};
+  uint8_t verdict;
+  const tvixb_results results = {&verdict, digest};
+  assert(tvixb_canonicalize(context, request_kind(), message->data,
+                            message->size, offsets, offsets + 1, 1,
+                            &results) == TVIXB_OK);
+  return verdict;
+}
+
+// A request whose outputs are the numbers of `order`, behind a common prefix.
+static buffer request_with_outputs(const uint32_t* order, size_t count) {
+  buffer message = {0};
+  buffer_text(&message, 1, "sh");
+  for (size_t i = 0; i < count; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "a-common-prefix-%08u", order[i]);
+    buffer_text(&message, 2, name);
+  }
+  return message;
+}
+
+static void check_sorting(tvixb_context* context, size_t count, uint32_t seed) {
+  uint32_t* order = calloc(count + 1, sizeof *order);
+  for (size_t i = 0; i < count; i++) order[i] = (uint32_t)i;
+  buffer sorted = request_with_outputs(order, count);
+  uint8_t expected[32], found[32];
+  assert(check_one(context, &sorted, expected) == TVIXB_CANONICAL);
+  for (size_t i = count; seed && i > 1; i--) {
+    size_t j = random_number(&seed) % i;
+    uint32_t swapped = order[i - 1];
+    order[i - 1] = order[j];
+    order[j] = swapped;
+  }
+  for (size_t i = 0; !seed && i < count; i++) {
+    order[i] = (uint32_t)(count - 1 - i);
+  }
+  buffer shuffled = request_with_outputs(order, count);
+  check_one(context, &shuffled, found);
+  const uint64_t* offsets;
+  const uint8_t* encoded = tvixb_encoded(context, &offsets);
+  assert(offsets[1] == sorted.size);
+  assert(memcmp(encoded, sorted.data, sorted.size) == 0);
+  assert(memcmp(expected, found, sizeof found) == 0);
+  free(sorted.data);
+  free(shuffled.data);
+  free(order);
+}
+
+static void check_limit(tvixb_context* context) {
+  buffer message = {0};
+  for (int i = 0; i < 1000; i++) buffer_text(&message, 2, "");
+  size_t rows, count;
+  for (uint32_t limit = 1; limit <= 10; limit += 3) {
+    tvixb_context_set_violation_limit(context, limit);
+    uint8_t digest[32];
+    assert(check_one(context, &message, digest) == TVIXB_INVALID);
+    const tvixb_violations_of* row =
+        tvixb_violations_by_message(context, &rows);
+    const tvixb_violation* all = tvixb_violations(context, &count);
+    // No command, 1000 invalid names, 999 of them duplicates.
+    assert(rows == 1 && row->total == 2000);
+    assert(row->kept == limit && count == limit);
+    assert(all[0].code == TVIXB_CODE_REQUIRED);
+    if (limit > 3) {
+      assert(all[1].code == TVIXB_CODE_INVALID_NAME && all[1].index[0] == 0);
+      assert(all[2].code == TVIXB_CODE_INVALID_NAME && all[2].index[0] == 1);
+      assert(all[3].code == TVIXB_CODE_DUPLICATE && all[3].index[0] == 1);
+    }
+  }
+  tvixb_context_set_violation_limit(context, TVIXB_VIOLATION_LIMIT);
+  free(message.data);
+}
+
+static void check_bad_ranges(tvixb_context* context) {
+  const uint8_t data[4] = {0x0a, 0x02, 's', 'h'};
+  const uint64_t bad[][2] = {{1, 0}, {0, 5}, {5, 5}, {UINT64_MAX, 4}};
+  uint8_t verdict, digest[32];
+  const tvixb_results results = {&verdict, digest};
+  for (size_t i = 0; i < 4; i++) {
+    assert(tvixb_check(context, request_kind(), data, 4, &bad[i][0], &bad[i][1],
+                       1, &results) == TVIXB_BAD_RANGE);
+  }
+  const uint64_t offsets[2] = {0, 4};
+  assert(tvixb_check(context, request_kind(), data, 4, offsets, offsets + 1, 1,
+                     &results) == TVIXB_OK);
+  assert(verdict == TVIXB_CANONICAL);
+  assert(tvixb_check(context, request_kind(), NULL, 0, NULL, NULL, 0,
+                     &results) == TVIXB_OK);
+}
+
+// Messages over many windows, good and bad ones mixed, some larger than a
+// window; each as it is alone.
+static void check_batch(tvixb_context* context) {
+  enum { COUNT = 5000 };
+  static uint64_t begins[COUNT], ends[COUNT];
+  static uint8_t verdicts[COUNT], digests[COUNT * 32];
+  buffer stream = {0};
+  uint32_t seed = 7;
+  for (size_t i = 0; i < COUNT; i++) {
+    uint32_t names[3] = {random_number(&seed) % 10, random_number(&seed) % 10,
+                         11};
+    buffer message = request_with_outputs(names, i % 4);
+    if (i % 7 == 0) buffer_text(&message, 9, "unknown");
+    if (i % 11 == 0) message.size--;
+    if (i % 13 == 0) buffer_text(&message, 1, "out of order");
+    if (i % 1000 == 999) {
+      uint8_t* large = calloc(1, 400000);
+      memset(large, 'x', 400000);
+      buffer_field(&message, 1, large, 400000);
+      free(large);
+    }
+    buffer_varint(&stream, message.size);
+    buffer_add(&stream, message.data, message.size);
+    free(message.data);
+  }
+  size_t count, consumed;
+  assert(tvixb_split_delimited(stream.data, stream.size, begins, ends, COUNT,
+                               &count, &consumed) == TVIXB_SPLIT_OK);
+  assert(count == COUNT && consumed == stream.size);
+  const tvixb_results results = {verdicts, digests};
+  assert(tvixb_check(context, request_kind(), stream.data, stream.size, begins,
+                     ends, COUNT, &results) == TVIXB_OK);
+  size_t rows, seen[5] = {0};
+  tvixb_violations_by_message(context, &rows);
+  tvixb_context* other = tvixb_context_new();
+  for (size_t i = 0; i < COUNT; i++) {
+    uint8_t verdict, digest[32];
+    const tvixb_results alone = {&verdict, digest};
+    assert(tvixb_check(other, request_kind(), stream.data, stream.size,
+                       begins + i, ends + i, 1, &alone) == TVIXB_OK);
+    assert(verdict == verdicts[i]);
+    assert(memcmp(digest, digests + 32 * i, 32) == 0);
+    seen[verdict]++;
+  }
+  assert(rows ==
+         seen[TVIXB_UNSORTED] + seen[TVIXB_INVALID] + seen[TVIXB_MALFORMED]);
+  for (size_t i = 0; i < 5; i++) assert(seen[i] > 0);
+  tvixb_context_free(other);
+  free(stream.data);
+}
+
+static void check_split(void) {
+  uint64_t begins[4], ends[4];
+  size_t count, consumed;
+  const uint8_t whole[] = {1, 'a', 0, 2, 'b', 'c'};
+  for (size_t size = 0; size <= sizeof whole; size++) {
+    assert(tvixb_split_delimited(whole, size, begins, ends, 4, &count,
+                                 &consumed) == TVIXB_SPLIT_OK);
+    size_t records = size < 2 ? 0 : size == 2 ? 1 : size < 6 ? 2 : 3;
+    assert(count == records);
+    assert(consumed == (records == 3 ? 6 : records == 2 ? 3 : records * 2));
+  }
+  assert(begins[2] == 4 && ends[2] == 6);
+  tvixb_split_delimited(whole, sizeof whole, begins, ends, 2, &count,
+                        &consumed);
+  assert(count == 2 && consumed == 3);
+  const uint8_t cut[] = {0xff, 0xff, 0xff, 0xff};
+  const uint8_t too_large[] = {0xff, 0xff, 0xff, 0xff, 0x08};
+  const uint8_t too_long[] = {0x81, 0x80, 0x80, 0x80, 0x80, 0x00};
+  assert(tvixb_split_delimited(cut, 4, begins, ends, 4, &count, &consumed) ==
+         TVIXB_SPLIT_OK);
+  assert(tvixb_split_delimited(too_large, 5, begins, ends, 4, &count,
+                               &consumed) == TVIXB_SPLIT_BAD_LENGTH);
+  assert(tvixb_split_delimited(too_long, 6, begins, ends, 4, &count,
+                               &consumed) == TVIXB_SPLIT_BAD_LENGTH);
+  assert(count == 0 && consumed == 0);
+}
+
+int main(void) {
+  tvixb_context* context = tvixb_context_new();
+  assert(context);
+  static const size_t counts[] = {2, 3, 16, 17, 33, 100, 1000, 100000};
+  for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+    check_sorting(context, counts[i], 0);
+    check_sorting(context, counts[i], 1 + (uint32_t)i);
+  }
+  check_limit(context);
+  check_bad_ranges(context);
+  check_batch(context);
+  check_split();
+  tvixb_context_free(context);
+  tvixb_context_free(NULL);
+  puts("ok");
+  return 0;
+}
