@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis.strategies import SearchStrategy
+
+from strategies import Batch
 
 KINDS = ("build-request", "build", "directory")
 
 _FACTOR = int(os.environ.get("TVIX_BUILD_CASE_FACTOR", "1"))
 
 
-def run(
-    strategy: SearchStrategy[list[bytes]], batches: int, check: Callable[[list[bytes]], None]
-) -> int:
+def run(strategy: SearchStrategy[Batch], batches: int, check: Callable[[Batch], None]) -> int:
     """Calls `check` with `batches` batches; returns how many messages they held.
 
     Hypothesis does not shrink a batch: `check` names the message that failed, see smallest().
@@ -34,9 +34,11 @@ def run(
         deadline=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
     )
     @given(strategy)
-    def run_one(batch: list[bytes]) -> None:
+    def run_one(batch: Batch) -> None:
         nonlocal cases
         check(batch)
         cases += len(batch)

@@ -139,24 +139,32 @@ _SEEDS = st.integers(0, 2**64 - 1)
 # ---- batches of wire bytes
 
 
-def canonical_batches(kind: str, size: int) -> SearchStrategy[list[bytes]]:
+class Batch(list[bytes]):
+    """Messages; its repr is short, for hypothesis writes it where a batch fails."""
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)}>"
+
+
+def canonical_batches(kind: str, size: int) -> SearchStrategy[Batch]:
     """Batches of `size` canonical messages."""
-    return st.lists(MESSAGES[kind].map(mutations.encode), min_size=size, max_size=size)
+    messages = MESSAGES[kind].map(mutations.encode)
+    return st.lists(messages, min_size=size, max_size=size).map(Batch)
 
 
 @st.composite
-def mutant_batches(draw: DrawFn, kind: str, size: int) -> list[bytes]:
+def mutant_batches(draw: DrawFn, kind: str, size: int) -> Batch:
     """Batches of `size` mutants of one message."""
     base = draw(MESSAGES[kind])
     rng = random.Random(draw(_SEEDS))
-    return [mutations.mutant(rng, kind, base) for _ in range(size)]
+    return Batch(mutations.mutant(rng, kind, base) for _ in range(size))
 
 
-def random_batches(size: int) -> SearchStrategy[list[bytes]]:
+def random_batches(size: int) -> SearchStrategy[Batch]:
     """Batches of `size` pieces of bytes that are no messages, but for chance."""
 
-    def batch(seed: int) -> list[bytes]:
+    def batch(seed: int) -> Batch:
         rng = random.Random(seed)
-        return [mutations.random_bytes(rng) for _ in range(size)]
+        return Batch(mutations.random_bytes(rng) for _ in range(size))
 
     return _SEEDS.map(batch)

@@ -18,6 +18,7 @@ import strategies
 import tvix_build
 from batches import KINDS, run, smallest
 from engine import disagreement, of_report
+from strategies import Batch
 
 # Batches and messages in a batch, for each kind.
 MUTANTS = (400, 100)
@@ -66,10 +67,10 @@ def test_random_bytes(kind: str) -> None:
     assert cases >= batches * size
 
 
-def _comparing(kind: str, seen: Counter[str]) -> Callable[[list[bytes]], None]:
+def _comparing(kind: str, seen: Counter[str]) -> Callable[[Batch], None]:
     """A check of a batch that also counts what the reference has `seen`."""
 
-    def compare(batch: list[bytes]) -> None:
+    def compare(batch: Batch) -> None:
         reports = tvix_build.check_batch(batch, kind=tvix_build.Kind(kind))
         assert len(reports) == len(batch)
         for data, report in zip(batch, reports, strict=True):
@@ -114,6 +115,6 @@ def test_disagreement_is_found_and_made_small() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "check", check)
-        batch = [b"\x0a\x02sh", b"\x0a\x03a\0b\x12\x03out"]
-        with pytest.raises(AssertionError, match="build-request 0a0100: check"):
+        batch = Batch([b"\x0a\x02sh", b"\x0a\x03a\0b\x12\x03out"])
+        with pytest.raises(AssertionError, match="build-request 0a03610062: check"):
             _comparing("build-request", Counter())(batch)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""24,960 requests made from nixpkgs are valid, canonical and keep their digests.
+"""24,960 requests made from nixpkgs are valid, canonical and keep their digests, but for 25.
+
+Those 25 say what cannot be: an output that is an input. Their derivation's output is fixed
+(a source that curl fetches), another derivation fetches the same, and that one is in the closure
+of build inputs that the request was given as its inputs.
 
 The data is looked for in the folder that TVIX_BUILD_SHARED_DATA names, else in shared/data beside
 the project; without it these tests are skipped.
@@ -10,6 +14,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,18 +23,19 @@ from blake3 import blake3
 
 import reference
 import tvix_build
-from engine import of_reference, of_report
+from engine import Outcome, of_reference, of_report
 from tvix.build.protos.build_pb2 import BuildRequest
+from tvix.castore.protos.castore_pb2 import Node
 
 DATA = Path(
     os.environ.get("TVIX_BUILD_SHARED_DATA")
     or Path(__file__).absolute().parents[2] / "shared" / "data"
 )
 
-#: File and number of requests.
+#: File, number of requests, and how many of them have an output that is an input.
 FILES = {
-    "nixpkgs-14.04.direct.binpbs.zst": 20_800,
-    "nixpkgs-14.04.closure.binpbs.zst": 4_160,
+    "nixpkgs-14.04.direct.binpbs.zst": (20_800, 0),
+    "nixpkgs-14.04.closure.binpbs.zst": (4_160, 25),
 }
 
 #: The reference is slow: it looks at each so many-th request only.
@@ -52,16 +58,37 @@ def _split(stream: bytes) -> Iterator[bytes]:
         at += size
 
 
+@dataclass(frozen=True)
+class Requests:
+    """The requests of a file: all, and by whether an output is an input."""
+
+    all: list[bytes]
+    good: list[bytes]
+    clashing: list[bytes]
+
+
 @pytest.fixture(scope="module", params=FILES)
-def requests(request: pytest.FixtureRequest) -> list[bytes]:
+def requests(request: pytest.FixtureRequest) -> Requests:
     path = DATA / request.param
     if not path.exists():
         pytest.skip(f"no real requests: {request.param} is not in TVIX_BUILD_SHARED_DATA")
     with path.open("rb") as file:
         stream = zstandard.ZstdDecompressor().stream_reader(file).read()
     messages = list(_split(stream))
-    assert len(messages) == FILES[request.param]
-    return messages
+    good = [data for data in messages if not _clash(BuildRequest.FromString(data))]
+    clashing = [data for data in messages if _clash(BuildRequest.FromString(data))]
+    assert (len(messages), len(clashing)) == FILES[request.param]
+    return Requests(messages, good, clashing)
+
+
+def _name(node: Node) -> str:
+    member = getattr(node, node.WhichOneof("node") or "file")
+    return bytes(member.name).decode()
+
+
+def _clash(request: BuildRequest) -> set[str]:
+    """The outputs that are inputs."""
+    return set(request.outputs) & {_name(node) for node in request.inputs}
 
 
 def _shuffled(data: bytes, rng: random.Random) -> bytes:
@@ -73,24 +100,47 @@ def _shuffled(data: bytes, rng: random.Random) -> bytes:
     return message.SerializeToString()
 
 
-def test_valid_canonical_and_digest(requests: list[bytes]) -> None:
-    batch = tvix_build.check_batch(requests)
-    assert batch.valid_count == batch.canonical_count == len(requests)
+def test_valid_canonical_and_digest(requests: Requests) -> None:
+    batch = tvix_build.check_batch(requests.good)
+    assert batch.valid_count == batch.canonical_count == len(requests.good)
     assert list(batch.invalid) == []
-    assert bytes(batch.digests) == b"".join(blake3(data).digest() for data in requests)
+    assert bytes(batch.digests) == b"".join(blake3(data).digest() for data in requests.good)
 
 
-def test_shuffled_come_back(requests: list[bytes]) -> None:
+def test_all_at_once(requests: Requests) -> None:
+    """The 25 among the others, which they leave alone."""
+    batch = tvix_build.check_batch(requests.all)
+    assert batch.valid_count == batch.canonical_count == len(requests.good)
+    assert [requests.all[i] for i in batch.invalid] == requests.clashing
+
+
+def test_output_is_input(requests: Requests) -> None:
+    """Nothing else is wrong with the 25: without the input they are canonical."""
+    for data in requests.clashing:
+        outcome: Outcome = (False, False, None, [("output_is_input", "outputs[0]")], 1)
+        assert of_report(tvix_build.check(data)) == outcome
+        assert of_reference(reference.check(data, "build-request")) == outcome
+        message = BuildRequest.FromString(data)
+        clash = _clash(message)
+        kept = [node for node in message.inputs if _name(node) not in clash]
+        del message.inputs[:]
+        message.inputs.extend(kept)
+        mended = message.SerializeToString(deterministic=True)
+        outcome_mended: Outcome = (True, True, blake3(mended).digest(), [], 0)
+        assert of_report(tvix_build.check(mended)) == outcome_mended
+
+
+def test_shuffled_come_back(requests: Requests) -> None:
     rng = random.Random(2014)
-    disorder = [_shuffled(data, rng) for data in requests]
-    moved = sum(data != shuffled for data, shuffled in zip(requests, disorder, strict=True))
-    assert moved > 0.9 * len(requests)
-    assert list(tvix_build.canonicalize_batch(disorder)) == requests
+    disorder = [_shuffled(data, rng) for data in requests.good]
+    moved = sum(data != shuffled for data, shuffled in zip(requests.good, disorder, strict=True))
+    assert moved > 0.9 * len(requests.good)
+    assert list(tvix_build.canonicalize_batch(disorder)) == requests.good
 
 
-def test_reference_agrees(requests: list[bytes]) -> None:
+def test_reference_agrees(requests: Requests) -> None:
     rng = random.Random(14)
-    for data in requests[::SAMPLE]:
+    for data in requests.good[::SAMPLE]:
         for variant in (data, _shuffled(data, rng)):
             expected = of_reference(reference.check(variant, "build-request"))
             assert of_report(tvix_build.check(variant)) == expected

@@ -14,6 +14,7 @@ import mutations
 import reference
 import strategies
 from batches import KINDS, run, smallest
+from strategies import Batch
 from vector_files import PATHS, ROWS, Row
 from vector_sources.topic import Topic
 
@@ -97,7 +98,7 @@ def test_unknown_kind() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hand_made_encoding_is_canonical(kind: str) -> None:
-    def check(batch: list[bytes]) -> None:
+    def check(batch: Batch) -> None:
         for data in batch:
             report = reference.check(data, kind)
             assert report.violations == [], data.hex()
@@ -110,7 +111,7 @@ def test_hand_made_encoding_is_canonical(kind: str) -> None:
 def test_canonical_encoding_is_a_fixed_point(kind: str) -> None:
     encoded = 0
 
-    def check(batch: list[bytes]) -> None:
+    def check(batch: Batch) -> None:
         nonlocal encoded
         for data in batch:
             report = reference.check(data, kind)
