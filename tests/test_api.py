@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: MIT
+"""The Python API: what it accepts, returns and raises. What is valid is tested elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from array import array
+from threading import Thread
+from typing import Any
+
+import blake3
+import pytest
+
+import tvix_build
+from tvix.build.protos import build_pb2
+from tvix.castore.protos import castore_pb2
+from tvix_build import InvalidMessage, Kind, ViolationCode
+
+DIGEST = bytes(range(32))
+
+
+def request(**values: Any) -> build_pb2.BuildRequest:
+    """A valid request with every field set, in canonical order."""
+    defaults: dict[str, Any] = {
+        "command_args": ["/bin/sh", "-c", "true"],
+        "outputs": ["b-out", "a-out"],
+        "environment_vars": {"Z": "last", "A": b"\xff"},
+        "inputs": [
+            tvix_build.symlink_node("link", "a/target"),
+            tvix_build.directory_node(b"dir\xff", DIGEST, 3),
+            tvix_build.file_node("file", DIGEST, 5, executable=True),
+        ],
+        "system": "x86_64-linux",
+        "min_memory": 1 << 40,
+        "available_ro_paths": ["/dev/kvm", "/dev/fuse"],
+    }
+    return tvix_build.build_request(**(defaults | values))
+
+
+def test_build_request_is_sorted_and_canonical() -> None:
+    made = request()
+    assert list(made.outputs) == ["a-out", "b-out"]
+    assert [(v.key, v.value) for v in made.environment_vars] == [("A", b"\xff"), ("Z", b"last")]
+    names = [node.WhichOneof("node") for node in made.inputs]
+    assert names == ["directory", "file", "symlink"]
+    assert made.constraints.min_memory == 1 << 40
+    assert list(made.constraints.available_ro_paths) == ["/dev/fuse", "/dev/kvm"]
+    report = tvix_build.check(made)
+    assert report.valid
+    assert report.canonical
+    assert report.digest == blake3.blake3(made.SerializeToString()).digest()
+    tvix_build.validate(made)
+
+
+def test_build_request_without_constraints() -> None:
+    made = tvix_build.build_request(command_args=[b"true"])
+    assert not made.HasField("constraints")
+    assert made == build_pb2.BuildRequest(command_args=["true"])
+
+
+def test_build_request_takes_pairs_and_bytes() -> None:
+    made = request(
+        command_args=[b"/bin/true"], outputs=[b"out"], environment_vars=[("B", "2"), ("A", "1")]
+    )
+    assert made.command_args == ["/bin/true"]
+    assert [variable.key for variable in made.environment_vars] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "path"),
+    [
+        ({"command_args": []}, ViolationCode.REQUIRED, "command_args"),
+        ({"outputs": ["x", "a", "x"]}, ViolationCode.DUPLICATE, "outputs[2]"),
+        (
+            {"environment_vars": [("B", "1"), ("A", "1"), ("B", "2")]},
+            ViolationCode.DUPLICATE,
+            "environment_vars[2]",
+        ),
+        ({"system": None}, ViolationCode.REQUIRED, "constraints.system"),
+        ({"system": ""}, ViolationCode.REQUIRED, "constraints.system"),
+        ({"available_ro_paths": ["/nix/store"]}, ViolationCode.INVALID_PATH, None),
+        (
+            {"inputs": [tvix_build.file_node("a", b"short", 1)]},
+            ViolationCode.INVALID_DIGEST,
+            "inputs[0].file.digest",
+        ),
+        ({"inputs": [castore_pb2.Node()]}, ViolationCode.REQUIRED, "inputs[0]"),
+    ],
+)
+def test_build_request_refuses(
+    values: dict[str, Any], code: ViolationCode, path: str | None
+) -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        request(**values)
+    found = [violation for violation in caught.value.violations if violation.code == code]
+    assert [violation.path for violation in found] == [path or "constraints.available_ro_paths[0]"]
+    assert len(found) == caught.value.violation_count
+    assert code.value in str(caught.value)
+
+
+def test_build_request_refuses_what_does_not_fit_a_field() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        request(command_args=[b"\xff"])
+    with pytest.raises((ValueError, OverflowError)):
+        request(min_memory=-1)
+
+
+def test_message_built_by_hand_is_not_sorted_silently() -> None:
+    made = request()
+    made.outputs.reverse()
+    before = made.SerializeToString()
+    report = tvix_build.check(made)
+    assert [(v.code, v.path) for v in report.violations] == [
+        (ViolationCode.NOT_SORTED, "outputs[1]")
+    ]
+    assert report.digest == tvix_build.digest(made) == tvix_build.digest(request())
+    assert tvix_build.canonicalize(made) == request().SerializeToString()
+    assert made.SerializeToString() == before
+    with pytest.raises(InvalidMessage, match="not_sorted"):
+        tvix_build.validate(made)
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_bytes_like(wrap: Any) -> None:
+    data = request().SerializeToString()
+    assert tvix_build.check(wrap(data)) == tvix_build.check(request())
+    assert tvix_build.canonicalize(wrap(data)) == data
+    assert tvix_build.digest(wrap(data)) == blake3.blake3(data).digest()
+
+
+def test_kind_is_inferred_or_checked() -> None:
+    directory = castore_pb2.Directory()
+    empty = blake3.blake3(b"").digest()
+    assert tvix_build.digest(directory) == tvix_build.digest(b"", kind="directory") == empty
+    assert tvix_build.digest(b"", kind=Kind.DIRECTORY) == empty
+    assert not tvix_build.check(b"").valid
+    with pytest.raises(TypeError, match=r"expected tvix\.build\.v1\.Build, found a message"):
+        tvix_build.check(directory, kind="build")
+    with pytest.raises(TypeError, match="found a message"):
+        tvix_build.check(castore_pb2.Node())
+    with pytest.raises(TypeError, match="found str"):
+        tvix_build.check("text")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="nonsense"):
+        tvix_build.check(b"", kind="nonsense")
+
+
+def test_errors_have_one_base() -> None:
+    with pytest.raises(tvix_build.Error) as caught:
+        tvix_build.digest(b"\x0a")
+    assert isinstance(caught.value, InvalidMessage)
+    assert caught.value.violation_count == 1
+    assert [(v.code, v.path) for v in caught.value.violations] == [(ViolationCode.MALFORMED, "")]
+
+
+def test_violations_are_capped_and_counted() -> None:
+    message = build_pb2.BuildRequest(outputs=[""] * 1000)
+    report = tvix_build.check(message)
+    assert len(report.violations) == 100
+    assert report.violation_count == 2000
+    with pytest.raises(InvalidMessage, match="1999 more"):
+        tvix_build.validate(message)
+
+
+def items() -> list[Any]:
+    """A batch with every verdict in it, bytes and messages mixed."""
+    unsorted = request()
+    unsorted.outputs.reverse()
+    data = request().SerializeToString()
+    long_tag = b"\x8a\x00" + data[1:]
+    return [request(), data, unsorted, b"", b"\x0a", memoryview(data), bytearray(long_tag)]
+
+
+def test_batch_equals_single_checks() -> None:
+    reports = tvix_build.check_batch(items())
+    assert list(reports) == [tvix_build.check(item) for item in items()]
+    assert len(reports) == 7
+    assert reports[-1] == reports[6] == tvix_build.check(items()[6])
+    assert reports[2:4] == [reports[2], reports[3]]
+    with pytest.raises(IndexError):
+        reports[7]
+    assert list(reports.valid) == [report.valid for report in reports]
+    assert list(reports.canonical) == [True, True, False, False, False, True, False]
+    assert reports.digests.shape == (7, 32)
+    for row, report in zip(reports.digests.tolist(), reports, strict=True):
+        assert bytes(row) == (report.digest or bytes(32))
+    assert list(reports.invalid) == [2, 3, 4]
+    assert (reports.valid_count, reports.canonical_count) == (4, 3)
+    assert reports.digests.readonly
+
+
+def test_batch_of_many_pieces() -> None:
+    many = items() * 3000
+    reports = tvix_build.check_batch(iter(many))
+    expected = list(tvix_build.check_batch(items()))
+    for i in (0, 2, 3, 4, 10_000, 20_998, 20_999):
+        assert reports[i] == expected[i % 7]
+    assert reports.valid_count == 4 * 3000
+    assert list(reports.invalid[-3:]) == [20_995, 20_996, 20_997]
+
+
+def test_batch_of_a_buffer() -> None:
+    pieces = [bytes(item) if not hasattr(item, "outputs") else b"" for item in items()]
+    buffer = b"".join(pieces)
+    offsets = [0]
+    for piece in pieces:
+        offsets.append(offsets[-1] + len(piece))
+    expected = list(tvix_build.check_batch(pieces))
+    begins, ends = offsets[:-1], offsets[1:]
+    for given in (offsets, array("Q", offsets), (begins, ends), (array("Q", begins), ends)):
+        assert list(tvix_build.check_batch(buffer, offsets=given)) == expected
+    assert len(tvix_build.check_batch(b"", offsets=[0])) == 0
+
+
+def test_empty_batch() -> None:
+    reports = tvix_build.check_batch([])
+    assert len(reports) == len(reports.valid) == len(reports.digests) == 0
+    assert list(tvix_build.canonicalize_batch([])) == []
+
+
+@pytest.mark.parametrize(
+    ("offsets", "match"),
+    [
+        ([0, 5], "0 to 5"),
+        ([3, 1], "3 to 1"),
+        ([0, 2**64 - 1], "0 to 18446744073709551615"),
+        ([], "n \\+ 1 offsets"),
+        (([0, 1], [1]), "as many ends"),
+        (array("I", [0, 1]), "unsigned 64-bit"),
+        (array("q", [0, 1]), "unsigned 64-bit"),
+    ],
+)
+def test_batch_refuses_lying_offsets(offsets: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        tvix_build.check_batch(b"abcd", offsets=offsets)
+
+
+def test_batch_refuses_what_is_no_batch() -> None:
+    with pytest.raises(TypeError, match="found one message"):
+        tvix_build.check_batch(b"abcd")
+    with pytest.raises(TypeError, match="found int"):
+        tvix_build.check_batch([1])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="found a message"):
+        tvix_build.check_batch([request(), castore_pb2.Directory()])
+
+
+def test_canonicalize_batch() -> None:
+    data = request().SerializeToString()
+    good = [item for item in items() if tvix_build.check(item).digest]
+    batch = tvix_build.canonicalize_batch(good)
+    assert list(batch) == [data] * 5
+    assert batch[-1] == data
+    assert batch[1:3] == [data, data]
+    assert list(batch.offsets) == [len(data) * i for i in range(6)]
+    with pytest.raises(InvalidMessage, match=r"message 3: .*required") as caught:
+        tvix_build.canonicalize_batch(items())
+    assert caught.value.index == 3
+
+
+def test_threads_get_the_same_results() -> None:
+    expected = list(tvix_build.check_batch(items() * 50))
+    found: list[Any] = []
+    threads = [
+        Thread(target=lambda: found.append(list(tvix_build.check_batch(items() * 50))))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 8
+
+
+def test_import_brings_no_command_line() -> None:
+    code = (
+        "import sys, tvix_build\n"
+        "assert not {'click', 'rich', 'zstandard', 'grpc'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_messages_use_upb() -> None:
+    from google.protobuf.internal import api_implementation
+
+    assert api_implementation.Type() == "upb"
