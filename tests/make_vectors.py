@@ -27,6 +27,7 @@ from blake3 import blake3
 from reference import ReferenceReport, canonicalize, check
 from vector_sources import (
     decoding,
+    digests,
     merging,
     rules_build,
     rules_build_request,
@@ -48,6 +49,7 @@ TOPICS: tuple[Topic, ...] = (
     decoding.TOPIC,
     merging.TOPIC,
     utf8.TOPIC,
+    digests.TOPIC,
 )
 
 ORIGIN = (

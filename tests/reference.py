@@ -276,11 +276,12 @@ def _check_build_request(request: BuildRequest, path: _Path, findings: _Findings
         findings.add_if("\0" in arg, "invalid_arg", path.field(request, "command_args", i))
 
     inputs = [_node_name(node) for node in request.inputs]
+    input_names = set(inputs)
     outputs = [output.encode() for output in request.outputs]
     for i, output in enumerate(outputs):
         place = path.field(request, "outputs", i)
         findings.add_if(not is_name(output), "invalid_name", place)
-        findings.add_if(output in inputs, "output_is_input", place)
+        findings.add_if(output in input_names, "output_is_input", place)
     _check_list(request, "outputs", outputs, path, findings)
 
     for i, variable in enumerate(request.environment_vars):
@@ -306,13 +307,14 @@ def _check_build(build: Build, findings: _Findings) -> None:
 
     produced = [_node_name(node) for node in build.outputs]
     requested = [output.encode() for output in build.build_request.outputs]
+    produced_names, requested_names = set(produced), set(requested)
     for i, name in enumerate(requested):
         place = request_path.field(build.build_request, "outputs", i)
-        findings.add_if(name not in produced, "missing_output", place)
+        findings.add_if(name not in produced_names, "missing_output", place)
     for i, node in enumerate(build.outputs):
         place = _ROOT.field(build, "outputs", i)
         _check_node(node, place, findings)
-        findings.add_if(produced[i] not in requested, "unexpected_output", place)
+        findings.add_if(produced[i] not in requested_names, "unexpected_output", place)
     _check_list(build, "outputs", produced, _ROOT, findings)
 
 

@@ -8,11 +8,13 @@ the batch. The ordinary run has more than 100,000 of them; TVIX_BUILD_CASE_FACTO
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+import mutations
 import reference
 import strategies
 import tvix_build
@@ -24,6 +26,8 @@ from strategies import Batch
 MUTANTS = (400, 100)
 CANONICAL = (40, 5)
 RANDOM = (50, 200)
+# Messages, for each kind.
+LARGE = 100
 
 #: Codes that mutants must show of each kind, beside those of every kind.
 CODES_OF_KIND = {
@@ -58,6 +62,17 @@ def test_mutants(kind: str) -> None:
     # The mutator does its work: every sort of message is there, and not by chance alone.
     expected = {"canonical", "valid", "unsorted", *CODES_OF_ALL, *CODES_OF_KIND[kind]}
     assert {what: seen[what] for what in expected if seen[what] < 50} == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_lists(kind: str) -> None:
+    """Lists of up to 2,000 elements, which an engine may sort and search by other means."""
+    rng = random.Random(kind)
+    seen: Counter[str] = Counter()
+    messages = Batch(mutations.large_message(rng, kind) for _ in range(LARGE))
+    _comparing(kind, seen)(messages)
+    assert seen["unsorted"] > LARGE / 10
+    assert seen["duplicate"] > LARGE / 10
 
 
 @pytest.mark.parametrize("kind", KINDS)

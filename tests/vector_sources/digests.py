@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Canonical messages whose lengths lie about the bounds of BLAKE3's blocks and chunks."""
+
+from __future__ import annotations
+
+from vector_sources.parts import args
+from vector_sources.topic import BUILD_REQUEST, Topic
+
+TOPIC = Topic("digests", BUILD_REQUEST, "digests of messages of many lengths")
+
+
+def request_of_length(length: int) -> bytes:
+    """A canonical BuildRequest of exactly `length` bytes, at least 2.
+
+    Its arguments are a long one and, where no long one has the length, an empty one after it.
+    """
+    for overhead in (2, 3, 4, 5):
+        content = bytes(0x20 + i % 95 for i in range(max(length - overhead, 0)))
+        for data in (args(content), args(content[2:], "")):
+            if len(data) == length:
+                return data
+    raise ValueError(f"no request has {length} bytes")
+
+
+for _length in (2, 3, 63, 64, 65, 127, 128, 129, 130, 131, 192, 193):
+    TOPIC.canonical(f"bytes_{_length}", "about a block's bound", request_of_length(_length))
+for _length in (1023, 1024, 1025, 1088, 1089, 2047, 2048, 2049, 3072, 3073, 4096, 4097):
+    TOPIC.canonical(f"bytes_{_length}", "about a chunk's bound", request_of_length(_length))
+for _length in (5120, 7168, 8192, 8193):
+    TOPIC.canonical(f"bytes_{_length}", "trees of several levels", request_of_length(_length))
