@@ -1,148 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Messages as trees of wire fields, and a random mutator that knows the schema.
+"""A random mutator of messages that knows the schema, but not the rules.
 
-A tree can say everything that wire bytes can: fields in any order and number, padded varints,
-unknown fields, groups. Knows nothing of the rules; whether a mutant is valid is for others to say.
+Whether a mutant is valid is for others to say.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from wire import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT, tag, varint
-
-
-@dataclass(slots=True)
-class Field:
-    """A field on the wire; a list as value is an embedded message or a group."""
-
-    number: int
-    wire_type: int
-    value: int | bytes | list[Field]
-    tag_length: int = 0  # bytes of the tag, 0 for the fewest
-    length: int = 0  # bytes of the varint or of the length, 0 for the fewest
-
-
-Fields = list[Field]
-
-
-def encode(fields: Fields) -> bytes:
-    """The wire bytes of a message."""
-    return b"".join(_encode_field(field) for field in fields)
-
-
-def _encode_field(field: Field) -> bytes:
-    head = tag(field.number, field.wire_type, field.tag_length)
-    value = field.value
-    if isinstance(value, int):
-        return head + varint(value, field.length)
-    content = encode(value) if isinstance(value, list) else value
-    if field.wire_type == LEN:
-        return head + varint(len(content), field.length) + content
-    if field.wire_type == GROUP:
-        return head + content + tag(field.number, END_GROUP, field.tag_length)
-    return head + content
-
-
-def copy(fields: Fields) -> Fields:
-    """A copy that shares nothing that changes."""
-    return [
-        Field(
-            field.number,
-            field.wire_type,
-            copy(field.value) if isinstance(field.value, list) else field.value,
-            field.tag_length,
-            field.length,
-        )
-        for field in fields
-    ]
-
-
-# ---- schema
-
-#: Each message's fields: number -> a message of this table or a type of VALUES.
-SCHEMA: dict[str, dict[int, str]] = {
-    "BuildRequest": {1: "arg", 2: "output", 3: "EnvVar", 4: "Node", 5: "BuildConstraints"},
-    "EnvVar": {1: "env_key", 2: "env_value"},
-    "BuildConstraints": {1: "system", 2: "uint", 3: "ro_path"},
-    "Build": {1: "BuildRequest", 2: "Node"},
-    "Node": {1: "DirectoryNode", 2: "FileNode", 3: "SymlinkNode"},
-    "DirectoryNode": {1: "name", 2: "digest", 3: "uint"},
-    "FileNode": {1: "name", 2: "digest", 3: "uint", 4: "bool"},
-    "SymlinkNode": {1: "name", 2: "target"},
-    "Directory": {1: "DirectoryNode", 2: "FileNode", 3: "SymlinkNode"},
-}
-
-ROOTS = {"build-request": "BuildRequest", "build": "Build", "directory": "Directory"}
-
-#: The fields that are no lists: a second occurrence overwrites, merges or switches.
-SINGULAR = {
-    "EnvVar": (1, 2),
-    "BuildConstraints": (1, 2),
-    "BuildRequest": (5,),
-    "Build": (1,),
-    "Node": (1, 2, 3),
-    "DirectoryNode": (1, 2, 3),
-    "FileNode": (1, 2, 3, 4),
-    "SymlinkNode": (1, 2),
-}
-
-_NAMES: tuple[bytes, ...] = (
-    *(b"a", b"b", b"c", b"ab", b"A", b"...", b".a", b"a.b", "é".encode(), "\U00010000".encode()),
-    *(b"", b".", b"..", b"/", b"a/b", b"\0", b"a\0", b"n" * 255, b"n" * 256, b"\x7f", b"\xc2\x80"),
+from trees import (
+    ROOTS,
+    SCHEMA,
+    SINGULAR,
+    VALUES,
+    Field,
+    Fields,
+    copy,
+    encode,
+    random_field,
+    random_unknown,
 )
-_NUMBERS = (0, 1, 2, 127, 128, 2**32, 2**63, 2**64 - 3, 2**64 - 2, 2**64 - 1)
-
-#: Values of each type, good and bad, on both sides of the bounds.
-VALUES: dict[str, tuple[bytes | int, ...]] = {
-    "arg": (b"", b"-c", b"a\0b", "€".encode(), b"\xff", b"x" * 1024),
-    "output": (*_NAMES, b"\x80", b"\xed\xa0\x80"),
-    "env_key": (b"", b"A", b"B", b"AB", b"=", b"A=", b"A\0", b"\xff", b"PATH"),
-    "env_value": (b"", b"v", b"\0", b"v\0", b"\xff\xfe", b"x" * 3000),
-    "system": (b"", b"x86_64-linux", b"\xc0\x80", b"i686-linux"),
-    "ro_path": (
-        *(b"/", b"/a", b"/b", b"/a/b", b"/dev/kvm", b"/nix", b"/nix/storefoo", b"/nix/stor"),
-        *(b"", b"//", b"/a/", b"/a//b", b"/a/./b", b"/..", b"/a/..", b"a", b"/a\0", b"/\xff"),
-        *(b"/nix/store", b"/nix/store/", b"/nix/store/x"),
-    ),
-    "name": (*_NAMES, b"\x80", b"\xff", b"\xff\0"),
-    "digest": (bytes(32), bytes(31), bytes(33), b"", b"\xff" * 32, bytes(64)),
-    "target": (b"t", b"../x", b"", b"t\0", b"\xff", b"t" * 4095, b"t" * 4096),
-    "uint": _NUMBERS,
-    "bool": (0, 1, 2, 256, 2**32, 2**64 - 1),
-}
-
-
-def random_field(rng: random.Random, message: str, number: int) -> Field:
-    """A field that the schema has, with a value from VALUES, often not valid."""
-    kind = SCHEMA[message][number]
-    if kind not in SCHEMA:
-        value = rng.choice(VALUES[kind])
-        return Field(number, VARINT if isinstance(value, int) else LEN, value)
-    numbers = [below for below in SCHEMA[kind] if rng.random() < 0.7]
-    if kind == "Node":
-        numbers = numbers[:1]
-    return Field(number, LEN, [random_field(rng, kind, below) for below in numbers])
-
-
-def random_unknown(rng: random.Random, number: int) -> Field:
-    """A field of any wire type; whether it is unknown is for its number to say."""
-    wire_type = rng.choice((VARINT, FIXED64, LEN, GROUP, FIXED32))
-    if wire_type == VARINT:
-        return Field(number, wire_type, rng.choice(_NUMBERS), length=rng.choice((0, 0, 5, 10)))
-    if wire_type == FIXED64:
-        return Field(number, wire_type, rng.randbytes(8))
-    if wire_type == FIXED32:
-        return Field(number, wire_type, rng.randbytes(4))
-    if wire_type == LEN:
-        return Field(number, wire_type, rng.randbytes(rng.randrange(4)))
-    below = [random_unknown(rng, rng.choice((0, 1, 2, 16, number)))] if rng.random() < 0.5 else []
-    return Field(number, wire_type, below)
-
-
-# ---- mutations
+from wire import GROUP, LEN, VARINT, varint
 
 Message = tuple[str, Fields]
 Mutation = Callable[[random.Random, str, Fields], None]
@@ -421,89 +300,3 @@ def mutant(rng: random.Random, kind: str, base: Fields) -> bytes:
             rng.choice(BREAKAGES)(rng, root, fields)
     data = encode(fields)
     return _damage(rng, data) if fate > 0.85 else data
-
-
-# ---- long lists
-
-
-def _keys(rng: random.Random, count: int) -> list[bytes]:
-    """About `count` names in some disorder, few or none of them repeated, often alike at first."""
-    prefix = b"n" * rng.choice((0, 0, 3, 7, 8, 9, 16, 33))
-    alphabet = rng.choice((b"ab", b"0123456789", bytes(range(0x30, 0x7F))))
-    keys = {
-        prefix + bytes(rng.choices(alphabet, k=rng.choice((1, 4, 8, 9, 12, 20))))
-        for _ in range(count)
-    }
-    ordered = sorted(keys)
-    disorder = rng.randrange(5)
-    if disorder == 0:
-        ordered.reverse()
-    elif disorder == 1:
-        rng.shuffle(ordered)
-    elif disorder == 2:
-        ordered.append(ordered.pop(rng.randrange(len(ordered))))
-    if rng.random() < 0.3:
-        ordered.insert(rng.randrange(len(ordered)), rng.choice(ordered))
-    return ordered
-
-
-def _node(rng: random.Random, name: bytes) -> Field:
-    member = rng.choice((1, 2, 3))
-    content = b"t" if member == 3 else rng.randbytes(32)
-    return Field(member, LEN, [Field(1, LEN, name), Field(2, LEN, content)])
-
-
-def large_message(rng: random.Random, kind: str) -> bytes:
-    """A message of `kind` whose lists have up to 2,000 elements, valid but for order and keys."""
-
-    def names() -> list[bytes]:
-        return _keys(rng, rng.choice((1, 30, 60, 255, 256, 257, 500, 2000)))
-
-    if kind == "directory":
-        nodes = [_node(rng, name) for name in names()]
-        return encode(nodes)
-    outputs = names()[: rng.choice((1, 300, 2000))]
-    request = [Field(1, LEN, b"sh"), *(Field(2, LEN, name) for name in outputs)]
-    request += [Field(3, LEN, [Field(1, LEN, key), Field(2, LEN, b"v")]) for key in names()]
-    request += [Field(4, LEN, [_node(rng, b"in-" + name)]) for name in names()]
-    if rng.random() < 0.1:
-        request.append(Field(4, LEN, [_node(rng, rng.choice(outputs))]))
-    paths = [Field(3, LEN, b"/" + name) for name in names()]
-    request.append(Field(5, LEN, [Field(1, LEN, b"x86_64-linux"), *paths]))
-    if kind == "build-request":
-        return encode(request)
-    produced = [_node(rng, name) for name in outputs]
-    if rng.random() < 0.5:
-        rng.shuffle(produced)
-    if rng.random() < 0.2:
-        produced.pop()
-    return encode([Field(1, LEN, request), *(Field(2, LEN, [node]) for node in produced)])
-
-
-# ---- bytes of no origin
-
-
-def random_bytes(rng: random.Random) -> bytes:
-    """Bytes of no origin: a third of the time any, else tags and lengths that mostly fit."""
-    if rng.random() < 0.33:
-        return rng.randbytes(rng.randrange(64))
-    return _random_fields(rng, 0)
-
-
-def _random_fields(rng: random.Random, depth: int) -> bytes:
-    out = bytearray()
-    for _ in range(rng.randrange(6)):
-        odd = rng.random() < 0.03
-        number = 0 if odd else rng.choice((1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6))
-        wire_type = rng.randrange(8) if rng.random() < 0.05 else rng.choice((VARINT, LEN, LEN, LEN))
-        out += tag(number, wire_type, rng.choice((0, 0, 0, 2, 5)))
-        if wire_type == LEN:
-            content = rng.choice((b"a", b"/", b"", bytes(32), rng.randbytes(3)))
-            if depth < 4 and rng.random() < 0.5:
-                content = _random_fields(rng, depth + 1)
-            out += varint(len(content) + (rng.random() < 0.02)) + content
-        elif wire_type == VARINT:
-            out += varint(rng.choice(_NUMBERS))
-        elif wire_type in (FIXED64, FIXED32):
-            out += bytes(8 if wire_type == FIXED64 else 4)
-    return bytes(out)

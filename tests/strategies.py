@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 import mutations
-from mutations import Field, Fields
+import random_messages
+import trees
+from trees import Field, Fields
 from wire import LEN, VARINT
 
 
@@ -148,7 +150,7 @@ class Batch(list[bytes]):
 
 def canonical_batches(kind: str, size: int) -> SearchStrategy[Batch]:
     """Batches of `size` canonical messages."""
-    messages = MESSAGES[kind].map(mutations.encode)
+    messages = MESSAGES[kind].map(trees.encode)
     return st.lists(messages, min_size=size, max_size=size).map(Batch)
 
 
@@ -165,6 +167,6 @@ def random_batches(size: int) -> SearchStrategy[Batch]:
 
     def batch(seed: int) -> Batch:
         rng = random.Random(seed)
-        return Batch(mutations.random_bytes(rng) for _ in range(size))
+        return Batch(random_messages.random_bytes(rng) for _ in range(size))
 
     return _SEEDS.map(batch)

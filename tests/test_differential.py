@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-import mutations
+import random_messages
 import reference
 import strategies
 import tvix_build
@@ -69,7 +69,7 @@ def test_large_lists(kind: str) -> None:
     """Lists of up to 2,000 elements, which an engine may sort and search by other means."""
     rng = random.Random(kind)
     seen: Counter[str] = Counter()
-    messages = Batch(mutations.large_message(rng, kind) for _ in range(LARGE))
+    messages = Batch(random_messages.large_message(rng, kind) for _ in range(LARGE))
     _comparing(kind, seen)(messages)
     assert seen["unsorted"] > LARGE / 10
     assert seen["duplicate"] > LARGE / 10

@@ -13,6 +13,7 @@ import make_vectors
 import mutations
 import reference
 import strategies
+import trees
 from batches import KINDS, run, smallest
 from strategies import Batch
 from vector_files import PATHS, ROWS, Row
@@ -130,14 +131,14 @@ def test_canonical_encoding_is_a_fixed_point(kind: str) -> None:
 
 
 def test_mutator_is_repeatable() -> None:
-    base = [mutations.Field(1, 2, b"sh"), mutations.Field(2, 2, b"out")]
+    base = [trees.Field(1, 2, b"sh"), trees.Field(2, 2, b"out")]
 
     def make() -> list[bytes]:
         rng = random.Random(1)
         return [mutations.mutant(rng, "build-request", base) for _ in range(50)]
 
     assert make() == make()
-    assert mutations.encode(base) == b"\x0a\x02sh\x12\x03out"
+    assert trees.encode(base) == b"\x0a\x02sh\x12\x03out"
 
 
 def test_smallest() -> None:

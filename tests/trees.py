@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Messages as trees of wire fields, and the schema's fields with values for each.
+
+A tree can say everything that wire bytes can: fields in any order and number, padded varints,
+unknown fields, groups.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from wire import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT, tag, varint
+
+
+@dataclass(slots=True)
+class Field:
+    """A field on the wire; a list as value is an embedded message or a group."""
+
+    number: int
+    wire_type: int
+    value: int | bytes | list[Field]
+    tag_length: int = 0  # bytes of the tag, 0 for the fewest
+    length: int = 0  # bytes of the varint or of the length, 0 for the fewest
+
+
+Fields = list[Field]
+
+
+def encode(fields: Fields) -> bytes:
+    """The wire bytes of a message."""
+    return b"".join(_encode_field(field) for field in fields)
+
+
+def _encode_field(field: Field) -> bytes:
+    head = tag(field.number, field.wire_type, field.tag_length)
+    value = field.value
+    if isinstance(value, int):
+        return head + varint(value, field.length)
+    content = encode(value) if isinstance(value, list) else value
+    if field.wire_type == LEN:
+        return head + varint(len(content), field.length) + content
+    if field.wire_type == GROUP:
+        return head + content + tag(field.number, END_GROUP, field.tag_length)
+    return head + content
+
+
+def copy(fields: Fields) -> Fields:
+    """A copy that shares nothing that changes."""
+    return [
+        Field(
+            field.number,
+            field.wire_type,
+            copy(field.value) if isinstance(field.value, list) else field.value,
+            field.tag_length,
+            field.length,
+        )
+        for field in fields
+    ]
+
+
+# ---- schema
+
+#: Each message's fields: number -> a message of this table or a type of VALUES.
+SCHEMA: dict[str, dict[int, str]] = {
+    "BuildRequest": {1: "arg", 2: "output", 3: "EnvVar", 4: "Node", 5: "BuildConstraints"},
+    "EnvVar": {1: "env_key", 2: "env_value"},
+    "BuildConstraints": {1: "system", 2: "uint", 3: "ro_path"},
+    "Build": {1: "BuildRequest", 2: "Node"},
+    "Node": {1: "DirectoryNode", 2: "FileNode", 3: "SymlinkNode"},
+    "DirectoryNode": {1: "name", 2: "digest", 3: "uint"},
+    "FileNode": {1: "name", 2: "digest", 3: "uint", 4: "bool"},
+    "SymlinkNode": {1: "name", 2: "target"},
+    "Directory": {1: "DirectoryNode", 2: "FileNode", 3: "SymlinkNode"},
+}
+
+ROOTS = {"build-request": "BuildRequest", "build": "Build", "directory": "Directory"}
+
+#: The fields that are no lists: a second occurrence overwrites, merges or switches.
+SINGULAR = {
+    "EnvVar": (1, 2),
+    "BuildConstraints": (1, 2),
+    "BuildRequest": (5,),
+    "Build": (1,),
+    "Node": (1, 2, 3),
+    "DirectoryNode": (1, 2, 3),
+    "FileNode": (1, 2, 3, 4),
+    "SymlinkNode": (1, 2),
+}
+
+_NAMES: tuple[bytes, ...] = (
+    *(b"a", b"b", b"c", b"ab", b"A", b"...", b".a", b"a.b", "é".encode(), "\U00010000".encode()),
+    *(b"", b".", b"..", b"/", b"a/b", b"\0", b"a\0", b"n" * 255, b"n" * 256, b"\x7f", b"\xc2\x80"),
+)
+NUMBERS = (0, 1, 2, 127, 128, 2**32, 2**63, 2**64 - 3, 2**64 - 2, 2**64 - 1)
+
+#: Values of each type, good and bad, on both sides of the bounds.
+VALUES: dict[str, tuple[bytes | int, ...]] = {
+    "arg": (b"", b"-c", b"a\0b", "€".encode(), b"\xff", b"x" * 1024),
+    "output": (*_NAMES, b"\x80", b"\xed\xa0\x80"),
+    "env_key": (b"", b"A", b"B", b"AB", b"=", b"A=", b"A\0", b"\xff", b"PATH"),
+    "env_value": (b"", b"v", b"\0", b"v\0", b"\xff\xfe", b"x" * 3000),
+    "system": (b"", b"x86_64-linux", b"\xc0\x80", b"i686-linux"),
+    "ro_path": (
+        *(b"/", b"/a", b"/b", b"/a/b", b"/dev/kvm", b"/nix", b"/nix/storefoo", b"/nix/stor"),
+        *(b"", b"//", b"/a/", b"/a//b", b"/a/./b", b"/..", b"/a/..", b"a", b"/a\0", b"/\xff"),
+        *(b"/nix/store", b"/nix/store/", b"/nix/store/x"),
+    ),
+    "name": (*_NAMES, b"\x80", b"\xff", b"\xff\0"),
+    "digest": (bytes(32), bytes(31), bytes(33), b"", b"\xff" * 32, bytes(64)),
+    "target": (b"t", b"../x", b"", b"t\0", b"\xff", b"t" * 4095, b"t" * 4096),
+    "uint": NUMBERS,
+    "bool": (0, 1, 2, 256, 2**32, 2**64 - 1),
+}
+
+
+def random_field(rng: random.Random, message: str, number: int) -> Field:
+    """A field that the schema has, with a value from VALUES, often not valid."""
+    kind = SCHEMA[message][number]
+    if kind not in SCHEMA:
+        value = rng.choice(VALUES[kind])
+        return Field(number, VARINT if isinstance(value, int) else LEN, value)
+    numbers = [below for below in SCHEMA[kind] if rng.random() < 0.7]
+    if kind == "Node":
+        numbers = numbers[:1]
+    return Field(number, LEN, [random_field(rng, kind, below) for below in numbers])
+
+
+def random_unknown(rng: random.Random, number: int) -> Field:
+    """A field of any wire type; whether it is unknown is for its number to say."""
+    wire_type = rng.choice((VARINT, FIXED64, LEN, GROUP, FIXED32))
+    if wire_type == VARINT:
+        return Field(number, wire_type, rng.choice(NUMBERS), length=rng.choice((0, 0, 5, 10)))
+    if wire_type == FIXED64:
+        return Field(number, wire_type, rng.randbytes(8))
+    if wire_type == FIXED32:
+        return Field(number, wire_type, rng.randbytes(4))
+    if wire_type == LEN:
+        return Field(number, wire_type, rng.randbytes(rng.randrange(4)))
+    below = [random_unknown(rng, rng.choice((0, 1, 2, 16, number)))] if rng.random() < 0.5 else []
+    return Field(number, wire_type, below)
