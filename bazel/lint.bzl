@@ -44,7 +44,7 @@ def lint_tests(name):
             "//py/tvix_build",
             "//tests:support",
             "@tvix_build_pip_test//:mypy",
-            "@tvix_build_pip_test//:setuptools",
             "@tvix_build_pip_test//:types_protobuf",
+            "@tvix_build_pip_test//:types_setuptools",
         ],
     )

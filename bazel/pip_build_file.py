@@ -30,16 +30,20 @@ def required(distribution: Distribution, known: set[str]) -> list[str]:
     return sorted(names & known)
 
 
+def listed(files: list[PurePosixPath]) -> list[PurePosixPath]:
+    """The files to name as sources: the folder of one with a space, which runfiles cannot hold."""
+    opaque = {file.parent for file in files if " " in str(file)}
+    return sorted(
+        {next((folder for folder in file.parents if folder in opaque), file) for file in files}
+    )
+
+
 def library(distribution: Distribution, packages: str, known: set[str]) -> str:
     """The py_library of one distribution; `packages` is the folder's name in the repository."""
-    files = [PurePosixPath(str(file)) for file in distribution.files or []]
-    # Scripts are recorded as ../../bin/NAME but lie in the folder itself; Bazel's runfiles cannot
-    # hold names with spaces.
-    paths = sorted(
-        f"{packages}/{path}"
-        for path in files
-        if ".." not in path.parts and path.suffix != ".pyc" and " " not in str(path)
-    )
+    # Scripts are recorded as ../../bin/NAME but lie in the folder itself.
+    recorded = (PurePosixPath(str(file)) for file in distribution.files or [])
+    files = [file for file in recorded if ".." not in file.parts and file.suffix != ".pyc"]
+    paths = [f"{packages}/{path}" for path in listed(files)]
     sources = [path for path in paths if path.endswith(".py")]
     data = [path for path in paths if not path.endswith(".py")]
     lines = [

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Packages from PyPI: one py_library for each distribution of a lock file."""
 
-load(":python_repository.bzl", "find_python", "run")
+load(":python_repository.bzl", "run")
 
 def _pip_repository_impl(ctx):
-    python = find_python(ctx)
+    python = ctx.read(ctx.attr._python)
     packages = ctx.path("site-packages")
     lock = ctx.path(ctx.attr.lock)
     run(ctx, [
@@ -40,10 +40,8 @@ that the distribution requires, as far as they are in the lock file. A distribut
 repository: @NAME//:site-packages/bin/ruff.""",
     attrs = {
         "lock": attr.label(mandatory = True, allow_single_file = True),
+        # Another interpreter needs other files.
+        "_python": attr.label(default = Label("@tvix_build_python//:interpreter")),
         "_writer": attr.label(default = Label("//bazel:pip_build_file.py")),
     },
-    environ = [
-        "PATH",
-        "PYTHON_BIN_PATH",
-    ],
 )

@@ -68,13 +68,16 @@ def _generate(ctx, label, info, suffixes, options):
     if outputs:
         first = paths[0][:-len(".proto")] + suffixes[0]
         arguments = ctx.actions.args()
-        arguments.add_joined("--descriptor_set_in", info.transitive_descriptor_sets, join_with = ":")
+
+        # The sources, not descriptor sets: those lack comments and have JSON names, so the code would differ from
+        # what setup.py generates.
+        arguments.add_all(info.transitive_proto_path, format_each = "-I%s")
         arguments.add_all(options, format_each = "%s=" + outputs[0].path[:-len(first) - 1])
         arguments.add_all(paths)
         ctx.actions.run(
             executable = ctx.executable._protoc,
             arguments = [arguments],
-            inputs = info.transitive_descriptor_sets,
+            inputs = info.transitive_sources,
             outputs = outputs,
             mnemonic = "PythonProtoc",
             progress_message = "Generating Python from %s" % label,

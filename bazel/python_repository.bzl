@@ -43,20 +43,6 @@ cc_library(
 )
 """
 
-def find_python(ctx):
-    """Finds the interpreter that PYTHON_BIN_PATH names, else python3 on the PATH.
-
-    Args:
-      ctx: the context of a repository rule, which should list PYTHON_BIN_PATH in its environ.
-
-    Returns:
-      A path or an absolute file name.
-    """
-    python = ctx.os.environ.get("PYTHON_BIN_PATH") or ctx.which("python3")
-    if not python:
-        fail("python3 is not on the PATH")
-    return python
-
 def run(ctx, command, what, **kwargs):
     """Runs a command in a repository rule and fails with its output if it fails.
 
@@ -75,7 +61,9 @@ def run(ctx, command, what, **kwargs):
     return result.stdout
 
 def _python_repository_impl(ctx):
-    python = find_python(ctx)
+    python = ctx.os.environ.get("PYTHON_BIN_PATH") or ctx.which("python3")
+    if not python:
+        fail("python3 is not on the PATH")
     executable, include, platform = run(ctx, [python, "-I", "-c", _DESCRIBE], "asking " + str(python)).splitlines()
     if not ctx.path(include + "/Python.h").exists:
         fail("%s has no headers (no Python.h in %s); on Debian install python3-dev" % (executable, include))
@@ -84,6 +72,7 @@ def _python_repository_impl(ctx):
     run(ctx, [executable, "-I", "-m", "venv", "--without-pip", "venv"], "making a virtual environment")
     ctx.symlink(include, "include")
     ctx.file("BUILD.bazel", _BUILD.format(python = ctx.path("venv/bin/python3")))
+    ctx.file("interpreter", executable)
     ctx.file("platform.bzl", "PYTHON_PLATFORM = \"%s\"\n" % platform)
 
 python_repository = repository_rule(

@@ -24,7 +24,7 @@ def with_extra(requirement: str, extra: str) -> str:
     """Adds the condition that an extra is wanted to a requirement."""
     name, _, marker = requirement.partition(";")
     condition = f"({marker.strip()}) and " if marker else ""
-    return f"{name.strip()}; {condition}extra == '{extra}'"
+    return f'{name.strip()}; {condition}extra == "{extra}"'
 
 
 def metadata_lines(project: dict[str, Any], version: str) -> Iterator[str]:

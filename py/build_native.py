@@ -48,6 +48,7 @@ def ffibuilder() -> cffi.FFI:
         extra_compile_args=[
             "-std=c11",
             "-O2",
+            "-g0",
             "-fvisibility=hidden",
             "-fstack-protector-strong",
             "-U_FORTIFY_SOURCE",
@@ -56,7 +57,7 @@ def ffibuilder() -> cffi.FFI:
         extra_link_args=[
             "-Wl,-z,relro",
             "-Wl,-z,now",
-            "-Wl,--version-script=py/tvix_build/native.lds",
+            "-Wl,--version-script=py/native.lds",
         ],
     )
 
