@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import lzma
 import os
 import secrets
@@ -11,19 +13,16 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
 
 import zstandard
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class OutputError(Exception):
     """A file that cannot be written; says which and why."""
-
-
-class Sink(Protocol):
-    """What can be written to."""
-
-    def write(self, data: bytes, /) -> object: ...
 
 
 @contextmanager
@@ -35,6 +34,17 @@ def output_errors(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"{name}: {error.strerror or error}") from error
+
+
+def stdout() -> TextIO:
+    """The process's stdout.
+
+    Raises:
+        OutputError: if it was closed from the start.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output: expected an open file, found it closed")
+    return sys.stdout
 
 
 class Output:
@@ -55,34 +65,18 @@ class Output:
         self._name = "standard output" if path == "-" else path
         self._target = os.path.realpath(path)
         self._temporary: str | None = None
-        self._compression = compression
-        self._file: IO[bytes]
-        self._sink: Sink
         with output_errors(self._name):
-            self._open(path)
+            self._file = self._open(path)
+            self._sink = _compressor(self._file, compression)
 
-    def _open(self, path: str) -> None:
+    def _open(self, path: str) -> _File:
         if path == "-":
-            if sys.stdout is None:
-                raise OutputError("standard output: it is closed")
-            self._file = sys.stdout.buffer
-        elif _is_special(path):
-            self._file = open(path, "wb", buffering=1 << 16)  # noqa: SIM115
-        else:
-            folder, name = os.path.split(self._target)
-            self._temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
-            self._file = open(self._temporary, "xb", buffering=1 << 16)  # noqa: SIM115
-        self._sink = self._compressor()
-
-    def _compressor(self) -> Sink:
-        file = cast(BinaryIO, self._file)
-        if self._compression == "zst":
-            return zstandard.ZstdCompressor(write_checksum=True).stream_writer(file, closefd=False)
-        if self._compression == "gz":
-            return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
-        if self._compression == "xz":
-            return lzma.LZMAFile(file, "wb")
-        return file
+            return _File(stdout().fileno(), closefd=False)
+        if _is_special(path):
+            return _File(path)
+        folder, name = os.path.split(self._target)
+        self._temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
+        return _File(self._temporary, mode="xb")
 
     def write(self, data: bytes) -> None:
         """Write all of `data`."""
@@ -105,21 +99,57 @@ class Output:
 
     def _finish(self) -> None:
         if self._sink is not self._file:
-            self._sink.close()  # type: ignore[attr-defined]
-        self._file.flush()
-        if self._file is not getattr(sys.stdout, "buffer", None):
-            self._file.close()
+            self._sink.close()
+        self._file.close()
         if self._temporary is not None:
             os.replace(self._temporary, self._target)
 
     def _discard(self) -> None:
-        if self._file is getattr(sys.stdout, "buffer", None):
-            return
         if self._temporary is not None:
             with suppress(OSError):
                 os.unlink(self._temporary)
         with suppress(OSError):
             self._file.close()
+
+
+class _File(io.FileIO):
+    """A file to write that writes all of what it is given and holds nothing back.
+
+    So there is nothing to flush to a pipe that nobody reads when a signal ends the program, and
+    stdout is written whole under PYTHONUNBUFFERED, too.
+    """
+
+    def __init__(self, file: str | int, mode: str = "wb", closefd: bool = True) -> None:
+        super().__init__(file, mode, closefd=closefd)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            count = super().write(view[done:])
+            if count is None:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            done += count
+        return done
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+    def close(self) -> object: ...
+
+
+def _compressor(file: _File, compression: str | None) -> _Sink:
+    """What compresses into `file`; `file` itself for None."""
+    plain = cast("IO[bytes]", file)
+    sink: _Sink = file
+    if compression == "zst":
+        sink = zstandard.ZstdCompressor(write_checksum=True).stream_writer(plain, closefd=False)
+    elif compression == "gz":
+        sink = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0)
+    elif compression == "xz":
+        sink = lzma.LZMAFile(plain, "wb")  # noqa: SIM115
+    return sink
 
 
 def _is_special(path: str) -> bool:

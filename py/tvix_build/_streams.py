@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import lzma
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -91,6 +92,8 @@ class _File:
 
     def __init__(self, path: str) -> None:
         try:
+            if path == "-" and sys.stdin is None:
+                raise InputError("expected stdin, found it closed")
             if path == "-":
                 self.raw = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
             else:

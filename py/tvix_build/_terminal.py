@@ -12,6 +12,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from tvix_build._output import stdout
+
 PROGRAM = "tvix-build"
 
 
@@ -29,7 +31,7 @@ class Console(RichConsole):
 
 def stdout_console() -> Console:
     """For stdout: coloured on a terminal, plain elsewhere."""
-    return Console(file=sys.stdout)
+    return Console(file=stdout())
 
 
 def printable(text: str, limit: int | None = None) -> str:

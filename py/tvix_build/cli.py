@@ -96,6 +96,8 @@ def _abandon_stdout() -> None:
 
 
 def _complain(reason: str) -> None:
+    if sys.stderr is None:
+        return
     with suppress(OSError):
         print(f"{PROGRAM}: {reason}", file=sys.stderr, flush=True)
 

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: MIT
+"""`tvix-build validate` as a process: formats, sources, what is said of each record."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli_support import (
+    SUFFIXES,
+    compressed,
+    delimited,
+    digest,
+    encoded,
+    invalid_request,
+    make,
+    request,
+    run,
+    start,
+    unsorted_request,
+    written,
+)
+from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+
+ONE = (".binpb", ".json", ".txtpb")
+MANY = (".binpbs", ".ndjson")
+
+
+def line(source: object, index: int, offset: int, message: BuildRequest) -> dict[str, Any]:
+    """What is said of a canonical record."""
+    return {
+        "source": str(source),
+        "index": index,
+        "offset": offset,
+        "valid": True,
+        "canonical": True,
+        "digest": digest(message),
+        "violations": [],
+    }
+
+
+@pytest.mark.parametrize("compression", SUFFIXES)
+@pytest.mark.parametrize("suffix", ONE)
+def test_one_message(tmp_path: Path, suffix: str, compression: str) -> None:
+    path = make(tmp_path, f"request{suffix}{compression}", [request()])
+    result = run("validate", "--output", "-", path)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.lines == [line(path, 0, 0, request())]
+
+
+@pytest.mark.parametrize("compression", SUFFIXES)
+@pytest.mark.parametrize("suffix", MANY)
+def test_stream(tmp_path: Path, suffix: str, compression: str) -> None:
+    messages = [request(number) for number in range(30)]
+    path = make(tmp_path, f"requests{suffix}{compression}", messages)
+    result = run("validate", "--output", "-", path)
+    assert (result.status, result.stderr) == (0, "")
+    offset = 0
+    for index, (said, message) in enumerate(zip(result.lines, messages, strict=True)):
+        assert said == line(path, index, offset, message)
+        offset += len(written([message], suffix))
+
+
+@pytest.mark.parametrize("compression", SUFFIXES)
+@pytest.mark.parametrize("suffix", ONE + MANY)
+def test_stdin(suffix: str, compression: str) -> None:
+    data = compressed(written([request()], suffix), compression)
+    options = ("--input-format", suffix[1:], "--output", "-")
+    result = run("validate", *options, "-", stdin=data)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.lines == [line("-", 0, 0, request())]
+
+
+@pytest.mark.parametrize("compression", SUFFIXES)
+def test_compression_is_recognised_without_its_suffix(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "requests.binpbs"
+    path.write_bytes(compressed(written([request()] * 2, ".binpbs"), compression))
+    assert [said["index"] for said in run("validate", "--output", "-", path).lines] == [0, 1]
+
+
+@pytest.mark.parametrize("compression", SUFFIXES[1:])
+def test_frames_in_a_row_are_one_stream(tmp_path: Path, compression: str) -> None:
+    data = written([request(number) for number in range(3)], ".binpbs")
+    path = tmp_path / f"requests.binpbs{compression}"
+    frames = [
+        compressed(data[begin : begin + 50], compression) for begin in range(0, len(data), 50)
+    ]
+    if compression == ".xz":
+        frames = [frame + bytes(8) for frame in frames]  # padding, as the format allows
+    if compression == ".zst":
+        frames.insert(1, b"\x57\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"any")
+    path.write_bytes(b"".join([*frames, compressed(b"", compression)]))
+    result = run("validate", "--output", "-", path)
+    assert (result.status, len(result.lines)) == (0, 3), result.stderr
+
+
+def test_input_format_overrides_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "requests.json.gz"
+    path.write_bytes(compressed(written([request(1), request(2)], ".ndjson"), ".gz"))
+    result = run("validate", "--input-format", "ndjson", "--output", "-", path)
+    assert (result.status, len(result.lines)) == (0, 2)
+    other = tmp_path / "request.dat"
+    other.write_bytes(encoded(request()))
+    assert run("validate", "--input-format", "binpb", other).status == 0
+    assert run("validate", other).status == 2
+
+
+def test_folder(tmp_path: Path) -> None:
+    names = ["b.binpb", "a/z.binpbs.zst", "a/b.json", "a-b.txtpb", "B.ndjson.xz"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        make(tmp_path, name, [request()])
+    (tmp_path / "notes.txt").write_text("not a request")
+    (tmp_path / "archive.zst").write_text("not a request")
+    result = run("validate", "--output", "-", ".", cwd=tmp_path)
+    assert result.status == 0
+    order = ["B.ndjson.xz", "a-b.txtpb", "a/b.json", "a/z.binpbs.zst", "b.binpb"]
+    assert [said["source"] for said in result.lines] == [f"./{name}" for name in order]
+
+
+def test_folder_without_records(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a request")
+    result = run("validate", tmp_path)
+    assert result.status == 2
+    assert f"tvix-build: {tmp_path}: expected files named .binpb" in result.stderr
+
+
+def test_name_that_is_not_text(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff\n.binpb"
+    with open(path, "wb") as file:
+        file.write(encoded(invalid_request()))
+    result = run("validate", "--output", "-", tmp_path)
+    assert os.fsencode(result.lines[0]["source"]) == path
+    summary = run("validate", tmp_path).stdout
+    assert rb"\udcff\n.binpb: record 0" in summary
+
+
+def test_invalid_records(tmp_path: Path) -> None:
+    messages = [request(), unsorted_request(), invalid_request(), request(3)]
+    path = make(tmp_path, "requests.binpbs", messages)
+    result = run("validate", "--output", "-", path)
+    assert (result.status, result.stderr) == (1, "")
+    first, second, third, last = result.lines
+    assert (first["valid"], last["valid"]) == (True, True)
+    assert [violation["code"] for violation in second["violations"]] == ["not_sorted"]
+    assert second["violations"][0]["path"] == "outputs[1]"
+    assert second["digest"] == digest(request(1, outputs=["a", "b"]))
+    assert (third["valid"], third["canonical"], third["digest"]) == (False, False, None)
+    found = [(violation["code"], violation["path"]) for violation in third["violations"]]
+    assert found == [("required", "command_args"), ("invalid_name", "outputs[0]")]
+    assert all(violation["message"] for violation in third["violations"])
+    assert "violation_count" not in third
+
+
+def test_valid_but_not_canonical(tmp_path: Path) -> None:
+    path = tmp_path / "request.binpb"
+    message = request()
+    start = BuildRequest(outputs=message.outputs)
+    rest = request(outputs=[])
+    path.write_bytes(encoded(start) + encoded(rest))
+    (said,) = run("validate", "--output", "-", path).lines
+    assert said == {**line(path, 0, 0, message), "canonical": False}
+
+
+def test_many_violations_are_counted(tmp_path: Path) -> None:
+    path = make(tmp_path, "request.binpb", [request(outputs=[""] * 150)])
+    (said,) = run("validate", "--output", "-", path).lines
+    assert len(said["violations"]) == 100
+    assert said["violation_count"] > 150
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"outputs": 5}', "outputs"),
+        ('{"commandArgs": ["a"], }', "column 24"),
+        ('{"noSuchField": 5}', "noSuchField"),
+        ("[]", "does not begin with '{'"),
+        ("null", "does not begin with '{'"),
+        ('{"inputs": [{"file": {"size": -1}}]}', "-1"),
+        ('{"commandArgs": ["\\ud800"]}', "surrogate"),
+        ("{" * 2000, "found: "),
+        ('{"constraints":' * 50_000, "found: "),
+        ('{"outputs": ["' + "x" * 10_000, "column"),
+        ('{"outputs": ["\udcff"]}', "0xff, not UTF-8, at byte 14"),
+    ],
+)
+def test_json_that_does_not_parse(text: str, reason: str) -> None:
+    data = text.encode(errors="surrogateescape")
+    lines = b"\n".join([written([request()], ".ndjson").strip(), data, b"  \r\n", b"{}"])
+    result = run("validate", "--input-format", "ndjson", "--output", "-", "-", stdin=lines)
+    assert (result.status, result.stderr) == (1, "")
+    first, second, third = result.lines
+    assert first["valid"]
+    assert (second["digest"], second["index"], third["index"]) == (None, 1, 2)
+    assert third["offset"] == len(lines) - 2
+    (violation,) = second["violations"]
+    assert (violation["code"], violation["path"]) == ("malformed", "")
+    assert violation["message"].startswith("expected a BuildRequest in proto3 JSON, found")
+    assert reason in violation["message"]
+    assert "line 1 " not in violation["message"]
+    assert len(violation["message"]) < 500
+    assert third["violations"][0]["code"] == "required"
+
+
+@pytest.mark.parametrize(("suffix", "text"), [("json", "\n{]"), ("txtpb", "\noutputs: 5")])
+def test_text_that_does_not_parse_says_line_and_column(suffix: str, text: str) -> None:
+    options = ("--kind", "directory", "--input-format", suffix, "--output", "-")
+    result = run("validate", *options, "-", stdin=text.encode())
+    assert result.status == 1
+    message = result.lines[0]["violations"][0]["message"]
+    assert re.search(r"line 2 column 2|\b2:1\b", message), message
+    assert "expected a Directory in " in message
+
+
+@pytest.mark.parametrize("suffix", ["binpbs", "ndjson"])
+@pytest.mark.parametrize("text", [b"", b"\n \n"])
+def test_no_records(suffix: str, text: bytes) -> None:
+    data = b"" if suffix == "binpbs" else text
+    result = run("validate", "--input-format", suffix, "--output", "-", "-", stdin=data)
+    assert (result.status, result.stdout, result.stderr) == (0, b"", "")
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n", b"\n\n"])
+def test_last_line(ending: bytes) -> None:
+    data = written([request()], ".ndjson").rstrip() + ending
+    result = run("validate", "--input-format", "ndjson", "--output", "-", "-", stdin=data)
+    assert (result.status, len(result.lines)) == (0, 1)
+
+
+def test_kinds(tmp_path: Path) -> None:
+    output = Node(symlink=SymlinkNode(name=b"0000-out", target=b"/x"))
+    build = Build(build_request=request(), outputs=[output])
+    folder = Directory(
+        directories=[DirectoryNode(name=b"d", digest=bytes(32), size=0)],
+        files=[FileNode(name=b"f", digest=bytes(32))],
+    )
+    for kind, message in (("build", build), ("directory", folder)):
+        path = tmp_path / f"{kind}.binpb"
+        path.write_bytes(message.SerializeToString())
+        assert run("validate", "--kind", kind, path).status == 0
+        assert run("validate", path).status == 1
+
+
+def test_large_records_in_a_stream(tmp_path: Path) -> None:
+    big = request(1, command_args=["x" * 9_000_000])
+    messages = [request(0), big, request(2), big, *(request(number) for number in range(20))]
+    for name in ("requests.binpbs.zst", "requests.ndjson.gz"):
+        result = run("validate", "--output", "-", make(tmp_path, name, messages))
+        assert result.status == 0
+        assert [said["digest"] for said in result.lines] == list(map(digest, messages))
+
+
+def test_more_tiny_records_than_a_batch_holds(tmp_path: Path) -> None:
+    count = 70_000
+    path = tmp_path / "requests.binpbs"
+    path.write_bytes(bytes(count))
+    result = run("validate", "--kind", "directory", "--output", "-", path)
+    assert result.status == 0
+    places = [(said["index"], said["offset"]) for said in result.lines]
+    assert places == [(index, index) for index in range(count)]
+
+
+def test_summary(tmp_path: Path) -> None:
+    good = make(tmp_path, "good.binpbs", [request(number) for number in range(5)])
+    bad = make(tmp_path, "bad.binpbs", [request(), *[invalid_request()] * 4, unsorted_request()])
+    result = run("validate", good, bad)
+    assert (result.status, result.stderr) == (1, "")
+    text = result.stdout.decode()
+    for name, count in {
+        "records": 11,
+        "valid": 6,
+        "canonical": 6,
+        "invalid": 5,
+        "required": 4,
+        "invalid_name": 4,
+        "not_sorted": 1,
+    }.items():
+        assert re.search(rf"^ *{name} +{count}$", text, re.MULTILINE), (name, text)
+    offset = len(delimited([encoded(request())]))
+    assert f"{bad}: record 1 at byte {offset}: command_args: " in text
+    assert text.count("command_args: ") == 3
+
+
+def test_output_and_summary(tmp_path: Path) -> None:
+    path = make(tmp_path, "request.json", [request()])
+    output = tmp_path / "report.ndjson"
+    result = run("validate", "--output", output, path)
+    assert result.status == 0
+    assert b"records" in result.stdout
+    assert [json.loads(said) for said in output.read_bytes().splitlines()] == [
+        line(path, 0, 0, request())
+    ]
+
+
+def test_several_files_and_a_missing_one(tmp_path: Path) -> None:
+    first = make(tmp_path, "first.binpb", [request(1)])
+    last = make(tmp_path, "last.json", [invalid_request()])
+    result = run("validate", "--output", "-", first, tmp_path / "missing.binpb", last)
+    assert result.status == 2
+    assert [said["source"] for said in result.lines] == [str(first), str(last)]
+    assert result.stderr == f"tvix-build: {tmp_path}/missing.binpb: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("validate",),
+        ("validate", "-"),
+        ("validate", "--kind", "other", "x.binpb"),
+        ("validate", "--input-format", "binpb", "-", "-"),
+        ("validate", "x"),
+        ("validate", "x.zst"),
+        ("no-such-command",),
+    ],
+)
+def test_usage_errors(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.status, result.stdout) == (2, b"")
+    assert "Usage: tvix-build" in result.stderr
+
+
+def test_progress_and_colour_on_a_terminal(tmp_path: Path) -> None:
+    path = make(tmp_path, "requests.binpbs", [request(), invalid_request()])
+    ours, theirs = pty.openpty()
+    process = start("validate", path, stdin=theirs, stdout=theirs, stderr=theirs, terminal="xterm")
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # Linux says EIO where the other side is closed.
+        while data := os.read(ours, 1 << 16):
+            shown += data
+    os.close(ours)
+    assert process.wait(timeout=60) == 1
+    assert b"2 records" in shown
+    assert b"1 invalid" in shown
+    assert b"MB/s" in shown
+    assert b"\x1b[" in shown
