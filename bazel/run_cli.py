@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: MIT
+"""Runs the command line; with `bazel run`, relative paths are the caller's.
+
+Not in py/: Python puts the true folder of the program first on its path, and the source tree there
+has no extension and no generated modules.
+"""
+
+import os
+
+from tvix_build.cli import main
+
+if __name__ == "__main__":
+    os.chdir(os.environ.get("BUILD_WORKING_DIRECTORY", "."))
+    main()
