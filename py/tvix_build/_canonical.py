@@ -38,7 +38,7 @@ class Refusals:
         self.count += 1
         if self._limit is not None and self.count > self._limit:
             return
-        place = f"{source.path}: record {batch.first + i} at byte {batch.offsets[i]}"
+        place = f"{source.path}: record {batch.first + i} at byte {batch.offset(i)}"
         for violation in report.violations:
             path = f"{violation.path}: " if violation.path else ""
             self._monitor.error(f"{place}: {violation.code.value}: {path}{violation.message}")

@@ -146,9 +146,11 @@ def _validate(
         with open_records(source, kind) as batches:
             for batch, progress in batches:
                 reports = check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends))
-                summary.add(source.path, batch, reports)
-                if lines is not None:
-                    lines.write(json_lines(source.path, batch, reports))
+                if lines is None:
+                    summary.add(source.path, batch, reports)
+                else:
+                    for piece in json_lines(source.path, batch, reports, summary):
+                        lines.write(piece)
                 consumed, offset = progress.consumed, progress.offset
                 monitor.show(consumed, offset, summary.records, summary.invalid)
     finally:

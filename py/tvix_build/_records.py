@@ -21,7 +21,7 @@ from tvix_build._streams import ByteStream, InputError
 
 WINDOW = 1 << 22
 TEXT_BATCH = 1 << 20
-BATCH_RECORDS = 1 << 15
+BATCH_RECORDS = 1 << 12  # so few that all their violations fit memory
 RECORD_LIMIT = (1 << 31) - 1  # bytes, protobuf's own limit
 PREFIX_LIMIT = 5  # bytes of a length prefix
 UNPARSED = b"\xff"  # decodes as no message, so that the engine counts it as malformed
@@ -35,7 +35,8 @@ class Batch:
 
     Attributes:
         first: index of record 0 in the source.
-        offsets: bytes of the uncompressed source at which the records begin, prefixes included.
+        base: byte of the uncompressed source at which the buffer begins.
+        text_offsets: the same for each record, where the buffer is not a part of the source.
         reasons: why a text is no message, by i; the engine sees UNPARSED in its place.
     """
 
@@ -43,11 +44,18 @@ class Batch:
     begins: array[int]
     ends: array[int]
     first: int
-    offsets: list[int]
+    base: int = 0
+    text_offsets: list[int] | None = None
     reasons: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.begins)
+
+    def offset(self, i: int) -> int:
+        """The byte of the uncompressed source at which record i begins, prefix included."""
+        if self.text_offsets is not None:
+            return self.text_offsets[i]
+        return self.base + (self.ends[i - 1] if i else 0)
 
     def record(self, i: int) -> bytes:
         """The message of record i."""
@@ -182,8 +190,7 @@ def _delimited(window: Window) -> Iterator[Batch]:
             split = split_delimited(view, BATCH_RECORDS)
             if not split.begins:
                 break
-            offsets = [window.offset, *(window.offset + end for end in split.ends[:-1])]
-            yield Batch(view, split.begins, split.ends, first, offsets)
+            yield Batch(view, split.begins, split.ends, first, window.offset)
             first += len(split.begins)
             window.skip(split.consumed)
         if split.error is not None:
@@ -208,7 +215,7 @@ def _cut_off(prefix: bytes, available: int) -> str:
 def _message(window: Window) -> Iterator[Batch]:
     """The whole stream as one message."""
     for _, data in _whole(window):
-        yield Batch(data, array("Q", [0]), array("Q", [len(data)]), 0, [0])
+        yield Batch(data, array("Q", [0]), array("Q", [len(data)]), 0)
 
 
 def _whole(window: Window) -> Iterator[tuple[int, memoryview]]:
@@ -246,8 +253,7 @@ def _texts(
     texts: Iterator[tuple[int, memoryview]], parse: Callable[[bytes], bytes]
 ) -> Iterator[Batch]:
     """Texts as batches of the messages they say."""
-    batch = _new_batch(0)
-    data = bytearray()
+    batch, data, offsets = _text_batch(0)
     error: InputError | None = None
     while True:
         try:
@@ -255,23 +261,27 @@ def _texts(
         except InputError as damage:
             item, error = None, damage
         if item is not None:
-            _add_text(batch, data, *item, parse)
-        if batch.offsets and (item is None or len(data) >= TEXT_BATCH):
+            offsets.append(item[0])
+            _add_text(batch, data, item[1], parse)
+        full = len(data) >= TEXT_BATCH or len(batch) >= BATCH_RECORDS
+        if offsets and (item is None or full):
             batch.buffer = memoryview(data)
             yield batch
-            batch, data = _new_batch(batch.first + len(batch)), bytearray()
+            batch, data, offsets = _text_batch(batch.first + len(batch))
         if error is not None:
             raise error
         if item is None:
             return
 
 
-def _new_batch(first: int) -> Batch:
-    return Batch(memoryview(b""), array("Q"), array("Q"), first, [])
+def _text_batch(first: int) -> tuple[Batch, bytearray, list[int]]:
+    """An empty batch, and what its buffer and its offsets will be."""
+    offsets: list[int] = []
+    return Batch(memoryview(b""), array("Q"), array("Q"), first, 0, offsets), bytearray(), offsets
 
 
 def _add_text(
-    batch: Batch, data: bytearray, offset: int, text: memoryview, parse: Callable[[bytes], bytes]
+    batch: Batch, data: bytearray, text: memoryview, parse: Callable[[bytes], bytes]
 ) -> None:
     try:
         message = parse(bytes(text))
@@ -281,4 +291,3 @@ def _add_text(
     batch.begins.append(len(data))
     data += message
     batch.ends.append(len(data))
-    batch.offsets.append(offset)

@@ -18,38 +18,47 @@ from tvix_build._terminal import Console, printable
 
 EXAMPLES = 3
 MESSAGE_LIMIT = 200
+PIECE = 1 << 18  # characters of lines that are written at once
 
 
-def json_lines(source: str, batch: Batch, reports: BatchReport) -> bytes:
-    """One JSON object a record, in order; a record with a digest has it in lowercase hex."""
+def json_lines(
+    source: str, batch: Batch, reports: BatchReport, summary: Summary
+) -> Iterator[bytes]:
+    """One JSON object a record, in order, in pieces of many lines; counts them in the summary."""
+    summary.count(batch, reports)
     head = f'{{"source": {json.dumps(source)}, "index": '
     digests = bytes(reports.digests).hex()
     canonical = reports.canonical
     invalid = set(reports.invalid)
     lines = []
-    for i, offset in enumerate(batch.offsets):
-        start = f'{head}{batch.first + i}, "offset": {offset}, "valid": '
+    size = 0
+    for i in range(len(batch)):
         if i in invalid:
-            lines.append(start + _invalid_rest(batch.report(i, reports[i])))
+            report = batch.report(i, reports[i])
+            summary.add_invalid(source, batch, i, report)
+            rest = _invalid_rest(report)
         else:
             flag = "true" if canonical[i] else "false"
             digest = digests[64 * i : 64 * i + 64]
-            lines.append(
-                f'{start}true, "canonical": {flag}, "digest": "{digest}", "violations": []}}\n'
-            )
-    return "".join(lines).encode()
+            rest = f'true, "canonical": {flag}, "digest": "{digest}", "violations": []}}\n'
+        lines.append(f'{head}{batch.first + i}, "offset": {batch.offset(i)}, "valid": {rest}')
+        size += len(rest)
+        if size > PIECE:
+            yield "".join(lines).encode()
+            lines, size = [], 0
+    yield "".join(lines).encode()
 
 
 def _invalid_rest(report: Report) -> str:
     """The line of an invalid record from the value of `valid` on."""
-    violations = [
-        {"code": violation.code.value, "path": violation.path, "message": violation.message}
+    violations = ", ".join(
+        f'{{"code": "{violation.code.value}", "path": "{violation.path}", '
+        f'"message": {json.dumps(violation.message)}}}'
         for violation in report.violations
-    ]
-    digest = None if report.digest is None else report.digest.hex()
-    rest = f'false, "canonical": false, "digest": {json.dumps(digest)}, '
-    rest += f'"violations": {json.dumps(violations)}'
-    if report.violation_count > len(violations):
+    )
+    digest = "null" if report.digest is None else f'"{report.digest.hex()}"'
+    rest = f'false, "canonical": false, "digest": {digest}, "violations": [{violations}]'
+    if report.violation_count > len(report.violations):
         rest += f', "violation_count": {report.violation_count}'
     return rest + "}\n"
 
@@ -82,15 +91,20 @@ class Summary:
         """The exit status that follows."""
         return 2 if self.failed_files else 1 if self.invalid else 0
 
-    def add(self, source: str, batch: Batch, reports: BatchReport) -> None:
-        """Count a batch."""
+    def count(self, batch: Batch, reports: BatchReport) -> None:
+        """Count a batch; its invalid records are to be added one by one."""
         self.records += len(batch)
         self.valid += reports.valid_count
         self.canonical += reports.canonical_count
-        for i in reports.invalid:
-            self._add_invalid(source, batch, i, batch.report(i, reports[i]))
 
-    def _add_invalid(self, source: str, batch: Batch, i: int, report: Report) -> None:
+    def add(self, source: str, batch: Batch, reports: BatchReport) -> None:
+        """Count a batch and its invalid records."""
+        self.count(batch, reports)
+        for i in reports.invalid:
+            self.add_invalid(source, batch, i, batch.report(i, reports[i]))
+
+    def add_invalid(self, source: str, batch: Batch, i: int, report: Report) -> None:
+        """Count what is wrong with an invalid record."""
         seen = set()
         for violation in report.violations:
             if violation.code in seen:
@@ -99,7 +113,7 @@ class Summary:
             count = self.codes.setdefault(violation.code, CodeCount())
             count.records += 1
             if len(count.examples) < EXAMPLES:
-                place = f"{source}: record {batch.first + i} at byte {batch.offsets[i]}"
+                place = f"{source}: record {batch.first + i} at byte {batch.offset(i)}"
                 path = f"{violation.path}: " if violation.path else ""
                 message = printable(violation.message, MESSAGE_LIMIT)
                 count.examples.append(f"{printable(place)}: {path}{message}")

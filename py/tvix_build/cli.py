@@ -59,9 +59,7 @@ def _run(arguments: list[str]) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
             raise
-        _complain(
-            f"the command needs {missing}, found no such module: pip install 'tvix-build[cli]'"
-        )
+        _complain(f"the command needs {missing}: pip install 'tvix-build[cli]'")
         return 2
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be text, nor a terminal able to show it.

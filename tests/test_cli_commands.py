@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: MIT
+"""`tvix-build canonicalize`, `digest` and `show` as processes, and what all commands share."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format, text_format
+
+import tvix_build
+from cli_support import (
+    SUFFIXES,
+    compressed,
+    decompressed,
+    delimited,
+    digest,
+    encoded,
+    environment,
+    invalid_request,
+    make,
+    request,
+    run,
+    unsorted_request,
+    written,
+)
+from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+
+SORTED = request(1, outputs=["a", "b"])  # what unsorted_request() is in canonical form
+
+
+@pytest.mark.parametrize("compression", SUFFIXES)
+@pytest.mark.parametrize("source", [".binpb", ".json", ".txtpb", ".binpbs", ".ndjson"])
+@pytest.mark.parametrize("target", [".binpb", ".binpbs"])
+def test_canonicalize_one(tmp_path: Path, source: str, target: str, compression: str) -> None:
+    path = make(tmp_path, f"in{source}{compression}", [unsorted_request()])
+    output = tmp_path / f"out{target}{compression}"
+    result = run("canonicalize", path, output)
+    assert (result.status, result.stdout, result.stderr) == (0, b"", "")
+    expected = encoded(SORTED) if target == ".binpb" else delimited([encoded(SORTED)])
+    assert decompressed(output.read_bytes(), compression) == expected
+
+
+@pytest.mark.parametrize("source", [".binpbs", ".ndjson"])
+def test_canonicalize_stream(tmp_path: Path, source: str) -> None:
+    messages = [request(0), unsorted_request(), *(request(number) for number in range(9000))]
+    path = make(tmp_path, f"in{source}.zst", messages)
+    output = tmp_path / "out.binpbs.gz"
+    assert run("canonicalize", path, output).status == 0
+    messages[1] = SORTED
+    expected = delimited(map(encoded, messages))
+    assert decompressed(output.read_bytes(), ".gz") == expected
+    again = tmp_path / "again.binpbs.gz"
+    assert run("canonicalize", output, again).status == 0
+    assert again.read_bytes() == output.read_bytes()
+
+
+def test_canonicalize_to_text(tmp_path: Path) -> None:
+    path = make(tmp_path, "in.binpb", [unsorted_request()])
+    for suffix in ("json", "txtpb", "ndjson"):
+        output = tmp_path / f"out.{suffix}"
+        assert run("canonicalize", path, output).status == 0
+        text = output.read_text()
+        assert text.endswith("\n")
+        message = BuildRequest()
+        if suffix == "txtpb":
+            text_format.Parse(text, message)
+        else:
+            json_format.Parse(text, message)
+        assert encoded(message) == encoded(SORTED)
+        assert suffix != "ndjson" or text.count("\n") == 1
+
+
+def test_canonicalize_stdin_to_stdout() -> None:
+    data = compressed(written([unsorted_request()] * 3, ".ndjson"), ".xz")
+    formats = ("--input-format", "ndjson", "--output-format", "binpbs")
+    result = run("canonicalize", *formats, "-", "-", stdin=data)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout == delimited([encoded(SORTED)] * 3)
+    assert run("canonicalize", "--input-format", "ndjson", "-", "-", stdin=data).status == 2
+    assert run("canonicalize", "--output-format", "ndjson", "-", "-", stdin=data).status == 2
+
+
+def test_canonicalize_writes_nothing_when_a_record_is_refused(tmp_path: Path) -> None:
+    messages = [*[request()] * 5000, invalid_request(), unsorted_request()]
+    path = make(tmp_path, "in.binpbs", messages)
+    output = tmp_path / "out.binpbs"
+    output.write_bytes(b"as it was")
+    result = run("canonicalize", path, output)
+    assert (result.status, result.stdout) == (1, b"")
+    offset = len(delimited([encoded(request())] * 5000))
+    first, second, last = result.stderr.splitlines()
+    place = f"tvix-build: {path}: record 5000 at byte {offset}: "
+    assert first.startswith(place + "required: command_args: expected ")
+    assert second.startswith(place + "invalid_name: outputs[0]: expected ")
+    assert last == f"tvix-build: {path}: 1 record has no canonical encoding, nothing written"
+    assert output.read_bytes() == b"as it was"
+    assert sorted(tmp_path.iterdir()) == [path, output]
+
+
+def test_canonicalize_reports_no_endless_list(tmp_path: Path) -> None:
+    path = make(tmp_path, "in.binpbs", [invalid_request()] * 500)
+    result = run("canonicalize", path, tmp_path / "out.binpbs")
+    assert result.status == 1
+    assert len(result.stderr.splitlines()) < 50
+    assert "500 records have no canonical encoding" in result.stderr
+
+
+def test_canonicalize_writes_nothing_from_a_damaged_file(tmp_path: Path) -> None:
+    path = make(tmp_path, "in.binpbs", [request()] * 3)
+    path.write_bytes(path.read_bytes()[:-1])
+    result = run("canonicalize", path, tmp_path / "out.binpbs")
+    assert result.status == 2
+    assert f"{path}: record 2 at byte " in result.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("count", [0, 2, 5000])
+@pytest.mark.parametrize("name", ["out.binpb", "out.json.gz", "out.txtpb"])
+def test_canonicalize_several_records_to_a_file_for_one(
+    tmp_path: Path, count: int, name: str
+) -> None:
+    path = make(tmp_path, "in.binpbs", [request()] * count)
+    result = run("canonicalize", path, tmp_path / name)
+    assert result.status == 2
+    assert "expected one record" in result.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_canonicalize_kinds(tmp_path: Path) -> None:
+    folder = Directory(files=[FileNode(name=b"b", digest=bytes(32)), FileNode(name=b"a")])
+    folder.files[1].digest = bytes(32)
+    path = tmp_path / "in.binpb"
+    path.write_bytes(folder.SerializeToString())
+    output = tmp_path / "out.binpb"
+    assert run("canonicalize", "--kind", "directory", path, output).status == 0
+    names = [node.name for node in Directory.FromString(output.read_bytes()).files]
+    assert names == [b"a", b"b"]
+
+
+def test_digest(tmp_path: Path) -> None:
+    make(tmp_path, "one.json", [request(7)])
+    make(tmp_path, "many.binpbs.zst", [request(1), unsorted_request(), request(2)])
+    result = run("digest", "one.json", "many.binpbs.zst", cwd=tmp_path)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.decode().splitlines() == [
+        f"{digest(request(7))}  one.json",
+        f"{digest(request(1))}  many.binpbs.zst[0]",
+        f"{digest(SORTED)}  many.binpbs.zst[1]",
+        f"{digest(request(2))}  many.binpbs.zst[2]",
+    ]
+
+
+def test_digest_of_invalid_and_damaged(tmp_path: Path) -> None:
+    many = make(tmp_path, "many.binpbs", [request(1), invalid_request(), request(2), request(3)])
+    result = run("digest", many)
+    assert result.status == 1
+    lines = result.stdout.decode().splitlines()
+    assert lines == [f"{digest(request(n))}  {many}[{i}]" for n, i in ((1, 0), (2, 2), (3, 3))]
+    assert f"{many}: record 1 at byte " in result.stderr
+    many.write_bytes(many.read_bytes()[:-1])
+    result = run("digest", many, "-", "--input-format", "binpbs", stdin=b"")
+    assert (result.status, len(result.stdout.splitlines())) == (2, 2)
+
+
+def test_digest_of_names_that_need_escapes(tmp_path: Path) -> None:
+    for name in (b"a\nb.binpb", b"c\\d.binpb", b"\xff.binpb"):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(encoded(request()))
+    result = run("digest", ".", cwd=tmp_path)
+    name = digest(request()).encode()
+    assert result.stdout.splitlines() == [
+        b"\\" + name + b"  ./a\\nb.binpb",
+        b"\\" + name + b"  ./c\\\\d.binpb",
+        name + b"  ./\xff.binpb",
+    ]
+
+
+def test_digest_of_stdin() -> None:
+    result = run("digest", "--input-format", "binpb", "-", stdin=encoded(request()))
+    assert result.stdout.decode() == f"{digest(request())}  -\n"
+
+
+def test_show(tmp_path: Path) -> None:
+    nodes = [
+        Node(directory=DirectoryNode(name=b"a", digest=b"\xab" * 32, size=3)),
+        Node(file=FileNode(name=b"b", digest=b"\xcd" * 32, size=1, executable=True)),
+        Node(symlink=SymlinkNode(name=b"c", target=b"/nix/store/x")),
+    ]
+    variables = [
+        BuildRequest.EnvVar(key="A", value=b"\xff\x1b[2J\n"),
+        BuildRequest.EnvVar(key="B", value=b"v" * 5000),
+    ]
+    message = request(inputs=nodes, environment_vars=variables)
+    path = make(tmp_path, "request.txtpb", [message])
+    result = run("show", path)
+    assert (result.status, result.stderr) == (0, "")
+    text = result.stdout.decode()
+    assert "\x1b" not in text
+    assert f"{path}  build-request  canonical\ndigest {digest(message)}\n" in text
+    assert "command_args (3)\n  /bin/sh\n  -c\n  build 0\n" in text
+    assert re.search(rf"^  directory +{'ab' * 32} +3 a$", text, re.MULTILINE)
+    assert re.search(rf"^  executable +{'cd' * 32} +1 b$", text, re.MULTILINE)
+    assert re.search(r"^  symlink +c -> /nix/store/x$", text, re.MULTILINE)
+    assert "\n  A=\\xff\\x1b[2J\\n\n" in text
+    assert f"\n  B={'v' * 160}… (5,000 in all)\n" in text
+    assert "  system x86_64-linux" in text
+    assert "v" * 5000 in run("show", "--full", path).stdout.decode()
+
+
+def test_show_records(tmp_path: Path) -> None:
+    messages = [request(number) for number in range(5000)]
+    path = make(tmp_path, "requests.binpbs", messages)
+    for option, indices in (("0", [0]), ("4999", [4999]), ("4094-4098", range(4094, 4099))):
+        text = run("show", "--records", option, path).stdout.decode()
+        shown = [int(index) for index in re.findall(r"binpbs\[(\d+)\]", text)]
+        assert shown == list(indices)
+        assert all(digest(request(index)) in text for index in indices)
+    for option in ("5000", "4999-5000"):
+        result = run("show", "--records", option, path)
+        assert result.status == 2
+        assert "found 5000 records" in result.stderr
+    for option in ("x", "-1", "3-2", "1-"):
+        assert run("show", "--records", option, path).status == 2
+
+
+def test_show_says_what_is_wrong(tmp_path: Path) -> None:
+    data = delimited([encoded(invalid_request()), b"\xff", encoded(request())])
+    result = run("show", "--input-format", "binpbs", "-", stdin=data)
+    assert result.status == 1
+    first, second, third = result.stdout.decode().split("\n\n")
+    assert first.startswith("-[0]  build-request  invalid\nrequired: command_args: expected ")
+    assert "outputs (1)\n  a/b\n" in first
+    assert second.startswith("-[1]  build-request  invalid\nmalformed: expected ")
+    assert third.startswith("-[2]  build-request  canonical\n")
+
+
+def test_show_stops_at_damage(tmp_path: Path) -> None:
+    data = delimited([encoded(request())]) * 2
+    result = run("show", "--input-format", "binpbs", "-", stdin=data[:-1])
+    assert result.status == 2
+    assert b"-[0]  build-request  canonical" in result.stdout
+    assert "record 1 at byte" in result.stderr
+
+
+def test_show_kinds(tmp_path: Path) -> None:
+    output = Node(file=FileNode(name=b"0000-out", digest=bytes(32)))
+    build = Build(build_request=request(), outputs=[output])
+    path = tmp_path / "build.binpb"
+    path.write_bytes(build.SerializeToString())
+    text = run("show", "--kind", "build", path).stdout.decode()
+    assert "build  canonical" in text
+    assert "build_request\n  command_args (3)\n    /bin/sh\n" in text
+    folder = Directory(symlinks=[SymlinkNode(name=b"s", target=b"t")])
+    path.write_bytes(folder.SerializeToString())
+    assert b"symlinks (1)\n  symlink    s -> t" in run("show", "--kind", "directory", path).stdout
+
+
+def test_version_and_help() -> None:
+    result = run("--version")
+    assert (result.status, result.stdout.decode()) == (0, f"tvix-build {tvix_build.__version__}\n")
+    assert b"--help" in run("--help").stdout
+    for command in ("validate", "canonicalize", "digest", "show"):
+        text = run(command, "--help").stdout.decode()
+        assert f"  tvix-build {command} " in text, "an example"
+
+
+@pytest.mark.parametrize("missing", ["click", "rich", "zstandard"])
+def test_without_the_extra(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None\n"
+    code += "from tvix_build.cli import main; sys.exit(main(['--help']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    expected = f"the command needs {missing}: pip install 'tvix-build[cli]'"
+    assert done.stderr == f"tvix-build: {expected}\n"
+
+
+def test_the_package_does_not_import_the_extra() -> None:
+    code = "import sys, tvix_build\n"
+    code += "print(sorted({'click', 'rich', 'zstandard'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stdout == "[]\n"
