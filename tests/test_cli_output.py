@@ -249,7 +249,7 @@ def test_output_replaces_its_own_input(tmp_path: Path) -> None:
 def test_memory_of_a_long_stream(tmp_path: Path, what: str, options: tuple[str, ...]) -> None:
     message = request() if what == "valid" else invalid_request()
     data = delimited([encoded(message)] * 8000)
-    megabytes = 300 if what == "valid" and not options else 40
+    megabytes = 300 if what == "valid" and not options else 12
     output = (tmp_path / "report.ndjson",) if options else ()
     assert peak([*STREAM, *options, *map(str, output), "-"], data, megabytes) < MEMORY
 
@@ -261,6 +261,11 @@ def test_memory_of_what_expands_much(tmp_path: Path, compression: str) -> None:
     path.write_bytes(compressed(delimited([message] * 256), compression))
     assert path.stat().st_size < MEGABYTE
     assert peak(["validate", str(path)], b"", 0) < MEMORY
+
+
+def test_memory_of_many_violations() -> None:
+    data = delimited([encoded(request(command_args=[], outputs=[""] * 100))] * 4000)
+    assert peak([*STREAM, "--output", "/dev/null", "-"], data, 8) < MEMORY * 4 // 3
 
 
 def test_memory_of_tiny_records() -> None:

@@ -71,7 +71,8 @@ class Monitor:
         self._offset = 0
 
     def __enter__(self) -> Monitor:
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(
@@ -80,7 +81,8 @@ class Monitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:
+            self._progress.stop()
 
     def error(self, reason: object) -> None:
         """Print `tvix-build: reason` on stderr, above the bar."""
