@@ -30,7 +30,7 @@ _ATTRS = {
 
 _PROTOC = attr.label(
     default = Label("//bazel:python_protoc"),
-    cfg = "host",
+    cfg = "exec",
     executable = True,
 )
 

@@ -8,6 +8,7 @@ A repository that is defined before the call stays as it is.
 """
 
 load(":blake3_repository.bzl", "blake3_repository")
+load(":buildifier_repository.bzl", "buildifier_repository")
 load(":compat.bzl", "compat_repository")
 load(":metadata_repository.bzl", "metadata_repository")
 load(":pip_repository.bzl", "pip_repository")
@@ -60,6 +61,8 @@ def tvix_build_repositories():
             name = "tvix_build_metadata",
             version_file = Label("//py/tvix_build:_version.py"),
         )
+    if _missing("tvix_build_buildifier"):
+        buildifier_repository(name = "tvix_build_buildifier")
     if _missing("shared"):
         shared_data_repository(name = "shared")
     native.register_toolchains("@tvix_build_python//:toolchain")

@@ -3,11 +3,15 @@
 
 load("@rules_python//python:defs.bzl", "PyInfo")
 
-def _strip(file, prefixes):
-    """The path of a file in the wheel, None if no prefix fits."""
-    for prefix in prefixes:
-        if file.short_path.startswith(prefix + "/"):
-            return file.short_path[len(prefix) + 1:]
+def _wheel_path(file, ctx):
+    """The path of a file in the wheel; None for a file that does not belong there."""
+    if file.owner.workspace_name != ctx.label.workspace_name:
+        return None
+    repository = "../%s/" % ctx.label.workspace_name if ctx.label.workspace_name else ""
+    for folder in ctx.attr.strip_prefixes:
+        prefix = repository + folder + "/"
+        if file.short_path.startswith(prefix):
+            return file.short_path[len(prefix):]
     return None
 
 def _python_wheel_impl(ctx):
@@ -17,7 +21,7 @@ def _python_wheel_impl(ctx):
     contents = {}
     for dep in ctx.attr.deps:
         for file in dep[DefaultInfo].default_runfiles.files.to_list() + dep[DefaultInfo].files.to_list():
-            path = _strip(file, ctx.attr.strip_prefixes) if file.owner.workspace_name == ctx.label.workspace_name else None
+            path = _wheel_path(file, ctx)
             if path:
                 contents[path] = file
     arguments = ctx.actions.args()
@@ -57,7 +61,7 @@ python_wheel = rule(
         "version": attr.string(mandatory = True),
         "_builder": attr.label(
             default = Label("//bazel:wheel_builder"),
-            cfg = "host",
+            cfg = "exec",
             executable = True,
         ),
     },

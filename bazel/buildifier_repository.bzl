@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""buildifier, which formats Starlark: the one on the PATH, else npm's @bazel/buildifier, else none."""
+
+_PROGRAM = "node_modules/@bazel/buildifier/buildifier-linux_amd64"
+
+def _npm_buildifier(ctx):
+    """Installs npm's package; None where there is no npm, or it cannot."""
+    npm = ctx.which("npm")
+    if not npm or ctx.execute(["uname", "-sm"]).stdout.strip() != "Linux x86_64":
+        return None
+    for file in [ctx.attr._package, ctx.attr._lock]:
+        ctx.symlink(file, file.name.rpartition("/")[2])
+    result = ctx.execute([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+    return ctx.path(_PROGRAM) if result.return_code == 0 else None
+
+def _buildifier_repository_impl(ctx):
+    program = ctx.which("buildifier") or _npm_buildifier(ctx)
+    if program:
+        ctx.symlink(program, "buildifier")
+    ctx.file("BUILD.bazel", "exports_files([\"buildifier\"])\n" if program else "")
+    ctx.file("buildifier.bzl", "BUILDIFIER = %s\n" % (["@%s//:buildifier" % ctx.name] if program else []))
+
+buildifier_repository = repository_rule(
+    implementation = _buildifier_repository_impl,
+    doc = "@NAME//:buildifier.bzl has BUILDIFIER, a list with the program's label, empty where there is none.",
+    attrs = {
+        "_lock": attr.label(default = Label("//requirements:package-lock.json")),
+        "_package": attr.label(default = Label("//requirements:package.json")),
+    },
+)
