@@ -120,6 +120,7 @@ def test_folder(tmp_path: Path) -> None:
         make(tmp_path, name, [request()])
     (tmp_path / "notes.txt").write_text("not a request")
     (tmp_path / "archive.zst").write_text("not a request")
+    os.mkfifo(tmp_path / "pipe.binpb")
     result = run("validate", "--output", "-", ".", cwd=tmp_path)
     assert result.status == 0
     order = ["B.ndjson.xz", "a-b.txtpb", "a/b.json", "a/z.binpbs.zst", "b.binpb"]
@@ -181,7 +182,7 @@ def test_many_violations_are_counted(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ('{"outputs": 5}', "outputs"),
-        ('{"commandArgs": ["a"], }', "column 24"),
+        ('{"commandArgs": ["a"], }', "column 2"),
         ('{"noSuchField": 5}', "noSuchField"),
         ("[]", "does not begin with '{'"),
         ("null", "does not begin with '{'"),
@@ -234,6 +235,23 @@ def test_last_line(ending: bytes) -> None:
     data = written([request()], ".ndjson").rstrip() + ending
     result = run("validate", "--input-format", "ndjson", "--output", "-", "-", stdin=data)
     assert (result.status, len(result.lines)) == (0, 1)
+
+
+def test_blank_lines() -> None:
+    text = written([request()], ".ndjson")
+    blank = b" \t\r\n" * 2_000_000
+    data = blank + text + blank + b"  " + text + blank + b"   "
+    result = run("validate", "--input-format", "ndjson", "--output", "-", "-", stdin=data)
+    assert result.status == 0
+    places = [(said["index"], said["offset"]) for said in result.lines]
+    assert places == [(0, len(blank)), (1, 2 * len(blank) + len(text))]
+
+
+def test_broken_symlink_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "lost.binpb").symlink_to("nowhere")
+    result = run("validate", tmp_path)
+    assert result.status == 2
+    assert "lost.binpb: No such file or directory" in result.stderr
 
 
 def test_kinds(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ class Output:
             os.replace(self._temporary, self._target)
 
     def _discard(self) -> None:
+        self._file.discarding = True
+        with suppress(OSError):
+            self._sink.close()  # Or a compressor would write its end when it is collected.
         if self._temporary is not None:
             with suppress(OSError):
                 os.unlink(self._temporary)
@@ -117,13 +120,19 @@ class _File(io.FileIO):
 
     So there is nothing to flush to a pipe that nobody reads when a signal ends the program, and
     stdout is written whole under PYTHONUNBUFFERED, too.
+
+    Attributes:
+        discarding: whether nothing is written any more.
     """
 
     def __init__(self, file: str | int, mode: str = "wb", closefd: bool = True) -> None:
         super().__init__(file, mode, closefd=closefd)
+        self.discarding = False
 
     def write(self, data: ReadableBuffer, /) -> int:
         view = memoryview(data).cast("B")
+        if self.discarding:
+            return len(view)
         done = 0
         while done < len(view):
             count = super().write(view[done:])

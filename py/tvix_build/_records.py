@@ -7,6 +7,7 @@ it grows only for a record that is larger.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ TEXT_BATCH = 1 << 20
 BATCH_RECORDS = 1 << 12  # so few that all their violations fit memory
 RECORD_LIMIT = (1 << 31) - 1  # bytes, protobuf's own limit
 PREFIX_LIMIT = 5  # bytes of a length prefix
+BLANK = re.compile(rb"[ \t\r\n]+")
 UNPARSED = b"\xff"  # decodes as no message, so that the engine counts it as malformed
 
 
@@ -142,6 +144,14 @@ class Window:
         found = self._buffer.find(b"\n", self._begin + begin, self._end)
         return found - self._begin if found >= 0 else -1
 
+    def blank_lines(self) -> int:
+        """How many bytes of the view are blank lines at its beginning."""
+        blank = BLANK.match(self._buffer, self._begin, self._end)
+        if blank is None:
+            return 0
+        last = self._buffer.rfind(b"\n", self._begin, blank.end())
+        return last + 1 - self._begin if last >= 0 else 0
+
     def skip(self, count: int) -> None:
         """Be done with the first `count` bytes."""
         self._begin += count
@@ -230,23 +240,26 @@ def _whole(window: Window) -> Iterator[tuple[int, memoryview]]:
 
 def _lines(window: Window) -> Iterator[tuple[int, memoryview]]:
     """Lines that are not blank: their offsets and their bytes."""
+    searched = 0
     while not window.ended:
-        searched = len(window.view())
         window.fill()
-        while (end := window.find_newline(searched)) >= 0:
-            yield from _line(window, end)
+        while True:
+            if blank := window.blank_lines():
+                window.skip(blank)
+                searched = 0
+            end = window.find_newline(searched)
+            if end < 0:
+                break
+            yield window.offset, window.view()[:end]
             window.skip(end + 1)
             searched = 0
-        if len(window.view()) > RECORD_LIMIT:
+        searched = len(window.view())
+        if searched > RECORD_LIMIT:
             raise InputError(f"expected a line of at most {RECORD_LIMIT} bytes, found more")
     window.finish()
-    yield from _line(window, len(window.view()))
-
-
-def _line(window: Window, end: int) -> Iterator[tuple[int, memoryview]]:
-    line = window.view()[:end]
-    if bytes(line[:64]).strip() or bytes(line).strip():
-        yield window.offset, line
+    rest = window.view()
+    if bytes(rest).strip(b" \t\r"):
+        yield window.offset, rest
 
 
 def _texts(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the arguments of a command name: files, folders and stdin, with format and compression.
 
-Judges names only; it opens no file.
+It opens no file.
 """
 
 from __future__ import annotations
@@ -111,4 +111,14 @@ def _find_in_folder(folder: str, given_format: str | None) -> list[Source | Inpu
 def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
     for parent, _, names in os.walk(folder, onerror=failures.append):
         for name in names:
-            yield os.path.join(parent, name)
+            path = os.path.join(parent, name)
+            if not _is_special(path):
+                yield path
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a pipe, a device or the like, which a folder does not stand for."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False  # A file that reading it will complain of.

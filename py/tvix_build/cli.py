@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _abandon_stdout()
         return 128 + signal.SIGPIPE
+    except MemoryError:
+        _abandon_stdout()
+        _complain("out of memory")
+        return 2
     except OSError as error:
         _abandon_stdout()
         _complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
