@@ -42,7 +42,8 @@ class Result:
 def environment() -> dict[str, str]:
     """The environment of the process, so that it finds what this one finds."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "80"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "PYTHONPATH": path, "COLUMNS": "80"}
 
 
 def run(*arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = None) -> Result:
@@ -62,12 +63,15 @@ def run(*arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = No
     return result
 
 
-def start(*arguments: str | Path, terminal: str = "dumb", **files: Any) -> subprocess.Popen[bytes]:
-    """Start `tvix-build`, with a pipe for each of stdin, stdout and stderr not named."""
+def start(
+    *arguments: str | Path, terminal: str = "dumb", unbuffered: bool = False, **files: Any
+) -> subprocess.Popen[bytes]:
+    """Start `tvix-build`, with a pipe for each of stdin, stdout and stderr not in `files`."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    variables = {"TERM": terminal, **({"PYTHONUNBUFFERED": "1"} if unbuffered else {})}
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
-        env={**environment(), "TERM": terminal},
+        env={**environment(), **variables},
         **{**pipes, **files},
     )
 

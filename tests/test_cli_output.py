@@ -116,15 +116,16 @@ def close(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
+@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("command", ["validate", "digest", "show", "canonicalize"])
-def test_nobody_reads_stdout(tmp_path: Path, command: str) -> None:
+def test_nobody_reads_stdout(tmp_path: Path, command: str, unbuffered: bool) -> None:
     path = make(tmp_path, "requests.binpbs", [request(number) for number in range(3000)])
     extra = {
         "validate": ("--output", "-"),
         "canonicalize": ("--output-format", "binpbs"),
     }.get(command, ())
     last = ("-",) if command == "canonicalize" else ()
-    process = start(command, *extra, path, *last)
+    process = start(command, *extra, path, *last, unbuffered=unbuffered)
     assert process.stdout
     assert process.stderr
     assert process.stdout.read(10)
@@ -146,8 +147,9 @@ def test_nobody_reads_the_summary(tmp_path: Path) -> None:
     close(process)
 
 
+@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("command", ["validate", "digest", "show", "canonicalize"])
-def test_full_disk(tmp_path: Path, command: str) -> None:
+def test_full_disk(tmp_path: Path, command: str, unbuffered: bool) -> None:
     path = make(tmp_path, "requests.binpbs", [request(number) for number in range(300)])
     options: dict[str, tuple[str, ...]] = {
         "validate": ("--output", "/dev/full"),
@@ -156,7 +158,8 @@ def test_full_disk(tmp_path: Path, command: str) -> None:
     last = ("/dev/full",) if command == "canonicalize" else ()
     name = "/dev/full" if command in options else "standard output"
     with open("/dev/full", "wb") as full:
-        process = start(command, *options.get(command, ()), path, *last, stdout=full)
+        arguments = [command, *options.get(command, ()), path, *last]
+        process = start(*arguments, stdout=full, unbuffered=unbuffered)
         assert process.stderr
         assert process.stderr.read().decode() == f"tvix-build: {name}: No space left on device\n"
         assert process.wait(timeout=60) == 2
@@ -166,8 +169,9 @@ def test_full_disk(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("arguments", [("validate",), ("validate", "--output", "-"), ("--help",)])
 def test_full_stdout(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     path = make(tmp_path, "request.binpb", [request()])
+    arguments = arguments if arguments == ("--help",) else (*arguments, str(path))
     with open("/dev/full", "wb") as full:
-        process = start(*arguments, *([path] if len(arguments) != 1 or path else []), stdout=full)
+        process = start(*arguments, stdout=full)
         assert process.wait(timeout=60) == 2
     assert process.stderr
     assert process.stderr.read() == b"tvix-build: standard output: No space left on device\n"

@@ -17,7 +17,7 @@ import click
 
 from tvix_build import Kind, check_batch
 from tvix_build._canonical import Refusals, RefusedError, digest_lines, write_canonical
-from tvix_build._output import Output, OutputError, output_errors
+from tvix_build._output import Output, output_errors
 from tvix_build._records import open_records
 from tvix_build._results import Summary, json_lines
 from tvix_build._show import Viewer, selected
@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
     """Run a command; its exit status.
 
     Raises:
-        OSError: if stdout cannot be written.
+        OSError: if an output cannot be written.
     """
     try:
         # Not click's own main(), which ends the process on a pipe that nobody reads.
@@ -43,9 +43,6 @@ def run(arguments: list[str]) -> int:
         return done.exit_code
     except click.ClickException as error:
         error.show()
-        return 2
-    except OutputError as error:
-        Monitor().error(error)
         return 2
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class OutputError(Exception):
-    """A file that cannot be written; says which and why."""
+class OutputError(OSError):
+    """A file that cannot be written; `filename` says which, `strerror` why."""
 
 
 @contextmanager
@@ -30,10 +30,10 @@ def output_errors(name: str) -> Iterator[None]:
     """Say of an OSError which output failed. A pipe that nobody reads is no such failure."""
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputError):
         raise
     except OSError as error:
-        raise OutputError(f"{name}: {error.strerror or error}") from error
+        raise OutputError(error.errno, error.strerror or str(error), name) from error
 
 
 def stdout() -> TextIO:
@@ -43,7 +43,8 @@ def stdout() -> TextIO:
         OutputError: if it was closed from the start.
     """
     if sys.stdout is None:
-        raise OutputError("standard output: expected an open file, found it closed")
+        reason = "expected an open file, found it closed"
+        raise OutputError(errno.EBADF, reason, "standard output")
     return sys.stdout
 
 
