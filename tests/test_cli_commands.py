@@ -103,6 +103,16 @@ def test_canonicalize_writes_nothing_when_a_record_is_refused(tmp_path: Path) ->
     assert sorted(tmp_path.iterdir()) == [path, output]
 
 
+def test_canonicalize_to_stdout_ends_at_a_refused_record() -> None:
+    good = delimited([encoded(request())] * 9000)
+    data = good + delimited([encoded(invalid_request())]) + good
+    formats = ("--input-format", "binpbs", "--output-format", "binpbs")
+    result = run("canonicalize", *formats, "-", "-", stdin=data)
+    assert result.status == 1
+    assert good.startswith(result.stdout)
+    assert result.stderr.endswith("has no canonical encoding, the output ends before\n")
+
+
 def test_canonicalize_reports_no_endless_list(tmp_path: Path) -> None:
     path = make(tmp_path, "in.binpbs", [invalid_request()] * 500)
     result = run("canonicalize", path, tmp_path / "out.binpbs")

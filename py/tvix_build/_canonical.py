@@ -46,11 +46,12 @@ class Refusals:
         if left:
             self._monitor.error(f"{place}: and {left} more violations")
 
-    def finish(self, source: Source) -> None:
+    def finish(self, source: Source, target: Source) -> None:
         """Raise RefusedError if there were any."""
         if self.count:
             what = "1 record has" if self.count == 1 else f"{self.count} records have"
-            self._monitor.error(f"{source.path}: {what} no canonical encoding, nothing written")
+            left = "the output ends before" if target.path == "-" else "nothing written"
+            self._monitor.error(f"{source.path}: {what} no canonical encoding, {left}")
             raise RefusedError
 
 
@@ -85,7 +86,7 @@ def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor
                 f"expected one record, as a .{target.format} file holds, found {found} in "
                 f"{source.path}: write binpbs or ndjson"
             )
-        refusals.finish(source)
+        refusals.finish(source, target)
 
 
 def digest_lines(source: Source, kind: Kind, refusals: Refusals) -> Iterator[bytes]:
