@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from tvix_build import _engine
 from tvix_build._engine import DIGEST_SIZE, Results, Verdict, ViolationsOf
-from tvix_build._report import InvalidMessage, Kind, Report
+from tvix_build._report import Kind, Report, refusal
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 """A contiguous buffer of bytes."""
@@ -196,7 +196,7 @@ def canonicalize_batch(
     reports = BatchReport(kind, results)
     for i in reports.invalid:
         if results.verdicts[i] != Verdict.UNSORTED:
-            raise InvalidMessage(reports[i].violations, reports[i].violation_count, i)
+            raise refusal(reports[i], i)
     return CanonicalBatch(results)
 
 

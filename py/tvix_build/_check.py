@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from tvix_build import _engine
 from tvix_build._batch import BatchReport, BytesLike, kind_of, serialized
 from tvix_build._engine import Buffer, Results, Verdict
-from tvix_build._report import InvalidMessage, Kind, Report
+from tvix_build._report import InvalidMessage, Kind, Report, refusal
 
 
 def check(x: BytesLike | Message, kind: Kind | str | None = None) -> Report:
@@ -48,7 +48,7 @@ def canonicalize(x: BytesLike | Message, kind: Kind | str | None = None) -> byte
     """
     report, results = _run(_engine.canonicalize, x, kind)
     if results.verdicts[0] > Verdict.UNSORTED:
-        raise InvalidMessage(report.violations, report.violation_count)
+        raise refusal(report)
     return results.encoded
 
 
@@ -60,7 +60,7 @@ def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
     """
     report = check(x, kind)
     if report.digest is None:
-        raise InvalidMessage(report.violations, report.violation_count)
+        raise refusal(report)
     return report.digest
 
 

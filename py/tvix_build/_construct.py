@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build._check import canonicalize
-from tvix_build._report import InvalidMessage, ViolationCode
 
 
 def directory_node(name: str | bytes, digest: bytes, size: int) -> castore_pb2.Node:
@@ -99,13 +98,7 @@ def build_request(
         request.constraints.system = system or ""
         request.constraints.min_memory = min_memory
         request.constraints.available_ro_paths.extend(paths)
-    try:
-        return build_pb2.BuildRequest.FromString(canonicalize(request))
-    except InvalidMessage as error:
-        # That the arguments came unsorted is no fault of theirs.
-        wrong = [v for v in error.violations if v.code != ViolationCode.NOT_SORTED]
-        unsorted = len(error.violations) - len(wrong)
-        raise InvalidMessage(wrong, error.violation_count - unsorted) from None
+    return build_pb2.BuildRequest.FromString(canonicalize(request))
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -108,3 +108,11 @@ class InvalidMessage(Error, ValueError):  # noqa: N818 - the name says what was 
         more = self.violation_count - 1
         rest = f" (and {more} more violation{'s' if more > 1 else ''})" if more else ""
         return f"{where}{path}{first.code.value}: {first.message}{rest}"
+
+
+def refusal(report: Report, index: int | None = None) -> InvalidMessage:
+    """Why a message has no canonical encoding: all its violations but `not_sorted`, which the
+    encoding mends."""
+    forbidding = [v for v in report.violations if v.code != ViolationCode.NOT_SORTED]
+    others = len(report.violations) - len(forbidding)
+    return InvalidMessage(forbidding, report.violation_count - others, index)
