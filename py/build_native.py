@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The cffi builder of tvix_build._native: the interface is the marked part of native/tvix_build.h.
+"""The cffi builder of tvix_build._native: the interface is the marked parts of native/tvix_build.h,
+native/arrow.h and py/capsules.c.
 
 `ffibuilder` is what setuptools calls (cffi_modules in setup.py). Bazel runs this file as a program:
 the argument is the file to write the extension's C code to, which Bazel compiles itself.
@@ -14,14 +15,15 @@ from typing import Any
 import cffi
 
 ROOT = Path(__file__).parents[1]
-HEADER = ROOT / "native" / "tvix_build.h"
+HEADERS = [ROOT / "native" / "tvix_build.h", ROOT / "native" / "arrow.h"]
+CAPSULES = ROOT / "py" / "capsules.c"
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
 def declarations(header: str) -> str:
-    """The part of the header between the marks, without the attributes that cffi does not know."""
+    """The part of the file between the marks, without the attributes that cffi does not know."""
     marked = header.partition(BEGIN)[2].partition(END)
     if not marked[1]:
         raise ValueError(f"no part between {BEGIN} and {END}")
@@ -31,8 +33,10 @@ def declarations(header: str) -> str:
 def make_builder(**options: Any) -> cffi.FFI:
     """A builder of the extension; the options are setuptools.Extension's."""
     builder = cffi.FFI()
-    builder.cdef(declarations(HEADER.read_text()))
-    builder.set_source(MODULE, '#include "tvix_build.h"', py_limited_api=True, **options)
+    for file in [*HEADERS, CAPSULES]:
+        builder.cdef(declarations(file.read_text()))
+    code = "".join(f'#include "{header.name}"\n' for header in HEADERS) + CAPSULES.read_text()
+    builder.set_source(MODULE, code, py_limited_api=True, **options)
     return builder
 
 
@@ -42,7 +46,9 @@ def ffibuilder() -> cffi.FFI:
     sources = [*Path("native").glob("*.c"), *blake3.glob("*.c"), *blake3.glob("*.S")]
     return make_builder(
         sources=sorted(map(str, sources)),
-        depends=sorted(map(str, [*Path("native").glob("*.h"), *blake3.glob("*.h")])),
+        depends=sorted(
+            map(str, [*Path("native").glob("*.h"), *blake3.glob("*.h"), Path("py", CAPSULES.name)])
+        ),
         include_dirs=["native", str(blake3)],
         define_macros=[LIMITED_API],
         extra_compile_args=[

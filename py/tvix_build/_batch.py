@@ -6,13 +6,16 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from google.protobuf.message import Message
 
 from tvix_build import _engine
 from tvix_build._engine import DIGEST_SIZE, Results, Verdict, ViolationsOf
 from tvix_build._report import Kind, Report, refusal
+
+if TYPE_CHECKING:
+    from tvix_build._arrow import ArrowLike
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 """A contiguous buffer of bytes."""
@@ -56,9 +59,15 @@ def serialized(item: BytesLike | Message) -> BytesLike:
     return item.SerializeToString(deterministic=True) if isinstance(item, Message) else item
 
 
-class BatchReport(Sequence[Report]):
-    """Reports on n messages, in order. They are made when asked for; the buffers hold no object a
-    message."""
+class BatchReport:
+    """Reports on n messages, in order, like a list. They are made when asked for; the buffers hold
+    no object a message.
+
+    Also an Arrow table (PyCapsule interface) of the columns `valid`, `canonical`, `digest` (null
+    where there is none) and `violations`: `pyarrow.table(report)`.
+    """
+
+    # Not a collections.abc.Sequence: polars takes those apart into objects, Arrow or not.
 
     def __init__(self, kind: Kind, results: Results) -> None:
         self._kind = kind
@@ -128,6 +137,22 @@ class BatchReport(Sequence[Report]):
         """How many messages are valid and encoded canonically."""
         return self._results.verdicts.count(Verdict.CANONICAL)
 
+    def __arrow_c_schema__(self) -> Any:
+        from tvix_build import _arrow
+
+        return _arrow.report_schema()
+
+    def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
+        # A requested schema is a wish; consumers cast.
+        from tvix_build import _arrow
+
+        return _arrow.report_array(self._kind, self._results)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        from tvix_build import _arrow
+
+        return _arrow.report_stream(self._kind, self._results)
+
 
 class CanonicalBatch(Sequence[bytes]):
     """The canonical encodings of n messages, in order, each made when asked for.
@@ -156,15 +181,16 @@ class CanonicalBatch(Sequence[bytes]):
 
 
 def check_batch(
-    items: Iterable[BytesLike | Message] | BytesLike,
+    items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
 ) -> BatchReport:
     """Check many messages of one kind.
 
     Args:
-        items: bytes-like objects or messages; or, with `offsets`, one buffer that holds all of
-            them.
+        items: bytes-like objects or messages; an Arrow array or stream (PyCapsule interface) of
+            binary, large_binary or binary_view, which is not copied; or, with `offsets`, one buffer
+            that holds all of them.
         kind: the messages' kind; inferred from the first one if that is a message, else a
             BuildRequest.
         offsets: n + 1 ascending offsets in bytes, message i being `items[offsets[i]:offsets[i +
@@ -175,14 +201,15 @@ def check_batch(
 
     Raises:
         TypeError: if an item is neither bytes-like nor a message of the kind.
-        ValueError: if there is no such kind, or offsets do not lie within the buffer.
+        ValueError: if there is no such kind, an Arrow array has a null, or offsets do not lie
+            within the buffer.
     """
     kind, results = _run(_engine.check, items, kind, offsets)
     return BatchReport(kind, results)
 
 
 def canonicalize_batch(
-    items: Iterable[BytesLike | Message] | BytesLike,
+    items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
 ) -> CanonicalBatch:
@@ -210,7 +237,7 @@ def _table(flags: bytes) -> bytes:
 
 def _run(
     function: Any,
-    items: Iterable[BytesLike | Message] | BytesLike,
+    items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None,
     offsets: Offsets | tuple[Offsets, Offsets] | None,
 ) -> tuple[Kind, Results]:
@@ -220,6 +247,11 @@ def _run(
     if isinstance(items, (bytes, bytearray, memoryview, Message)):
         raise TypeError("expected several messages, or a buffer and offsets; found one message")
     joined = _Joined(function, kind)
+    if hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
+        from tvix_build import _arrow
+
+        _arrow.for_each_piece(items, joined.add_ranges)
+        return joined.finish()
     for item in items:
         joined.add(item)
     return joined.finish()
@@ -275,6 +307,11 @@ class _Joined:
         if self._offsets[-1] >= _JOINED_SIZE:
             self._flush(kind)
 
+    def add_ranges(self, data: Any, begins: Any, ends: Any) -> None:
+        """Add the messages `data[begins[i]:ends[i]]`, as they lie there."""
+        self._kind = self._kind or Kind.BUILD_REQUEST
+        self._append(self._function(self._kind, data, begins, ends))
+
     def finish(self) -> tuple[Kind, Results]:
         """The results of all items, and their kind."""
         kind = self._kind or Kind.BUILD_REQUEST
@@ -289,10 +326,14 @@ class _Joined:
         )
 
     def _flush(self, kind: Kind) -> None:
-        base = len(self._verdicts)
         view = memoryview(self._offsets)
-        results = self._function(kind, b"".join(self._pieces), view[:-1], view[1:])
+        self._append(self._function(kind, b"".join(self._pieces), view[:-1], view[1:]))
         view.release()
+        self._pieces.clear()
+        self._offsets = array("Q", [0])
+
+    def _append(self, results: Results) -> None:
+        base = len(self._verdicts)
         self._verdicts += results.verdicts
         self._digests += results.digests
         for row in results.by_message:
@@ -303,5 +344,3 @@ class _Joined:
         start = self._encoded_offsets[-1]
         self._encoded.append(results.encoded)
         self._encoded_offsets.extend(start + offset for offset in results.offsets[1:])
-        self._pieces.clear()
-        self._offsets = array("Q", [0])

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+//
+// Where the messages of an Arrow array lie. Reads offsets, views and the
+// validity bitmap, never a message.
+#include <stdbool.h>
+#include <string.h>
+
+#include "arrow.h"
+
+// Up to this many bytes lie in the view itself.
+#define INLINE_MAX 12
+
+typedef struct view {
+  int32_t size;
+  union {
+    uint8_t bytes[INLINE_MAX];
+    struct {
+      uint8_t prefix[4];
+      int32_t buffer;
+      int32_t offset;
+    } at;
+  } value;
+} view;
+
+_Static_assert(sizeof(view) == 16, "the ABI of binary_view");
+
+// Index of the first message from `first` on that is null; `end` if none is.
+static uint64_t first_null(const struct ArrowArray* array, uint64_t first,
+                           uint64_t end) {
+  const uint8_t* valid = array->buffers[0];
+  if (!valid || array->null_count == 0) return end;
+  for (uint64_t i = first; i < end; i++) {
+    uint64_t bit = (uint64_t)array->offset + i;
+    if (!(valid[bit / 8] >> bit % 8 & 1)) return i;
+  }
+  return end;
+}
+
+// Offset of a message, or of the end of the last one; negative ones become too
+// large for any buffer.
+static uint64_t offset_at(const struct ArrowArray* array, bool large,
+                          uint64_t i) {
+  const void* offsets = array->buffers[1];
+  i += (uint64_t)array->offset;
+  return large ? (uint64_t)((const int64_t*)offsets)[i]
+               : (uint64_t)(int64_t)((const int32_t*)offsets)[i];
+}
+
+// binary, large_binary: the last offset is the size of the data.
+static tvixb_arrow_status by_offsets(const struct ArrowArray* array, bool large,
+                                     uint64_t first, uint64_t count,
+                                     uint64_t* begins, uint64_t* ends,
+                                     tvixb_arrow_span* span) {
+  uint64_t size = offset_at(array, large, (uint64_t)array->length);
+  span->data = array->buffers[2];
+  span->size = size <= INT64_MAX && span->data ? (size_t)size : 0;
+  uint64_t begin = offset_at(array, large, first);
+  for (uint64_t i = 0; i < count; i++) {
+    uint64_t end = offset_at(array, large, first + i + 1);
+    if (begin > end || end > span->size) {
+      span->bad_message = first + i;
+      return TVIXB_ARROW_BAD_RANGE;
+    }
+    begins[i] = begin;
+    ends[i] = end;
+    begin = end;
+  }
+  return TVIXB_ARROW_OK;
+}
+
+typedef struct addresses {
+  uintptr_t first;
+  uintptr_t end;
+} addresses;
+
+static void widen(addresses* range, const void* data, uint64_t size) {
+  if (size == 0) return;
+  uintptr_t first = (uintptr_t)data;
+  if (first < range->first) range->first = first;
+  if (first + size > range->end) range->end = first + (uintptr_t)size;
+}
+
+// The data buffers of a binary_view array, which are buffers[2 ..].
+typedef struct view_buffers {
+  const void** data;
+  const int64_t* sizes;
+  uint64_t count;
+} view_buffers;
+
+// First byte of a message; NULL if it does not lie within its buffer.
+static const uint8_t* resolve(const view* view, const view_buffers* buffers) {
+  if (view->size < 0) return NULL;
+  if (view->size <= INLINE_MAX) return view->value.bytes;
+  uint64_t buffer = (uint64_t)(int64_t)view->value.at.buffer;
+  if (buffer >= buffers->count || view->value.at.offset < 0) return NULL;
+  int64_t end = (int64_t)view->value.at.offset + view->size;
+  if (!buffers->data[buffer] || end > buffers->sizes[buffer]) return NULL;
+  return (const uint8_t*)buffers->data[buffer] + view->value.at.offset;
+}
+
+// binary_view: the span is everything from the first to the last buffer, the
+// views themselves included, so that a message is a range wherever it lies.
+// That offsets reach from one buffer into another takes a flat address space,
+// which ISO C does not promise and every system with Arrow has.
+static tvixb_arrow_status by_views(const struct ArrowArray* array,
+                                   uint64_t first, uint64_t count,
+                                   uint64_t* begins, uint64_t* ends,
+                                   tvixb_arrow_span* span) {
+  const view_buffers buffers = {
+      .data = array->buffers + 2,
+      .sizes = array->buffers[array->n_buffers - 1],
+      .count = (uint64_t)array->n_buffers - 3,
+  };
+  if (buffers.count && !buffers.sizes) return TVIXB_ARROW_BAD_ARRAY;
+  const view* views =
+      (const view*)array->buffers[1] + (uint64_t)array->offset + first;
+  addresses range = {UINTPTR_MAX, 0};
+  widen(&range, views, count * sizeof *views);
+  for (uint64_t i = 0; i < buffers.count; i++) {
+    if (buffers.sizes[i] < 0) return TVIXB_ARROW_BAD_ARRAY;
+    if (buffers.data[i]) {
+      widen(&range, buffers.data[i], (uint64_t)buffers.sizes[i]);
+    }
+  }
+  span->data = (const uint8_t*)range.first;
+  span->size = range.end - range.first;
+  for (uint64_t i = 0; i < count; i++) {
+    const uint8_t* message = resolve(&views[i], &buffers);
+    if (!message) {
+      span->bad_message = first + i;
+      return TVIXB_ARROW_BAD_RANGE;
+    }
+    begins[i] = (uintptr_t)message - range.first;
+    ends[i] = begins[i] + (uint64_t)views[i].size;
+  }
+  return TVIXB_ARROW_OK;
+}
+
+static bool has_layout(const struct ArrowArray* array, bool views) {
+  return array->length >= 0 && array->offset >= 0 &&
+         (views ? array->n_buffers >= 3 : array->n_buffers == 3) &&
+         array->buffers && array->buffers[1];
+}
+
+tvixb_arrow_status tvixb_arrow_ranges(const struct ArrowArray* array,
+                                      tvixb_arrow_layout layout, uint64_t first,
+                                      uint64_t count, uint64_t* begins,
+                                      uint64_t* ends, tvixb_arrow_span* span) {
+  *span = (tvixb_arrow_span){0};
+  // An empty array needs no buffers, not even its first offset.
+  if (count == 0) return TVIXB_ARROW_OK;
+  bool views = layout == TVIXB_ARROW_BINARY_VIEW;
+  if (!has_layout(array, views)) return TVIXB_ARROW_BAD_ARRAY;
+  span->bad_message = first_null(array, first, first + count);
+  if (span->bad_message < first + count) return TVIXB_ARROW_NULL;
+  return views ? by_views(array, first, count, begins, ends, span)
+               : by_offsets(array, layout == TVIXB_ARROW_LARGE_BINARY, first,
+                            count, begins, ends, span);
+}
