@@ -13,7 +13,7 @@ C_COPTS = [
         "-fno-omit-frame-pointer",
     ],
     "//conditions:default": [
-        "-O2",
+        "-O3",
         "-fstack-protector-strong",
         "-U_FORTIFY_SOURCE",
         "-D_FORTIFY_SOURCE=2",

@@ -20,12 +20,17 @@
 #define WINDOW_COUNT 1024
 #define WINDOW_SIZE ((size_t)256 * 1024)
 
+// An encoding of this size is hashed piece by piece instead of being written
+// out, so that it takes no memory of its own.
+#define STREAM_SIZE ((size_t)1024 * 1024)
+
 struct tvixb_context {
   tvixb_scan scan;
   tvixb_order order;
   tvixb_report report;
   tvixb_arena arena;                // of the window
   tvixb_view window[WINDOW_COUNT];  // what is to be hashed
+  tvixb_hash_stream stream;         // of a message that is not kept
   tvixb_vector encoded;             // bytes, of tvixb_canonicalize
   tvixb_vector encoded_offsets;     // uint64_t
 };
@@ -99,11 +104,39 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
              : TVIXB_OUT_OF_MEMORY;
 }
 
+static void append(void* state, const uint8_t* data, size_t size) {
+  uint8_t** out = state;
+  if (size) memcpy(*out, data, size);
+  *out += size;
+}
+
+// Encodes an unsorted message: to the arena, or, if it is large and nobody
+// wants to keep it, straight into its digest; *bytes is {0} then.
+static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
+                           tvixb_view* bytes, uint8_t* digest, bool keep) {
+  if (bytes->size >= STREAM_SIZE && !keep) {
+    tvixb_hash_stream_begin(&context->stream);
+    tvixb_encode(&context->scan, &context->order, kind, *bytes,
+                 tvixb_hash_stream_put, &context->stream);
+    tvixb_hash_stream_end(&context->stream, digest);
+    *bytes = (tvixb_view){0};
+    return TVIXB_OK;
+  }
+  uint8_t* encoded = tvixb_arena_take(&context->arena, bytes->size);
+  if (!encoded) return TVIXB_OUT_OF_MEMORY;
+  uint8_t* out = encoded;
+  tvixb_encode(&context->scan, &context->order, kind, *bytes, append, &out);
+  bytes->data = encoded;
+  return TVIXB_OK;
+}
+
 // Takes a message through all stages but the last. *bytes becomes what is to be
-// hashed: its canonical encoding, in the input or in the arena.
+// hashed: its canonical encoding, in the input or in the arena; {0} if there is
+// nothing to hash any more, and the digest is written.
 static tvixb_status check_message(tvixb_context* context,
                                   const tvixb_kind* kind, uint64_t message,
-                                  tvixb_view* bytes, tvixb_verdict* verdict) {
+                                  tvixb_view* bytes, tvixb_verdict* verdict,
+                                  uint8_t* digest, bool keep) {
   tvixb_report* report = &context->report;
   tvixb_status status = scan(context, kind, message, bytes, verdict);
   if (status != TVIXB_OK) return status;
@@ -114,12 +147,11 @@ static tvixb_status check_message(tvixb_context* context,
   if (report->total > report->not_sorted) {
     if (*verdict != TVIXB_MALFORMED) *verdict = TVIXB_INVALID;
     *bytes = (tvixb_view){0};
+    memset(digest, 0, TVIXB_DIGEST_SIZE);
   } else if (report->total) {
     *verdict = TVIXB_UNSORTED;
-    uint8_t* encoded = tvixb_arena_take(&context->arena, bytes->size);
-    if (!encoded) return TVIXB_OUT_OF_MEMORY;
-    tvixb_encode(&context->scan, &context->order, kind, *bytes, encoded);
-    bytes->data = encoded;
+    status = encode(context, kind, bytes, digest, keep);
+    if (status != TVIXB_OK) return status;
   }
   tvixb_report_end(report);
   return report->out_of_memory ? TVIXB_OUT_OF_MEMORY : TVIXB_OK;
@@ -159,7 +191,9 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
       bytes->data = bytes->size ? data + begins[i] : nothing;
       size += bytes->size;
       tvixb_verdict verdict;
-      tvixb_status status = check_message(context, kind, i, bytes, &verdict);
+      tvixb_status status =
+          check_message(context, kind, i, bytes, &verdict,
+                        results->digests + i * TVIXB_DIGEST_SIZE, keep);
       if (status != TVIXB_OK) return status;
       results->verdicts[i] = (uint8_t)verdict;
       count++;

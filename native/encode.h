@@ -10,9 +10,13 @@
 #include "schema.h"
 #include "view.h"
 
-// Writes bytes.size bytes to `encoded`, which does not overlap the input. The
-// scan and the order are those of these bytes, without any unknown field.
+// Takes the next piece of an encoding.
+typedef void tvixb_encode_put(void* state, const uint8_t* data, size_t size);
+
+// Puts the encoding piece by piece, bytes.size bytes in all. The scan and the
+// order are those of these bytes, without any unknown field.
 void tvixb_encode(const tvixb_scan* scan, const tvixb_order* order,
-                  const tvixb_kind* kind, tvixb_view bytes, uint8_t* encoded);
+                  const tvixb_kind* kind, tvixb_view bytes,
+                  tvixb_encode_put* put, void* state);
 
 #endif  // TVIXB_ENCODE_H

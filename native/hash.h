@@ -4,10 +4,27 @@
 #ifndef TVIXB_HASH_H
 #define TVIXB_HASH_H
 
+#include "blake3.h"
 #include "view.h"
 
 // Writes the digest of views[i] to digests[32 * i .. 32 * i + 32) for the n
-// views; a view without data (NULL) gives zeros.
+// views; a view without data (NULL) is skipped.
 void tvixb_hash_many(const tvixb_view* views, size_t n, uint8_t* digests);
+
+#define TVIXB_HASH_STREAM_BUFFER ((size_t)128 * 1024)
+
+// Hashes one message that comes in pieces.
+typedef struct tvixb_hash_stream {
+  blake3_hasher hasher;
+  size_t used;
+  uint8_t buffer[TVIXB_HASH_STREAM_BUFFER];  // enough to fill the lanes
+} tvixb_hash_stream;
+
+void tvixb_hash_stream_begin(tvixb_hash_stream* stream);
+
+// A tvixb_encode_put; `stream` is a tvixb_hash_stream.
+void tvixb_hash_stream_put(void* stream, const uint8_t* data, size_t size);
+
+void tvixb_hash_stream_end(tvixb_hash_stream* stream, uint8_t* digest);
 
 #endif  // TVIXB_HASH_H

@@ -7,8 +7,7 @@
 // block of its own.
 #define BLOCK_SIZE ((size_t)512 * 1024)
 
-bool tvixb_vector_reserve(tvixb_vector* vector, size_t more, size_t item_size) {
-  if (more <= vector->capacity - vector->count) return true;
+bool tvixb_vector_grow(tvixb_vector* vector, size_t more, size_t item_size) {
   size_t limit = SIZE_MAX / 2 / item_size;
   if (more > limit || vector->count > limit - more) return false;
   size_t needed = vector->count + more;

@@ -17,9 +17,16 @@ typedef struct tvixb_vector {
   size_t capacity;
 } tvixb_vector;
 
+// The slow part of tvixb_vector_reserve.
+bool tvixb_vector_grow(tvixb_vector* vector, size_t more, size_t item_size);
+
 // Makes room for `more` further items of item_size bytes. False if memory is
 // out; the vector is as it was then.
-bool tvixb_vector_reserve(tvixb_vector* vector, size_t more, size_t item_size);
+static inline bool tvixb_vector_reserve(tvixb_vector* vector, size_t more,
+                                        size_t item_size) {
+  return more <= vector->capacity - vector->count ||
+         tvixb_vector_grow(vector, more, item_size);
+}
 
 void tvixb_vector_free(tvixb_vector* vector);
 

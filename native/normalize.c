@@ -40,10 +40,6 @@ static bool next_occurrence(const uint8_t** p, const uint8_t* end,
   return true;
 }
 
-static uint32_t tag_of(const tvixb_message* message, unsigned number) {
-  return number << 3 | tvixb_type_wire(message->fields[number].type);
-}
-
 // What a message holds, before anything is written.
 typedef struct survey {
   uint16_t present;             // bits by field number
@@ -112,8 +108,9 @@ static bool write_message(writer* writer, const tvixb_message* message,
   return true;
 }
 
-static void write_scalar(writer* writer, const tvixb_field* field, uint32_t tag,
+static void write_scalar(writer* writer, const tvixb_field* field,
                          const occurrence* found) {
+  uint32_t tag = field->tag;
   bool keep_default = field->repeated || field->oneof;
   if ((tag & 7) == TVIXB_WIRE_VARINT) {
     uint64_t value = found->value;
@@ -133,8 +130,9 @@ static void write_scalar(writer* writer, const tvixb_field* field, uint32_t tag,
 
 // Writes the field's values: every one of a list, else the last one or the
 // merged message.
-static bool write_field(writer* writer, const tvixb_field* field, uint32_t tag,
+static bool write_field(writer* writer, const tvixb_field* field,
                         tvixb_view content) {
+  uint32_t tag = field->tag;
   bool embedded = field->type == TVIXB_TYPE_MESSAGE;
   if (embedded && !field->repeated) {
     tvixb_view merged;
@@ -148,12 +146,12 @@ static bool write_field(writer* writer, const tvixb_field* field, uint32_t tag,
     last = found;
     if (!field->repeated) continue;
     if (!embedded) {
-      write_scalar(writer, field, tag, &found);
+      write_scalar(writer, field, &found);
     } else if (!write_message(writer, field->message, tag, found.payload)) {
       return false;
     }
   }
-  if (!field->repeated) write_scalar(writer, field, tag, &last);
+  if (!field->repeated) write_scalar(writer, field, &last);
   return true;
 }
 
@@ -169,7 +167,7 @@ static bool write_content(writer* writer, const tvixb_message* message,
       part.data = found.member_begin;
       part.size = (size_t)(content.data + content.size - part.data);
     }
-    if (!write_field(writer, field, tag_of(message, number), part)) {
+    if (!write_field(writer, field, part)) {
       return false;
     }
   }

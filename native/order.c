@@ -1,84 +1,50 @@
 // SPDX-License-Identifier: MIT
 #include "order.h"
 
-#include <string.h>
-
-// Below this many keys insertion beats merging.
-#define INSERTION_COUNT 16
-
-static int compare(const tvixb_scan* scan, const tvixb_order_key* a,
-                   const tvixb_order_key* b) {
-  if (a->prefix != b->prefix) return a->prefix < b->prefix ? -1 : 1;
-  return tvixb_view_compare(tvixb_scan_key(scan, a->element),
-                            tvixb_scan_key(scan, b->element));
-}
-
-static void sort_by_insertion(const tvixb_scan* scan, tvixb_order_key* keys,
-                              size_t count) {
-  for (size_t i = 1; i < count; i++) {
-    tvixb_order_key key = keys[i];
-    size_t place = i;
-    for (; place > 0 && compare(scan, &key, &keys[place - 1]) < 0; place--) {
-      keys[place] = keys[place - 1];
-    }
-    keys[place] = key;
-  }
-}
-
-// Stable merge sort; what is sorted already costs one comparison a key.
-// `scratch` has room for half of the keys. Recursion is log2(count) deep.
-static void sort(const tvixb_scan* scan, tvixb_order_key* keys, size_t count,
-                 tvixb_order_key* scratch) {
-  if (count <= INSERTION_COUNT) {
-    sort_by_insertion(scan, keys, count);
-    return;
-  }
-  size_t half = count / 2;
-  sort(scan, keys, half, scratch);
-  sort(scan, keys + half, count - half, scratch);
-  if (compare(scan, &keys[half - 1], &keys[half]) <= 0) return;
-  memcpy(scratch, keys, half * sizeof *keys);
-  size_t left = 0, right = half, out = 0;
-  while (left < half && right < count) {
-    keys[out++] = compare(scan, &keys[right], &scratch[left]) < 0
-                      ? keys[right++]
-                      : scratch[left++];
-  }
-  memcpy(keys + out, scratch + left, (half - left) * sizeof *keys);
-}
-
 // Fills keys[first .. first + count) with those elements in sorted order.
 static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
                           size_t first, size_t count) {
-  size_t total = scan->elements.count;
-  order->keys.count = order->scratch.count = 0;
-  if (!tvixb_vector_reserve(&order->keys, total, sizeof(tvixb_order_key)) ||
-      !tvixb_vector_reserve(&order->scratch, total / 2 + 1,
-                            sizeof(tvixb_order_key))) {
+  order->keys.count = 0;
+  if (!tvixb_vector_reserve(&order->keys, scan->elements.count,
+                            sizeof(tvixb_sort_key))) {
     return false;
   }
-  tvixb_order_key* keys = order->keys.items;
-  for (size_t i = first; i < first + count; i++) {
-    keys[i] = (tvixb_order_key){tvixb_view_prefix(tvixb_scan_key(scan, i)), i};
-  }
-  sort(scan, keys + first, count, order->scratch.items);
-  return true;
+  tvixb_sort_key* keys = order->keys.items;
+  return tvixb_sort_elements(scan, first, count, keys + first, &order->memory);
 }
 
 // The element that is number `i` of the list in sorted order.
 static size_t element_at(const tvixb_order* order, const tvixb_list* list,
                          size_t i) {
-  const tvixb_order_key* keys = order->keys.items;
-  return list->unsorted ? keys[list->first + i].element : list->first + i;
+  const tvixb_sort_key* keys = order->keys.items;
+  return list->unsorted ? (size_t)keys[list->first + i].element
+                        : list->first + i;
 }
 
 static void report_element(const tvixb_scan* scan, const tvixb_list* list,
                            size_t element, tvixb_code code,
                            tvixb_report* report) {
-  tvixb_path path = list->path;
+  tvixb_path path = {.depth = list->depth};
   tvixb_view key = tvixb_scan_key(scan, element);
+  for (unsigned i = 0; i < path.depth; i++) {
+    path.field[i] = list->field[i];
+    path.index[i] = TVIXB_NO_INDEX;
+  }
   path.index[path.depth - 1] = element - list->first;
   tvixb_report_add(report, code, &path, key.size, key);
+}
+
+// Whether numbers i - 1 and i of the list in sorted order are equal.
+static bool equals_before(const tvixb_order* order, const tvixb_scan* scan,
+                          const tvixb_list* list, size_t i) {
+  if (list->unsorted) {
+    const tvixb_sort_key* keys = order->keys.items;
+    keys += list->first;
+    if (keys[i - 1].prefix != keys[i].prefix) return false;
+  }
+  return tvixb_view_compare(
+             tvixb_scan_key(scan, element_at(order, list, i - 1)),
+             tvixb_scan_key(scan, element_at(order, list, i))) == 0;
 }
 
 // Reports the later ones of equal keys in one list. The sort is stable, so the
@@ -86,11 +52,9 @@ static void report_element(const tvixb_scan* scan, const tvixb_list* list,
 static void report_duplicates(const tvixb_order* order, const tvixb_scan* scan,
                               const tvixb_list* list, tvixb_report* report) {
   for (size_t i = 1; i < list->count; i++) {
-    size_t element = element_at(order, list, i);
-    size_t before = element_at(order, list, i - 1);
-    if (tvixb_view_compare(tvixb_scan_key(scan, before),
-                           tvixb_scan_key(scan, element)) == 0) {
-      report_element(scan, list, element, TVIXB_CODE_DUPLICATE, report);
+    if (equals_before(order, scan, list, i)) {
+      report_element(scan, list, element_at(order, list, i),
+                     TVIXB_CODE_DUPLICATE, report);
     }
   }
 }
@@ -111,15 +75,44 @@ static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
                                      tvixb_report* report) {
   size_t count = scan->elements.count;
   if (!sort_elements(order, scan, 0, count)) return false;
-  const tvixb_order_key* keys = order->keys.items;
+  const tvixb_sort_key* keys = order->keys.items;
   for (size_t i = 1; i < count; i++) {
-    if (compare(scan, &keys[i - 1], &keys[i]) == 0) {
-      size_t element = keys[i].element;
+    if (keys[i - 1].prefix != keys[i].prefix) continue;
+    size_t element = (size_t)keys[i].element;
+    if (tvixb_view_compare(tvixb_scan_key(scan, (size_t)keys[i - 1].element),
+                           tvixb_scan_key(scan, element)) == 0) {
       report_element(scan, list_of(scan, kind, element), element,
                      TVIXB_CODE_DUPLICATE, report);
     }
   }
   return true;
+}
+
+static int compare_at(const tvixb_order* order, const tvixb_scan* scan,
+                      const tvixb_list* list, size_t i, tvixb_view key) {
+  size_t element = element_at(order, list, i);
+  return tvixb_view_compare(tvixb_scan_key(scan, element), key);
+}
+
+// The first place at or after `from` whose key is not smaller than `key`: steps
+// that double, then halves, so that a walk is linear and a jump logarithmic.
+static size_t find_place(const tvixb_order* order, const tvixb_scan* scan,
+                         const tvixb_list* list, size_t from, tvixb_view key) {
+  size_t step = 1, low = from, high = from;
+  while (high < list->count && compare_at(order, scan, list, high, key) < 0) {
+    low = high + 1;
+    high = step < list->count - high ? high + step : list->count;
+    step *= 2;
+  }
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (compare_at(order, scan, list, middle, key) < 0) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
 }
 
 // Walks both lists in sorted order.
@@ -128,18 +121,13 @@ static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
                            tvixb_report* report) {
   const tvixb_list* left = &scan->lists[relation->left - 1];
   const tvixb_list* right = &scan->lists[relation->right - 1];
-  size_t j = 0;
+  size_t place = 0;
   for (size_t i = 0; i < left->count; i++) {
     size_t element = element_at(order, left, i);
     tvixb_view key = tvixb_scan_key(scan, element);
-    int difference = -1;
-    while (j < right->count) {
-      difference = tvixb_view_compare(
-          key, tvixb_scan_key(scan, element_at(order, right, j)));
-      if (difference <= 0) break;
-      j++;
-    }
-    bool present = j < right->count && difference == 0;
+    place = find_place(order, scan, right, place, key);
+    bool present =
+        place < right->count && compare_at(order, scan, right, place, key) == 0;
     if (present == relation->present) {
       report_element(scan, left, element, relation->code, report);
     }
@@ -169,5 +157,5 @@ bool tvixb_order_lists(tvixb_order* order, const tvixb_scan* scan,
 
 void tvixb_order_free(tvixb_order* order) {
   tvixb_vector_free(&order->keys);
-  tvixb_vector_free(&order->scratch);
+  tvixb_sort_memory_free(&order->memory);
 }

@@ -9,16 +9,11 @@
 #include "report.h"
 #include "scan.h"
 #include "schema.h"
-
-// A sort key: compares by prefix first, by its bytes only if those are equal.
-typedef struct tvixb_order_key {
-  uint64_t prefix;
-  uint64_t element;  // index in the scan's elements
-} tvixb_order_key;
+#include "sort.h"
 
 typedef struct tvixb_order {
-  tvixb_vector keys;     // tvixb_order_key, list by list as in the scan
-  tvixb_vector scratch;  // tvixb_order_key, of the merge
+  tvixb_vector keys;  // tvixb_sort_key, list by list as in the scan
+  tvixb_sort_memory memory;
 } tvixb_order;
 
 // Sorts what is unsorted, and reports duplicates and violated relations. False

@@ -1,24 +1,100 @@
 // SPDX-License-Identifier: MIT
 //
-// What a value must be: the test, the code of its violation, and the words for
-// people, each written once.
+// What a value must be: size, forbidden bytes, code of the violation, and the
+// words for people, each written once.
 #ifndef TVIXB_RULES_H
 #define TVIXB_RULES_H
 
 #include <stdbool.h>
 
+#include "bytes.h"
 #include "schema.h"
+#include "tvix_build.h"
 #include "view.h"
 
-typedef struct tvixb_rule_text {
-  uint8_t code;          // tvixb_code
-  const char* expected;  // what the value must be
-} tvixb_rule_text;
+typedef struct tvixb_rule_row {
+  const char* expected;  // what the value must be, in words
+  size_t size_min;
+  size_t size_max;
+  // What else holds for a value of up to `further_size` bytes, if not NULL.
+  bool (*further)(tvixb_view value);
+  size_t further_size;
+  uint8_t code;       // tvixb_code
+  uint8_t forbidden;  // bits: TVIXB_BYTES_NUL, TVIXB_BYTES_BYTE
+  uint8_t byte;       // of TVIXB_BYTES_BYTE
+} tvixb_rule_row;
+
+// Whether a name is neither "." nor "..".
+bool tvixb_rule_is_no_dots(tvixb_view name);
+
+// Whether a path, not empty, is absolute, clean and outside /nix/store.
+bool tvixb_rule_is_clean_path(tvixb_view path);
 
 // Indexed by tvixb_rule.
-extern const tvixb_rule_text tvixb_rule_texts[TVIXB_RULE_COUNT];
+static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
+    [TVIXB_RULE_NONE] = {.expected = "", .size_max = SIZE_MAX},
+    [TVIXB_RULE_ARGUMENT] = {.code = TVIXB_CODE_INVALID_ARG,
+                             .expected = "an argument without NUL",
+                             .size_max = SIZE_MAX,
+                             .forbidden = TVIXB_BYTES_NUL},
+    [TVIXB_RULE_NAME] = {.code = TVIXB_CODE_INVALID_NAME,
+                         .expected =
+                             "a path component (1 to 255 bytes, not \".\" or "
+                             "\"..\", without \"/\" and NUL)",
+                         .size_min = 1,
+                         .size_max = 255,
+                         .forbidden = TVIXB_BYTES_NUL | TVIXB_BYTES_BYTE,
+                         .byte = '/',
+                         .further = tvixb_rule_is_no_dots,
+                         .further_size = 2},
+    [TVIXB_RULE_DIGEST] = {.code = TVIXB_CODE_INVALID_DIGEST,
+                           .expected = "a BLAKE3 digest of 32 bytes",
+                           .size_min = TVIXB_DIGEST_SIZE,
+                           .size_max = TVIXB_DIGEST_SIZE},
+    [TVIXB_RULE_SYMLINK_TARGET] =
+        {.code = TVIXB_CODE_INVALID_SYMLINK_TARGET,
+         .expected = "a symlink target (1 to 4095 bytes without NUL)",
+         .size_min = 1,
+         .size_max = 4095,
+         .forbidden = TVIXB_BYTES_NUL},
+    [TVIXB_RULE_ENV_KEY] =
+        {.code = TVIXB_CODE_INVALID_ENV_KEY,
+         .expected = "an environment key (not empty, without \"=\" and NUL)",
+         .size_min = 1,
+         .size_max = SIZE_MAX,
+         .forbidden = TVIXB_BYTES_NUL | TVIXB_BYTES_BYTE,
+         .byte = '='},
+    [TVIXB_RULE_ENV_VALUE] = {.code = TVIXB_CODE_INVALID_ENV_VALUE,
+                              .expected = "an environment value without NUL",
+                              .size_max = SIZE_MAX,
+                              .forbidden = TVIXB_BYTES_NUL},
+    [TVIXB_RULE_RO_PATH] =
+        {.code = TVIXB_CODE_INVALID_PATH,
+         .expected = "an absolute clean path outside /nix/store (no empty, "
+                     "\".\" or \"..\" component, no superfluous slash, no "
+                     "NUL)",
+         .size_min = 1,
+         .size_max = SIZE_MAX,
+         .forbidden = TVIXB_BYTES_NUL,
+         .further = tvixb_rule_is_clean_path,
+         .further_size = SIZE_MAX},
+};
+
+// Whether a value keeps a rule; `found` is tvixb_bytes_find for the rule's
+// byte.
+static inline bool tvixb_rule_holds_for(const tvixb_rule_row* rule,
+                                        tvixb_view value, unsigned found) {
+  if (value.size < rule->size_min || value.size > rule->size_max) return false;
+  if (found & rule->forbidden) return false;
+  return value.size > rule->further_size || !rule->further ||
+         rule->further(value);
+}
 
 // Whether a value keeps a rule.
-bool tvixb_rule_holds(tvixb_rule rule, tvixb_view value);
+static inline bool tvixb_rule_holds(tvixb_rule rule, tvixb_view value) {
+  const tvixb_rule_row* row = &tvixb_rules[rule];
+  return tvixb_rule_holds_for(
+      row, value, tvixb_bytes_find(value.data, value.size, row->byte));
+}
 
 #endif  // TVIXB_RULES_H

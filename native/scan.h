@@ -3,7 +3,8 @@
 // One pass over a message in the ordinary form: fields in ascending order, each
 // at most once but for lists, shortest varints, no defaults, UTF-8. Checks
 // every rule that one value decides, and notes the elements of the sorted lists
-// and whether they are in order.
+// and whether they are in order. The code that follows a message's fields is
+// made from its table, scan_message.h; scan.c is what all of it shares.
 #ifndef TVIXB_SCAN_H
 #define TVIXB_SCAN_H
 
@@ -26,12 +27,16 @@ typedef struct tvixb_list {
   size_t count;
   uint64_t end;     // offset in the message, in bytes
   bool unsorted;    // some key is smaller than the one before it
-  bool has_equals;  // some key equals the one before it
-  tvixb_path path;  // of an element; the last index varies
+  bool has_equals;  // some key equals the one before it; up to the first
+                    // that is out of order
+  // Fields from the root to the list; an element's index is the only one.
+  uint8_t depth;
+  uint8_t field[TVIXB_DEPTH_MAX];
 } tvixb_list;
 
-typedef struct tvixb_scan {
+struct tvixb_scan {
   const uint8_t* data;
+  tvixb_report* report;
   tvixb_list lists[TVIXB_LIST_MAX];
   tvixb_vector elements;  // tvixb_element, list by list
   tvixb_path path;        // of the value at hand
@@ -41,7 +46,7 @@ typedef struct tvixb_scan {
   uint64_t size;       // of a Directory: elements below it
   bool size_overflow;  // which does not fit 64 bits
   bool out_of_memory;
-} tvixb_scan;
+};
 
 // False if the bytes are not in the ordinary form (tvixb_decode_check and
 // tvixb_normalize tell what they are) or memory is out (scan->out_of_memory).
@@ -58,5 +63,68 @@ static inline tvixb_view tvixb_scan_key(const tvixb_scan* scan, size_t index) {
 }
 
 void tvixb_scan_free(tvixb_scan* scan);
+
+// The rest is for scan_message.h.
+
+// Reads a varint of more than one byte; NULL if it is not the shortest.
+const uint8_t* tvixb_scan_long_varint(const uint8_t* p, const uint8_t* end,
+                                      uint64_t* value);
+
+// Reports `value` at the first `depth` steps of the path.
+void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
+                       tvixb_view value);
+
+// Skips what is left of a message, which must be unknown fields: the end, or
+// NULL if it is anything else.
+const uint8_t* tvixb_scan_unknown(tvixb_scan* scan,
+                                  const tvixb_message* message,
+                                  const uint8_t* p, const uint8_t* end,
+                                  unsigned depth);
+
+// Reports what a message lacks. `seen` has bits by field number.
+void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
+                       unsigned depth, unsigned seen);
+
+// The slow part of tvixb_scan_add_element: a first element, or one whose key is
+// not greater than the one before it by its prefix.
+void tvixb_scan_compare(tvixb_scan* scan, unsigned list, uint64_t index,
+                        unsigned depth, uint64_t prefix);
+
+static inline void tvixb_scan_add_size(tvixb_scan* scan, uint64_t value) {
+  scan->size_overflow |= value > UINT64_MAX - scan->size;
+  scan->size += value;
+}
+
+// Notes element `index` of a sorted list; its key is scan->key. False if memory
+// is out.
+static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
+                                          uint64_t index, unsigned depth,
+                                          const uint8_t* begin) {
+  if (!tvixb_vector_reserve(&scan->elements, 1, sizeof(tvixb_element))) {
+    scan->out_of_memory = true;
+    return false;
+  }
+  tvixb_view key = scan->key;
+  uint64_t prefix = tvixb_view_prefix(key);
+  if (index == 0 ||
+      (prefix <= scan->last_prefix && !scan->lists[list].unsorted)) {
+    tvixb_scan_compare(scan, list, index, depth, prefix);
+  }
+  scan->last_prefix = prefix;
+  scan->last_key = key;
+  tvixb_element* element =
+      (tvixb_element*)scan->elements.items + scan->elements.count++;
+  element->begin = (uint64_t)(begin - scan->data);
+  element->key = key.size ? (uint32_t)(key.data - begin) : 0;
+  element->key_size = (uint32_t)key.size;
+  return true;
+}
+
+// Ends a list of `count` elements at `end`.
+static inline void tvixb_scan_end_list(tvixb_scan* scan, unsigned list,
+                                       uint64_t count, const uint8_t* end) {
+  scan->lists[list].count = count;
+  scan->lists[list].end = (uint64_t)(end - scan->data);
+}
 
 #endif  // TVIXB_SCAN_H

@@ -13,10 +13,12 @@
 
 #include "wire.h"
 
-// Field numbers reach 15 at most, so that a canonical tag is one byte.
-#define TVIXB_FIELD_NUMBER_MAX 15
+// The largest field number of any message; up to 15 a canonical tag is one
+// byte. TVIXB_SCAN_MESSAGE has a line for each.
+#define TVIXB_FIELD_NUMBER_MAX 10
 
-// Sorted lists in a kind, counted over its whole tree of messages.
+// Sorted lists in a kind, counted over its whole tree of messages, in the order
+// in which they are encoded.
 #define TVIXB_LIST_MAX 8
 
 // Fields on the longest path of a kind.
@@ -30,6 +32,15 @@ typedef enum tvixb_type {
   TVIXB_TYPE_STRING,
   TVIXB_TYPE_MESSAGE,
 } tvixb_type;
+
+// The wire type of each.
+enum {
+  TVIXB_TYPE_UINT64_WIRE = TVIXB_WIRE_VARINT,
+  TVIXB_TYPE_BOOL_WIRE = TVIXB_WIRE_VARINT,
+  TVIXB_TYPE_BYTES_WIRE = TVIXB_WIRE_LENGTH,
+  TVIXB_TYPE_STRING_WIRE = TVIXB_WIRE_LENGTH,
+  TVIXB_TYPE_MESSAGE_WIRE = TVIXB_WIRE_LENGTH,
+};
 
 // What a value must be; rules.c has the test and the words for each.
 typedef enum tvixb_rule {
@@ -49,6 +60,7 @@ typedef struct tvixb_message tvixb_message;
 typedef struct tvixb_field {
   const char* name;
   const tvixb_message* message;  // of a TVIXB_TYPE_MESSAGE
+  uint8_t tag;                   // number << 3 | wire type; 0: no such field
   uint8_t type;                  // tvixb_type
   uint8_t rule;                  // tvixb_rule of each value
   uint8_t list;   // 1 + index of the sorted list in its kind; 0: not sorted
@@ -59,15 +71,18 @@ typedef struct tvixb_field {
   bool required;  // must be there and not empty (TVIXB_CODE_REQUIRED)
 } tvixb_field;
 
-// The wire type of a type's values.
-static inline unsigned tvixb_type_wire(unsigned type) {
-  return type <= TVIXB_TYPE_BOOL ? TVIXB_WIRE_VARINT : TVIXB_WIRE_LENGTH;
-}
+typedef struct tvixb_scan tvixb_scan;
+
+// Scans the content of a message, `depth` messages below the root. Returns its
+// end, NULL if it is not in the ordinary form (scan.h).
+typedef const uint8_t* tvixb_scan_function(tvixb_scan* scan, const uint8_t* p,
+                                           const uint8_t* end, unsigned depth);
 
 struct tvixb_message {
   const char* name;  // full protobuf name
   // Indexed by field number; [0] is a hole.
   tvixb_field fields[TVIXB_FIELD_NUMBER_MAX + 1];
+  tvixb_scan_function* scan;  // made from this table by scan_message.h
   // Bits by field number: the absence of these violates a rule.
   uint16_t needed;
   // Bits by field number: the members of the oneof, of which one must be set.
@@ -79,8 +94,7 @@ static inline const tvixb_field* tvixb_message_field(
     const tvixb_message* message, uint32_t tag) {
   if (tag >> 3 > TVIXB_FIELD_NUMBER_MAX) return NULL;
   const tvixb_field* field = &message->fields[tag >> 3];
-  if (field->type == TVIXB_TYPE_NONE) return NULL;
-  return (tag & 7) == tvixb_type_wire(field->type) ? field : NULL;
+  return field->tag && field->tag == tag ? field : NULL;
 }
 
 // Each key of list `left` must be (or must not be) a key of list `right`.

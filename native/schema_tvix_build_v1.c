@@ -2,180 +2,224 @@
 //
 // tvix.build.v1 and its castore, as of December 2023 (r/7151). The rules stand
 // beside the fields in proto/.
+#include "scan_message.h"
 #include "schema.h"
 #include "tvix_build.h"
 
 #define BIT(number) (1u << (number))
+
+// A field's tag and type.
+#define TYPE(number, name) \
+  .tag = (number) << 3 | TVIXB_TYPE_##name##_WIRE, .type = TVIXB_TYPE_##name
+
+static tvixb_scan_function scan_directory_node;
 
 static const tvixb_message directory_node = {
     .name = "tvix.castore.v1.DirectoryNode",
     .fields =
         {
             [1] = {.name = "name",
-                   .type = TVIXB_TYPE_BYTES,
+                   TYPE(1, BYTES),
                    .rule = TVIXB_RULE_NAME,
                    .key = true},
-            [2] = {.name = "digest",
-                   .type = TVIXB_TYPE_BYTES,
-                   .rule = TVIXB_RULE_DIGEST},
-            [3] = {.name = "size", .type = TVIXB_TYPE_UINT64, .size = true},
+            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
+            [3] = {.name = "size", TYPE(3, UINT64), .size = true},
         },
     .needed = BIT(1) | BIT(2),
+    .scan = scan_directory_node,
 };
+
+TVIXB_SCAN_MESSAGE(directory_node)
+
+static tvixb_scan_function scan_file_node;
 
 static const tvixb_message file_node = {
     .name = "tvix.castore.v1.FileNode",
     .fields =
         {
             [1] = {.name = "name",
-                   .type = TVIXB_TYPE_BYTES,
+                   TYPE(1, BYTES),
                    .rule = TVIXB_RULE_NAME,
                    .key = true},
-            [2] = {.name = "digest",
-                   .type = TVIXB_TYPE_BYTES,
-                   .rule = TVIXB_RULE_DIGEST},
-            [3] = {.name = "size", .type = TVIXB_TYPE_UINT64},
-            [4] = {.name = "executable", .type = TVIXB_TYPE_BOOL},
+            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
+            [3] = {.name = "size", TYPE(3, UINT64)},
+            [4] = {.name = "executable", TYPE(4, BOOL)},
         },
     .needed = BIT(1) | BIT(2),
+    .scan = scan_file_node,
 };
+
+TVIXB_SCAN_MESSAGE(file_node)
+
+static tvixb_scan_function scan_symlink_node;
 
 static const tvixb_message symlink_node = {
     .name = "tvix.castore.v1.SymlinkNode",
     .fields =
         {
             [1] = {.name = "name",
-                   .type = TVIXB_TYPE_BYTES,
+                   TYPE(1, BYTES),
                    .rule = TVIXB_RULE_NAME,
                    .key = true},
             [2] = {.name = "target",
-                   .type = TVIXB_TYPE_BYTES,
+                   TYPE(2, BYTES),
                    .rule = TVIXB_RULE_SYMLINK_TARGET},
         },
     .needed = BIT(1) | BIT(2),
+    .scan = scan_symlink_node,
 };
+
+TVIXB_SCAN_MESSAGE(symlink_node)
+
+static tvixb_scan_function scan_node;
 
 static const tvixb_message node = {
     .name = "tvix.castore.v1.Node",
     .fields =
         {
             [1] = {.name = "directory",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(1, MESSAGE),
                    .message = &directory_node,
                    .oneof = true},
             [2] = {.name = "file",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(2, MESSAGE),
                    .message = &file_node,
                    .oneof = true},
             [3] = {.name = "symlink",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(3, MESSAGE),
                    .message = &symlink_node,
                    .oneof = true},
         },
     .oneof = BIT(1) | BIT(2) | BIT(3),
+    .scan = scan_node,
 };
+
+TVIXB_SCAN_MESSAGE(node)
+
+static tvixb_scan_function scan_env_var;
 
 static const tvixb_message env_var = {
     .name = "tvix.build.v1.BuildRequest.EnvVar",
     .fields =
         {
             [1] = {.name = "key",
-                   .type = TVIXB_TYPE_STRING,
+                   TYPE(1, STRING),
                    .rule = TVIXB_RULE_ENV_KEY,
                    .key = true},
             [2] = {.name = "value",
-                   .type = TVIXB_TYPE_BYTES,
+                   TYPE(2, BYTES),
                    .rule = TVIXB_RULE_ENV_VALUE},
         },
     .needed = BIT(1),
+    .scan = scan_env_var,
 };
+
+TVIXB_SCAN_MESSAGE(env_var)
+
+static tvixb_scan_function scan_build_constraints;
 
 static const tvixb_message build_constraints = {
     .name = "tvix.build.v1.BuildRequest.BuildConstraints",
     .fields =
         {
-            [1] = {.name = "system",
-                   .type = TVIXB_TYPE_STRING,
-                   .required = true},
-            [2] = {.name = "min_memory", .type = TVIXB_TYPE_UINT64},
+            [1] = {.name = "system", TYPE(1, STRING), .required = true},
+            [2] = {.name = "min_memory", TYPE(2, UINT64)},
             [3] = {.name = "available_ro_paths",
-                   .type = TVIXB_TYPE_STRING,
+                   TYPE(3, STRING),
                    .repeated = true,
                    .rule = TVIXB_RULE_RO_PATH,
                    .list = 4},
         },
     .needed = BIT(1),
+    .scan = scan_build_constraints,
 };
+
+TVIXB_SCAN_MESSAGE(build_constraints)
+
+static tvixb_scan_function scan_build_request;
 
 static const tvixb_message build_request = {
     .name = "tvix.build.v1.BuildRequest",
     .fields =
         {
             [1] = {.name = "command_args",
-                   .type = TVIXB_TYPE_STRING,
+                   TYPE(1, STRING),
                    .repeated = true,
                    .rule = TVIXB_RULE_ARGUMENT,
                    .required = true},
             [2] = {.name = "outputs",
-                   .type = TVIXB_TYPE_STRING,
+                   TYPE(2, STRING),
                    .repeated = true,
                    .rule = TVIXB_RULE_NAME,
                    .list = 1},
             [3] = {.name = "environment_vars",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(3, MESSAGE),
                    .message = &env_var,
                    .repeated = true,
                    .list = 2},
             [4] = {.name = "inputs",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(4, MESSAGE),
                    .message = &node,
                    .repeated = true,
                    .list = 3},
             [5] = {.name = "constraints",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(5, MESSAGE),
                    .message = &build_constraints},
         },
     .needed = BIT(1),
+    .scan = scan_build_request,
 };
+
+TVIXB_SCAN_MESSAGE(build_request)
+
+static tvixb_scan_function scan_build;
 
 static const tvixb_message build = {
     .name = "tvix.build.v1.Build",
     .fields =
         {
             [1] = {.name = "build_request",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(1, MESSAGE),
                    .message = &build_request,
                    .required = true},
             [2] = {.name = "outputs",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(2, MESSAGE),
                    .message = &node,
                    .repeated = true,
                    .list = 5},
         },
     .needed = BIT(1),
+    .scan = scan_build,
 };
+
+TVIXB_SCAN_MESSAGE(build)
+
+static tvixb_scan_function scan_directory;
 
 static const tvixb_message directory = {
     .name = "tvix.castore.v1.Directory",
     .fields =
         {
             [1] = {.name = "directories",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(1, MESSAGE),
                    .message = &directory_node,
                    .repeated = true,
                    .list = 1},
             [2] = {.name = "files",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(2, MESSAGE),
                    .message = &file_node,
                    .repeated = true,
                    .list = 2},
             [3] = {.name = "symlinks",
-                   .type = TVIXB_TYPE_MESSAGE,
+                   TYPE(3, MESSAGE),
                    .message = &symlink_node,
                    .repeated = true,
                    .list = 3},
         },
+    .scan = scan_directory,
 };
+
+TVIXB_SCAN_MESSAGE(directory)
 
 // Lists: 1 outputs, 2 environment_vars, 3 inputs, 4 available_ro_paths, and in
 // a Build 5 outputs. The request's relations come first.

@@ -157,7 +157,7 @@ static const char* expected_of(const tvixb_kind* kind,
   }
   const tvixb_message* message;
   const tvixb_field* field = walk(kind, violation, NULL, &message);
-  return field ? tvixb_rule_texts[field->rule].expected : "";
+  return field ? tvixb_rules[field->rule].expected : "";
 }
 
 size_t tvixb_violation_message(const tvixb_kind* kind,

@@ -13,22 +13,30 @@ typedef struct tvixb_view {
   size_t size;
 } tvixb_view;
 
-// Compares as unsigned bytes, a prefix before what is longer.
-static inline int tvixb_view_compare(tvixb_view a, tvixb_view b) {
-  size_t shorter = a.size < b.size ? a.size : b.size;
-  int order = shorter ? memcmp(a.data, b.data, shorter) : 0;
-  return order ? order : (a.size > b.size) - (a.size < b.size);
-}
-
 // The first 8 bytes as a number, missing ones as 0: where two differ, the keys
 // compare like them; where they are equal, only the bytes tell.
 static inline uint64_t tvixb_view_prefix(tvixb_view key) {
   uint64_t prefix = 0;
-  size_t size = key.size < 8 ? key.size : 8;
-  for (size_t i = 0; i < size; i++) {
+  if (key.size >= 8) {
+    memcpy(&prefix, key.data, 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    prefix = __builtin_bswap64(prefix);
+#endif
+    return prefix;
+  }
+  for (size_t i = 0; i < key.size; i++) {
     prefix |= (uint64_t)key.data[i] << (56 - 8 * i);
   }
   return prefix;
+}
+
+// Compares as unsigned bytes, a prefix before what is longer.
+static inline int tvixb_view_compare(tvixb_view a, tvixb_view b) {
+  uint64_t a_prefix = tvixb_view_prefix(a), b_prefix = tvixb_view_prefix(b);
+  if (a_prefix != b_prefix) return a_prefix < b_prefix ? -1 : 1;
+  size_t shorter = a.size < b.size ? a.size : b.size;
+  int order = shorter ? memcmp(a.data, b.data, shorter) : 0;
+  return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
 #endif  // TVIXB_VIEW_H

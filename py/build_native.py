@@ -53,7 +53,7 @@ def ffibuilder() -> cffi.FFI:
         define_macros=[LIMITED_API],
         extra_compile_args=[
             "-std=c11",
-            "-O2",
+            "-O3",
             "-g0",
             "-fvisibility=hidden",
             "-fstack-protector-strong",

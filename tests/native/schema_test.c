@@ -15,7 +15,7 @@ static void check_field(const tvixb_message* message, unsigned number,
                         unsigned depth);
 
 static void check_message(const tvixb_message* message, unsigned depth) {
-  assert(message->name && depth <= TVIXB_DEPTH_MAX);
+  assert(message->name && message->scan && depth <= TVIXB_DEPTH_MAX);
   assert(message->fields[0].type == TVIXB_TYPE_NONE);
   unsigned needed = 0, oneof = 0;
   for (unsigned i = 1; i <= TVIXB_FIELD_NUMBER_MAX; i++) {
@@ -39,14 +39,19 @@ static void check_field(const tvixb_message* message, unsigned number,
                         unsigned depth) {
   const tvixb_field* field = &message->fields[number];
   assert(field->name);
+  bool varint =
+      field->type == TVIXB_TYPE_UINT64 || field->type == TVIXB_TYPE_BOOL;
+  assert(field->tag ==
+         (number << 3 | (varint ? TVIXB_WIRE_VARINT : TVIXB_WIRE_LENGTH)));
   assert((field->type == TVIXB_TYPE_MESSAGE) == (field->message != NULL));
   if (field->rule) {
-    assert(tvixb_rule_texts[field->rule].code);
-    assert(tvixb_rule_texts[field->rule].expected[0]);
+    assert(tvixb_rules[field->rule].code);
+    assert(tvixb_rules[field->rule].expected[0]);
   }
   if (field->list) {
     assert(field->repeated && field->list <= TVIXB_LIST_MAX);
-    assert(!(lists_seen >> field->list & 1));
+    // Each once, in the order of encoding.
+    assert(lists_seen >> field->list == 0);
     lists_seen |= 1u << field->list;
   }
   assert(!(field->repeated && field->oneof));

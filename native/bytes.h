@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+//
+// One pass over a value that answers what the rules ask of its bytes.
+#ifndef TVIXB_BYTES_H
+#define TVIXB_BYTES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+// What tvixb_bytes_find found.
+enum {
+  TVIXB_BYTES_NUL = 1,
+  TVIXB_BYTES_BYTE = 2,
+  TVIXB_BYTES_HIGH = 4,  // a byte above 0x7f: not ASCII
+};
+
+static inline uint64_t tvixb_bytes_load64(const uint8_t* p) {
+  uint64_t word;
+  memcpy(&word, p, sizeof word);
+  return word;
+}
+
+static inline uint32_t tvixb_bytes_load32(const uint8_t* p) {
+  uint32_t word;
+  memcpy(&word, p, sizeof word);
+  return word;
+}
+
+// A word whose bytes are not 0 where those of `word` are `byte`; higher bytes
+// may be wrong behind a right one.
+static inline uint64_t tvixb_bytes_match(uint64_t word, uint64_t repeated) {
+  uint64_t difference = word ^ repeated;
+  return (difference - 0x0101010101010101u) & ~difference & 0x8080808080808080u;
+}
+
+static inline unsigned tvixb_bytes_find_word(uint64_t word, uint64_t repeated) {
+  unsigned found = tvixb_bytes_match(word, 0) ? TVIXB_BYTES_NUL : 0;
+  if (tvixb_bytes_match(word, repeated)) found |= TVIXB_BYTES_BYTE;
+  if (word & 0x8080808080808080u) found |= TVIXB_BYTES_HIGH;
+  return found;
+}
+
+// Up to 16 bytes; reads overlap instead of going beyond the value. Bytes that
+// are filled up are `a`, which is neither.
+static inline unsigned tvixb_bytes_find_short(const uint8_t* p, size_t size,
+                                              uint64_t repeated) {
+  if (size >= 8) {
+    return tvixb_bytes_find_word(tvixb_bytes_load64(p), repeated) |
+           tvixb_bytes_find_word(tvixb_bytes_load64(p + size - 8), repeated);
+  }
+  if (size >= 4) {
+    uint64_t high = tvixb_bytes_load32(p + size - 4);
+    return tvixb_bytes_find_word(tvixb_bytes_load32(p) | high << 32, repeated);
+  }
+  uint64_t word = 0x6161616161616161u;
+  for (size_t i = 0; i < size; i++) word = word << 8 | p[i];
+  return tvixb_bytes_find_word(word, repeated);
+}
+
+// Whether NUL, `byte` (not 'a') and bytes above 0x7f are among the bytes; bits
+// as above.
+static inline unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
+                                        uint8_t byte) {
+  uint64_t repeated = byte * 0x0101010101010101u;
+  if (size <= 16) return tvixb_bytes_find_short(p, size, repeated);
+#if defined(__SSE2__)
+  const __m128i zero = _mm_setzero_si128(), wanted = _mm_set1_epi8((char)byte);
+  __m128i nul = zero, match = zero, high = zero;
+  for (size_t i = 0; i < size;) {
+    __m128i block = _mm_loadu_si128((const __m128i*)(const void*)(p + i));
+    nul = _mm_or_si128(nul, _mm_cmpeq_epi8(block, zero));
+    match = _mm_or_si128(match, _mm_cmpeq_epi8(block, wanted));
+    high = _mm_or_si128(high, block);
+    i += 16;
+    if (i < size && size - i < 16) i = size - 16;
+  }
+  return (_mm_movemask_epi8(nul) ? TVIXB_BYTES_NUL : 0) |
+         (_mm_movemask_epi8(match) ? TVIXB_BYTES_BYTE : 0) |
+         (_mm_movemask_epi8(high) ? TVIXB_BYTES_HIGH : 0);
+#else
+  unsigned found = 0;
+  for (size_t i = 0; i < size;) {
+    found |= tvixb_bytes_find_word(tvixb_bytes_load64(p + i), repeated);
+    i += 8;
+    if (i < size && size - i < 8) i = size - 8;
+  }
+  return found;
+#endif
+}
+
+#endif  // TVIXB_BYTES_H

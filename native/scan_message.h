@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+//
+// Makes a scan function from a message's table: TVIXB_SCAN_MESSAGE(table), in
+// the file that defines the table, so that its constants fold into the code.
+// Fields come in ascending order in the ordinary form, so the code tries one
+// field after another and needs no look-up.
+#ifndef TVIXB_SCAN_MESSAGE_H
+#define TVIXB_SCAN_MESSAGE_H
+
+#include "rules.h"
+#include "scan.h"
+#include "utf8.h"
+#include "wire.h"
+
+#define TVIXB_SCAN_INLINE static inline __attribute__((always_inline))
+
+// Reads a varint in its shortest form; NULL if it has another or is cut.
+TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_varint(const uint8_t* p,
+                                                   const uint8_t* end,
+                                                   uint64_t* value) {
+  if (__builtin_expect(p < end && *p < 0x80, 1)) {
+    *value = *p;
+    return p + 1;
+  }
+  return tvixb_scan_long_varint(p, end, value);
+}
+
+// Checks a value's rule and, of a string, its UTF-8: false if it has none.
+TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
+                                        const tvixb_field* field,
+                                        unsigned depth, tvixb_view value) {
+  const tvixb_rule_row* rule = &tvixb_rules[field->rule];
+  bool text = field->type == TVIXB_TYPE_STRING;
+  unsigned found = 0;
+  if (text || rule->forbidden) {
+    found = tvixb_bytes_find(value.data, value.size, rule->byte);
+    if (text && __builtin_expect(found & TVIXB_BYTES_HIGH, 0) &&
+        tvixb_utf8_valid(value.data, value.size) != value.size) {
+      return false;
+    }
+  }
+  if (__builtin_expect(!tvixb_rule_holds_for(rule, value, found), 0)) {
+    tvixb_scan_report(scan, tvixb_rules[field->rule].code, depth + 1, value);
+  }
+  return true;
+}
+
+// Scans one value behind its tag. What follows it; NULL if it is not in the
+// ordinary form.
+TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(tvixb_scan* scan,
+                                                  const tvixb_field* field,
+                                                  const uint8_t* p,
+                                                  const uint8_t* end,
+                                                  unsigned depth) {
+  uint64_t number;
+  p = tvixb_scan_varint(p, end, &number);
+  if (!p) return NULL;
+  if ((field->tag & 7) == TVIXB_WIRE_VARINT) {
+    if (number == 0) return NULL;
+    if (field->type == TVIXB_TYPE_BOOL && number != 1) return NULL;
+    if (field->size) tvixb_scan_add_size(scan, number);
+    return p;
+  }
+  if (number > (size_t)(end - p) || number > INT32_MAX) return NULL;
+  if (field->type == TVIXB_TYPE_MESSAGE) {
+    return field->message->scan(scan, p, p + number, depth + 1);
+  }
+  if (number == 0 && !field->repeated && !field->oneof) return NULL;
+  tvixb_view value = {p, (size_t)number};
+  if (field->key || field->list) scan->key = value;
+  return tvixb_scan_check(scan, field, depth, value) ? p + number : NULL;
+}
+
+// Scans all elements of a list.
+TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
+                                                 const tvixb_field* field,
+                                                 const uint8_t* p,
+                                                 const uint8_t* end,
+                                                 unsigned depth) {
+  uint64_t index = 0;
+  do {
+    const uint8_t* begin = p;
+    scan->path.index[depth] = index;
+    if (field->list) scan->key.size = 0;
+    p = tvixb_scan_value(scan, field, p + 1, end, depth);
+    if (!p) return NULL;
+    if (field->list &&
+        !tvixb_scan_add_element(scan, field->list - 1, index, depth, begin)) {
+      return NULL;
+    }
+    index++;
+  } while (p < end && *p == field->tag);
+  if (field->list) tvixb_scan_end_list(scan, field->list - 1, index, p);
+  return p;
+}
+
+// Scans a field of a message, if it comes next.
+TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_field(
+    tvixb_scan* scan, const tvixb_message* message, unsigned number,
+    const uint8_t* p, const uint8_t* end, unsigned depth, unsigned* seen) {
+  const tvixb_field* field = &message->fields[number];
+  if (!field->tag || !p || p == end || *p != field->tag) return p;
+  if (field->oneof && (*seen & message->oneof)) return NULL;
+  *seen |= 1u << number;
+  scan->path.field[depth] = (uint8_t)number;
+  if (field->repeated) return tvixb_scan_list(scan, field, p, end, depth);
+  scan->path.index[depth] = TVIXB_NO_INDEX;
+  return tvixb_scan_value(scan, field, p + 1, end, depth);
+}
+
+#define TVIXB_SCAN_FIELD(number, table) \
+  p = tvixb_scan_field(scan, &(table), number, p, end, depth, &seen);
+
+// Defines scan_TABLE, a tvixb_scan_function, for the message with this table.
+#define TVIXB_SCAN_MESSAGE(table)                                          \
+  static const uint8_t* scan_##table(tvixb_scan* scan, const uint8_t* p,   \
+                                     const uint8_t* end, unsigned depth) { \
+    unsigned seen = 0;                                                     \
+    TVIXB_SCAN_FIELD(1, table)                                             \
+    TVIXB_SCAN_FIELD(2, table)                                             \
+    TVIXB_SCAN_FIELD(3, table)                                             \
+    TVIXB_SCAN_FIELD(4, table)                                             \
+    TVIXB_SCAN_FIELD(5, table)                                             \
+    TVIXB_SCAN_FIELD(6, table)                                             \
+    TVIXB_SCAN_FIELD(7, table)                                             \
+    TVIXB_SCAN_FIELD(8, table)                                             \
+    TVIXB_SCAN_FIELD(9, table)                                             \
+    TVIXB_SCAN_FIELD(10, table)                                            \
+    if (!p) return NULL;                                                   \
+    if (p < end) p = tvixb_scan_unknown(scan, &(table), p, end, depth);    \
+    if (((table).needed & ~seen) ||                                        \
+        ((table).oneof && !((table).oneof & seen))) {                      \
+      tvixb_scan_absent(scan, &(table), depth, seen);                      \
+    }                                                                      \
+    return p;                                                              \
+  }
+
+#endif  // TVIXB_SCAN_MESSAGE_H

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+#include "sort.h"
+
+#include <string.h>
+
+// Up to this many keys, every one is ranked against every other: no branch
+// depends on the keys.
+#define RANK_COUNT 48
+// From this many keys on a digit has 16 bits, so that clearing and adding up
+// the counts is little beside moving the keys.
+#define WIDE_COUNT 32768
+// Radix passes sort by this many leading bits; keys that are equal in them are
+// few unless they are made to be, and are left to comparisons.
+#define NARROW_BITS 32
+#define WIDE_BITS 48
+// Up to this many keys insertion beats merging.
+#define INSERTION_COUNT 16
+
+typedef struct sorter {
+  const tvixb_scan* scan;
+  size_t common;  // bytes that all keys begin with
+  tvixb_sort_key* scratch;
+} sorter;
+
+static size_t common_size(tvixb_view a, tvixb_view b, size_t limit) {
+  if (limit > a.size) limit = a.size;
+  if (limit > b.size) limit = b.size;
+  size_t i = 0;
+  while (i + 8 <= limit && memcmp(a.data + i, b.data + i, 8) == 0) i += 8;
+  while (i < limit && a.data[i] == b.data[i]) i++;
+  return i;
+}
+
+static void load_keys(sorter* sorter, size_t first, size_t count,
+                      tvixb_sort_key* keys) {
+  tvixb_view one = tvixb_scan_key(sorter->scan, first);
+  sorter->common = one.size;
+  for (size_t i = 1; i < count && sorter->common; i++) {
+    tvixb_view key = tvixb_scan_key(sorter->scan, first + i);
+    sorter->common = common_size(one, key, sorter->common);
+  }
+  for (size_t i = 0; i < count; i++) {
+    tvixb_view key = tvixb_scan_key(sorter->scan, first + i);
+    key.data += sorter->common;
+    key.size -= sorter->common;
+    keys[i] = (tvixb_sort_key){tvixb_view_prefix(key), first + i};
+  }
+}
+
+static int compare(const sorter* sorter, const tvixb_sort_key* a,
+                   const tvixb_sort_key* b) {
+  if (a->prefix != b->prefix) return a->prefix < b->prefix ? -1 : 1;
+  return tvixb_view_compare(tvixb_scan_key(sorter->scan, (size_t)a->element),
+                            tvixb_scan_key(sorter->scan, (size_t)b->element));
+}
+
+static void insertion_sort(const sorter* sorter, tvixb_sort_key* keys,
+                           size_t count) {
+  for (size_t i = 1; i < count; i++) {
+    tvixb_sort_key key = keys[i];
+    size_t place = i;
+    for (; place > 0 && compare(sorter, &key, &keys[place - 1]) < 0; place--) {
+      keys[place] = keys[place - 1];
+    }
+    keys[place] = key;
+  }
+}
+
+// Recursion is log2(count) deep. What is in order costs a comparison a key.
+static void merge_sort(const sorter* sorter, tvixb_sort_key* keys,
+                       size_t count) {
+  if (count <= INSERTION_COUNT) {
+    insertion_sort(sorter, keys, count);
+    return;
+  }
+  size_t half = count / 2;
+  merge_sort(sorter, keys, half);
+  merge_sort(sorter, keys + half, count - half);
+  if (compare(sorter, &keys[half - 1], &keys[half]) <= 0) return;
+  tvixb_sort_key* scratch = sorter->scratch;
+  memcpy(scratch, keys, half * sizeof *keys);
+  size_t left = 0, right = half, out = 0;
+  while (left < half && right < count) {
+    keys[out++] = compare(sorter, &keys[right], &scratch[left]) < 0
+                      ? keys[right++]
+                      : scratch[left++];
+  }
+  memcpy(keys + out, scratch + left, (half - left) * sizeof *keys);
+}
+
+// Sorts the runs of keys that are equal in their leading bits.
+static void sort_equals(const sorter* sorter, tvixb_sort_key* keys,
+                        size_t count, unsigned bits) {
+  unsigned shift = 64 - bits;
+  for (size_t i = 1; i < count; i++) {
+    uint64_t leading = keys[i].prefix >> shift;
+    if (leading != keys[i - 1].prefix >> shift) continue;
+    size_t end = i + 1;
+    while (end < count && keys[end].prefix >> shift == leading) end++;
+    merge_sort(sorter, keys + i - 1, end - i + 1);
+    i = end;
+  }
+}
+
+static void rank_sort(const sorter* sorter, tvixb_sort_key* keys,
+                      size_t count) {
+  uint64_t prefixes[RANK_COUNT], ranks[RANK_COUNT] = {0};
+  for (size_t i = 0; i < count; i++) prefixes[i] = keys[i].prefix;
+  for (size_t i = 1; i < count; i++) {
+    uint64_t prefix = prefixes[i], before = 0;
+    for (size_t j = 0; j < i; j++) {
+      uint64_t less = prefix < prefixes[j];
+      ranks[j] += less;
+      before += less;
+    }
+    ranks[i] = i - before;
+  }
+  memcpy(sorter->scratch, keys, count * sizeof *keys);
+  for (size_t i = 0; i < count; i++) keys[ranks[i]] = sorter->scratch[i];
+  sort_equals(sorter, keys, count, 64);
+}
+
+// One stable pass by the digit at `shift`; false if all keys have the same, and
+// nothing was moved.
+static bool radix_pass(const tvixb_sort_key* from, tvixb_sort_key* to,
+                       size_t count, unsigned shift, unsigned digit_bits,
+                       uint32_t* counts) {
+  size_t digits = (size_t)1 << digit_bits;
+  uint64_t mask = digits - 1;
+  memset(counts, 0, digits * sizeof *counts);
+  for (size_t i = 0; i < count; i++) counts[from[i].prefix >> shift & mask]++;
+  if (counts[from[0].prefix >> shift & mask] == count) return false;
+  uint32_t place = 0;
+  for (size_t i = 0; i < digits; i++) {
+    uint32_t here = counts[i];
+    counts[i] = place;
+    place += here;
+  }
+  for (size_t i = 0; i < count; i++) {
+    to[counts[from[i].prefix >> shift & mask]++] = from[i];
+  }
+  return true;
+}
+
+static void radix_sort(const sorter* sorter, tvixb_sort_key* keys, size_t count,
+                       uint32_t* counts) {
+  bool wide = count >= WIDE_COUNT;
+  unsigned digit_bits = wide ? 16 : 8;
+  unsigned bits = wide ? WIDE_BITS : NARROW_BITS;
+  tvixb_sort_key *from = keys, *to = sorter->scratch;
+  for (unsigned shift = 64 - bits; shift < 64; shift += digit_bits) {
+    if (!radix_pass(from, to, count, shift, digit_bits, counts)) continue;
+    tvixb_sort_key* moved = to;
+    to = from;
+    from = moved;
+  }
+  if (from != keys) memcpy(keys, from, count * sizeof *keys);
+  sort_equals(sorter, keys, count, bits);
+}
+
+bool tvixb_sort_elements(const tvixb_scan* scan, size_t first, size_t count,
+                         tvixb_sort_key* keys, tvixb_sort_memory* memory) {
+  size_t digits = count < WIDE_COUNT ? 1u << 8 : 1u << 16;
+  memory->scratch.count = memory->counts.count = 0;
+  if (!tvixb_vector_reserve(&memory->scratch, count, sizeof *keys) ||
+      !tvixb_vector_reserve(&memory->counts, digits, sizeof(uint32_t))) {
+    return false;
+  }
+  if (count == 0) return true;
+  sorter sorter = {scan, 0, memory->scratch.items};
+  load_keys(&sorter, first, count, keys);
+  if (count <= RANK_COUNT) {
+    rank_sort(&sorter, keys, count);
+  } else if (count <= UINT32_MAX) {
+    radix_sort(&sorter, keys, count, memory->counts.items);
+  } else {
+    merge_sort(&sorter, keys, count);
+  }
+  return true;
+}
+
+void tvixb_sort_memory_free(tvixb_sort_memory* memory) {
+  tvixb_vector_free(&memory->scratch);
+  tvixb_vector_free(&memory->counts);
+}

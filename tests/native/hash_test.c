@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+//
+// Every kernel that this CPU has against the official hasher: every length up
+// to a few chunks, longer ones around the limits, alone and mixed.
+#define _GNU_SOURCE
+#include "hash.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "hash_lanes.h"
+
+#define DATA_SIZE 300000
+#define PAGE ((size_t)4096)
+
+static uint8_t* data;
+
+static void hash_official(tvixb_view view, uint8_t* digest) {
+  blake3_hasher hasher;
+  blake3_hasher_init(&hasher);
+  blake3_hasher_update(&hasher, view.data, view.size);
+  blake3_hasher_finalize(&hasher, digest, 32);
+}
+
+static void check(tvixb_hash_kernel* kernel, const tvixb_view* views,
+                  size_t n) {
+  uint8_t* digests = malloc(32 * n);
+  memset(digests, 0xee, 32 * n);
+  tvixb_hash_many_with(kernel, views, n, digests);
+  for (size_t i = 0; i < n; i++) {
+    uint8_t expected[32];
+    memset(expected, 0xee, 32);
+    if (views[i].data) hash_official(views[i], expected);
+    assert(memcmp(expected, digests + 32 * i, 32) == 0);
+  }
+  free(digests);
+}
+
+// A copy that ends where its memory ends, so that an over-read crashes.
+static tvixb_view copy(size_t begin, size_t size) {
+  size_t room = (size + PAGE - 1) / PAGE * PAGE;
+  uint8_t* pages = mmap(NULL, room + PAGE, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert(pages != MAP_FAILED);
+  assert(mprotect(pages + room, PAGE, PROT_NONE) == 0);
+  uint8_t* bytes = pages + room - size;
+  memcpy(bytes, data + begin, size);
+  return (tvixb_view){bytes, size};
+}
+
+static void drop(tvixb_view view) {
+  size_t room = (view.size + PAGE - 1) / PAGE * PAGE;
+  munmap((uint8_t*)view.data + view.size - room, room + PAGE);
+}
+
+static void check_lengths(tvixb_hash_kernel* kernel) {
+  static tvixb_view views[5000];
+  for (size_t size = 0; size < 5000; size++) {
+    views[size] = copy(size, size);
+    if (size < 1100 || size % 64 < 2) check(kernel, &views[size], 1);
+  }
+  check(kernel, views, 5000);
+  for (size_t size = 0; size < 5000; size++) drop(views[size]);
+}
+
+static void check_limits(tvixb_hash_kernel* kernel) {
+  for (size_t chunks = 1; chunks <= 130; chunks++) {
+    tvixb_view views[3] = {copy(0, chunks * 1024 - 1), copy(1, chunks * 1024),
+                           copy(2, chunks * 1024 + 1)};
+    for (size_t i = 0; i < 3; i++) check(kernel, &views[i], 1);
+    check(kernel, views, 3);
+    for (size_t i = 0; i < 3; i++) drop(views[i]);
+  }
+}
+
+static void check_mixed(tvixb_hash_kernel* kernel) {
+  static tvixb_view views[3000];
+  uint32_t seed = 1;
+  for (size_t i = 0; i < 3000; i++) {
+    seed = seed * 1664525 + 1013904223;
+    size_t size = seed >> 8 & 0x3fff;
+    if (i % 50 == 0) size *= 15;
+    views[i] = i % 13 ? (tvixb_view){data + i, size} : (tvixb_view){0};
+  }
+  for (size_t n = 0; n < 70; n++) check(kernel, views + n, n);
+  check(kernel, views, 3000);
+}
+
+static void check_stream(void) {
+  tvixb_hash_stream* stream = malloc(sizeof *stream);
+  for (size_t piece = 1; piece < DATA_SIZE; piece = piece * 7 + 1) {
+    uint8_t expected[32], found[32];
+    tvixb_hash_stream_begin(stream);
+    for (size_t i = 0; i < DATA_SIZE; i += piece) {
+      size_t left = DATA_SIZE - i;
+      tvixb_hash_stream_put(stream, data + i, left < piece ? left : piece);
+    }
+    tvixb_hash_stream_end(stream, found);
+    hash_official((tvixb_view){data, DATA_SIZE}, expected);
+    assert(memcmp(expected, found, 32) == 0);
+  }
+  free(stream);
+}
+
+static void check_kernel(tvixb_hash_kernel* kernel) {
+  check_lengths(kernel);
+  check_limits(kernel);
+  check_mixed(kernel);
+}
+
+int main(void) {
+  data = malloc(DATA_SIZE);
+  for (size_t i = 0; i < DATA_SIZE; i++) data[i] = (uint8_t)(i * 31 >> 3);
+  check_kernel(tvixb_hash_jobs_official);
+#if defined(__x86_64__)
+  if (tvixb_hash_has_avx512()) check_kernel(tvixb_hash_jobs_avx512);
+#endif
+  check_kernel(tvixb_hash_best_kernel());
+  check_stream();
+  free(data);
+  puts("ok");
+  return 0;
+}
