@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""Builds the peers, and tvix_build as its users get it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.corpora import ROOT
+
+PEERS = ROOT / "bench" / "peers"
+#: Debian's, like all compilers here, whatever else is installed.
+CARGO = os.environ.get("CARGO", "/usr/bin/cargo")
+RUSTC = os.environ.get("RUSTC", "/usr/bin/rustc")
+
+_CRATES = Path("/usr/share/cargo/registry")
+_C_FLAGS = ["-O3", "-march=native", "-Wall", "-Wextra"]
+_ASSEMBLY = ["sse2", "sse41", "avx2", "avx512"]
+
+
+def blake3_folder() -> Path:
+    """The official C code: BLAKE3_C_DIR, else Debian's."""
+    named = os.environ.get("BLAKE3_C_DIR")
+    return Path(named) if named else max(_CRATES.glob("blake3-*")) / "c"
+
+
+class Builder:
+    """Builds into a folder what is not there yet, or older than its sources.
+
+    Attributes:
+        rust_upstream, rust_light, cpp, official, engine: the programs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._blake3 = blake3_folder()
+        self.rust_upstream = folder / "rust" / "release" / "upstream"
+        self.rust_light = folder / "rust" / "release" / "light"
+        self.cpp = folder / "cpp" / "peer"
+        self.official = folder / "c" / "official"
+        self.engine = folder / "c" / "engine"
+
+    def build(self) -> None:
+        """Build everything."""
+        self._install_tvix_build()
+        self._build_rust()
+        blake3 = self._build_blake3()
+        self._build_cpp(blake3)
+        self._build_c(self.official, PEERS.glob("c/official.c"), blake3)
+        native = (ROOT / "native").glob("*.c")
+        self._build_c(self.engine, [PEERS / "c" / "engine.c", *native], blake3)
+
+    def _install_tvix_build(self) -> None:
+        """Installs the checkout into this environment, from a copy that the build may write to."""
+        parts = ["native", "proto", "py", "setup.py", "pyproject.toml", "LICENSE", "README.md"]
+        copied = self._folder / "source"
+        shutil.rmtree(copied, ignore_errors=True)
+        copied.mkdir(parents=True)
+        ignore = shutil.ignore_patterns("tvix", "__pycache__", "*.so", "*.egg-info")
+        for name in parts:
+            if (ROOT / name).is_dir():
+                # proto/tvix is a source, py/tvix made by setup.py.
+                shutil.copytree(ROOT / name, copied / name, ignore=ignore if name == "py" else None)
+            else:
+                shutil.copy(ROOT / name, copied / name)
+        files = sorted(path for path in copied.rglob("*") if path.is_file())
+        contents = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+        stamp = self._folder / "installed"
+        if stamp.exists() and stamp.read_text() == contents:
+            return
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps"]
+        subprocess.run([*pip, str(copied)], check=True)
+        stamp.write_text(contents)
+
+    def _build_rust(self) -> None:
+        subprocess.run(
+            [CARGO, "build", "--release", "--locked", "--quiet"],
+            cwd=PEERS / "rust",
+            env={**os.environ, "RUSTC": RUSTC, "CARGO_TARGET_DIR": str(self._folder / "rust")},
+            check=True,
+        )
+
+    def _build_blake3(self) -> list[Path]:
+        """The object files of the official C code."""
+        names = ["blake3.c", "blake3_dispatch.c", "blake3_portable.c"]
+        names += [f"blake3_{name}_x86-64_unix.S" for name in _ASSEMBLY]
+        objects = []
+        for name in names:
+            source = self._blake3 / name
+            target = self._folder / "blake3" / f"{name}.o"
+            self._compile(target, [source], ["gcc", *_C_FLAGS, "-c", str(source)])
+            objects.append(target)
+        return objects
+
+    def _build_cpp(self, blake3: list[Path]) -> None:
+        generated = self.cpp.parent / "generated"
+        protos = sorted((ROOT / "proto").rglob("*.proto"))
+        protos = [path for path in protos if not path.name.startswith("rpc_")]
+        generated.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["protoc", f"-I{ROOT / 'proto'}", f"--cpp_out={generated}", *map(str, protos)],
+            check=True,
+        )
+        source = PEERS / "cpp" / "peer.cc"
+        inputs = [source, *sorted(generated.rglob("*.cc")), *blake3]
+        self._compile(
+            self.cpp,
+            [source, *protos],
+            [
+                *["g++", "-std=c++17", *_C_FLAGS, f"-I{generated}", f"-I{self._blake3}"],
+                *map(str, inputs),
+                *["-l:libprotobuf.a", "-pthread"],
+            ],
+        )
+
+    def _build_c(self, program: Path, sources: Iterable[Path], blake3: list[Path]) -> None:
+        sources = [PEERS / "c" / "peer.c", *sources]
+        headers = [*PEERS.glob("c/*.h"), *(ROOT / "native").glob("*.h")]
+        includes = [f"-I{PEERS / 'c'}", f"-I{ROOT / 'native'}", f"-I{self._blake3}"]
+        command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", *includes]
+        self._compile(
+            program, [*sources, *headers], [*command, *map(str, [*sources, *blake3]), "-pthread"]
+        )
+
+    def _compile(self, target: Path, sources: Iterable[Path], command: list[str]) -> None:
+        """Runs the command if the target is older than a source."""
+        newest = max(path.stat().st_mtime for path in sources)
+        if target.exists() and target.stat().st_mtime > newest:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([*command, "-o", str(target)], check=True)

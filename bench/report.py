@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: MIT
+"""Writes the report of a comparison: README.md with tables, and plots beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import plots
+from bench.measure import Ratio, Sample, ratio
+from bench.results import Results
+
+TITLES = {
+    "direct": "nixpkgs direct",
+    "closure": "nixpkgs closure",
+    "direct-shuffled": "direct, shuffled",
+    "closure-shuffled": "closure, shuffled",
+    "tiny": "tiny",
+    "million": "1M unsorted inputs",
+    "prefix": "4 of 100k, common prefix",
+}
+_OTHERS = ["Python", "Rust as upstream", "Rust light", "C++"]
+_PEERS = [
+    "tvix_build",
+    "tvix_build, two threads",
+    "tvix_build, list of bytes",
+    "tvix_build, C core",
+    *_OTHERS,
+]
+
+#: How many times faster than each of the others tvix_build must be at least.
+_FLOORS: dict[str, dict[str, float]] = {
+    "direct": {"Python": 22, "Rust as upstream": 8, "Rust light": 5.5},
+    "closure": {"Python": 50, "Rust as upstream": 12, "Rust light": 6.5},
+    "direct-shuffled": {"Python": 20, "Rust as upstream": 7, "Rust light": 5},
+    "tiny": {"Python": 70, "Rust as upstream": 9, "Rust light": 7},
+    "million": {"Python": 80, "Rust as upstream": 20, "Rust light": 9},
+}
+_HASH_FLOORS = {256: 4.0, 1024: 4.0, 4096: 2.0}
+_HASH_FLOOR = 0.9
+_MEMORY_FLOOR = 64 << 20
+
+_HEAD = """<!-- SPDX-License-Identifier: MIT -->
+<!-- Written by bench/run. Do not edit. -->
+# Benchmarks
+
+{when}
+
+`bench/run` builds the peers, makes the corpora, measures everything again and writes this page,
+in less than ten minutes; `bench/run --quick` in three. [How it is measured](../README.md).
+"""
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write the report into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = [
+        _HEAD.format(when=_when(results)),
+        *_floors(results),
+        *_throughput(results),
+        *_hashing(results),
+        *_growth(results),
+        *_memory(results),
+        *_machine(results),
+    ]
+    (folder / "README.md").write_text("\n".join(sections))
+    plots.write(results, folder)
+
+
+def _when(results: Results) -> str:
+    machine, rules = results.machine, results.races["rules"]["tvix_build"]
+    return (
+        f"{machine['CPU']}, {machine['CPUs']} CPUs; tvix_build {machine['tvix_build']}. All peers "
+        f"gave the same verdicts and digests, also on {rules.requests} vectors of the rules."
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table; the first `left` columns are text, the others numbers."""
+    rule = ["---"] * left + ["--:"] * (len(head) - left)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows]) + "\n"
+
+
+# ---- floors
+
+
+def _floors(results: Results) -> Iterator[str]:
+    yield "## How many times faster\n"
+    yield (
+        "One thread, medians, with the slowest and fastest of the rounds; ✓ the floor is reached, "
+        "✗ it is not.\n"
+    )
+    rows = []
+    for corpus, title in TITLES.items():
+        race = results.races.get(f"corpus/{corpus}")
+        if race:
+            floors = _FLOORS.get(corpus, {})
+            cells = [_against(race, name, floors.get(name)) for name in _OTHERS]
+            rows.append([title, *cells])
+    yield _table(["tvix_build on", *(f"vs {name}" for name in _OTHERS)], rows)
+    yield _table(["", "", "measured", "floor", ""], list(_other_floors(results)), left=2)
+
+
+def _against(race: dict[str, Sample], other: str, floor: float | None) -> str:
+    times = ratio(race["tvix_build"], race[other])
+    text = f"**{times.median:.1f}** ({times.least:.1f}-{times.greatest:.1f})"
+    return text if floor is None else f"{text} {_mark(times.median >= floor)} {floor:g}"
+
+
+def _mark(reached: bool) -> str:
+    return "✓" if reached else "✗"
+
+
+def _other_floors(results: Results) -> Iterator[list[str]]:
+    for variant, what, floor in [
+        ("tvix_build, two threads", "two threads to one", 1.8),
+        ("tvix_build, list of bytes", "a list of bytes to one buffer", 0.6),
+    ]:
+        for corpus, title in TITLES.items():
+            samples = results.races.get(f"corpus/{corpus}", {})
+            if variant in samples:
+                times = ratio(samples[variant], samples["tvix_build"])
+                yield _row(what, title, times, floor)
+    for size in _hash_sizes(results):
+        samples = results.races[f"hash/{size}"]
+        if "blake3_many" in samples:
+            times = ratio(samples["blake3_many"], samples["official C"])
+            floor = _HASH_FLOORS.get(size, _HASH_FLOOR)
+            yield _row("`blake3_many` to official C", _bytes(size), times, floor)
+    for name, what, floor in [
+        ("level", "forced to AVX2, to AVX-512", 0.6),
+        ("violations", "100 violations kept, to 1, of valid requests", 0.97),
+    ]:
+        if name in results.races:
+            first, second = results.races[name].values()
+            yield _row(what, "nixpkgs direct", ratio(first, second), floor)
+    for where, memory in results.memory.items():
+        extra = max(memory.growth - memory.results, 0)
+        yield [
+            "memory beyond input and results",
+            where,
+            f"{extra / 2**20:.1f} MiB",
+            f"≤ {_MEMORY_FLOOR >> 20} MiB",
+            _mark(extra <= _MEMORY_FLOOR),
+        ]
+    peak = _peak(results)
+    for corpus, title in TITLES.items():
+        race = results.races.get(f"corpus/{corpus}")
+        if race and peak:
+            part = _rate(race["tvix_build"]) / peak
+            yield [
+                "part of BLAKE3's peak in L2 (the aim)",
+                title,
+                f"{part:.2f}",
+                "0.5",
+                _mark(part >= 0.5),
+            ]
+
+
+def _row(what: str, where: str, times: Ratio, floor: float) -> list[str]:
+    measured = f"{times.median:.2f} ({times.least:.2f}-{times.greatest:.2f})"
+    return [what, where, measured, f"{floor:g}", _mark(times.median >= floor)]
+
+
+# ---- figures
+
+
+def _rate(sample: Sample) -> float:
+    """Bytes a second."""
+    return sample.bytes / sample.seconds
+
+
+def _peak(results: Results) -> float:
+    """The most bytes a second that BLAKE3 reached in the cache, whichever code did."""
+    if "peak" not in results.races:
+        return 0.0
+    hashed = [results.races["peak"]["official C"]]
+    hashed += [
+        race["blake3_many"]
+        for name, race in results.races.items()
+        if name.startswith("hash/") and "blake3_many" in race
+    ]
+    return max(map(_rate, hashed))
+
+
+def _throughput(results: Results) -> Iterator[str]:
+    yield "## Throughput\n"
+    yield "MB/s of input (slowest-fastest round), and thousands of requests a second.\n"
+    present = [corpus for corpus in TITLES if f"corpus/{corpus}" in results.races]
+    head = [""]
+    for corpus in present:
+        sample = next(iter(results.races[f"corpus/{corpus}"].values()))
+        head.append(f"{TITLES[corpus]}<br>{sample.requests:,} of {_bytes(_mean(sample))}")
+    rows = []
+    for peer in _PEERS:
+        cells = [_throughput_of(results.races[f"corpus/{c}"].get(peer)) for c in present]
+        if any(cells):
+            rows.append([peer, *cells])
+    yield _table(head, rows)
+    yield "![Throughput by corpus](throughput.svg)\n"
+
+
+def _throughput_of(sample: Sample | None) -> str:
+    if sample is None:
+        return ""
+    fast, slow = sample.spread()
+    rate = f"**{_rate(sample) / 1e6:,.0f}** ({sample.bytes / slow / 1e6:,.0f}-"
+    rate += f"{sample.bytes / fast / 1e6:,.0f})"
+    requests = sample.requests / sample.seconds / 1000
+    return rate + (
+        f"<br>{requests:,.{1 if requests < 100 else 0}f}k" if sample.requests > 10 else ""
+    )
+
+
+def _mean(sample: Sample) -> int:
+    return sample.bytes // sample.requests
+
+
+def _bytes(size: int) -> str:
+    if size < 1024:
+        return f"{size} B"
+    return f"{size / 1024:.3g} KiB" if size < 1 << 20 else f"{size / 2**20:.3g} MiB"
+
+
+def _hash_sizes(results: Results) -> list[int]:
+    names = [name.partition("/") for name in results.races]
+    return [int(size) for kind, _, size in names if kind == "hash"]
+
+
+def _hashing(results: Results) -> Iterator[str]:
+    sizes = _hash_sizes(results)
+    if not sizes:
+        return
+    yield "## BLAKE3 of many messages\n"
+    yield "GB/s, by the size of the messages, 4 MiB together.\n"
+    peers = list(results.races[f"hash/{sizes[0]}"])
+    rows = [
+        [peer, *(f"{_rate(results.races[f'hash/{size}'][peer]) / 1e9:.2f}" for size in sizes)]
+        for peer in peers
+    ]
+    yield _table(["", *map(_bytes, sizes)], rows)
+    if "peak" in results.races:
+        one = _rate(results.races["peak"]["official C"]) / 1e9
+        yield f"Official C on one buffer of 256 KiB, in L2: {one:.2f} GB/s.\n"
+    yield "![BLAKE3 by message size](hashing.svg)\n"
+
+
+def _growth(results: Results) -> Iterator[str]:
+    lengths = plots.list_lengths(results)
+    if lengths:
+        yield "## Growth\n"
+        yield "Nanoseconds for an input, by the number of inputs in a request, unsorted:\n"
+        peers = [name for name in _PEERS if name in results.races[f"length/{lengths[0]}"]]
+        rows = [
+            [peer, *(f"{plots.per_input(results, length, peer):,.0f}" for length in lengths)]
+            for peer in peers
+        ]
+        yield _table(["", *(f"{length:,}" for length in lengths)], rows)
+        yield "![Cost of an input by the length of the list](lengths.svg)\n"
+    batch = results.races.get("batch")
+    if batch:
+        yield "Nanoseconds for a tiny request, by the number of requests in a call:\n"
+        costs = [f"{s.seconds / s.requests * 1e9:,.0f}" for s in batch.values()]
+        yield _table(["", *(f"{int(size):,}" for size in batch)], [["tvix_build", *costs]])
+        yield "![Cost of a request by the size of the batch](batches.svg)\n"
+
+
+def _memory(results: Results) -> Iterator[str]:
+    yield "## Memory\n"
+    yield "MiB: the input, the results, and by how much the process grew at most.\n"
+    rows = [
+        [name, *(f"{size / 2**20:.1f}" for size in (memory.input, memory.results, memory.growth))]
+        for name, memory in results.memory.items()
+    ]
+    yield _table(["", "input", "results", "growth"], rows)
+
+
+def _machine(results: Results) -> Iterator[str]:
+    yield "## Machine and versions\n"
+    yield _table(["", ""], [[name, value] for name, value in results.machine.items()], left=2)
+    if results.notes:
+        yield "Left out:\n"
+        yield "\n".join(f"- {note}" for note in results.notes) + "\n"
