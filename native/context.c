@@ -175,6 +175,14 @@ static tvixb_status keep_encoded(tvixb_context* context, size_t n) {
   return TVIXB_OK;
 }
 
+// A range; an empty one has an address as well, since NULL means that there is
+// nothing to hash.
+static tvixb_view view_of(const uint8_t* data, uint64_t begin, uint64_t end) {
+  static const uint8_t nothing[1];
+  return (tvixb_view){end > begin ? data + begin : nothing,
+                      (size_t)(end - begin)};
+}
+
 static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
                                 const uint8_t* data, const uint64_t* begins,
                                 const uint64_t* ends, size_t n,
@@ -184,11 +192,8 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
     size_t count = 0, size = 0;
     while (first + count < n && count < WINDOW_COUNT && size < WINDOW_SIZE) {
       size_t i = first + count;
-      // An empty message has an address as well: NULL means no encoding.
-      static const uint8_t nothing[1];
       tvixb_view* bytes = &context->window[count];
-      bytes->size = (size_t)(ends[i] - begins[i]);
-      bytes->data = bytes->size ? data + begins[i] : nothing;
+      *bytes = view_of(data, begins[i], ends[i]);
       size += bytes->size;
       tvixb_verdict verdict;
       tvixb_status status =
@@ -265,4 +270,31 @@ const tvixb_violations_of* tvixb_violations_by_message(
     const tvixb_context* context, size_t* count) {
   *count = context->report.by_message.count;
   return context->report.by_message.items;
+}
+
+void tvixb_violations_rebase(tvixb_violations_of* entries, size_t count,
+                             uint64_t messages, uint64_t violations) {
+  for (size_t i = 0; i < count; i++) {
+    entries[i].message += messages;
+    entries[i].first += violations;
+  }
+}
+
+tvixb_status tvixb_blake3_many(const uint8_t* data, size_t size,
+                               const uint64_t* begins, const uint64_t* ends,
+                               size_t n, uint8_t* digests) {
+  if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
+  while (n) {
+    tvixb_view window[256];
+    size_t count = n < 256 ? n : 256;
+    for (size_t i = 0; i < count; i++) {
+      window[i] = view_of(data, begins[i], ends[i]);
+    }
+    tvixb_hash_many(window, count, digests);
+    begins += count;
+    ends += count;
+    digests += count * TVIXB_DIGEST_SIZE;
+    n -= count;
+  }
+  return TVIXB_OK;
 }

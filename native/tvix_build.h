@@ -187,6 +187,21 @@ const tvixb_violation* tvixb_violations(const tvixb_context* context,
 const tvixb_violations_of* tvixb_violations_by_message(
     const tvixb_context* context, size_t* count);
 
+// Makes entries of a part of a batch entries of the whole: adds the number of
+// messages before the part to each message, and the number of violations before
+// it to each first.
+void tvixb_violations_rebase(tvixb_violations_of* entries, size_t count,
+                             uint64_t messages, uint64_t violations);
+
+// Writes the BLAKE3-256 digest of data[begins[i] .. ends[i]) to digests[32 * i
+// .. 32 * i + 32) for the n ranges, whatever is in them. Ranges as for
+// tvixb_check. The work is spread over the lanes of the CPU across ranges, so
+// that many short ones are as fast as a long one. Needs no context; allocates
+// nothing.
+tvixb_status tvixb_blake3_many(const uint8_t* data, size_t size,
+                               const uint64_t* begins, const uint64_t* ends,
+                               size_t n, uint8_t* digests);
+
 // The stable name of a code, such as "not_sorted". NULL if there is none.
 const char* tvixb_code_name(uint8_t code);
 

@@ -271,6 +271,91 @@ def test_threads_get_the_same_results() -> None:
     assert found == [expected] * 8
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_number_of_threads_changes_nothing(threads: int) -> None:
+    many = items() * 5000
+    data = [bytes(tvix_build._batch.serialized(item)) for item in many]
+    offsets = array("Q", [0])
+    for item in data:
+        offsets.append(offsets[-1] + len(item))
+    expected = tvix_build.check_batch(many, threads=1)
+    buffer = b"".join(data)
+    for reports in (
+        tvix_build.check_batch(many, threads=threads),
+        tvix_build.check_batch(buffer, offsets=offsets, threads=threads),
+    ):
+        assert reports.valid == expected.valid
+        assert reports.digests.tobytes() == expected.digests.tobytes()
+        assert list(reports.invalid) == list(expected.invalid)
+        assert [reports[i] for i in reports.invalid[-50:]] == [
+            expected[i] for i in expected.invalid[-50:]
+        ]
+    good = [item for item in many if tvix_build.check(item).digest]
+    encoded = tvix_build.canonicalize_batch(good, threads=threads)
+    assert encoded.data == tvix_build.canonicalize_batch(good, threads=1).data
+
+
+def test_threads_are_at_least_one() -> None:
+    with pytest.raises(ValueError, match="at least 1 thread, found 0"):
+        tvix_build.check_batch([], threads=0)
+
+
+def test_error_in_a_later_piece_names_the_message() -> None:
+    offsets = array("Q", range(200_001))
+    offsets[-1] = 1 << 40
+    with pytest.raises(ValueError, match="message 199999: "):
+        tvix_build.check_batch(bytes(200_000), offsets=offsets, threads=2)
+    with pytest.raises(InvalidMessage, match="message 100000: ") as caught:
+        tvix_build.canonicalize_batch([request()] * 100_000 + [b""], threads=2)
+    assert caught.value.index == 100_000
+
+
+def test_interrupt_stops_a_long_batch() -> None:
+    """The batch would take many seconds; what stops it is a signal, seen between pieces."""
+    code = (
+        "import array, os, signal, threading, time, tvix_build\n"
+        "data = bytes([10, 126]) + b'a' * 126\n"
+        "begins = array.array('Q', bytes(8 * 20_000_000))\n"
+        "ends = array.array('Q', [128]) * 20_000_000\n"
+        "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try:\n"
+        "    tvix_build.check_batch(data, offsets=(begins, ends), threads=THREADS)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    for threads in ("1", "2"):
+        command = [sys.executable, "-c", code.replace("THREADS", threads)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "interrupted\n"
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_blake3_many(threads: int | None) -> None:
+    data = bytes(i * 7 % 251 for i in range(300_000))
+    sizes = [*range(0, 1100, 7), 1023, 1024, 1025, 2048, 5000, 16_384, 65_536, 65_537, 299_999]
+    buffers = [data[size % 13 : size % 13 + size] for size in sizes] * 7
+    expected = b"".join(blake3.blake3(buffer).digest() for buffer in buffers)
+    assert tvix_build.blake3_many(buffers, threads=threads).tobytes() == expected
+    assert tvix_build.blake3_many(iter(buffers), threads=threads).shape == (len(buffers), 32)
+    offsets = [0]
+    for buffer in buffers:
+        offsets.append(offsets[-1] + len(buffer))
+    joined = b"".join(buffers)
+    found = tvix_build.blake3_many(joined, offsets=offsets, threads=threads)
+    assert found.tobytes() == expected
+    assert found.readonly
+
+
+def test_blake3_many_refuses() -> None:
+    assert len(tvix_build.blake3_many([])) == 0
+    with pytest.raises(TypeError, match="found one buffer"):
+        tvix_build.blake3_many(b"abc")
+    with pytest.raises(TypeError):
+        tvix_build.blake3_many(["text"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"message 1: .*2 to 9"):
+        tvix_build.blake3_many(b"abc", offsets=[0, 2, 9])
+
+
 def test_import_brings_no_command_line() -> None:
     code = (
         "import sys, tvix_build\n"

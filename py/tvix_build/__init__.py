@@ -13,6 +13,7 @@ docs/canonical-form.md.
 """
 
 from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch
+from tvix_build._blake3 import blake3_many
 from tvix_build._check import canonicalize, check, digest, validate
 from tvix_build._construct import build_request, directory_node, file_node, symlink_node
 from tvix_build._report import Error, InvalidMessage, Kind, Report, Violation, ViolationCode
@@ -28,6 +29,7 @@ __all__ = [
     "Violation",
     "ViolationCode",
     "__version__",
+    "blake3_many",
     "build_request",
     "canonicalize",
     "canonicalize_batch",

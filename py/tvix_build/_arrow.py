@@ -13,7 +13,6 @@ import os
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 from tvix_build._engine import Buffer, Results
@@ -162,14 +161,10 @@ def report_stream(kind: Kind, results: Results) -> Any:
 
 
 def _fill(kind: Kind, results: Results, report: Any) -> None:
-    rows = array(
-        "Q",
-        chain.from_iterable((r.message, r.first, r.kept, r.total) for r in results.by_message),
-    )
     with (
         ffi.from_buffer("uint8_t[]", results.verdicts) as verdicts,
         ffi.from_buffer("uint8_t[]", results.digests) as digests,
-        ffi.from_buffer("tvixb_violations_of[]", rows) as by_message,
+        ffi.from_buffer("tvixb_violations_of[]", results.by_message) as by_message,
         ffi.from_buffer("tvixb_violation[]", results.violations) as violations,
     ):
         status = lib.tvixb_arrow_report_array(

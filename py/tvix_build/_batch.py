@@ -3,29 +3,21 @@
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
 
 from google.protobuf.message import Message
 
 from tvix_build import _engine
-from tvix_build._engine import DIGEST_SIZE, Results, Verdict, ViolationsOf
+from tvix_build._engine import DIGEST_SIZE, Results, Verdict
+from tvix_build._pieces import Collector, Workers, for_each_piece, thread_count
+from tvix_build._ranges import BytesLike, Offsets, join, ranges_of
 from tvix_build._report import Kind, Report, refusal
 
 if TYPE_CHECKING:
     from tvix_build._arrow import ArrowLike
-
-BytesLike: TypeAlias = bytes | bytearray | memoryview
-"""A contiguous buffer of bytes."""
-Offsets: TypeAlias = Any
-"""Unsigned integers: a buffer of 64-bit ones (array("Q"), NumPy's uint64) is used as it is, a
-sequence copied."""
-
-# Messages are joined to pieces of about this many bytes, so that a piece is in the cache when the
-# engine reads it.
-_JOINED_SIZE = 256 * 1024
 
 _KIND_BY_NAME = {kind.full_name: kind for kind in Kind}
 _VALID = bytes(verdict <= Verdict.VALID for verdict in Verdict)
@@ -72,7 +64,6 @@ class BatchReport:
     def __init__(self, kind: Kind, results: Results) -> None:
         self._kind = kind
         self._results = results
-        self._invalid: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self._results.verdicts)
@@ -99,10 +90,10 @@ class BatchReport:
             digest = bytes(self._results.digests[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE])
         if verdict <= Verdict.VALID:
             return Report(True, verdict == Verdict.CANONICAL, digest, (), 0)
-        rows = self._results.by_message
-        row = rows[bisect_left(rows, i, key=_message_of)]
-        violations = _engine.describe(self._kind, self._results.violations, row.first, row.kept)
-        return Report(False, False, digest, violations, row.total)
+        row = 4 * bisect_left(self.invalid, i)
+        _, first, kept, total = self._results.by_message[row : row + 4]
+        violations = _engine.describe(self._kind, self._results.violations, first, kept)
+        return Report(False, False, digest, violations, total)
 
     @property
     def valid(self) -> memoryview[bool]:
@@ -123,14 +114,12 @@ class BatchReport:
     @property
     def invalid(self) -> Sequence[int]:
         """The indices of the messages that are not valid, ascending."""
-        if self._invalid is None:
-            self._invalid = array("Q", map(_message_of, self._results.by_message))
-        return self._invalid
+        return memoryview(self._results.by_message)[::4]
 
     @property
     def valid_count(self) -> int:
         """How many messages are valid."""
-        return len(self) - len(self._results.by_message)
+        return len(self) - len(self.invalid)
 
     @property
     def canonical_count(self) -> int:
@@ -184,6 +173,7 @@ def check_batch(
     items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
+    threads: int | None = None,
 ) -> BatchReport:
     """Check many messages of one kind.
 
@@ -195,6 +185,8 @@ def check_batch(
             BuildRequest.
         offsets: n + 1 ascending offsets in bytes, message i being `items[offsets[i]:offsets[i +
             1]]`; or a tuple `(begins, ends)` of n each, message i being `items[begins[i]:ends[i]]`.
+        threads: how many threads share the work, at least 1; by default the CPUs that this process
+            may use. They change nothing in the results.
 
     Returns:
         A report on each, in order. A bad message stops nothing.
@@ -204,7 +196,7 @@ def check_batch(
         ValueError: if there is no such kind, an Arrow array has a null, or offsets do not lie
             within the buffer.
     """
-    kind, results = _run(_engine.check, items, kind, offsets)
+    kind, results = _run(_engine.check, items, kind, offsets, threads)
     return BatchReport(kind, results)
 
 
@@ -212,6 +204,7 @@ def canonicalize_batch(
     items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
+    threads: int | None = None,
 ) -> CanonicalBatch:
     """The canonical encodings of many messages of one kind. Arguments as for `check_batch`.
 
@@ -219,16 +212,12 @@ def canonicalize_batch(
         InvalidMessage: for the first message that has none; its `index` says which.
         TypeError, ValueError: as `check_batch`.
     """
-    kind, results = _run(_engine.canonicalize, items, kind, offsets)
+    kind, results = _run(_engine.canonicalize, items, kind, offsets, threads)
     reports = BatchReport(kind, results)
     for i in reports.invalid:
         if results.verdicts[i] != Verdict.UNSORTED:
             raise refusal(reports[i], i)
     return CanonicalBatch(results)
-
-
-def _message_of(row: ViolationsOf) -> int:
-    return row.message
 
 
 def _table(flags: bytes) -> bytes:
@@ -240,107 +229,55 @@ def _run(
     items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None,
     offsets: Offsets | tuple[Offsets, Offsets] | None,
+    threads: int | None,
 ) -> tuple[Kind, Results]:
-    if offsets is not None:
-        kind = kind_of(items, kind)
-        return kind, function(kind, items, *_ranges(offsets))
-    if isinstance(items, (bytes, bytearray, memoryview, Message)):
-        raise TypeError("expected several messages, or a buffer and offsets; found one message")
-    joined = _Joined(function, kind)
-    if hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
-        from tvix_build import _arrow
+    collector = Collector()
+    with Workers(thread_count(threads), collector.take) as workers:
+        batch = _Batch(function, kind, workers)
+        if offsets is not None:
+            batch.kind = kind_of(items, batch.kind)
+            batch.add_ranges(items, *ranges_of(offsets))
+        elif isinstance(items, (bytes, bytearray, memoryview, Message)):
+            raise TypeError("expected several messages, or a buffer and offsets; found one message")
+        elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
+            from tvix_build import _arrow
 
-        _arrow.for_each_piece(items, joined.add_ranges)
-        return joined.finish()
-    for item in items:
-        joined.add(item)
-    return joined.finish()
-
-
-def _ranges(offsets: Offsets | tuple[Offsets, Offsets]) -> tuple[Any, Any]:
-    """Begins and ends as buffers of unsigned 64-bit integers."""
-    if isinstance(offsets, tuple) and len(offsets) == 2 and not isinstance(offsets[0], int):
-        return _integers(offsets[0]), _integers(offsets[1])
-    view = memoryview(_integers(offsets))
-    if len(view) == 0:
-        raise ValueError("expected n + 1 offsets, found none")
-    return view[:-1], view[1:]
+            _arrow.for_each_piece(items, batch.add_ranges)
+        else:
+            batch.add_all(items)
+    return batch.kind or Kind.BUILD_REQUEST, collector.results()
 
 
-def _integers(numbers: Offsets) -> Any:
-    try:
-        view = memoryview(numbers)
-    except TypeError:
-        return array("Q", numbers)
-    if view.format not in ("Q", "L", "N") or view.itemsize != 8 or not view.contiguous:
-        raise ValueError(
-            "expected offsets as unsigned 64-bit integers, found a buffer of format "
-            f"{view.format!r} with items of {view.itemsize} bytes"
-        )
-    return view
+class _Batch:
+    """Makes pieces of what a batch consists of."""
 
-
-class _Joined:
-    """Joins items to pieces, runs the engine on each, and joins the results."""
-
-    def __init__(self, function: Any, kind: Kind | str | None) -> None:
+    def __init__(self, function: Any, kind: Kind | str | None, workers: Workers[Results]) -> None:
+        self.kind = None if kind is None else Kind(kind)
         self._function = function
-        self._kind = None if kind is None else Kind(kind)
-        self._pieces: list[BytesLike] = []
-        self._offsets = array("Q", [0])
-        self._verdicts = bytearray()
-        self._digests = bytearray()
-        self._by_message: list[ViolationsOf] = []
-        self._violations: list[bytes] = []
-        self._violation_count = 0
-        self._encoded: list[bytes] = []
-        self._encoded_offsets = array("Q", [0])
+        self._workers = workers
+        self._count = 0
 
-    def add(self, item: BytesLike | Message) -> None:
-        """Add the next item."""
-        kind = kind_of(item, self._kind)
-        self._kind = kind
-        piece = serialized(item)
-        size = piece.nbytes if isinstance(piece, memoryview) else len(piece)
-        self._pieces.append(piece)
-        self._offsets.append(self._offsets[-1] + size)
-        if self._offsets[-1] >= _JOINED_SIZE:
-            self._flush(kind)
+    def add_all(self, items: Iterable[BytesLike | Message]) -> None:
+        """Add messages one by one."""
+        for data, offsets in join(items, self._data_of):
+            view = memoryview(offsets)
+            self._run(data, view[:-1], view[1:])
+
+    def _data_of(self, item: BytesLike | Message) -> BytesLike:
+        self.kind = kind_of(item, self.kind)
+        return serialized(item)
 
     def add_ranges(self, data: Any, begins: Any, ends: Any) -> None:
-        """Add the messages `data[begins[i]:ends[i]]`, as they lie there."""
-        self._kind = self._kind or Kind.BUILD_REQUEST
-        self._append(self._function(self._kind, data, begins, ends))
+        """Add the messages `data[begins[i]:ends[i]]`; the buffers are used until this returns."""
 
-    def finish(self) -> tuple[Kind, Results]:
-        """The results of all items, and their kind."""
-        kind = self._kind or Kind.BUILD_REQUEST
-        self._flush(kind)
-        return kind, Results(
-            self._verdicts,
-            self._digests,
-            self._by_message,
-            b"".join(self._violations),
-            b"".join(self._encoded),
-            self._encoded_offsets,
-        )
+        def run(piece_begins: Any, piece_ends: Any, first: int) -> None:
+            self._run(data, piece_begins, piece_ends)
 
-    def _flush(self, kind: Kind) -> None:
-        view = memoryview(self._offsets)
-        self._append(self._function(kind, b"".join(self._pieces), view[:-1], view[1:]))
-        view.release()
-        self._pieces.clear()
-        self._offsets = array("Q", [0])
+        for_each_piece(data, begins, ends, run)
+        self._workers.wait()
 
-    def _append(self, results: Results) -> None:
-        base = len(self._verdicts)
-        self._verdicts += results.verdicts
-        self._digests += results.digests
-        for row in results.by_message:
-            first = self._violation_count + row.first
-            self._by_message.append(ViolationsOf(base + row.message, first, row.kept, row.total))
-        self._violations.append(results.violations)
-        self._violation_count += sum(row.kept for row in results.by_message)
-        start = self._encoded_offsets[-1]
-        self._encoded.append(results.encoded)
-        self._encoded_offsets.extend(start + offset for offset in results.offsets[1:])
+    def _run(self, data: Any, begins: Any, ends: Any) -> None:
+        kind = self.kind or Kind.BUILD_REQUEST
+        call = partial(self._function, kind, data, begins, ends, self._count)
+        self._count += len(begins)
+        self._workers.run(call)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from google.protobuf.message import Message
 
 from tvix_build import _engine
-from tvix_build._batch import BatchReport, BytesLike, kind_of, serialized
-from tvix_build._engine import Buffer, Results, Verdict
+from tvix_build._batch import BatchReport, kind_of, serialized
+from tvix_build._engine import Results, Verdict
+from tvix_build._ranges import BytesLike, size_of
 from tvix_build._report import InvalidMessage, Kind, Report, refusal
 
 
@@ -65,12 +66,11 @@ def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
 
 
 def _run(
-    function: Callable[[Kind, Buffer, Buffer, Buffer], Results],
+    function: Callable[..., Results],
     x: BytesLike | Message,
     kind: Kind | str | None,
 ) -> tuple[Report, Results]:
     kind = kind_of(x, kind)
     data = serialized(x)
-    size = data.nbytes if isinstance(data, memoryview) else len(data)
-    results = function(kind, data, array("Q", [0]), array("Q", [size]))
+    results = function(kind, data, array("Q", [0]), array("Q", [size_of(data)]))
     return BatchReport(kind, results)[0], results

@@ -22,6 +22,7 @@ Buffer: TypeAlias = Any
 """Anything with the buffer protocol, contiguous."""
 
 DIGEST_SIZE: int = lib.TVIXB_DIGEST_SIZE
+VIOLATION_SIZE: int = ffi.sizeof("tvixb_violation")
 
 
 class Verdict(IntEnum):
@@ -53,24 +54,14 @@ _local = _Local()
 
 
 @dataclass(frozen=True)
-class ViolationsOf:
-    """The violations of one message of a batch: `kept` records of a `Results.violations` from
-    `first` on."""
-
-    message: int
-    first: int
-    kept: int
-    total: int
-
-
-@dataclass(frozen=True)
 class Results:
     """What the engine found in n messages.
 
     Attributes:
         verdicts: n bytes, each a Verdict.
         digests: n x 32 bytes; zeros where there is no digest.
-        by_message: the messages that have violations, in ascending order.
+        by_message: for each message that has violations, in ascending order, four numbers:
+            which it is, the first of its records, how many are kept, how many there are.
         violations: the engine's own records, for `describe`.
         encoded, offsets: of `canonicalize`: the canonical encodings back to back, and n + 1
             offsets.
@@ -78,38 +69,56 @@ class Results:
 
     verdicts: bytearray
     digests: bytearray
-    by_message: list[ViolationsOf]
+    by_message: array[int]
     violations: bytes
     encoded: bytes = b""
     offsets: Sequence[int] = ()
 
 
-def check(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer) -> Results:
+def check(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, first: int = 0) -> Results:
     """Check the messages `data[begins[i]:ends[i]]`; offsets in bytes, as buffers of unsigned 64-bit
-    integers.
+    integers. An error calls them message `first` and following.
 
     Raises:
         ValueError: if a range does not lie within the data.
         MemoryError: if memory is out.
     """
-    return _run(lib.tvixb_check, kind, data, begins, ends, keep=False)
+    return _run(lib.tvixb_check, kind, data, begins, ends, first, keep=False)
 
 
-def canonicalize(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer) -> Results:
+def canonicalize(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, first: int = 0) -> Results:
     """As `check`; keeps the canonical encodings as well, empty for a message without one."""
-    return _run(lib.tvixb_canonicalize, kind, data, begins, ends, keep=True)
+    return _run(lib.tvixb_canonicalize, kind, data, begins, ends, first, keep=True)
+
+
+def blake3(data: Buffer, begins: Buffer, ends: Buffer, digests: Buffer, first: int = 0) -> None:
+    """Write the BLAKE3 digests of `data[begins[i]:ends[i]]`, 32 bytes each, to `digests`.
+
+    Raises:
+        ValueError: if a range does not lie within the data.
+    """
+    data, begins, ends = _ranges(data, begins, ends)
+    with ffi.from_buffer("uint8_t[]", digests, require_writable=True) as out:
+        n = len(begins)
+        _check_status(
+            lib.tvixb_blake3_many(data, len(data), begins, ends, n, out), data, begins, ends, first
+        )
+
+
+def _ranges(data: Buffer, begins: Buffer, ends: Buffer) -> tuple[Any, Any, Any]:
+    begins = ffi.from_buffer("uint64_t[]", begins)
+    ends = ffi.from_buffer("uint64_t[]", ends)
+    if len(ends) != len(begins):
+        raise ValueError(f"expected as many ends as begins, found {len(ends)} for {len(begins)}")
+    return ffi.from_buffer("uint8_t[]", data), begins, ends
 
 
 def _run(
-    function: Any, kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, keep: bool
+    function: Any, kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, first: int, keep: bool
 ) -> Results:
     context = _local.context
-    data = ffi.from_buffer("uint8_t[]", data)
-    begins = ffi.from_buffer("uint64_t[]", begins)
-    ends = ffi.from_buffer("uint64_t[]", ends)
+    data, begins, ends = _ranges(data, begins, ends)
     n = len(begins)
-    if len(ends) != n:
-        raise ValueError(f"expected as many ends as begins, found {len(ends)} for {n}")
     verdicts = bytearray(n)
     digests = bytearray(n * DIGEST_SIZE)
     results = ffi.new("tvixb_results *")
@@ -118,38 +127,49 @@ def _run(
     results.digests = digests_view = ffi.from_buffer("uint8_t[]", digests)
     status = function(context, _KINDS[kind], data, len(data), begins, ends, n, results)
     del verdicts_view, digests_view
-    if status == lib.TVIXB_BAD_RANGE:
-        raise ValueError(_bad_range(begins, ends, len(data)))
-    if status == lib.TVIXB_OUT_OF_MEMORY:
-        raise MemoryError
+    _check_status(status, data, begins, ends, first)
     by_message, violations = _violations(context)
     if not keep:
         return Results(verdicts, digests, by_message, violations)
     return Results(verdicts, digests, by_message, violations, *_encoded(context, n))
 
 
-def _bad_range(begins: Any, ends: Any, size: int) -> str:
-    i = next(i for i in range(len(begins)) if not begins[i] <= ends[i] <= size)
-    return f"message {i}: expected a range within the {size} bytes, found {begins[i]} to {ends[i]}"
+def _check_status(status: int, data: Any, begins: Any, ends: Any, first: int) -> None:
+    if status == lib.TVIXB_OUT_OF_MEMORY:
+        raise MemoryError
+    if status == lib.TVIXB_BAD_RANGE:
+        size = len(data)
+        i = next(i for i in range(len(begins)) if not begins[i] <= ends[i] <= size)
+        raise ValueError(
+            f"message {first + i}: expected a range within the {size} bytes, "
+            f"found {begins[i]} to {ends[i]}"
+        )
 
 
-def _violations(context: Any) -> tuple[list[ViolationsOf], bytes]:
+def _violations(context: Any) -> tuple[array[int], bytes]:
     count = ffi.new("size_t *")
     rows = lib.tvixb_violations_by_message(context, count)
-    by_message = [
-        ViolationsOf(row.message, row.first, row.kept, row.total)
-        for row in (rows[i] for i in range(count[0]))
-    ]
+    by_message = array("Q", _copy(rows, count[0] * ffi.sizeof("tvixb_violations_of")))
     records = lib.tvixb_violations(context, count)
-    size = count[0] * ffi.sizeof("tvixb_violation")
-    return by_message, bytes(ffi.buffer(records, size)) if size else b""
+    return by_message, _copy(records, count[0] * ffi.sizeof("tvixb_violation"))
+
+
+def _copy(pointer: Any, size: int) -> bytes:
+    return bytes(ffi.buffer(pointer, size)) if size else b""
+
+
+def rebase(by_message: array[int], messages: int, violations: int) -> None:
+    """Make entries of a part of a batch entries of the whole, of which so many messages and
+    violations come before the part."""
+    with ffi.from_buffer("tvixb_violations_of[]", by_message) as entries:
+        lib.tvixb_violations_rebase(entries, len(entries), messages, violations)
 
 
 def _encoded(context: Any, n: int) -> tuple[bytes, Sequence[int]]:
     pointer = ffi.new("uint64_t **")
     encoded = lib.tvixb_encoded(context, pointer)
     offsets = array("Q", bytes(ffi.buffer(pointer[0], (n + 1) * 8)))
-    return bytes(ffi.buffer(encoded, offsets[n])) if offsets[n] else b"", offsets
+    return _copy(encoded, offsets[n]), offsets
 
 
 def describe(kind: Kind, violations: bytes, first: int, count: int) -> tuple[Violation, ...]:
