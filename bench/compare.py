@@ -5,7 +5,6 @@ with digests compared, and writes the report to bench/results."""
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from bench import corpora, machine
@@ -42,6 +42,9 @@ class Corpus:
 DIRECT = Corpus("direct", partial(corpora.nixpkgs, "direct"))
 CLOSURE = Corpus("closure", partial(corpora.nixpkgs, "closure"))
 TINY = Corpus("tiny", partial(corpora.tiny, 200_000))
+LONG = Corpus(
+    "direct-long", lambda: chain.from_iterable(corpora.nixpkgs("direct") for _ in range(16))
+)
 MILLION = Corpus("million", partial(corpora.unsorted, 1, 1_000_000))
 PREFIX = Corpus("prefix", partial(corpora.common_prefix, 4, 100_000))
 CORPORA = [
@@ -64,13 +67,13 @@ class Comparison:
         self._builder = builder
         self._quick = quick
         self._cache = Cache(FOLDER / "corpora")
-        self.results = Results(machine.describe(), {}, {}, [])
+        self.results = Results(machine.describe(), {}, {}, {}, [])
 
     # ---- the peers
 
     def _tvix_build(self, name: str, *options: str, threads: int = 1, hashes: bool = True) -> Peer:
         words = ["CORPUS", *options]
-        if self._has_threads():
+        if threads:
             words += ["--threads", str(threads)]
         return _python(name, "batch", *words, pinned=threads == 1, hashes=hashes)
 
@@ -83,12 +86,6 @@ class Comparison:
             Peer("Rust light", [str(builder.rust_light), "CORPUS"]),
         ]
 
-    @staticmethod
-    def _has_threads() -> bool:
-        import tvix_build
-
-        return "threads" in inspect.signature(tvix_build.check_batch).parameters
-
     # ---- the races
 
     def run(self) -> None:
@@ -100,8 +97,7 @@ class Comparison:
         self._list_lengths()
         self._batch_sizes()
         self._memory()
-        if not self._has_threads():
-            self._note("tvix_build.check_batch has no threads yet: not measured with two.")
+        self._command_line()
 
     def _rules(self) -> None:
         """No figures: do all follow the same rules? Decoders differ, so that not all vectors do."""
@@ -117,8 +113,7 @@ class Comparison:
             if corpus.name in _CORPORA_WITH_ALL:
                 peers.append(self._tvix_build("tvix_build, list of bytes", "--items", "list"))
                 peers.append(Peer("tvix_build, C core", [str(self._builder.engine), "CORPUS"]))
-                if self._has_threads():
-                    peers.append(self._tvix_build("tvix_build, two threads", threads=2))
+                peers.append(self._tvix_build("tvix_build, two threads", threads=2))
             self._race(f"corpus/{corpus.name}", corpus, [*peers, *self._others()], 5, 2, 0.3)
 
     def _violations(self) -> None:
@@ -127,14 +122,13 @@ class Comparison:
         self._race("violations", DIRECT, peers, 7, 3, 0.3)
 
     def _hashes(self) -> None:
-        import tvix_build
-
         official = Peer("official C", [str(self._builder.official), "CORPUS"])
-        peers = [official, _python("PyPI blake3", "hashes", "CORPUS", "loop")]
-        if hasattr(tvix_build, "blake3_many"):
-            peers.append(_python("blake3_many", "hashes", "CORPUS", "many"))
-        else:
-            self._note("tvix_build.blake3_many is not there yet: not measured.")
+        peers = [
+            official,
+            _python("PyPI blake3", "hashes", "CORPUS", "loop"),
+            _python("blake3_many", "hashes", "CORPUS", "buffer"),
+            _python("blake3_many, list of bytes", "hashes", "CORPUS", "list"),
+        ]
         for size in HASH_SIZES:
             blobs = Corpus(f"blobs-{size}", partial(corpora.blobs, size, HASH_TOTAL))
             self._race(f"hash/{size}", blobs, peers, 7, 3, 0.1)
@@ -172,15 +166,14 @@ class Comparison:
         _say(f"{name}: {time.monotonic() - start:.1f} s")
 
     def _memory(self) -> None:
-        two = ["--threads", "2"] if self._has_threads() else []
-        one = ["--threads", "1"] if self._has_threads() else []
+        one, two = ["--threads", "1"], ["--threads", "2"]
         for name, corpus, options in [
             ("direct", DIRECT, one),
             ("direct, list of bytes", DIRECT, ["--items", "list", *one]),
             ("closure", CLOSURE, one),
             ("tiny", TINY, one),
             ("one request, 1M inputs", MILLION, one),
-            *([("closure, two threads", CLOSURE, two)] if two else []),
+            ("closure, two threads", CLOSURE, two),
         ]:
             try:
                 file = self._cache.get(corpus.name, corpus.make)
@@ -191,6 +184,18 @@ class Comparison:
             self.results.memory[name] = Memory(**json.loads(run.stdout))
         _say("memory")
 
+    def _command_line(self) -> None:
+        """Against the engine with as many threads as it likes to have, as the command line has."""
+        peers = [
+            self._tvix_build("check_batch", threads=0, hashes=False),
+            _python("tvix-build validate", "cli", "CORPUS", pinned=False, hashes=False),
+        ]
+        self._race("command line", LONG, peers, 5, 2, 0)
+        if "command line" in self.results.races:
+            for corpus in (DIRECT, LONG):
+                file = self._cache.get(corpus.name, corpus.make)
+                self.results.resident[f"{file.stat().st_size / 1e6:,.0f} MB"] = _resident(file)
+
     def _note(self, text: str) -> None:
         if text not in self.results.notes:
             self.results.notes.append(text)
@@ -199,6 +204,13 @@ class Comparison:
 def _python(name: str, module: str, *words: str, pinned: bool = True, hashes: bool = True) -> Peer:
     command = [sys.executable, "-m", f"bench.peers.python.{module}", *words]
     return Peer(name, command, pinned, hashes=hashes)
+
+
+def _resident(file: Path) -> int:
+    """The most memory that `tvix-build validate` has in use, in bytes."""
+    command = [sys.executable, "-m", "bench.peers.python.resident", str(file)]
+    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return int(run.stdout.splitlines()[-1])
 
 
 def _say(text: str) -> None:

@@ -18,6 +18,7 @@ _COLOURS = {
     "tvix_build": "#0b6e4f",
     "tvix_build, two threads": "#5fb49c",
     "blake3_many": "#0b6e4f",
+    "blake3_many, list of bytes": "#5fb49c",
     "Rust light": "#c8553d",
     "Rust as upstream": "#e9a178",
     "C++": "#4d6cb3",

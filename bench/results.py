@@ -26,12 +26,14 @@ class Results:
         machine: names and values.
         races: by the name of the race, then of the peer.
         memory: by the name of the batch.
+        resident: bytes that the command line had in use at most, by the size of its file.
         notes: what was left out, and why.
     """
 
     machine: dict[str, str]
     races: dict[str, dict[str, Sample]]
     memory: dict[str, Memory]
+    resident: dict[str, int]
     notes: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -46,4 +48,4 @@ class Results:
             for name, samples in values["races"].items()
         }
         memory = {name: Memory(**numbers) for name, numbers in values["memory"].items()}
-        return cls(values["machine"], races, memory, values["notes"])
+        return cls(values["machine"], races, memory, values["resident"], values["notes"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tvix_build
-from bench.peers.python.serve import Corpus, Findings, serve
+from bench.peers.python.serve import Corpus, Findings, serve, timed
 
 
 def parse(words: list[str]) -> tuple[Corpus, Callable[[], Findings]]:
@@ -52,4 +52,5 @@ def _in_pieces(corpus: Corpus, size: int, options: dict[str, Any]) -> Findings:
 
 
 if __name__ == "__main__":
-    serve(*parse(sys.argv[1:]))
+    parsed, repeat = parse(sys.argv[1:])
+    serve(parsed, timed(repeat))

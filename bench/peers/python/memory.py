@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.peers.python.batch import parse
 
 
-def _resident(key: str) -> int:
+def resident(key: str) -> int:
     """A value of /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -30,9 +30,9 @@ def main() -> None:
     corpus, repeat = parse(sys.argv[1:])
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # The peak starts at what is resident now.
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     found = repeat()
-    peak = _resident("VmHWM")
+    peak = resident("VmHWM")
     result = {
         "input": sum(corpus.ends) - sum(corpus.begins),
         "results": len(corpus.begins) + len(memoryview(found.digests).cast("B")),

@@ -49,8 +49,19 @@ class Findings:
     digests: bytes | bytearray | memoryview
 
 
-def serve(corpus: Corpus, repeat: Callable[[], Findings]) -> None:
-    """Serve repetitions until stdin ends."""
+def timed(repeat: Callable[[], Findings]) -> Callable[[], tuple[float, Findings]]:
+    """The same, with the seconds that it takes."""
+
+    def repetition() -> tuple[float, Findings]:
+        start = time.perf_counter()
+        found = repeat()
+        return time.perf_counter() - start, found
+
+    return repetition
+
+
+def serve(corpus: Corpus, repeat: Callable[[], tuple[float, Findings]]) -> None:
+    """Serve repetitions until stdin ends. `repeat` does one; it returns its seconds, too."""
     found = Findings(0, b"")
     for line in sys.stdin:
         command, _, argument = line.rstrip("\n").partition(" ")
@@ -61,9 +72,8 @@ def serve(corpus: Corpus, repeat: Callable[[], Findings]) -> None:
             seconds = []
             for _ in range(int(argument)):
                 del found  # Or its memory would be there while the next is made.
-                start = time.perf_counter()
-                found = repeat()
-                seconds.append(time.perf_counter() - start)
+                taken, found = repeat()
+                seconds.append(taken)
             answer = {
                 "requests": len(corpus.begins),
                 "bytes": sum(corpus.ends) - sum(corpus.begins),

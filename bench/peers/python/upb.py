@@ -16,7 +16,7 @@ from blake3 import blake3
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError
 
-from bench.peers.python.serve import Corpus, Findings, serve
+from bench.peers.python.serve import Corpus, Findings, serve, timed
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
 
@@ -156,7 +156,7 @@ def main() -> None:
     """Serves the corpus that the command line names."""
     corpus = Corpus.read(Path(sys.argv[1]))
     messages = corpus.messages()
-    serve(corpus, lambda: check_all(messages))
+    serve(corpus, timed(lambda: check_all(messages)))
 
 
 if __name__ == "__main__":
