@@ -5,6 +5,7 @@ what is right."""
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import struct
 from collections.abc import Callable
@@ -73,7 +74,6 @@ INPUTS: dict[str, Callable[[list[bytes]], Any]] = {
     # No views: nanoarrow 0.9 corrupts memory with them, by itself.
     "nanoarrow chunks": lambda items: nanoarrow.Array(chunked(items, pa.binary())),
     "pandas": lambda items: pandas.Series(items, dtype=pandas.ArrowDtype(pa.binary())),
-    "pandas array": lambda items: pandas.array(items, dtype=pandas.ArrowDtype(pa.binary())),
     "polars": polars.Series,
     "polars chunks": lambda items: polars.concat(
         [
@@ -105,6 +105,13 @@ def test_arrays_are_canonicalized_like_lists(make: Callable[[list[bytes]], Any])
         tvix_build.canonicalize_batch(make([*items, b""]))
 
 
+def test_pandas_array_is_a_list() -> None:
+    # It offers no Arrow, unlike a Series of it.
+    items = messages()
+    array = pandas.array(items, dtype=pandas.ArrowDtype(pa.binary()))
+    assert list(tvix_build.check_batch(array)) == list(tvix_build.check_batch(items))
+
+
 def test_kind_is_said(make: Callable[[list[bytes]], Any]) -> None:
     report = tvix_build.check_batch(make([b"", b"\x0a"]), kind="directory")
     assert list(report.valid) == [True, False]
@@ -124,6 +131,22 @@ def test_pieces(make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPa
     assert list(tvix_build.check_batch(make(items))) == list(tvix_build.check_batch(items))
     with pytest.raises(ValueError, match="message 7: expected a message, found null"):
         tvix_build.check_batch(pa.array([*items[:7], None, b"", None]))
+
+
+def test_pieces_keep_what_they_refer_to(
+    make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_arrow, "_PIECE", 3)
+    items = messages() * 2
+    pieces: list[tuple[Any, Any, Any]] = []
+    _arrow.for_each_piece(make(items), lambda *piece: pieces.append(piece))
+    gc.collect()
+    found = [
+        bytes(memoryview(data)[begin:end])
+        for data, begins, ends in pieces
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+    assert found == items
 
 
 @pytest.mark.parametrize("type", TYPES[:2], ids=str)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from tvix_build._engine import Buffer, Results
@@ -36,7 +35,8 @@ class ArrowStreamLike(Protocol):
 
 ArrowLike: TypeAlias = ArrowArrayLike | ArrowStreamLike
 Run: TypeAlias = Callable[[Buffer, Buffer, Buffer], None]
-"""Takes messages: data, begins and ends, as `_engine.check`; they are lent for the call."""
+"""Takes messages: data, begins and ends, as `_engine.check`. They last as long as anybody refers to
+them."""
 
 _EXPECTED = "expected an Arrow array of binary, large_binary or binary_view"
 _LAYOUTS = {
@@ -63,32 +63,32 @@ def for_each_piece(items: Any, run: Run) -> None:
     schema_capsule, array_capsule = items.__arrow_c_array__()
     schema = _struct(schema_capsule, "struct ArrowSchema *", lib.tvixb_capsule_schema)
     chunk = _struct(array_capsule, "struct ArrowArray *", lib.tvixb_capsule_array)
-    _for_each_piece_of_chunk(chunk, _layout_of(schema), 0, run)
+    _for_each_piece_of_chunk(chunk, array_capsule, _layout_of(schema), 0, run)
 
 
 def _for_each_piece_of_stream(capsule: object, run: Run) -> None:
     stream = _struct(capsule, "struct ArrowArrayStream *", lib.tvixb_capsule_stream)
-    with _released(ffi.new("struct ArrowSchema *")) as schema:
-        _check_stream(stream, stream.get_schema(stream, schema))
-        layout = _layout_of(schema)
+    schema = _new("struct ArrowSchema *")
+    _check_stream(stream, stream.get_schema(stream, schema))
+    layout = _layout_of(schema)
     first = 0
     while True:
-        with _released(ffi.new("struct ArrowArray *")) as chunk:
-            _check_stream(stream, stream.get_next(stream, chunk))
-            if not chunk.release:
-                return
-            _for_each_piece_of_chunk(chunk, layout, first, run)
-            first += chunk.length
+        chunk = _new("struct ArrowArray *")
+        _check_stream(stream, stream.get_next(stream, chunk))
+        if not chunk.release:
+            return
+        _for_each_piece_of_chunk(chunk, chunk, layout, first, run)
+        first += chunk.length
 
 
-@contextmanager
-def _released(struct: Any) -> Iterator[Any]:
-    """A struct that a stream fills, released at the end."""
-    try:
-        yield struct
-    finally:
-        if struct.release:
-            struct.release(struct)
+def _new(struct: str) -> Any:
+    """A struct for others to fill, released when nobody refers to it any more."""
+    return ffi.gc(ffi.new(struct), _release)
+
+
+def _release(struct: Any) -> None:
+    if struct.release:
+        struct.release(struct)
 
 
 def _check_stream(stream: Any, error: int) -> None:
@@ -109,21 +109,27 @@ def _layout_of(schema: Any) -> int:
     return layout
 
 
-def _for_each_piece_of_chunk(chunk: Any, layout: int, first: int, run: Run) -> None:
-    """`first` is how many messages come before the chunk."""
+def _for_each_piece_of_chunk(chunk: Any, owner: object, layout: int, first: int, run: Run) -> None:
+    """`first` is how many messages come before the chunk, which lives as long as its owner."""
     if chunk.length < 0:
         raise ValueError(f"expected the length of an Arrow array, found {chunk.length}")
-    capacity = min(chunk.length, _PIECE)
-    begins = array("Q", bytes(8 * capacity))
-    ends = array("Q", bytes(8 * capacity))
-    span = ffi.new("tvixb_arrow_span *")
     for start in range(0, chunk.length, _PIECE):
         count = min(_PIECE, chunk.length - start)
+        begins = array("Q", bytes(8 * count))
+        ends = array("Q", bytes(8 * count))
+        span = ffi.new("tvixb_arrow_span *")
         with ffi.from_buffer("uint64_t[]", begins) as b, ffi.from_buffer("uint64_t[]", ends) as e:
             status = lib.tvixb_arrow_ranges(chunk, layout, start, count, b, e, span)
         _check_ranges(status, first + span.bad_message)
-        data = ffi.buffer(span.data, span.size) if span.size else b""
-        run(data, memoryview(begins)[:count], memoryview(ends)[:count])
+        run(_buffer(span, owner), begins, ends)
+
+
+def _buffer(span: Any, owner: object) -> Buffer:
+    """The bytes of a span; refers to their owner, so that a thread may use them after an error in
+    another one."""
+    if not span.size:
+        return b""
+    return ffi.buffer(ffi.gc(span.data, lambda _, owner=owner: None), span.size)
 
 
 def _check_ranges(status: int, message: int) -> None:
@@ -154,9 +160,9 @@ def report_array(kind: Kind, results: Results) -> tuple[Any, Any]:
 def report_stream(kind: Kind, results: Results) -> Any:
     """A report as a stream of one struct array: a capsule, which holds copies."""
     capsule, stream = _new_capsule("stream")
-    with _released(ffi.new("struct ArrowArray *")) as report:
-        _fill(kind, results, report)
-        _check_report(lib.tvixb_arrow_report_stream(report, stream))
+    report = _new("struct ArrowArray *")
+    _fill(kind, results, report)
+    _check_report(lib.tvixb_arrow_report_stream(report, stream))
     return capsule
 
 
