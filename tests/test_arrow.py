@@ -149,6 +149,23 @@ def test_pieces_keep_what_they_refer_to(
     assert found == items
 
 
+def test_threads(make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_arrow, "_PIECE", 7)
+    items = messages() * 30
+    for threads in (1, 2, 5):
+        report = tvix_build.check_batch(make(items), threads=threads)
+        assert list(report) == list(tvix_build.check_batch(items))
+
+
+def test_messages_far_apart_are_checked_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = note_addresses(monkeypatch)
+    memory = mmap.mmap(-1, 1 << 30)  # never touched
+    places = list(range(0, 1 << 30, 10 << 20))
+    report = tvix_build.check_batch(memoryview(memory), "directory", (places, places))
+    assert all(report.valid)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("type", TYPES[:2], ids=str)
 def test_nothing_is_copied(type: pa.DataType, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = note_addresses(monkeypatch)

@@ -268,13 +268,12 @@ class _Batch:
         return serialized(item)
 
     def add_ranges(self, data: Any, begins: Any, ends: Any) -> None:
-        """Add the messages `data[begins[i]:ends[i]]`; the buffers are used until this returns."""
+        """Add the messages `data[begins[i]:ends[i]]`; the buffers are kept until that is done."""
 
         def run(piece_begins: Any, piece_ends: Any, first: int) -> None:
             self._run(data, piece_begins, piece_ends)
 
-        for_each_piece(data, begins, ends, run)
-        self._workers.wait()
+        for_each_piece(begins, ends, run)
 
     def _run(self, data: Any, begins: Any, ends: Any) -> None:
         kind = self.kind or Kind.BUILD_REQUEST

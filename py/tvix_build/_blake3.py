@@ -47,7 +47,7 @@ def blake3_many(
             def run(piece_begins: Any, piece_ends: Any, first: int) -> None:
                 workers.run(partial(_hash, buffers, piece_begins, piece_ends, first))
 
-            for_each_piece(buffers, begins, ends, run)
+            for_each_piece(begins, ends, run)
         elif isinstance(buffers, (bytes, bytearray, memoryview)):
             raise TypeError("expected several buffers, or a buffer and offsets; found one buffer")
         else:

@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from tvix_build import _engine
-from tvix_build._engine import Buffer, Results
+from tvix_build._engine import Results
 
 T = TypeVar("T")
 
 # Bytes and messages in a piece: a few milliseconds of work.
 _PIECE_SIZE = 4 << 20
 _PIECE_COUNT = 1 << 16
+_SAMPLE_COUNT = 64
 
 
 def thread_count(threads: int | None) -> int:
@@ -136,15 +137,21 @@ class Collector:
         )
 
 
-def for_each_piece(
-    data: Buffer, begins: Any, ends: Any, run: Callable[[Any, Any, int], None]
-) -> None:
+def for_each_piece(begins: Any, ends: Any, run: Callable[[Any, Any, int], None]) -> None:
     """Call `run` with the begins, the ends and the number of the first message of each piece of a
     batch of ranges; both are buffers of unsigned 64-bit integers."""
     begins, ends = memoryview(begins).cast("B").cast("Q"), memoryview(ends).cast("B").cast("Q")
-    n, size = len(begins), memoryview(data).nbytes
+    n = len(begins)
     if len(ends) != n:
         raise ValueError(f"expected as many ends as begins, found {len(ends)} for {n}")
-    count = min(max(1, n * _PIECE_SIZE // size if size else n), _PIECE_COUNT)
+    count = _piece_count(begins, ends)
     for first in range(0, n, count):
         run(begins[first : first + count], ends[first : first + count], first)
+
+
+def _piece_count(begins: memoryview[int], ends: memoryview[int]) -> int:
+    """How many messages make a piece, judged by some of them. The buffer's size says nothing:
+    messages may be a small part of it."""
+    sample = range(0, len(begins), len(begins) // _SAMPLE_COUNT + 1)
+    size = sum(ends[i] - begins[i] for i in sample)
+    return min(max(1, len(sample) * _PIECE_SIZE // max(1, size)), _PIECE_COUNT)
