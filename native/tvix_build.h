@@ -153,10 +153,10 @@ void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit);
 // Checks n messages of one kind: verdict, digest and violations of each.
 //
 // Message i is data[begins[i] .. ends[i]), offsets in bytes, of `size` bytes
-// in all; messages may lie apart and may overlap. For messages that lie back to
-// back, offsets[n + 1], pass offsets and offsets + 1. Time is linear in the
-// bytes, n log n in unsorted list elements. Memory is a small multiple of the
-// largest message.
+// in all; messages may lie apart and may overlap, and no byte outside of them
+// is read. For messages that lie back to back, offsets[n + 1], pass offsets and
+// offsets + 1. Time is linear in the bytes, n log n in unsorted list elements.
+// Memory is a small multiple of the largest message.
 tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint8_t* data, size_t size,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
