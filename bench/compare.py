@@ -187,8 +187,8 @@ class Comparison:
     def _command_line(self) -> None:
         """Against the engine with as many threads as it likes to have, as the command line has."""
         peers = [
-            self._tvix_build("check_batch", threads=0, hashes=False),
             _python("tvix-build validate", "cli", "CORPUS", pinned=False, hashes=False),
+            self._tvix_build("check_batch", threads=0, hashes=False),
         ]
         self._race("command line", LONG, peers, 5, 2, 0)
         if "command line" in self.results.races:
