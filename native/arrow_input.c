@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Where the messages of an Arrow array lie. Reads offsets, views and the
-// validity bitmap, never a message.
+// validity bitmap, never a message. Arrow recommends that buffers are aligned,
+// no more, so numbers are copied out of them.
 #include <stdbool.h>
 #include <string.h>
 
@@ -40,10 +41,17 @@ static uint64_t first_null(const struct ArrowArray* array, uint64_t first,
 // large for any buffer.
 static uint64_t offset_at(const struct ArrowArray* array, bool large,
                           uint64_t i) {
-  const void* offsets = array->buffers[1];
+  const uint8_t* offsets = array->buffers[1];
   i += (uint64_t)array->offset;
-  return large ? (uint64_t)((const int64_t*)offsets)[i]
-               : (uint64_t)(int64_t)((const int32_t*)offsets)[i];
+  int64_t offset;
+  int32_t small;
+  if (large) {
+    memcpy(&offset, offsets + i * sizeof offset, sizeof offset);
+  } else {
+    memcpy(&small, offsets + i * sizeof small, sizeof small);
+    offset = small;
+  }
+  return (uint64_t)offset;
 }
 
 // binary, large_binary: the last offset is the size of the data.
@@ -83,19 +91,30 @@ static void widen(addresses* range, const void* data, uint64_t size) {
 // The data buffers of a binary_view array, which are buffers[2 ..].
 typedef struct view_buffers {
   const void** data;
-  const int64_t* sizes;
+  const uint8_t* sizes;  // int64_t
   uint64_t count;
 } view_buffers;
 
-// First byte of a message; NULL if it does not lie within its buffer.
-static const uint8_t* resolve(const view* view, const view_buffers* buffers) {
-  if (view->size < 0) return NULL;
-  if (view->size <= INLINE_MAX) return view->value.bytes;
-  uint64_t buffer = (uint64_t)(int64_t)view->value.at.buffer;
-  if (buffer >= buffers->count || view->value.at.offset < 0) return NULL;
-  int64_t end = (int64_t)view->value.at.offset + view->size;
-  if (!buffers->data[buffer] || end > buffers->sizes[buffer]) return NULL;
-  return (const uint8_t*)buffers->data[buffer] + view->value.at.offset;
+static int64_t buffer_size(const view_buffers* buffers, uint64_t i) {
+  int64_t size;
+  memcpy(&size, buffers->sizes + i * sizeof size, sizeof size);
+  return size;
+}
+
+// First byte of a message, whose view is at `place`; NULL if it does not lie
+// within its buffer.
+static const uint8_t* resolve(const uint8_t* place, const view_buffers* buffers,
+                              uint64_t* size) {
+  view view;
+  memcpy(&view, place, sizeof view);
+  if (view.size < 0) return NULL;
+  *size = (uint64_t)view.size;
+  if (view.size <= INLINE_MAX) return place + offsetof(struct view, value);
+  uint64_t buffer = (uint64_t)(int64_t)view.value.at.buffer;
+  if (buffer >= buffers->count || view.value.at.offset < 0) return NULL;
+  int64_t end = (int64_t)view.value.at.offset + view.size;
+  if (!buffers->data[buffer] || end > buffer_size(buffers, buffer)) return NULL;
+  return (const uint8_t*)buffers->data[buffer] + view.value.at.offset;
 }
 
 // binary_view: the span is everything from the first to the last buffer, the
@@ -112,26 +131,26 @@ static tvixb_arrow_status by_views(const struct ArrowArray* array,
       .count = (uint64_t)array->n_buffers - 3,
   };
   if (buffers.count && !buffers.sizes) return TVIXB_ARROW_BAD_ARRAY;
-  const view* views =
-      (const view*)array->buffers[1] + (uint64_t)array->offset + first;
+  const uint8_t* views = (const uint8_t*)array->buffers[1] +
+                         ((uint64_t)array->offset + first) * sizeof(view);
   addresses range = {UINTPTR_MAX, 0};
-  widen(&range, views, count * sizeof *views);
+  widen(&range, views, count * sizeof(view));
   for (uint64_t i = 0; i < buffers.count; i++) {
-    if (buffers.sizes[i] < 0) return TVIXB_ARROW_BAD_ARRAY;
-    if (buffers.data[i]) {
-      widen(&range, buffers.data[i], (uint64_t)buffers.sizes[i]);
-    }
+    int64_t size = buffer_size(&buffers, i);
+    if (size < 0) return TVIXB_ARROW_BAD_ARRAY;
+    if (buffers.data[i]) widen(&range, buffers.data[i], (uint64_t)size);
   }
   span->data = (const uint8_t*)range.first;
   span->size = range.end - range.first;
   for (uint64_t i = 0; i < count; i++) {
-    const uint8_t* message = resolve(&views[i], &buffers);
+    uint64_t size;
+    const uint8_t* message = resolve(views + i * sizeof(view), &buffers, &size);
     if (!message) {
       span->bad_message = first + i;
       return TVIXB_ARROW_BAD_RANGE;
     }
     begins[i] = (uintptr_t)message - range.first;
-    ends[i] = begins[i] + (uint64_t)views[i].size;
+    ends[i] = begins[i] + size;
   }
   return TVIXB_ARROW_OK;
 }

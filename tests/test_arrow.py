@@ -324,6 +324,18 @@ def test_views_that_lie(place: tuple[int, int, int]) -> None:
         tvix_build.check_batch(array)
 
 
+def misaligned(buffer: pa.Buffer | None) -> pa.Buffer | None:
+    return buffer and pa.py_buffer(b"." + buffer.to_pybytes()).slice(1)
+
+
+@pytest.mark.parametrize("type", TYPES, ids=str)
+def test_buffers_that_are_not_aligned(type: pa.DataType) -> None:
+    items = messages()
+    array = pa.array(items, type)
+    moved = pa.Array.from_buffers(type, len(items), list(map(misaligned, array.buffers())))
+    assert list(tvix_build.check_batch(moved)) == list(tvix_build.check_batch(items))
+
+
 class CStream(ctypes.Structure):
     """struct ArrowArrayStream."""
 
