@@ -265,8 +265,8 @@ def _memory(results: Results) -> Iterator[str]:
         rows.append([name, *sizes, limit])
     yield _table(["", "input", "results", "beyond", ""], rows)
     if results.resident:
-        sizes = (f"{size / 2**20:.0f} MiB for {file}" for file, size in results.resident.items())
-        yield f"`tvix-build validate` has in use at most: {', '.join(sizes)}.\n"
+        most = (f"{size / 2**20:.0f} MiB for {file}" for file, size in results.resident.items())
+        yield f"`tvix-build validate` has in use at most: {', '.join(most)}.\n"
 
 
 def _machine(results: Results) -> Iterator[str]:
