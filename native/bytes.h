@@ -9,7 +9,7 @@
 #include <string.h>
 
 #if defined(__SSE2__)
-#include <emmintrin.h>
+#include <immintrin.h>
 #endif
 
 // What tvixb_bytes_find found.
@@ -62,10 +62,34 @@ static inline unsigned tvixb_bytes_find_short(const uint8_t* p, size_t size,
   return tvixb_bytes_find_word(word, repeated);
 }
 
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+// No branch depends on a size up to 64.
+static inline unsigned tvixb_bytes_find_avx512(const uint8_t* p, size_t size,
+                                               uint8_t byte) {
+  const __m512i wanted = _mm512_set1_epi8((char)byte);
+  __mmask64 nul = 0, match = 0, high = 0;
+  for (;;) {
+    __mmask64 in = size < 64 ? ((__mmask64)1 << size) - 1 : ~(__mmask64)0;
+    __m512i block = _mm512_maskz_loadu_epi8(in, p);
+    nul |= _mm512_mask_testn_epi8_mask(in, block, block);
+    match |= _mm512_mask_cmpeq_epi8_mask(in, block, wanted);
+    high |= _mm512_movepi8_mask(block);
+    if (size <= 64) break;
+    p += 64;
+    size -= 64;
+  }
+  return (nul ? TVIXB_BYTES_NUL : 0) | (match ? TVIXB_BYTES_BYTE : 0) |
+         (high ? TVIXB_BYTES_HIGH : 0);
+}
+#endif
+
 // Whether NUL, `byte` (not 'a') and bytes above 0x7f are among the bytes; bits
 // as above.
 static inline unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
                                         uint8_t byte) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  return tvixb_bytes_find_avx512(p, size, byte);
+#endif
   uint64_t repeated = byte * 0x0101010101010101u;
   if (size <= 16) return tvixb_bytes_find_short(p, size, repeated);
 #if defined(__SSE2__)

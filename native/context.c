@@ -35,15 +35,19 @@ struct tvixb_context {
   tvixb_vector encoded_offsets;     // uint64_t
 };
 
-static const tvixb_kind* const kinds[] = {
-    &tvixb_kind_tvix_build_v1_build_request,
-    &tvixb_kind_tvix_build_v1_build,
-    &tvixb_kind_tvix_castore_v1_directory,
-};
+static const tvixb_kind* kinds_of_this_cpu(void) {
+#ifdef TVIXB_HAVE_AVX512
+  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) {
+    return tvixb_schema_tvix_build_v1_avx512;
+  }
+#endif
+  return tvixb_schema_tvix_build_v1;
+}
 
 const tvixb_kind* tvixb_kind_find(const char* name) {
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-    if (strcmp(kinds[i]->name, name) == 0) return kinds[i];
+  const tvixb_kind* kinds = kinds_of_this_cpu();
+  for (size_t i = 0; i < TVIXB_SCHEMA_KINDS; i++) {
+    if (strcmp(kinds[i].name, name) == 0) return &kinds[i];
   }
   return NULL;
 }

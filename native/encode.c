@@ -2,7 +2,7 @@
 #include "encode.h"
 
 // Elements lie anywhere in a large message, so they are fetched in advance.
-#define PREFETCH_DISTANCE 8
+#define PREFETCH_DISTANCE 6
 
 static uint64_t list_begin(const tvixb_scan* scan, const tvixb_list* list) {
   return ((const tvixb_element*)scan->elements.items)[list->first].begin;

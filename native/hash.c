@@ -4,6 +4,8 @@
 // kernel call, and then their parent nodes, level by level.
 #include "hash.h"
 
+#include <stdbool.h>
+
 #include "blake3.h"
 #include "hash_lanes.h"
 #include "tvix_build.h"
@@ -167,8 +169,8 @@ static void add_message(group* group, tvixb_view view, uint8_t* digest) {
 }
 
 tvixb_hash_kernel* tvixb_hash_best_kernel(void) {
-#if defined(__x86_64__)
-  if (tvixb_hash_has_avx512()) return tvixb_hash_jobs_avx512;
+#ifdef TVIXB_HAVE_AVX512
+  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) return tvixb_hash_jobs_avx512;
 #endif
   return tvixb_hash_jobs_official;
 }

@@ -4,12 +4,11 @@
 // length, counter and flags; a lane that is done is masked out.
 #include "hash_lanes.h"
 
-#if defined(__x86_64__)
+#ifdef TVIXB_HAVE_AVX512
 
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
-#define INLINE static inline __attribute__((always_inline)) TARGET
+#define INLINE static inline __attribute__((always_inline)) TVIXB_TARGET_AVX512
 
 #define LANES 16
 #define WORDS 16
@@ -125,7 +124,8 @@ INLINE void store(const tvixb_hash_job* jobs, size_t count,
 }
 
 // Up to 16 jobs, the longest first.
-TARGET static void hash_lanes(const tvixb_hash_job* jobs, size_t count) {
+TVIXB_TARGET_AVX512 static void hash_lanes(const tvixb_hash_job* jobs,
+                                           size_t count) {
   const lanes lane = load_lanes(jobs, count);
   const __m512i block_size = _mm512_set1_epi32(TVIXB_HASH_BLOCK_SIZE);
   __m512i cv[8];
@@ -170,11 +170,4 @@ void tvixb_hash_jobs_avx512(const tvixb_hash_job* jobs, size_t count) {
   }
 }
 
-bool tvixb_hash_has_avx512(void) {
-  return __builtin_cpu_supports("avx512f") &&
-         __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq");
-}
-
-#endif  // __x86_64__
+#endif  // TVIXB_HAVE_AVX512

@@ -5,10 +5,10 @@
 #ifndef TVIXB_HASH_LANES_H
 #define TVIXB_HASH_LANES_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu.h"
 #include "view.h"
 
 #define TVIXB_HASH_BLOCK_SIZE 64
@@ -62,9 +62,8 @@ tvixb_hash_kernel* tvixb_hash_best_kernel(void);
 void tvixb_hash_many_with(tvixb_hash_kernel* kernel, const tvixb_view* views,
                           size_t n, uint8_t* digests);
 
-#if defined(__x86_64__)
+#ifdef TVIXB_HAVE_AVX512
 tvixb_hash_kernel tvixb_hash_jobs_avx512;
-bool tvixb_hash_has_avx512(void);
 #endif
 
 #endif  // TVIXB_HASH_LANES_H

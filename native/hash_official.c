@@ -3,6 +3,7 @@
 // Jobs on every CPU, with the official kernels: equal jobs together, the last
 // block alone where it is not full.
 #include <assert.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "blake3_impl.h"

@@ -17,6 +17,7 @@
 // element's, or to the end of the list.
 typedef struct tvixb_element {
   uint64_t begin;     // offset in the message, in bytes
+  uint64_t prefix;    // of the sort key (tvixb_view_prefix)
   uint32_t key;       // offset of the sort key from begin
   uint32_t key_size;  // at most 2^31 - 1
 } tvixb_element;
@@ -115,6 +116,7 @@ static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
   tvixb_element* element =
       (tvixb_element*)scan->elements.items + scan->elements.count++;
   element->begin = (uint64_t)(begin - scan->data);
+  element->prefix = prefix;
   element->key = key.size ? (uint32_t)(key.data - begin) : 0;
   element->key_size = (uint32_t)key.size;
   return true;

@@ -2,7 +2,7 @@
 //
 // The shape of a schema: constant tables of kinds, messages and fields. All
 // stages are driven by them and know no message by name; a new kind or a later
-// version of the schema is a new table (schema_tvix_build_v1.c) and its
+// version of the schema is a new table (schema_tvix_build_v1.h) and its
 // vectors.
 #ifndef TVIXB_SCHEMA_H
 #define TVIXB_SCHEMA_H
@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu.h"
 #include "wire.h"
 
 // The largest field number of any message; up to 15 a canonical tag is one
@@ -114,8 +115,13 @@ struct tvixb_kind {
   bool directory;  // one set of keys over all lists; its size must fit 64 bits
 };
 
-extern const struct tvixb_kind tvixb_kind_tvix_build_v1_build_request;
-extern const struct tvixb_kind tvixb_kind_tvix_build_v1_build;
-extern const struct tvixb_kind tvixb_kind_tvix_castore_v1_directory;
+// The kinds of a schema, TVIXB_SCHEMA_KINDS of them, by level of the CPU: their
+// scan functions differ, nothing else.
+#define TVIXB_SCHEMA_KINDS 3
+extern const struct tvixb_kind tvixb_schema_tvix_build_v1[TVIXB_SCHEMA_KINDS];
+#ifdef TVIXB_HAVE_AVX512
+extern const struct tvixb_kind
+    tvixb_schema_tvix_build_v1_avx512[TVIXB_SCHEMA_KINDS];
+#endif
 
 #endif  // TVIXB_SCHEMA_H

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "cpu.h"
+
 // Up to this many keys, every one is ranked against every other: no branch
 // depends on the keys.
 #define RANK_COUNT 48
@@ -18,7 +20,6 @@
 
 typedef struct sorter {
   const tvixb_scan* scan;
-  size_t common;  // bytes that all keys begin with
   tvixb_sort_key* scratch;
 } sorter;
 
@@ -31,20 +32,33 @@ static size_t common_size(tvixb_view a, tvixb_view b, size_t limit) {
   return i;
 }
 
-static void load_keys(sorter* sorter, size_t first, size_t count,
-                      tvixb_sort_key* keys) {
-  tvixb_view one = tvixb_scan_key(sorter->scan, first);
-  sorter->common = one.size;
-  for (size_t i = 1; i < count && sorter->common; i++) {
-    tvixb_view key = tvixb_scan_key(sorter->scan, first + i);
-    sorter->common = common_size(one, key, sorter->common);
+// Takes the prefixes from behind what all keys begin with.
+static void load_behind_common(const tvixb_scan* scan, size_t first,
+                               size_t count, tvixb_sort_key* keys) {
+  tvixb_view one = tvixb_scan_key(scan, first);
+  size_t common = one.size;
+  for (size_t i = 1; i < count && common; i++) {
+    common = common_size(one, tvixb_scan_key(scan, first + i), common);
   }
   for (size_t i = 0; i < count; i++) {
-    tvixb_view key = tvixb_scan_key(sorter->scan, first + i);
-    key.data += sorter->common;
-    key.size -= sorter->common;
-    keys[i] = (tvixb_sort_key){tvixb_view_prefix(key), first + i};
+    tvixb_view key = tvixb_scan_key(scan, first + i);
+    key.data += common;
+    key.size -= common;
+    keys[i].prefix = tvixb_view_prefix(key);
   }
+}
+
+static void load_keys(const tvixb_scan* scan, size_t first, size_t count,
+                      tvixb_sort_key* keys) {
+  const tvixb_element* elements = scan->elements.items;
+  uint64_t differences = 0;
+  for (size_t i = 0; i < count; i++) {
+    uint64_t prefix = elements[first + i].prefix;
+    differences |= prefix ^ elements[first].prefix;
+    keys[i] = (tvixb_sort_key){prefix, first + i};
+  }
+  // Half of the prefix tells enough apart.
+  if (differences >> 32 == 0) load_behind_common(scan, first, count, keys);
 }
 
 static int compare(const sorter* sorter, const tvixb_sort_key* a,
@@ -102,10 +116,10 @@ static void sort_equals(const sorter* sorter, tvixb_sort_key* keys,
   }
 }
 
-static void rank_sort(const sorter* sorter, tvixb_sort_key* keys,
-                      size_t count) {
-  uint64_t prefixes[RANK_COUNT], ranks[RANK_COUNT] = {0};
-  for (size_t i = 0; i < count; i++) prefixes[i] = keys[i].prefix;
+// The rank of each prefix, equal ones in their order.
+static inline __attribute__((always_inline)) void rank(const uint64_t* prefixes,
+                                                       uint64_t* ranks,
+                                                       size_t count) {
   for (size_t i = 1; i < count; i++) {
     uint64_t prefix = prefixes[i], before = 0;
     for (size_t j = 0; j < i; j++) {
@@ -115,6 +129,30 @@ static void rank_sort(const sorter* sorter, tvixb_sort_key* keys,
     }
     ranks[i] = i - before;
   }
+}
+
+static void rank_plain(const uint64_t* prefixes, uint64_t* ranks,
+                       size_t count) {
+  rank(prefixes, ranks, count);
+}
+
+#ifdef TVIXB_HAVE_AVX512
+TVIXB_TARGET_AVX512 static void rank_avx512(const uint64_t* prefixes,
+                                            uint64_t* ranks, size_t count) {
+  rank(prefixes, ranks, count);
+}
+#endif
+
+static void rank_sort(const sorter* sorter, tvixb_sort_key* keys,
+                      size_t count) {
+  uint64_t prefixes[RANK_COUNT], ranks[RANK_COUNT] = {0};
+  for (size_t i = 0; i < count; i++) prefixes[i] = keys[i].prefix;
+#ifdef TVIXB_HAVE_AVX512
+  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) {
+    rank_avx512(prefixes, ranks, count);
+  } else
+#endif
+    rank_plain(prefixes, ranks, count);
   memcpy(sorter->scratch, keys, count * sizeof *keys);
   for (size_t i = 0; i < count; i++) keys[ranks[i]] = sorter->scratch[i];
   sort_equals(sorter, keys, count, 64);
@@ -167,8 +205,8 @@ bool tvixb_sort_elements(const tvixb_scan* scan, size_t first, size_t count,
     return false;
   }
   if (count == 0) return true;
-  sorter sorter = {scan, 0, memory->scratch.items};
-  load_keys(&sorter, first, count, keys);
+  sorter sorter = {scan, memory->scratch.items};
+  load_keys(scan, first, count, keys);
   if (count <= RANK_COUNT) {
     rank_sort(&sorter, keys, count);
   } else if (count <= UINT32_MAX) {

@@ -115,8 +115,9 @@ int main(void) {
   data = malloc(DATA_SIZE);
   for (size_t i = 0; i < DATA_SIZE; i++) data[i] = (uint8_t)(i * 31 >> 3);
   check_kernel(tvixb_hash_jobs_official);
-#if defined(__x86_64__)
-  if (tvixb_hash_has_avx512()) check_kernel(tvixb_hash_jobs_avx512);
+#ifdef TVIXB_HAVE_AVX512
+  if (tvixb_cpu_best() == TVIXB_CPU_AVX512)
+    check_kernel(tvixb_hash_jobs_avx512);
 #endif
   check_kernel(tvixb_hash_best_kernel());
   check_stream();

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+//
+// tvix.build.v1 and its castore, as of December 2023 (r/7151). The rules stand
+// beside the fields in proto/. Included once for each level of the CPU, which
+// says the name of the table of kinds, TVIXB_SCHEMA_NAME.
+#include "scan_message.h"
+#include "schema.h"
+#include "tvix_build.h"
+
+#define BIT(number) (1u << (number))
+
+// A field's tag and type.
+#define TYPE(number, name) \
+  .tag = (number) << 3 | TVIXB_TYPE_##name##_WIRE, .type = TVIXB_TYPE_##name
+
+static tvixb_scan_function scan_directory_node;
+
+static const tvixb_message directory_node = {
+    .name = "tvix.castore.v1.DirectoryNode",
+    .fields =
+        {
+            [1] = {.name = "name",
+                   TYPE(1, BYTES),
+                   .rule = TVIXB_RULE_NAME,
+                   .key = true},
+            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
+            [3] = {.name = "size", TYPE(3, UINT64), .size = true},
+        },
+    .needed = BIT(1) | BIT(2),
+    .scan = scan_directory_node,
+};
+
+TVIXB_SCAN_MESSAGE(directory_node)
+
+static tvixb_scan_function scan_file_node;
+
+static const tvixb_message file_node = {
+    .name = "tvix.castore.v1.FileNode",
+    .fields =
+        {
+            [1] = {.name = "name",
+                   TYPE(1, BYTES),
+                   .rule = TVIXB_RULE_NAME,
+                   .key = true},
+            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
+            [3] = {.name = "size", TYPE(3, UINT64)},
+            [4] = {.name = "executable", TYPE(4, BOOL)},
+        },
+    .needed = BIT(1) | BIT(2),
+    .scan = scan_file_node,
+};
+
+TVIXB_SCAN_MESSAGE(file_node)
+
+static tvixb_scan_function scan_symlink_node;
+
+static const tvixb_message symlink_node = {
+    .name = "tvix.castore.v1.SymlinkNode",
+    .fields =
+        {
+            [1] = {.name = "name",
+                   TYPE(1, BYTES),
+                   .rule = TVIXB_RULE_NAME,
+                   .key = true},
+            [2] = {.name = "target",
+                   TYPE(2, BYTES),
+                   .rule = TVIXB_RULE_SYMLINK_TARGET},
+        },
+    .needed = BIT(1) | BIT(2),
+    .scan = scan_symlink_node,
+};
+
+TVIXB_SCAN_MESSAGE(symlink_node)
+
+static tvixb_scan_function scan_node;
+
+static const tvixb_message node = {
+    .name = "tvix.castore.v1.Node",
+    .fields =
+        {
+            [1] = {.name = "directory",
+                   TYPE(1, MESSAGE),
+                   .message = &directory_node,
+                   .oneof = true},
+            [2] = {.name = "file",
+                   TYPE(2, MESSAGE),
+                   .message = &file_node,
+                   .oneof = true},
+            [3] = {.name = "symlink",
+                   TYPE(3, MESSAGE),
+                   .message = &symlink_node,
+                   .oneof = true},
+        },
+    .oneof = BIT(1) | BIT(2) | BIT(3),
+    .scan = scan_node,
+};
+
+TVIXB_SCAN_MESSAGE(node)
+
+static tvixb_scan_function scan_env_var;
+
+static const tvixb_message env_var = {
+    .name = "tvix.build.v1.BuildRequest.EnvVar",
+    .fields =
+        {
+            [1] = {.name = "key",
+                   TYPE(1, STRING),
+                   .rule = TVIXB_RULE_ENV_KEY,
+                   .key = true},
+            [2] = {.name = "value",
+                   TYPE(2, BYTES),
+                   .rule = TVIXB_RULE_ENV_VALUE},
+        },
+    .needed = BIT(1),
+    .scan = scan_env_var,
+};
+
+TVIXB_SCAN_MESSAGE(env_var)
+
+static tvixb_scan_function scan_build_constraints;
+
+static const tvixb_message build_constraints = {
+    .name = "tvix.build.v1.BuildRequest.BuildConstraints",
+    .fields =
+        {
+            [1] = {.name = "system", TYPE(1, STRING), .required = true},
+            [2] = {.name = "min_memory", TYPE(2, UINT64)},
+            [3] = {.name = "available_ro_paths",
+                   TYPE(3, STRING),
+                   .repeated = true,
+                   .rule = TVIXB_RULE_RO_PATH,
+                   .list = 4},
+        },
+    .needed = BIT(1),
+    .scan = scan_build_constraints,
+};
+
+TVIXB_SCAN_MESSAGE(build_constraints)
+
+static tvixb_scan_function scan_build_request;
+
+static const tvixb_message build_request = {
+    .name = "tvix.build.v1.BuildRequest",
+    .fields =
+        {
+            [1] = {.name = "command_args",
+                   TYPE(1, STRING),
+                   .repeated = true,
+                   .rule = TVIXB_RULE_ARGUMENT,
+                   .required = true},
+            [2] = {.name = "outputs",
+                   TYPE(2, STRING),
+                   .repeated = true,
+                   .rule = TVIXB_RULE_NAME,
+                   .list = 1},
+            [3] = {.name = "environment_vars",
+                   TYPE(3, MESSAGE),
+                   .message = &env_var,
+                   .repeated = true,
+                   .list = 2},
+            [4] = {.name = "inputs",
+                   TYPE(4, MESSAGE),
+                   .message = &node,
+                   .repeated = true,
+                   .list = 3},
+            [5] = {.name = "constraints",
+                   TYPE(5, MESSAGE),
+                   .message = &build_constraints},
+        },
+    .needed = BIT(1),
+    .scan = scan_build_request,
+};
+
+TVIXB_SCAN_MESSAGE(build_request)
+
+static tvixb_scan_function scan_build;
+
+static const tvixb_message build = {
+    .name = "tvix.build.v1.Build",
+    .fields =
+        {
+            [1] = {.name = "build_request",
+                   TYPE(1, MESSAGE),
+                   .message = &build_request,
+                   .required = true},
+            [2] = {.name = "outputs",
+                   TYPE(2, MESSAGE),
+                   .message = &node,
+                   .repeated = true,
+                   .list = 5},
+        },
+    .needed = BIT(1),
+    .scan = scan_build,
+};
+
+TVIXB_SCAN_MESSAGE(build)
+
+static tvixb_scan_function scan_directory;
+
+static const tvixb_message directory = {
+    .name = "tvix.castore.v1.Directory",
+    .fields =
+        {
+            [1] = {.name = "directories",
+                   TYPE(1, MESSAGE),
+                   .message = &directory_node,
+                   .repeated = true,
+                   .list = 1},
+            [2] = {.name = "files",
+                   TYPE(2, MESSAGE),
+                   .message = &file_node,
+                   .repeated = true,
+                   .list = 2},
+            [3] = {.name = "symlinks",
+                   TYPE(3, MESSAGE),
+                   .message = &symlink_node,
+                   .repeated = true,
+                   .list = 3},
+        },
+    .scan = scan_directory,
+};
+
+TVIXB_SCAN_MESSAGE(directory)
+
+// Lists: 1 outputs, 2 environment_vars, 3 inputs, 4 available_ro_paths, and in
+// a Build 5 outputs. The request's relations come first.
+static const tvixb_relation relations[] = {
+    {.left = 1,
+     .right = 3,
+     .present = true,
+     .code = TVIXB_CODE_OUTPUT_IS_INPUT},
+    {.left = 1,
+     .right = 5,
+     .present = false,
+     .code = TVIXB_CODE_MISSING_OUTPUT},
+    {.left = 5,
+     .right = 1,
+     .present = false,
+     .code = TVIXB_CODE_UNEXPECTED_OUTPUT},
+};
+
+const struct tvixb_kind TVIXB_SCHEMA_NAME[TVIXB_SCHEMA_KINDS] = {
+    {
+        .name = "tvix.build.v1.BuildRequest",
+        .message = &build_request,
+        .relations = relations,
+        .relation_count = 1,
+        .list_count = 4,
+    },
+    {
+        .name = "tvix.build.v1.Build",
+        .message = &build,
+        .relations = relations,
+        .relation_count = 3,
+        .list_count = 5,
+    },
+    {
+        .name = "tvix.castore.v1.Directory",
+        .message = &directory,
+        .list_count = 3,
+        .directory = true,
+    },
+};
