@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from tvix_build._arrow import ArrowLike
 
 _KIND_BY_NAME = {kind.full_name: kind for kind in Kind}
-_VALID = bytes(verdict <= Verdict.VALID for verdict in Verdict)
-_CANONICAL = bytes(verdict == Verdict.CANONICAL for verdict in Verdict)
-_HAS_DIGEST = frozenset({Verdict.CANONICAL, Verdict.VALID, Verdict.UNSORTED})
+# For bytes.translate: verdicts to bools.
+_VALID = bytes(verdict <= Verdict.VALID for verdict in range(256))
+_CANONICAL = bytes(verdict == Verdict.CANONICAL for verdict in range(256))
 
 
 def kind_of(item: object, kind: Kind | str | None) -> Kind:
@@ -86,7 +86,7 @@ class BatchReport:
     def _report(self, i: int) -> Report:
         verdict = self._results.verdicts[i]
         digest = None
-        if verdict in _HAS_DIGEST:
+        if verdict <= Verdict.UNSORTED:
             digest = bytes(self._results.digests[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE])
         if verdict <= Verdict.VALID:
             return Report(True, verdict == Verdict.CANONICAL, digest, (), 0)
@@ -98,18 +98,17 @@ class BatchReport:
     @property
     def valid(self) -> memoryview[bool]:
         """n bools (format "?"): which messages are valid."""
-        return memoryview(self._results.verdicts.translate(_table(_VALID))).cast("?")
+        return memoryview(self._results.verdicts.translate(_VALID)).cast("?")
 
     @property
     def canonical(self) -> memoryview[bool]:
         """n bools (format "?"): which messages are valid and encoded canonically."""
-        return memoryview(self._results.verdicts.translate(_table(_CANONICAL))).cast("?")
+        return memoryview(self._results.verdicts.translate(_CANONICAL)).cast("?")
 
     @property
     def digests(self) -> memoryview[int]:
         """n x 32 bytes, read-only; zeros where a message has no digest."""
-        view = memoryview(self._results.digests).toreadonly()
-        return view.cast("B", (len(self), DIGEST_SIZE)) if len(self) else view
+        return _engine.digest_rows(self._results.digests)
 
     @property
     def invalid(self) -> Sequence[int]:
@@ -218,10 +217,6 @@ def canonicalize_batch(
         if results.verdicts[i] != Verdict.UNSORTED:
             raise refusal(reports[i], i)
     return CanonicalBatch(results)
-
-
-def _table(flags: bytes) -> bytes:
-    return flags.ljust(256, b"\0")
 
 
 def _run(

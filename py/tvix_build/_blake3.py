@@ -54,8 +54,7 @@ def blake3_many(
             for data, joined in join(buffers, _same):
                 view = memoryview(joined)
                 workers.run(partial(_hash, data, view[:-1], view[1:]))
-    view = memoryview(bytes(digests))
-    return view.cast("B", (len(digests) // DIGEST_SIZE, DIGEST_SIZE)) if digests else view
+    return _engine.digest_rows(digests)
 
 
 def _same(buffer: BytesLike) -> BytesLike:

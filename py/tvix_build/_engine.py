@@ -105,6 +105,12 @@ def blake3(data: Buffer, begins: Buffer, ends: Buffer, digests: Buffer, first: i
         )
 
 
+def digest_rows(digests: bytearray) -> memoryview[int]:
+    """Digests that lie back to back as n x 32 bytes, read-only and not copied."""
+    view = memoryview(digests).toreadonly()
+    return view.cast("B", (len(digests) // DIGEST_SIZE, DIGEST_SIZE)) if digests else view
+
+
 def _ranges(data: Buffer, begins: Buffer, ends: Buffer) -> tuple[Any, Any, Any]:
     begins = ffi.from_buffer("uint64_t[]", begins)
     ends = ffi.from_buffer("uint64_t[]", ends)
