@@ -82,19 +82,12 @@ static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
 
 // Whether a value keeps a rule; `found` is tvixb_bytes_find for the rule's
 // byte.
-static inline bool tvixb_rule_holds_for(const tvixb_rule_row* rule,
-                                        tvixb_view value, unsigned found) {
+static inline bool tvixb_rule_holds(const tvixb_rule_row* rule,
+                                    tvixb_view value, unsigned found) {
   if (value.size < rule->size_min || value.size > rule->size_max) return false;
   if (found & rule->forbidden) return false;
   return value.size > rule->further_size || !rule->further ||
          rule->further(value);
-}
-
-// Whether a value keeps a rule.
-static inline bool tvixb_rule_holds(tvixb_rule rule, tvixb_view value) {
-  const tvixb_rule_row* row = &tvixb_rules[rule];
-  return tvixb_rule_holds_for(
-      row, value, tvixb_bytes_find(value.data, value.size, row->byte));
 }
 
 #endif  // TVIXB_RULES_H

@@ -20,7 +20,7 @@ void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
 }
 
 void tvixb_scan_compare(tvixb_scan* scan, unsigned list, uint64_t index,
-                        unsigned depth, uint64_t prefix) {
+                        unsigned depth) {
   tvixb_list* state = &scan->lists[list];
   if (index == 0) {
     state->first = scan->elements.count;
@@ -28,9 +28,8 @@ void tvixb_scan_compare(tvixb_scan* scan, unsigned list, uint64_t index,
     memcpy(state->field, scan->path.field, sizeof state->field);
     return;
   }
-  int order = prefix < scan->last_prefix
-                  ? -1
-                  : tvixb_view_compare(scan->key, scan->last_key);
+  int order = tvixb_view_compare(
+      scan->key, tvixb_scan_key(scan, scan->elements.count - 1));
   state->has_equals |= order == 0;
   if (order < 0) {
     state->unsorted = true;

@@ -42,10 +42,8 @@ struct tvixb_scan {
   tvixb_vector elements;  // tvixb_element, list by list
   tvixb_path path;        // of the value at hand
   tvixb_view key;         // of the element at hand
-  uint64_t last_prefix;   // of the key of the element before it
-  tvixb_view last_key;
-  uint64_t size;       // of a Directory: elements below it
-  bool size_overflow;  // which does not fit 64 bits
+  uint64_t size;          // of a Directory: elements below it
+  bool size_overflow;     // which does not fit 64 bits
   bool out_of_memory;
 };
 
@@ -89,7 +87,7 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
 // The slow part of tvixb_scan_add_element: a first element, or one whose key is
 // not greater than the one before it by its prefix.
 void tvixb_scan_compare(tvixb_scan* scan, unsigned list, uint64_t index,
-                        unsigned depth, uint64_t prefix);
+                        unsigned depth);
 
 static inline void tvixb_scan_add_size(tvixb_scan* scan, uint64_t value) {
   scan->size_overflow |= value > UINT64_MAX - scan->size;
@@ -107,18 +105,17 @@ static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
   }
   tvixb_view key = scan->key;
   uint64_t prefix = tvixb_view_prefix(key);
-  if (index == 0 ||
-      (prefix <= scan->last_prefix && !scan->lists[list].unsorted)) {
-    tvixb_scan_compare(scan, list, index, depth, prefix);
-  }
-  scan->last_prefix = prefix;
-  scan->last_key = key;
   tvixb_element* element =
-      (tvixb_element*)scan->elements.items + scan->elements.count++;
+      (tvixb_element*)scan->elements.items + scan->elements.count;
+  if (index == 0 ||
+      (prefix <= element[-1].prefix && !scan->lists[list].unsorted)) {
+    tvixb_scan_compare(scan, list, index, depth);
+  }
   element->begin = (uint64_t)(begin - scan->data);
   element->prefix = prefix;
   element->key = key.size ? (uint32_t)(key.data - begin) : 0;
   element->key_size = (uint32_t)key.size;
+  scan->elements.count++;
   return true;
 }
 

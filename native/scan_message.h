@@ -39,7 +39,7 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
       return false;
     }
   }
-  if (__builtin_expect(!tvixb_rule_holds_for(rule, value, found), 0)) {
+  if (__builtin_expect(!tvixb_rule_holds(rule, value, found), 0)) {
     tvixb_scan_report(scan, tvixb_rules[field->rule].code, depth + 1, value);
   }
   return true;

@@ -26,7 +26,8 @@ static void check_message(const tvixb_message* message, unsigned depth) {
     }
     bool absence_is_bad =
         field->required ||
-        (!field->repeated && !tvixb_rule_holds(field->rule, (tvixb_view){0}));
+        (!field->repeated &&
+         !tvixb_rule_holds(&tvixb_rules[field->rule], (tvixb_view){0}, 0));
     needed |= (unsigned)absence_is_bad << i;
     oneof |= (unsigned)field->oneof << i;
     check_field(message, i, depth);
