@@ -12,8 +12,6 @@ the project; without it these tests are skipped.
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from blake3 import blake3
 
 import reference
 import tvix_build
+from bench.corpora import messages_of, shuffled
 from engine import Outcome, of_reference, of_report
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
@@ -42,22 +41,6 @@ FILES = {
 SAMPLE = 50
 
 
-def _split(stream: bytes) -> Iterator[bytes]:
-    """The messages of a size-delimited stream."""
-    at = 0
-    while at < len(stream):
-        size = shift = 0
-        while True:
-            byte = stream[at]
-            at += 1
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        yield stream[at : at + size]
-        at += size
-
-
 @dataclass(frozen=True)
 class Requests:
     """The requests of a file: all, and by whether an output is an input."""
@@ -74,7 +57,7 @@ def requests(request: pytest.FixtureRequest) -> Requests:
         pytest.skip(f"no real requests: {request.param} is not in TVIX_BUILD_SHARED_DATA")
     with path.open("rb") as file:
         stream = zstandard.ZstdDecompressor().stream_reader(file).read()
-    messages = list(_split(stream))
+    messages = list(messages_of(stream))
     good = [data for data in messages if not _clash(BuildRequest.FromString(data))]
     clashing = [data for data in messages if _clash(BuildRequest.FromString(data))]
     assert (len(messages), len(clashing)) == FILES[request.param]
@@ -89,15 +72,6 @@ def _name(node: Node) -> str:
 def _clash(request: BuildRequest) -> set[str]:
     """The outputs that are inputs."""
     return set(request.outputs) & {_name(node) for node in request.inputs}
-
-
-def _shuffled(data: bytes, rng: random.Random) -> bytes:
-    """The same request with its sorted lists in disorder."""
-    message = BuildRequest.FromString(data)
-    message.outputs.sort(key=lambda _: rng.random())
-    message.environment_vars.sort(key=lambda _: rng.random())
-    message.inputs.sort(key=lambda _: rng.random())
-    return message.SerializeToString()
 
 
 def test_valid_canonical_and_digest(requests: Requests) -> None:
@@ -131,17 +105,16 @@ def test_output_is_input(requests: Requests) -> None:
 
 
 def test_shuffled_come_back(requests: Requests) -> None:
-    rng = random.Random(2014)
-    disorder = [_shuffled(data, rng) for data in requests.good]
-    moved = sum(data != shuffled for data, shuffled in zip(requests.good, disorder, strict=True))
+    disorder = list(shuffled(requests.good))
+    moved = sum(data != other for data, other in zip(requests.good, disorder, strict=True))
     assert moved > 0.9 * len(requests.good)
     assert list(tvix_build.canonicalize_batch(disorder)) == requests.good
 
 
 def test_reference_agrees(requests: Requests) -> None:
-    rng = random.Random(14)
-    for data in requests.good[::SAMPLE]:
-        for variant in (data, _shuffled(data, rng)):
+    sample = requests.good[::SAMPLE]
+    for data, disorder in zip(sample, shuffled(sample), strict=True):
+        for variant in (data, disorder):
             expected = of_reference(reference.check(variant, "build-request"))
             assert of_report(tvix_build.check(variant)) == expected
             assert reference.canonicalize(variant, "build-request") == data
