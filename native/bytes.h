@@ -68,16 +68,17 @@ static inline unsigned tvixb_bytes_find_avx512(const uint8_t* p, size_t size,
                                                uint8_t byte) {
   const __m512i wanted = _mm512_set1_epi8((char)byte);
   __mmask64 nul = 0, match = 0, high = 0;
-  for (;;) {
-    __mmask64 in = size < 64 ? ((__mmask64)1 << size) - 1 : ~(__mmask64)0;
-    __m512i block = _mm512_maskz_loadu_epi8(in, p);
-    nul |= _mm512_mask_testn_epi8_mask(in, block, block);
-    match |= _mm512_mask_cmpeq_epi8_mask(in, block, wanted);
+  for (; size > 64; p += 64, size -= 64) {
+    __m512i block = _mm512_loadu_si512(p);
+    nul |= _mm512_testn_epi8_mask(block, block);
+    match |= _mm512_cmpeq_epi8_mask(block, wanted);
     high |= _mm512_movepi8_mask(block);
-    if (size <= 64) break;
-    p += 64;
-    size -= 64;
   }
+  __mmask64 in = _bzhi_u64(UINT64_MAX, (unsigned)size);
+  __m512i block = _mm512_maskz_loadu_epi8(in, p);
+  nul |= _mm512_mask_testn_epi8_mask(in, block, block);
+  match |= _mm512_mask_cmpeq_epi8_mask(in, block, wanted);
+  high |= _mm512_movepi8_mask(block);
   return (nul ? TVIXB_BYTES_NUL : 0) | (match ? TVIXB_BYTES_BYTE : 0) |
          (high ? TVIXB_BYTES_HIGH : 0);
 }

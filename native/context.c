@@ -108,28 +108,23 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
              : TVIXB_OUT_OF_MEMORY;
 }
 
-static void append(void* state, const uint8_t* data, size_t size) {
-  uint8_t** out = state;
-  if (size) memcpy(*out, data, size);
-  *out += size;
-}
-
 // Encodes an unsorted message: to the arena, or, if it is large and nobody
 // wants to keep it, straight into its digest; *bytes is {0} then.
 static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
                            tvixb_view* bytes, uint8_t* digest, bool keep) {
   if (bytes->size >= STREAM_SIZE && !keep) {
     tvixb_hash_stream_begin(&context->stream);
-    tvixb_encode(&context->scan, &context->order, kind, *bytes,
-                 tvixb_hash_stream_put, &context->stream);
+    tvixb_encode_stream(&context->scan, &context->order, kind,
+                        &context->stream);
     tvixb_hash_stream_end(&context->stream, digest);
     *bytes = (tvixb_view){0};
     return TVIXB_OK;
   }
-  uint8_t* encoded = tvixb_arena_take(&context->arena, bytes->size);
+  if (bytes->size > SIZE_MAX - TVIXB_ENCODE_SLACK) return TVIXB_OUT_OF_MEMORY;
+  uint8_t* encoded =
+      tvixb_arena_take(&context->arena, bytes->size + TVIXB_ENCODE_SLACK);
   if (!encoded) return TVIXB_OUT_OF_MEMORY;
-  uint8_t* out = encoded;
-  tvixb_encode(&context->scan, &context->order, kind, *bytes, append, &out);
+  tvixb_encode(&context->scan, &context->order, kind, encoded);
   bytes->data = encoded;
   return TVIXB_OK;
 }

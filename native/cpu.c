@@ -14,7 +14,7 @@ tvixb_cpu_level tvixb_cpu_best(void) {
 #ifdef TVIXB_HAVE_AVX512
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2")) {
     return TVIXB_CPU_AVX512;
   }
 #endif

@@ -6,7 +6,7 @@
 
 typedef enum tvixb_cpu_level {
   TVIXB_CPU_PLAIN = 0,   // C for every CPU
-  TVIXB_CPU_AVX512 = 1,  // x86-64 with AVX-512 F, BW, DQ and VL
+  TVIXB_CPU_AVX512 = 1,  // x86-64 with AVX-512 F, BW, DQ and VL, and BMI2
 } tvixb_cpu_level;
 
 // Code for a level is compiled where the compiler can, TVIXB_TARGET_AVX512
@@ -14,7 +14,7 @@ typedef enum tvixb_cpu_level {
 #if defined(__x86_64__)
 #define TVIXB_HAVE_AVX512 1
 #define TVIXB_TARGET_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi2")))
 #endif
 
 // The best level of this CPU. In test builds (TVIXB_TEST_BUILD) the environment

@@ -5,18 +5,21 @@
 #ifndef TVIXB_ENCODE_H
 #define TVIXB_ENCODE_H
 
+#include "hash.h"
 #include "order.h"
 #include "scan.h"
 #include "schema.h"
-#include "view.h"
 
-// Takes the next piece of an encoding.
-typedef void tvixb_encode_put(void* state, const uint8_t* data, size_t size);
+// What tvixb_encode may write behind an encoding, in bytes.
+#define TVIXB_ENCODE_SLACK ((size_t)64)
 
-// Puts the encoding piece by piece, bytes.size bytes in all. The scan and the
-// order are those of these bytes, without any unknown field.
+// Writes the encoding of a scanned message without any unknown field: as many
+// bytes as the message has, and up to TVIXB_ENCODE_SLACK behind them.
 void tvixb_encode(const tvixb_scan* scan, const tvixb_order* order,
-                  const tvixb_kind* kind, tvixb_view bytes,
-                  tvixb_encode_put* put, void* state);
+                  const tvixb_kind* kind, uint8_t* encoded);
+
+// The same into a digest.
+void tvixb_encode_stream(const tvixb_scan* scan, const tvixb_order* order,
+                         const tvixb_kind* kind, tvixb_hash_stream* stream);
 
 #endif  // TVIXB_ENCODE_H

@@ -205,8 +205,8 @@ static void flush(tvixb_hash_stream* stream) {
   stream->used = 0;
 }
 
-void tvixb_hash_stream_put(void* state, const uint8_t* data, size_t size) {
-  tvixb_hash_stream* stream = state;
+void tvixb_hash_stream_put(tvixb_hash_stream* stream, const uint8_t* data,
+                           size_t size) {
   while (size) {
     size_t room = sizeof stream->buffer - stream->used;
     size_t now = size < room ? size : room;

@@ -22,8 +22,8 @@ typedef struct tvixb_hash_stream {
 
 void tvixb_hash_stream_begin(tvixb_hash_stream* stream);
 
-// A tvixb_encode_put; `stream` is a tvixb_hash_stream.
-void tvixb_hash_stream_put(void* stream, const uint8_t* data, size_t size);
+void tvixb_hash_stream_put(tvixb_hash_stream* stream, const uint8_t* data,
+                           size_t size);
 
 void tvixb_hash_stream_end(tvixb_hash_stream* stream, uint8_t* digest);
 

@@ -34,6 +34,12 @@ static void report_element(const tvixb_scan* scan, const tvixb_list* list,
   tvixb_report_add(report, code, &path, key.size, key);
 }
 
+// Compares the key of number `i` of the list in sorted order with an element's.
+static inline int compare_at(const tvixb_order* order, const tvixb_scan* scan,
+                             const tvixb_list* list, size_t i, size_t element) {
+  return tvixb_scan_compare(scan, element_at(order, list, i), element);
+}
+
 // Whether numbers i - 1 and i of the list in sorted order are equal.
 static bool equals_before(const tvixb_order* order, const tvixb_scan* scan,
                           const tvixb_list* list, size_t i) {
@@ -42,9 +48,7 @@ static bool equals_before(const tvixb_order* order, const tvixb_scan* scan,
     keys += list->first;
     if (keys[i - 1].prefix != keys[i].prefix) return false;
   }
-  return tvixb_view_compare(
-             tvixb_scan_key(scan, element_at(order, list, i - 1)),
-             tvixb_scan_key(scan, element_at(order, list, i))) == 0;
+  return compare_at(order, scan, list, i - 1, element_at(order, list, i)) == 0;
 }
 
 // Reports the later ones of equal keys in one list. The sort is stable, so the
@@ -79,8 +83,7 @@ static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
   for (size_t i = 1; i < count; i++) {
     if (keys[i - 1].prefix != keys[i].prefix) continue;
     size_t element = (size_t)keys[i].element;
-    if (tvixb_view_compare(tvixb_scan_key(scan, (size_t)keys[i - 1].element),
-                           tvixb_scan_key(scan, element)) == 0) {
+    if (tvixb_scan_compare(scan, (size_t)keys[i - 1].element, element) == 0) {
       report_element(scan, list_of(scan, kind, element), element,
                      TVIXB_CODE_DUPLICATE, report);
     }
@@ -88,25 +91,21 @@ static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
   return true;
 }
 
-static int compare_at(const tvixb_order* order, const tvixb_scan* scan,
-                      const tvixb_list* list, size_t i, tvixb_view key) {
-  size_t element = element_at(order, list, i);
-  return tvixb_view_compare(tvixb_scan_key(scan, element), key);
-}
-
-// The first place at or after `from` whose key is not smaller than `key`: steps
-// that double, then halves, so that a walk is linear and a jump logarithmic.
+// The first place at or after `from` whose key is not smaller than an
+// element's: steps that double, then halves, so that a walk is linear and a
+// jump logarithmic.
 static size_t find_place(const tvixb_order* order, const tvixb_scan* scan,
-                         const tvixb_list* list, size_t from, tvixb_view key) {
+                         const tvixb_list* list, size_t from, size_t element) {
   size_t step = 1, low = from, high = from;
-  while (high < list->count && compare_at(order, scan, list, high, key) < 0) {
+  while (high < list->count &&
+         compare_at(order, scan, list, high, element) < 0) {
     low = high + 1;
     high = step < list->count - high ? high + step : list->count;
     step *= 2;
   }
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (compare_at(order, scan, list, middle, key) < 0) {
+    if (compare_at(order, scan, list, middle, element) < 0) {
       low = middle + 1;
     } else {
       high = middle;
@@ -124,10 +123,9 @@ static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
   size_t place = 0;
   for (size_t i = 0; i < left->count; i++) {
     size_t element = element_at(order, left, i);
-    tvixb_view key = tvixb_scan_key(scan, element);
-    place = find_place(order, scan, right, place, key);
-    bool present =
-        place < right->count && compare_at(order, scan, right, place, key) == 0;
+    place = find_place(order, scan, right, place, element);
+    bool present = place < right->count &&
+                   compare_at(order, scan, right, place, element) == 0;
     if (present == relation->present) {
       report_element(scan, left, element, relation->code, report);
     }

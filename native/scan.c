@@ -19,21 +19,15 @@ void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
   tvixb_report_add(scan->report, code, &scan->path, value.size, value);
 }
 
-void tvixb_scan_compare(tvixb_scan* scan, unsigned list, uint64_t index,
-                        unsigned depth) {
+void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, unsigned depth,
+                            tvixb_view key) {
   tvixb_list* state = &scan->lists[list];
-  if (index == 0) {
-    state->first = scan->elements.count;
-    state->depth = (uint8_t)(depth + 1);
-    memcpy(state->field, scan->path.field, sizeof state->field);
-    return;
-  }
-  int order = tvixb_view_compare(
-      scan->key, tvixb_scan_key(scan, scan->elements.count - 1));
+  int order =
+      tvixb_view_compare(key, tvixb_scan_key(scan, scan->elements.count - 1));
   state->has_equals |= order == 0;
   if (order < 0) {
     state->unsorted = true;
-    tvixb_scan_report(scan, TVIXB_CODE_NOT_SORTED, depth + 1, scan->key);
+    tvixb_scan_report(scan, TVIXB_CODE_NOT_SORTED, depth + 1, key);
   }
 }
 
@@ -77,6 +71,7 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
 bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
                         tvixb_view bytes, tvixb_report* report) {
   scan->data = bytes.data;
+  scan->end = bytes.data + bytes.size;
   scan->report = report;
   for (unsigned i = 0; i < kind->list_count; i++) {
     scan->lists[i] = (tvixb_list){0};
@@ -85,7 +80,8 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   scan->size = 0;
   scan->size_overflow = false;
   scan->out_of_memory = false;
-  if (!kind->message->scan(scan, bytes.data, bytes.data + bytes.size, 0)) {
+  tvixb_view key;
+  if (!kind->message->scan(scan, bytes.data, scan->end, 0, &key)) {
     return false;
   }
   tvixb_scan_add_size(scan, scan->elements.count);

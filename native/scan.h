@@ -37,11 +37,11 @@ typedef struct tvixb_list {
 
 struct tvixb_scan {
   const uint8_t* data;
+  const uint8_t* end;
   tvixb_report* report;
   tvixb_list lists[TVIXB_LIST_MAX];
   tvixb_vector elements;  // tvixb_element, list by list
   tvixb_path path;        // of the value at hand
-  tvixb_view key;         // of the element at hand
   uint64_t size;          // of a Directory: elements below it
   bool size_overflow;     // which does not fit 64 bits
   bool out_of_memory;
@@ -59,6 +59,16 @@ static inline tvixb_view tvixb_scan_key(const tvixb_scan* scan, size_t index) {
       (const tvixb_element*)scan->elements.items + index;
   return (tvixb_view){scan->data + element->begin + element->key,
                       element->key_size};
+}
+
+// Compares the sort keys of two elements.
+static inline int tvixb_scan_compare(const tvixb_scan* scan, size_t a,
+                                     size_t b) {
+  const tvixb_element* elements = scan->elements.items;
+  if (elements[a].prefix != elements[b].prefix) {
+    return elements[a].prefix < elements[b].prefix ? -1 : 1;
+  }
+  return tvixb_view_compare(tvixb_scan_key(scan, a), tvixb_scan_key(scan, b));
 }
 
 void tvixb_scan_free(tvixb_scan* scan);
@@ -84,32 +94,39 @@ const uint8_t* tvixb_scan_unknown(tvixb_scan* scan,
 void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
                        unsigned depth, unsigned seen);
 
-// The slow part of tvixb_scan_add_element: a first element, or one whose key is
-// not greater than the one before it by its prefix.
-void tvixb_scan_compare(tvixb_scan* scan, unsigned list, uint64_t index,
-                        unsigned depth);
+// The slow part of tvixb_scan_add_element, where the key may not be greater
+// than the one before it.
+void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, unsigned depth,
+                            tvixb_view key);
 
 static inline void tvixb_scan_add_size(tvixb_scan* scan, uint64_t value) {
   scan->size_overflow |= value > UINT64_MAX - scan->size;
   scan->size += value;
 }
 
-// Notes element `index` of a sorted list; its key is scan->key. False if memory
-// is out.
+// Begins a list at the field of the path that is at this depth.
+static inline void tvixb_scan_begin_list(tvixb_scan* scan, unsigned list,
+                                         unsigned depth) {
+  tvixb_list* state = &scan->lists[list];
+  state->first = scan->elements.count;
+  state->depth = (uint8_t)(depth + 1);
+  memcpy(state->field, scan->path.field, sizeof state->field);
+}
+
+// Notes element `index` of a sorted list. False if memory is out.
 static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
                                           uint64_t index, unsigned depth,
-                                          const uint8_t* begin) {
+                                          const uint8_t* begin,
+                                          tvixb_view key) {
   if (!tvixb_vector_reserve(&scan->elements, 1, sizeof(tvixb_element))) {
     scan->out_of_memory = true;
     return false;
   }
-  tvixb_view key = scan->key;
-  uint64_t prefix = tvixb_view_prefix(key);
+  uint64_t prefix = tvixb_view_prefix_before(key, scan->end);
   tvixb_element* element =
       (tvixb_element*)scan->elements.items + scan->elements.count;
-  if (index == 0 ||
-      (prefix <= element[-1].prefix && !scan->lists[list].unsorted)) {
-    tvixb_scan_compare(scan, list, index, depth);
+  if (index && !scan->lists[list].unsorted && prefix <= element[-1].prefix) {
+    tvixb_scan_add_smaller(scan, list, depth, key);
   }
   element->begin = (uint64_t)(begin - scan->data);
   element->prefix = prefix;

@@ -22,6 +22,10 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_varint(const uint8_t* p,
     *value = *p;
     return p + 1;
   }
+  if (__builtin_expect(end - p >= 2 && p[1] - 1u < 0x7f, 1)) {
+    *value = (*p & 0x7f) | (uint64_t)p[1] << 7;
+    return p + 2;
+  }
   return tvixb_scan_long_varint(p, end, value);
 }
 
@@ -47,11 +51,9 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
 
 // Scans one value behind its tag. What follows it; NULL if it is not in the
 // ordinary form.
-TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(tvixb_scan* scan,
-                                                  const tvixb_field* field,
-                                                  const uint8_t* p,
-                                                  const uint8_t* end,
-                                                  unsigned depth) {
+TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
+    tvixb_scan* scan, const tvixb_field* field, const uint8_t* p,
+    const uint8_t* end, unsigned depth, tvixb_view* key) {
   uint64_t number;
   p = tvixb_scan_varint(p, end, &number);
   if (!p) return NULL;
@@ -63,11 +65,11 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(tvixb_scan* scan,
   }
   if (number > (size_t)(end - p) || number > INT32_MAX) return NULL;
   if (field->type == TVIXB_TYPE_MESSAGE) {
-    return field->message->scan(scan, p, p + number, depth + 1);
+    return field->message->scan(scan, p, p + number, depth + 1, key);
   }
   if (number == 0 && !field->repeated && !field->oneof) return NULL;
   tvixb_view value = {p, (size_t)number};
-  if (field->key || field->list) scan->key = value;
+  if (field->key || field->list) *key = value;
   return tvixb_scan_check(scan, field, depth, value) ? p + number : NULL;
 }
 
@@ -78,14 +80,15 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
                                                  const uint8_t* end,
                                                  unsigned depth) {
   uint64_t index = 0;
+  if (field->list) tvixb_scan_begin_list(scan, field->list - 1, depth);
   do {
     const uint8_t* begin = p;
     scan->path.index[depth] = index;
-    if (field->list) scan->key.size = 0;
-    p = tvixb_scan_value(scan, field, p + 1, end, depth);
+    tvixb_view key = {0};
+    p = tvixb_scan_value(scan, field, p + 1, end, depth, &key);
     if (!p) return NULL;
-    if (field->list &&
-        !tvixb_scan_add_element(scan, field->list - 1, index, depth, begin)) {
+    if (field->list && !tvixb_scan_add_element(scan, field->list - 1, index,
+                                               depth, begin, key)) {
       return NULL;
     }
     index++;
@@ -97,7 +100,8 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
 // Scans a field of a message, if it comes next.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_field(
     tvixb_scan* scan, const tvixb_message* message, unsigned number,
-    const uint8_t* p, const uint8_t* end, unsigned depth, unsigned* seen) {
+    const uint8_t* p, const uint8_t* end, unsigned depth, unsigned* seen,
+    tvixb_view* key) {
   const tvixb_field* field = &message->fields[number];
   if (!field->tag || !p || p == end || *p != field->tag) return p;
   if (field->oneof && (*seen & message->oneof)) return NULL;
@@ -105,34 +109,35 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_field(
   scan->path.field[depth] = (uint8_t)number;
   if (field->repeated) return tvixb_scan_list(scan, field, p, end, depth);
   scan->path.index[depth] = TVIXB_NO_INDEX;
-  return tvixb_scan_value(scan, field, p + 1, end, depth);
+  return tvixb_scan_value(scan, field, p + 1, end, depth, key);
 }
 
 #define TVIXB_SCAN_FIELD(number, table) \
-  p = tvixb_scan_field(scan, &(table), number, p, end, depth, &seen);
+  p = tvixb_scan_field(scan, &(table), number, p, end, depth, &seen, key);
 
 // Defines scan_TABLE, a tvixb_scan_function, for the message with this table.
-#define TVIXB_SCAN_MESSAGE(table)                                          \
-  static const uint8_t* scan_##table(tvixb_scan* scan, const uint8_t* p,   \
-                                     const uint8_t* end, unsigned depth) { \
-    unsigned seen = 0;                                                     \
-    TVIXB_SCAN_FIELD(1, table)                                             \
-    TVIXB_SCAN_FIELD(2, table)                                             \
-    TVIXB_SCAN_FIELD(3, table)                                             \
-    TVIXB_SCAN_FIELD(4, table)                                             \
-    TVIXB_SCAN_FIELD(5, table)                                             \
-    TVIXB_SCAN_FIELD(6, table)                                             \
-    TVIXB_SCAN_FIELD(7, table)                                             \
-    TVIXB_SCAN_FIELD(8, table)                                             \
-    TVIXB_SCAN_FIELD(9, table)                                             \
-    TVIXB_SCAN_FIELD(10, table)                                            \
-    if (!p) return NULL;                                                   \
-    if (p < end) p = tvixb_scan_unknown(scan, &(table), p, end, depth);    \
-    if (((table).needed & ~seen) ||                                        \
-        ((table).oneof && !((table).oneof & seen))) {                      \
-      tvixb_scan_absent(scan, &(table), depth, seen);                      \
-    }                                                                      \
-    return p;                                                              \
+#define TVIXB_SCAN_MESSAGE(table)                                             \
+  TVIXB_SCAN_INLINE const uint8_t* scan_##table(                              \
+      tvixb_scan* scan, const uint8_t* p, const uint8_t* end, unsigned depth, \
+      tvixb_view* key) {                                                      \
+    unsigned seen = 0;                                                        \
+    TVIXB_SCAN_FIELD(1, table)                                                \
+    TVIXB_SCAN_FIELD(2, table)                                                \
+    TVIXB_SCAN_FIELD(3, table)                                                \
+    TVIXB_SCAN_FIELD(4, table)                                                \
+    TVIXB_SCAN_FIELD(5, table)                                                \
+    TVIXB_SCAN_FIELD(6, table)                                                \
+    TVIXB_SCAN_FIELD(7, table)                                                \
+    TVIXB_SCAN_FIELD(8, table)                                                \
+    TVIXB_SCAN_FIELD(9, table)                                                \
+    TVIXB_SCAN_FIELD(10, table)                                               \
+    if (!p) return NULL;                                                      \
+    if (p < end) p = tvixb_scan_unknown(scan, &(table), p, end, depth);       \
+    if (((table).needed & ~seen) ||                                           \
+        ((table).oneof && !((table).oneof & seen))) {                         \
+      tvixb_scan_absent(scan, &(table), depth, seen);                         \
+    }                                                                         \
+    return p;                                                                 \
   }
 
 #endif  // TVIXB_SCAN_MESSAGE_H

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "cpu.h"
+#include "view.h"
 #include "wire.h"
 
 // The largest field number of any message; up to 15 a canonical tag is one
@@ -77,7 +78,8 @@ typedef struct tvixb_scan tvixb_scan;
 // Scans the content of a message, `depth` messages below the root. Returns its
 // end, NULL if it is not in the ordinary form (scan.h).
 typedef const uint8_t* tvixb_scan_function(tvixb_scan* scan, const uint8_t* p,
-                                           const uint8_t* end, unsigned depth);
+                                           const uint8_t* end, unsigned depth,
+                                           tvixb_view* key);
 
 struct tvixb_message {
   const char* name;  // full protobuf name

@@ -2,7 +2,7 @@
 //
 // The same tables, their scan functions compiled for AVX-512.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,bmi2")
 #endif
 
 #include "cpu.h"

@@ -5,9 +5,14 @@
 
 #include "cpu.h"
 
+#ifdef TVIXB_HAVE_AVX512
+#include <immintrin.h>
+#endif
+
 // Up to this many keys, every one is ranked against every other: no branch
-// depends on the keys.
-#define RANK_COUNT 48
+// depends on the keys. The place of a key takes this many bits.
+#define RANK_BITS 6
+#define RANK_COUNT (1 << RANK_BITS)
 // From this many keys on a digit has 16 bits, so that clearing and adding up
 // the counts is little beside moving the keys.
 #define WIDE_COUNT 32768
@@ -48,8 +53,8 @@ static void load_behind_common(const tvixb_scan* scan, size_t first,
   }
 }
 
-static void load_keys(const tvixb_scan* scan, size_t first, size_t count,
-                      tvixb_sort_key* keys) {
+static inline void load_keys(const tvixb_scan* scan, size_t first, size_t count,
+                             tvixb_sort_key* keys) {
   const tvixb_element* elements = scan->elements.items;
   uint64_t differences = 0;
   for (size_t i = 0; i < count; i++) {
@@ -116,46 +121,52 @@ static void sort_equals(const sorter* sorter, tvixb_sort_key* keys,
   }
 }
 
-// The rank of each prefix, equal ones in their order.
-static inline __attribute__((always_inline)) void rank(const uint64_t* prefixes,
-                                                       uint64_t* ranks,
-                                                       size_t count) {
-  for (size_t i = 1; i < count; i++) {
-    uint64_t prefix = prefixes[i], before = 0;
-    for (size_t j = 0; j < i; j++) {
-      uint64_t less = prefix < prefixes[j];
-      ranks[j] += less;
-      before += less;
-    }
-    ranks[i] = i - before;
+// The rank of each key, of which no two are equal.
+static void rank_plain(const uint64_t* keys, uint64_t* ranks, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    uint64_t before = 0;
+    for (size_t j = 0; j < count; j++) before += keys[j] < keys[i];
+    ranks[i] = before;
   }
 }
 
-static void rank_plain(const uint64_t* prefixes, uint64_t* ranks,
-                       size_t count) {
-  rank(prefixes, ranks, count);
-}
-
 #ifdef TVIXB_HAVE_AVX512
-TVIXB_TARGET_AVX512 static void rank_avx512(const uint64_t* prefixes,
+// The same for a multiple of 8 keys.
+TVIXB_TARGET_AVX512 static void rank_avx512(const uint64_t* keys,
                                             uint64_t* ranks, size_t count) {
-  rank(prefixes, ranks, count);
+  const __m512i one = _mm512_set1_epi64(1);
+  for (size_t i = 0; i < count; i += 8) {
+    __m512i these = _mm512_loadu_si512(keys + i);
+    __m512i before = _mm512_setzero_si512();
+    for (size_t j = 0; j < count; j++) {
+      __mmask8 less =
+          _mm512_cmplt_epu64_mask(_mm512_set1_epi64((long long)keys[j]), these);
+      before = _mm512_mask_add_epi64(before, less, before, one);
+    }
+    _mm512_storeu_si512(ranks + i, before);
+  }
 }
 #endif
 
+// Sorts what is in the scratch into `keys`: by the leading bits and then by the
+// place, which takes the bits behind them, so that no two are equal.
 static void rank_sort(const sorter* sorter, tvixb_sort_key* keys,
                       size_t count) {
-  uint64_t prefixes[RANK_COUNT], ranks[RANK_COUNT] = {0};
-  for (size_t i = 0; i < count; i++) prefixes[i] = keys[i].prefix;
+  uint64_t places[RANK_COUNT], ranks[RANK_COUNT];
+  const tvixb_sort_key* from = sorter->scratch;
+  size_t padded = (count + 7) & ~(size_t)7;
+  memset(places + padded - 8, 0xff, 8 * sizeof *places);
+  for (size_t i = 0; i < count; i++) {
+    places[i] = (from[i].prefix & ~(uint64_t)(RANK_COUNT - 1)) | i;
+  }
 #ifdef TVIXB_HAVE_AVX512
   if (tvixb_cpu_best() == TVIXB_CPU_AVX512) {
-    rank_avx512(prefixes, ranks, count);
+    rank_avx512(places, ranks, padded);
   } else
 #endif
-    rank_plain(prefixes, ranks, count);
-  memcpy(sorter->scratch, keys, count * sizeof *keys);
-  for (size_t i = 0; i < count; i++) keys[ranks[i]] = sorter->scratch[i];
-  sort_equals(sorter, keys, count, 64);
+    rank_plain(places, ranks, count);
+  for (size_t i = 0; i < count; i++) keys[ranks[i]] = from[i];
+  sort_equals(sorter, keys, count, 64 - RANK_BITS);
 }
 
 // One stable pass by the digit at `shift`; false if all keys have the same, and
@@ -206,10 +217,13 @@ bool tvixb_sort_elements(const tvixb_scan* scan, size_t first, size_t count,
   }
   if (count == 0) return true;
   sorter sorter = {scan, memory->scratch.items};
-  load_keys(scan, first, count, keys);
   if (count <= RANK_COUNT) {
+    load_keys(scan, first, count, sorter.scratch);
     rank_sort(&sorter, keys, count);
-  } else if (count <= UINT32_MAX) {
+    return true;
+  }
+  load_keys(scan, first, count, keys);
+  if (count <= UINT32_MAX) {
     radix_sort(&sorter, keys, count, memory->counts.items);
   } else {
     merge_sort(&sorter, keys, count);

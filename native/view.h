@@ -30,6 +30,18 @@ static inline uint64_t tvixb_view_prefix(tvixb_view key) {
   return prefix;
 }
 
+// The same where the bytes up to `end` can be read: no branch depends on the
+// size.
+static inline uint64_t tvixb_view_prefix_before(tvixb_view key,
+                                                const uint8_t* end) {
+  if (__builtin_expect(key.size == 0 || end - key.data < 8, 0)) {
+    return tvixb_view_prefix(key);
+  }
+  uint64_t prefix = tvixb_view_prefix((tvixb_view){key.data, 8});
+  unsigned missing = key.size < 8 ? 64 - 8 * (unsigned)key.size : 0;
+  return prefix >> missing << missing;
+}
+
 // Compares as unsigned bytes, a prefix before what is longer.
 static inline int tvixb_view_compare(tvixb_view a, tvixb_view b) {
   uint64_t a_prefix = tvixb_view_prefix(a), b_prefix = tvixb_view_prefix(b);
