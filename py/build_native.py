@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The cffi builder of tvix_build._native: the interface is the marked parts of native/tvix_build.h,
-native/arrow.h and py/capsules.c.
+native/arrow.h and the C files beside this one.
 
 `ffibuilder` is what setuptools calls (cffi_modules in setup.py). Bazel runs this file as a program:
 the argument is the file to write the extension's C code to, which Bazel compiles itself.
@@ -16,7 +16,7 @@ import cffi
 
 ROOT = Path(__file__).parents[1]
 HEADERS = [ROOT / "native" / "tvix_build.h", ROOT / "native" / "arrow.h"]
-CAPSULES = ROOT / "py" / "capsules.c"
+SOURCES = [ROOT / "py" / "capsules.c", ROOT / "py" / "pieces.c"]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
@@ -33,9 +33,10 @@ def declarations(header: str) -> str:
 def make_builder(**options: Any) -> cffi.FFI:
     """A builder of the extension; the options are setuptools.Extension's."""
     builder = cffi.FFI()
-    for file in [*HEADERS, CAPSULES]:
+    for file in [*HEADERS, *SOURCES]:
         builder.cdef(declarations(file.read_text()))
-    code = "".join(f'#include "{header.name}"\n' for header in HEADERS) + CAPSULES.read_text()
+    code = "".join(f'#include "{header.name}"\n' for header in HEADERS)
+    code += "".join(source.read_text() for source in SOURCES)
     builder.set_source(MODULE, code, py_limited_api=True, **options)
     return builder
 
@@ -47,7 +48,7 @@ def ffibuilder() -> cffi.FFI:
     return make_builder(
         sources=sorted(map(str, sources)),
         depends=sorted(
-            map(str, [*Path("native").glob("*.h"), *blake3.glob("*.h"), Path("py", CAPSULES.name)])
+            map(str, [*Path("native").glob("*.h"), *blake3.glob("*.h"), *Path("py").glob("*.c")])
         ),
         include_dirs=["native", str(blake3)],
         define_macros=[LIMITED_API],

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from array import array
-from threading import Thread
+from collections.abc import Iterator
+from threading import Event, Thread, get_ident
 from typing import Any
 
 import blake3
@@ -212,6 +214,70 @@ def test_batch_of_a_buffer() -> None:
     assert len(tvix_build.check_batch(b"", offsets=[0])) == 0
 
 
+class Bytes(bytes):
+    """Bytes, and yet not just bytes."""
+
+
+def test_batch_of_any_bytes() -> None:
+    data = request().SerializeToString()
+    wrapped = [wrap(data) for wrap in (bytes, bytearray, memoryview, Bytes)]
+    assert list(tvix_build.check_batch(wrapped)) == [tvix_build.check(data)] * 4
+    assert list(tvix_build.canonicalize_batch(tuple(wrapped))) == [data] * 4
+    assert tvix_build.blake3_many(wrapped).tobytes() == blake3.blake3(data).digest() * 4
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batch_of_an_iterator(threads: int) -> None:
+    """Items are taken in the caller's thread, only so many at a time, and dropped again."""
+    taken_by = set()
+
+    def messages() -> Iterator[bytes]:
+        for i in range(100):
+            taken_by.add(get_ident())
+            yield bytes([i]) * (1 << 20)
+
+    tracemalloc.start()
+    try:
+        digests = tvix_build.blake3_many(messages(), threads=threads)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert digests.tobytes() == b"".join(blake3.blake3(data).digest() for data in messages())
+    assert taken_by == {get_ident()}
+
+    def failing() -> Iterator[bytes]:
+        yield from messages()
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        tvix_build.check_batch(failing(), threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_list_that_changes_meanwhile(threads: int) -> None:
+    """There is a result for every item that was seen; nothing else is promised."""
+    data = [bytes([i]) * 100_000 for i in range(40)]
+    known = {blake3.blake3(one).digest() for one in data}
+    buffers = list(data)
+    done = Event()
+
+    def change() -> None:
+        while not done.is_set():
+            buffers.clear()
+            buffers.extend(bytes(bytearray(one)) for one in data * 3)
+
+    thread = Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(20):
+            digests = tvix_build.blake3_many(buffers, threads=threads)
+            rows = digests.tobytes()
+            assert {rows[i : i + 32] for i in range(0, len(rows), 32)} <= known
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_empty_batch() -> None:
     reports = tvix_build.check_batch([])
     assert len(reports) == len(reports.valid) == len(reports.digests) == 0
@@ -238,10 +304,14 @@ def test_batch_refuses_lying_offsets(offsets: Any, match: str) -> None:
 def test_batch_refuses_what_is_no_batch() -> None:
     with pytest.raises(TypeError, match="found one message"):
         tvix_build.check_batch(b"abcd")
-    with pytest.raises(TypeError, match="found int"):
-        tvix_build.check_batch([1])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="found a message"):
-        tvix_build.check_batch([request(), castore_pb2.Directory()])
+    for good in (b"", request()):
+        with pytest.raises(TypeError, match=r"^message 2: expected a message or .*, found int$"):
+            tvix_build.check_batch([good, good, 1])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match=r"^message 1: .*found a message tvix\.castore"):
+            tvix_build.check_batch([good, castore_pb2.Directory()])
+    many = [b""] * 40_000
+    with pytest.raises(TypeError, match=r"^message 40000: .*, found str$"):
+        tvix_build.check_batch([*many, "text"], threads=2)  # type: ignore[list-item]
 
 
 def test_canonicalize_batch() -> None:
@@ -305,6 +375,10 @@ def test_error_in_a_later_piece_names_the_message() -> None:
     offsets[-1] = 1 << 40
     with pytest.raises(ValueError, match="message 199999: "):
         tvix_build.check_batch(bytes(200_000), offsets=offsets, threads=2)
+    offsets[150_000] = 0
+    for threads in (1, 2, 5):
+        with pytest.raises(ValueError, match="message 149999: "):
+            tvix_build.check_batch(bytes(200_000), offsets=offsets, threads=threads)
     with pytest.raises(InvalidMessage, match="message 100000: ") as caught:
         tvix_build.canonicalize_batch([request()] * 100_000 + [b""], threads=2)
     assert caught.value.index == 100_000
@@ -350,8 +424,8 @@ def test_blake3_many_refuses() -> None:
     assert len(tvix_build.blake3_many([])) == 0
     with pytest.raises(TypeError, match="found one buffer"):
         tvix_build.blake3_many(b"abc")
-    with pytest.raises(TypeError):
-        tvix_build.blake3_many(["text"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"^buffer 1: expected a bytes-like object, found str$"):
+        tvix_build.blake3_many([b"", "text"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"message 1: .*2 to 9"):
         tvix_build.blake3_many(b"abc", offsets=[0, 2, 9])
 

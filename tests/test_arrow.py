@@ -30,14 +30,14 @@ TYPES = [pa.binary(), pa.large_binary(), pa.binary_view()]
 def note_addresses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Notes where the data are that the engine gets: first address, and the one after the last."""
     seen = []
-    check = _engine.check
+    run = _engine.run
 
-    def noting(kind: Any, data: Any, *rest: Any) -> Any:
-        address = int(ffi.cast("uintptr_t", ffi.from_buffer(data)))
-        seen.append((address, address + len(data)))
-        return check(kind, data, *rest)
+    def noting(function: Any, kind: Any, some: _engine.Messages, *rest: Any) -> Any:
+        address = int(ffi.cast("uintptr_t", some.data))
+        seen.append((address, address + some.size))
+        return run(function, kind, some, *rest)
 
-    monkeypatch.setattr(_engine, "check", noting)
+    monkeypatch.setattr(_engine, "run", noting)
     return seen
 
 
@@ -138,8 +138,7 @@ def test_pieces_keep_what_they_refer_to(
 ) -> None:
     monkeypatch.setattr(_arrow, "_PIECE", 3)
     items = messages() * 2
-    pieces: list[tuple[Any, Any, Any]] = []
-    _arrow.for_each_piece(make(items), lambda *piece: pieces.append(piece))
+    pieces = list(_arrow.ranges(make(items)))
     gc.collect()
     found = [
         bytes(memoryview(data)[begin:end])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias
 
 from tvix_build._engine import Buffer, Results
@@ -34,9 +34,9 @@ class ArrowStreamLike(Protocol):
 
 
 ArrowLike: TypeAlias = ArrowArrayLike | ArrowStreamLike
-Run: TypeAlias = Callable[[Buffer, Buffer, Buffer], None]
-"""Takes messages: data, begins and ends, as `_engine.check`. They last as long as anybody refers to
-them."""
+Ranges: TypeAlias = tuple[Buffer, Buffer, Buffer]
+"""Messages: data, begins and ends, as for `_engine.messages`. They last as long as anybody refers
+to them."""
 
 _EXPECTED = "expected an Arrow array of binary, large_binary or binary_view"
 _LAYOUTS = {
@@ -48,8 +48,8 @@ _LAYOUTS = {
 _PIECE = 1 << 18
 
 
-def for_each_piece(items: Any, run: Run) -> None:
-    """Hand all messages of an Arrow array or stream to `run`, without copying them.
+def ranges(items: Any) -> Iterator[Ranges]:
+    """All messages of an Arrow array or stream, so many at a time, without copying them.
 
     Raises:
         TypeError: if the elements are not binary.
@@ -58,15 +58,15 @@ def for_each_piece(items: Any, run: Run) -> None:
     """
     # A stream has all chunks; an object of several may refuse to be one array.
     if hasattr(items, "__arrow_c_stream__"):
-        _for_each_piece_of_stream(items.__arrow_c_stream__(), run)
+        yield from _ranges_of_stream(items.__arrow_c_stream__())
         return
     schema_capsule, array_capsule = items.__arrow_c_array__()
     schema = _struct(schema_capsule, "struct ArrowSchema *", lib.tvixb_capsule_schema)
     chunk = _struct(array_capsule, "struct ArrowArray *", lib.tvixb_capsule_array)
-    _for_each_piece_of_chunk(chunk, array_capsule, _layout_of(schema), 0, run)
+    yield from _ranges_of_chunk(chunk, array_capsule, _layout_of(schema), 0)
 
 
-def _for_each_piece_of_stream(capsule: object, run: Run) -> None:
+def _ranges_of_stream(capsule: object) -> Iterator[Ranges]:
     stream = _struct(capsule, "struct ArrowArrayStream *", lib.tvixb_capsule_stream)
     schema = _new("struct ArrowSchema *")
     _check_stream(stream, stream.get_schema(stream, schema))
@@ -77,7 +77,7 @@ def _for_each_piece_of_stream(capsule: object, run: Run) -> None:
         _check_stream(stream, stream.get_next(stream, chunk))
         if not chunk.release:
             return
-        _for_each_piece_of_chunk(chunk, chunk, layout, first, run)
+        yield from _ranges_of_chunk(chunk, chunk, layout, first)
         first += chunk.length
 
 
@@ -109,7 +109,7 @@ def _layout_of(schema: Any) -> int:
     return layout
 
 
-def _for_each_piece_of_chunk(chunk: Any, owner: object, layout: int, first: int, run: Run) -> None:
+def _ranges_of_chunk(chunk: Any, owner: object, layout: int, first: int) -> Iterator[Ranges]:
     """`first` is how many messages come before the chunk, which lives as long as its owner."""
     if chunk.length < 0:
         raise ValueError(f"expected the length of an Arrow array, found {chunk.length}")
@@ -121,7 +121,7 @@ def _for_each_piece_of_chunk(chunk: Any, owner: object, layout: int, first: int,
         with ffi.from_buffer("uint64_t[]", begins) as b, ffi.from_buffer("uint64_t[]", ends) as e:
             status = lib.tvixb_arrow_ranges(chunk, layout, start, count, b, e, span)
         _check_ranges(status, first + span.bad_message)
-        run(_buffer(span, owner), begins, ends)
+        yield _buffer(span, owner), begins, ends
 
 
 def _buffer(span: Any, owner: object) -> Buffer:

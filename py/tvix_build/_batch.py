@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any, overload
 from google.protobuf.message import Message
 
 from tvix_build import _engine
-from tvix_build._engine import DIGEST_SIZE, Results, Verdict
-from tvix_build._pieces import Collector, Workers, for_each_piece, thread_count
-from tvix_build._ranges import BytesLike, Offsets, join, ranges_of
+from tvix_build._engine import (
+    CANONICALIZE,
+    CHECK,
+    DIGEST_SIZE,
+    Found,
+    Function,
+    Messages,
+    Results,
+    Verdict,
+)
+from tvix_build._pieces import Batch
+from tvix_build._ranges import BytesLike, Offsets, count_of, messages_of
 from tvix_build._report import Kind, Report, refusal
 
 if TYPE_CHECKING:
@@ -51,6 +60,19 @@ def serialized(item: BytesLike | Message) -> BytesLike:
     return item.SerializeToString(deterministic=True) if isinstance(item, Message) else item
 
 
+def report_of(
+    kind: Kind, verdict: int, digest: bytes, found: Found | Results | None, message: int = 0
+) -> Report:
+    """The report on a message, of which the engine has found this; `message` is its index there."""
+    if verdict <= Verdict.VALID:
+        return Report(True, verdict == Verdict.CANONICAL, digest, (), 0)
+    assert found
+    row = 4 * bisect_left(memoryview(found.by_message)[::4], message)
+    _, first, kept, total = found.by_message[row : row + 4]
+    violations = _engine.describe(kind, found.violations, first, kept)
+    return Report(False, False, digest if verdict == Verdict.UNSORTED else None, violations, total)
+
+
 class BatchReport:
     """Reports on n messages, in order, like a list. They are made when asked for; the buffers hold
     no object a message.
@@ -84,16 +106,9 @@ class BatchReport:
         return f"<BatchReport: {self.valid_count} of {len(self)} {self._kind.value} valid>"
 
     def _report(self, i: int) -> Report:
-        verdict = self._results.verdicts[i]
-        digest = None
-        if verdict <= Verdict.UNSORTED:
-            digest = bytes(self._results.digests[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE])
-        if verdict <= Verdict.VALID:
-            return Report(True, verdict == Verdict.CANONICAL, digest, (), 0)
-        row = 4 * bisect_left(self.invalid, i)
-        _, first, kept, total = self._results.by_message[row : row + 4]
-        violations = _engine.describe(self._kind, self._results.violations, first, kept)
-        return Report(False, False, digest, violations, total)
+        results = self._results
+        digest = bytes(results.digests[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE])
+        return report_of(self._kind, results.verdicts[i], digest, results, i)
 
     @property
     def valid(self) -> memoryview[bool]:
@@ -177,9 +192,9 @@ def check_batch(
     """Check many messages of one kind.
 
     Args:
-        items: bytes-like objects or messages; an Arrow array or stream (PyCapsule interface) of
-            binary, large_binary or binary_view, which is not copied; or, with `offsets`, one buffer
-            that holds all of them.
+        items: bytes-like objects or messages, of which bytes are not copied; an Arrow array or
+            stream (PyCapsule interface) of binary, large_binary or binary_view, which is not copied
+            either; or, with `offsets`, one buffer that holds all of them.
         kind: the messages' kind; inferred from the first one if that is a message, else a
             BuildRequest.
         offsets: n + 1 ascending offsets in bytes, message i being `items[offsets[i]:offsets[i +
@@ -195,7 +210,7 @@ def check_batch(
         ValueError: if there is no such kind, an Arrow array has a null, or offsets do not lie
             within the buffer.
     """
-    kind, results = _run(_engine.check, items, kind, offsets, threads)
+    kind, results = _run(CHECK, items, kind, offsets, threads)
     return BatchReport(kind, results)
 
 
@@ -211,7 +226,7 @@ def canonicalize_batch(
         InvalidMessage: for the first message that has none; its `index` says which.
         TypeError, ValueError: as `check_batch`.
     """
-    kind, results = _run(_engine.canonicalize, items, kind, offsets, threads)
+    kind, results = _run(CANONICALIZE, items, kind, offsets, threads)
     reports = BatchReport(kind, results)
     for i in reports.invalid:
         if results.verdicts[i] != Verdict.UNSORTED:
@@ -220,58 +235,49 @@ def canonicalize_batch(
 
 
 def _run(
-    function: Any,
+    function: Function,
     items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None,
     offsets: Offsets | tuple[Offsets, Offsets] | None,
     threads: int | None,
 ) -> tuple[Kind, Results]:
-    collector = Collector()
-    with Workers(thread_count(threads), collector.take) as workers:
-        batch = _Batch(function, kind, workers)
-        if offsets is not None:
-            batch.kind = kind_of(items, batch.kind)
-            batch.add_ranges(items, *ranges_of(offsets))
-        elif isinstance(items, (bytes, bytearray, memoryview, Message)):
-            raise TypeError("expected several messages, or a buffer and offsets; found one message")
-        elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
-            from tvix_build import _arrow
+    convert = _Converter(None if kind is None else Kind(kind))
+    pieces: Iterable[Messages]
+    if offsets is not None:
+        convert.kind = kind_of(items, convert.kind)
+        whole = messages_of(items, offsets)
+        count, pieces = whole.number, _engine.pieces_of(whole)
+    elif isinstance(items, (bytes, bytearray, memoryview, Message)):
+        raise TypeError("expected several messages, or a buffer and offsets; found one message")
+    elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
+        count, pieces = count_of(items), _pieces_of_arrow(items)
+    else:
+        count, pieces = count_of(items), _engine.pieces_of_items(items, convert)
+    with Batch(threads, count) as batch:
+        for piece in pieces:
+            # The first piece says what kind it is.
+            batch.add(partial(_engine.run, function, convert.kind or Kind.BUILD_REQUEST), piece)
+    return convert.kind or Kind.BUILD_REQUEST, batch.results()
 
-            _arrow.for_each_piece(items, batch.add_ranges)
-        else:
-            batch.add_all(items)
-    return batch.kind or Kind.BUILD_REQUEST, collector.results()
+
+class _Converter:
+    """Makes bytes of items that are not, and finds out of what kind all of them are."""
+
+    def __init__(self, kind: Kind | None) -> None:
+        self.kind = kind
+
+    def __call__(self, item: BytesLike | Message, index: int) -> bytes:
+        if index and not self.kind:
+            self.kind = Kind.BUILD_REQUEST  # The first item was bytes.
+        try:
+            self.kind = kind_of(item, self.kind)
+        except TypeError as error:
+            raise TypeError(f"message {index}: {error}") from None
+        return bytes(memoryview(serialized(item)))
 
 
-class _Batch:
-    """Makes pieces of what a batch consists of."""
+def _pieces_of_arrow(items: Any) -> Iterator[Messages]:
+    from tvix_build import _arrow
 
-    def __init__(self, function: Any, kind: Kind | str | None, workers: Workers[Results]) -> None:
-        self.kind = None if kind is None else Kind(kind)
-        self._function = function
-        self._workers = workers
-        self._count = 0
-
-    def add_all(self, items: Iterable[BytesLike | Message]) -> None:
-        """Add messages one by one."""
-        for data, offsets in join(items, self._data_of):
-            view = memoryview(offsets)
-            self._run(data, view[:-1], view[1:])
-
-    def _data_of(self, item: BytesLike | Message) -> BytesLike:
-        self.kind = kind_of(item, self.kind)
-        return serialized(item)
-
-    def add_ranges(self, data: Any, begins: Any, ends: Any) -> None:
-        """Add the messages `data[begins[i]:ends[i]]`; the buffers are kept until that is done."""
-
-        def run(piece_begins: Any, piece_ends: Any, first: int) -> None:
-            self._run(data, piece_begins, piece_ends)
-
-        for_each_piece(begins, ends, run)
-
-    def _run(self, data: Any, begins: Any, ends: Any) -> None:
-        kind = self.kind or Kind.BUILD_REQUEST
-        call = partial(self._function, kind, data, begins, ends, self._count)
-        self._count += len(begins)
-        self._workers.run(call)
+    for ranges in _arrow.ranges(items):
+        yield from _engine.pieces_of(_engine.messages(*ranges))

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
-from typing import Any
 
 from tvix_build import _engine
-from tvix_build._engine import DIGEST_SIZE
-from tvix_build._pieces import Workers, for_each_piece, thread_count
-from tvix_build._ranges import BytesLike, Offsets, join, ranges_of
+from tvix_build._pieces import Batch
+from tvix_build._ranges import BytesLike, Offsets, count_of, messages_of
 
 
 def blake3_many(
@@ -35,33 +32,22 @@ def blake3_many(
         TypeError: if something is not bytes-like.
         ValueError: if offsets do not lie within the buffer.
     """
-    digests = bytearray()
-
-    def take(piece: bytearray) -> None:
-        digests.extend(piece)
-
-    with Workers(thread_count(threads), take) as workers:
-        if offsets is not None:
-            begins, ends = ranges_of(offsets)
-
-            def run(piece_begins: Any, piece_ends: Any, first: int) -> None:
-                workers.run(partial(_hash, buffers, piece_begins, piece_ends, first))
-
-            for_each_piece(begins, ends, run)
-        elif isinstance(buffers, (bytes, bytearray, memoryview)):
-            raise TypeError("expected several buffers, or a buffer and offsets; found one buffer")
-        else:
-            for data, joined in join(buffers, _same):
-                view = memoryview(joined)
-                workers.run(partial(_hash, data, view[:-1], view[1:]))
-    return _engine.digest_rows(digests)
+    if offsets is not None:
+        messages = messages_of(buffers, offsets)
+        count, pieces = messages.number, _engine.pieces_of(messages)
+    elif isinstance(buffers, (bytes, bytearray, memoryview)):
+        raise TypeError("expected several buffers, or a buffer and offsets; found one buffer")
+    else:
+        count, pieces = count_of(buffers), _engine.pieces_of_items(buffers, _bytes_of)
+    with Batch(threads, count) as batch:
+        for piece in pieces:
+            batch.add(_engine.blake3, piece)
+    return _engine.digest_rows(batch.digests())
 
 
-def _same(buffer: BytesLike) -> BytesLike:
-    return buffer
-
-
-def _hash(data: Any, begins: Any, ends: Any, first: int = 0) -> bytearray:
-    digests = bytearray(len(begins) * DIGEST_SIZE)
-    _engine.blake3(data, begins, ends, digests, first)
-    return digests
+def _bytes_of(buffer: BytesLike, index: int) -> bytes:
+    try:
+        return bytes(memoryview(buffer))
+    except TypeError:
+        found = type(buffer).__name__
+        raise TypeError(f"buffer {index}: expected a bytes-like object, found {found}") from None

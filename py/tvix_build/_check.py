@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
-
 from google.protobuf.message import Message
 
 from tvix_build import _engine
-from tvix_build._batch import BatchReport, kind_of, serialized
-from tvix_build._engine import Results, Verdict
-from tvix_build._ranges import BytesLike, size_of
+from tvix_build._batch import kind_of, report_of, serialized
+from tvix_build._engine import CANONICALIZE, CHECK, Found, Function
+from tvix_build._ranges import BytesLike
 from tvix_build._report import InvalidMessage, Kind, Report, refusal
 
 
@@ -26,7 +23,7 @@ def check(x: BytesLike | Message, kind: Kind | str | None = None) -> Report:
         TypeError: if x is neither bytes-like nor a message of the kind.
         ValueError: if there is no such kind.
     """
-    return _run(_engine.check, x, kind)[0]
+    return _run(CHECK, x, kind)[0]
 
 
 def validate(x: BytesLike | Message, kind: Kind | str | None = None) -> None:
@@ -47,10 +44,10 @@ def canonicalize(x: BytesLike | Message, kind: Kind | str | None = None) -> byte
         InvalidMessage: if there is a violation other than `not_sorted`: nothing is dropped or
             repaired.
     """
-    report, results = _run(_engine.canonicalize, x, kind)
-    if results.verdicts[0] > Verdict.UNSORTED:
+    report, found = _run(CANONICALIZE, x, kind)
+    if report.digest is None or not found:
         raise refusal(report)
-    return results.encoded
+    return found.encoded
 
 
 def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
@@ -66,11 +63,8 @@ def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
 
 
 def _run(
-    function: Callable[..., Results],
-    x: BytesLike | Message,
-    kind: Kind | str | None,
-) -> tuple[Report, Results]:
+    function: Function, x: BytesLike | Message, kind: Kind | str | None
+) -> tuple[Report, Found | None]:
     kind = kind_of(x, kind)
-    data = serialized(x)
-    results = function(kind, data, array("Q", [0]), array("Q", [size_of(data)]))
-    return BatchReport(kind, results)[0], results
+    verdict, digest, found = _engine.run_one(function, kind, serialized(x))
+    return report_of(kind, verdict, digest, found), found

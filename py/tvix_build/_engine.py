@@ -2,18 +2,19 @@
 """The native engine, as plain functions on buffers. The only module but `_arrow` that imports the
 extension; knows no protobuf.
 
-Thread safety: each thread has a context of its own. The GIL is released while the engine works;
+Thread safety: each call has a context of its own. The GIL is released while the engine works;
 nobody may change the buffers meanwhile.
 """
 
 from __future__ import annotations
 
-import threading
+import ctypes
 from array import array
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from tvix_build._native import ffi, lib
 from tvix_build._report import Kind, Violation, ViolationCode
@@ -43,23 +44,172 @@ _CODES = {
 _TEXT_SIZE = 1024  # No path or message is longer.
 
 
-class _Local(threading.local):
+class Messages(NamedTuple):
+    """Messages in memory as the engine takes them, message i being `data[begins[i]:ends[i]]`."""
+
+    data: Any
+    size: int
+    begins: Any
+    ends: Any
+    number: int
+    """How many there are."""
+    owner: object
+    """What keeps the memory, besides the pointers themselves."""
+
+
+def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messages:
+    """The messages `data[begins[i]:ends[i]]`; offsets in bytes, as buffers of unsigned 64-bit
+    integers. Without ends, each message but the last one ends where the next one begins, and
+    begins has the end of the last one too.
+
+    Raises:
+        ValueError: if there are not as many ends as begins.
+    """
+    begins = ffi.from_buffer("uint64_t[]", begins)
+    number = len(begins)
+    if ends is None:
+        if not number:
+            raise ValueError("expected n + 1 offsets, found none")
+        number -= 1
+        ends = begins + 1
+    else:
+        ends = ffi.from_buffer("uint64_t[]", ends)
+        if len(ends) != number:
+            raise ValueError(f"expected as many ends as begins, found {len(ends)} for {number}")
+    data = ffi.from_buffer("uint8_t[]", data)
+    return Messages(data, len(data), begins, ends, number, None)
+
+
+def pieces_of(whole: Messages) -> Iterator[Messages]:
+    """Messages in pieces of a few hundred microseconds of work."""
+    data, size, begins, ends, left, _ = whole
+    while left:
+        number = lib.tvixb_piece_of_ranges(begins, ends, left)
+        if number == whole.number:
+            yield whole
+            return
+        yield Messages(data, size, begins, ends, number, whole)
+        begins += number
+        ends += number
+        left -= number
+
+
+# The GIL is held: neither cffi nor the extension's interface can pass objects.
+_piece_of_items = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.py_object)(
+    int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_piece_of_items")))
+)
+
+
+def pieces_of_items(
+    items: Iterable[Any], convert: Callable[[Any, int], bytes]
+) -> Iterator[Messages]:
+    """Bytes objects in pieces, without copying them. What is not just bytes is replaced by
+    `convert` of it and of its index."""
+    iterator = iter(items)
+    first = 0
+
+    def convert_in_piece(item: Any, index: int) -> bytes:
+        return convert(item, first + index)
+
+    while True:
+        owner = _piece_of_items(iterator, convert_in_piece)
+        piece = ffi.from_buffer("tvixb_piece *", owner[1])
+        number = piece.number
+        if number:
+            yield Messages(piece.data, piece.size, piece.begins, piece.ends, number, owner)
+        if piece.last:
+            return
+        first += number
+
+
+Rows: TypeAlias = tuple[Any, Any]
+"""Where the engine writes the verdicts and the digests of some messages. A table keeps them."""
+
+
+class Table:
+    """Verdicts and digests of messages, one after the other. `count` is how many are expected.
+
+    The memory is not cleared: it is first touched where it is written, without the GIL.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._blocks: deque[tuple[bytearray, Any, int]] = deque()
+        self._begin(count)
+
+    def _begin(self, count: int) -> None:
+        self._verdicts = bytearray(count)
+        self._digests = _new_uninitialized("uint8_t[]", count * DIGEST_SIZE)
+        self._verdicts_pointer = ffi.from_buffer("uint8_t[]", self._verdicts)
+        self._capacity = count
+        self._used = 0
+
+    def _end(self) -> None:
+        if self._used:
+            self._blocks.append((self._verdicts, self._digests, self._used))
+
+    def rows(self, count: int) -> Rows:
+        """Room for the next `count` messages."""
+        if self._used + count > self._capacity:
+            self._end()
+            self._begin(max(count, _BLOCK_COUNT))
+        begin = self._used
+        self._used += count
+        if not begin:
+            return self._verdicts_pointer, self._digests
+        return self._verdicts_pointer + begin, self._digests + begin * DIGEST_SIZE
+
+    def finish(self) -> tuple[bytearray, memoryview[int]]:
+        """The verdicts and the digests of all messages."""
+        if self._used == self._capacity and not self._blocks:
+            return self._verdicts, memoryview(ffi.buffer(self._digests))
+        self._end()
+        verdicts, digests = bytearray(), bytearray()
+        while self._blocks:  # Each is freed before the next one is copied.
+            some_verdicts, some_digests, count = self._blocks.popleft()
+            verdicts += memoryview(some_verdicts)[:count]
+            digests += ffi.buffer(some_digests, count * DIGEST_SIZE)
+        return verdicts, memoryview(digests)
+
+
+_new_uninitialized = ffi.new_allocator(should_clear_after_alloc=False)
+# Messages in a block of a table if nobody knows how many will come.
+_BLOCK_COUNT = 1 << 16
+
+
+class _Context:
+    """A native context, and memory for a call."""
+
     def __init__(self) -> None:
-        self.context = ffi.gc(lib.tvixb_context_new(), lib.tvixb_context_free)
-        if not self.context:
+        self.native = ffi.gc(lib.tvixb_context_new(), lib.tvixb_context_free)
+        if not self.native:
             raise MemoryError
+        self.results = ffi.new("tvixb_results *")
+        self.count = ffi.new("size_t *")
+        # Of a single message.
+        self.begin = ffi.new("uint64_t *")
+        self.end = ffi.new("uint64_t *")
+        self.verdict = ffi.new("uint8_t *")
+        self.digest = ffi.new("uint8_t[]", DIGEST_SIZE)
 
 
-_local = _Local()
+# Those that no thread uses at the moment; a thread takes one for a call.
+_contexts: list[_Context] = []
 
 
-@dataclass(frozen=True)
-class Results:
-    """What the engine found in n messages.
+def _take_context() -> _Context:
+    try:
+        return _contexts.pop()
+    except IndexError:
+        return _Context()
+
+
+_NO_MESSAGES = array("Q")
+
+
+class Found(NamedTuple):
+    """What the engine found in messages besides verdicts and digests.
 
     Attributes:
-        verdicts: n bytes, each a Verdict.
-        digests: n x 32 bytes; zeros where there is no digest.
         by_message: for each message that has violations, in ascending order, four numbers:
             which it is, the first of its records, how many are kept, how many there are.
         violations: the engine's own records, for `describe`.
@@ -67,97 +217,114 @@ class Results:
             offsets.
     """
 
-    verdicts: bytearray
-    digests: bytearray
-    by_message: array[int]
-    violations: bytes
+    by_message: array[int] = _NO_MESSAGES
+    violations: bytes = b""
     encoded: bytes = b""
     offsets: Sequence[int] = ()
 
 
-def check(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, first: int = 0) -> Results:
-    """Check the messages `data[begins[i]:ends[i]]`; offsets in bytes, as buffers of unsigned 64-bit
-    integers. An error calls them message `first` and following.
+class Results(NamedTuple):
+    """What the engine found in n messages.
+
+    Attributes:
+        verdicts: n bytes, each a Verdict.
+        digests: n x 32 bytes; zeros where there is no digest.
+        by_message, violations, encoded, offsets: as in `Found`.
+    """
+
+    verdicts: bytearray
+    digests: memoryview[int]
+    by_message: array[int] = _NO_MESSAGES
+    violations: bytes = b""
+    encoded: bytes = b""
+    offsets: Sequence[int] = (0,)
+
+
+Function: TypeAlias = Any
+"""`CHECK`, or `CANONICALIZE`, which keeps the canonical encodings as well, empty ones for messages
+that have none."""
+CHECK: Function = lib.tvixb_check
+CANONICALIZE: Function = lib.tvixb_canonicalize
+
+
+def run(function: Function, kind: Kind, some: Messages, rows: Rows, first: int = 0) -> Found | None:
+    """Check messages; None if there is nothing to say but verdicts and digests. An error calls them
+    message `first` and following.
 
     Raises:
         ValueError: if a range does not lie within the data.
         MemoryError: if memory is out.
     """
-    return _run(lib.tvixb_check, kind, data, begins, ends, first, keep=False)
+    context = _take_context()
+    try:
+        return _run(context, function, kind, some, rows, first)
+    finally:
+        _contexts.append(context)
 
 
-def canonicalize(kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, first: int = 0) -> Results:
-    """As `check`; keeps the canonical encodings as well, empty for a message without one."""
-    return _run(lib.tvixb_canonicalize, kind, data, begins, ends, first, keep=True)
+def run_one(function: Function, kind: Kind, data: Buffer) -> tuple[int, bytes, Found | None]:
+    """Check one message: its verdict, its digest, and what else there is to say.
+
+    Raises:
+        MemoryError: if memory is out.
+    """
+    data = ffi.from_buffer("uint8_t[]", data)
+    context = _take_context()
+    try:
+        size = context.end[0] = len(data)
+        one = Messages(data, size, context.begin, context.end, 1, None)
+        found = _run(context, function, kind, one, (context.verdict, context.digest), 0)
+        return context.verdict[0], ffi.buffer(context.digest)[:], found
+    finally:
+        _contexts.append(context)
 
 
-def blake3(data: Buffer, begins: Buffer, ends: Buffer, digests: Buffer, first: int = 0) -> None:
-    """Write the BLAKE3 digests of `data[begins[i]:ends[i]]`, 32 bytes each, to `digests`.
+def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
+    """Write the BLAKE3 digests of messages, whatever is in them, and no verdicts.
 
     Raises:
         ValueError: if a range does not lie within the data.
     """
-    data, begins, ends = _ranges(data, begins, ends)
-    with ffi.from_buffer("uint8_t[]", digests, require_writable=True) as out:
-        n = len(begins)
-        _check_status(
-            lib.tvixb_blake3_many(data, len(data), begins, ends, n, out), data, begins, ends, first
-        )
+    data, size, begins, ends, n, _ = some
+    status = lib.tvixb_blake3_many(data, size, begins, ends, n, rows[1])
+    if status:
+        raise _error(status, some, first)
 
 
-def digest_rows(digests: bytearray) -> memoryview[int]:
+def digest_rows(digests: memoryview[int]) -> memoryview[int]:
     """Digests that lie back to back as n x 32 bytes, read-only and not copied."""
-    view = memoryview(digests).toreadonly()
-    return view.cast("B", (len(digests) // DIGEST_SIZE, DIGEST_SIZE)) if digests else view
-
-
-def _ranges(data: Buffer, begins: Buffer, ends: Buffer) -> tuple[Any, Any, Any]:
-    begins = ffi.from_buffer("uint64_t[]", begins)
-    ends = ffi.from_buffer("uint64_t[]", ends)
-    if len(ends) != len(begins):
-        raise ValueError(f"expected as many ends as begins, found {len(ends)} for {len(begins)}")
-    return ffi.from_buffer("uint8_t[]", data), begins, ends
+    view = digests.toreadonly()
+    return view.cast("B", (len(view) // DIGEST_SIZE, DIGEST_SIZE)) if view else view
 
 
 def _run(
-    function: Any, kind: Kind, data: Buffer, begins: Buffer, ends: Buffer, first: int, keep: bool
-) -> Results:
-    context = _local.context
-    data, begins, ends = _ranges(data, begins, ends)
-    n = len(begins)
-    verdicts = bytearray(n)
-    digests = bytearray(n * DIGEST_SIZE)
-    results = ffi.new("tvixb_results *")
-    # Held in variables: cffi keeps a buffer only as long as its own object lives.
-    results.verdicts = verdicts_view = ffi.from_buffer("uint8_t[]", verdicts)
-    results.digests = digests_view = ffi.from_buffer("uint8_t[]", digests)
-    status = function(context, _KINDS[kind], data, len(data), begins, ends, n, results)
-    del verdicts_view, digests_view
-    _check_status(status, data, begins, ends, first)
-    by_message, violations = _violations(context)
-    if not keep:
-        return Results(verdicts, digests, by_message, violations)
-    return Results(verdicts, digests, by_message, violations, *_encoded(context, n))
+    context: _Context, function: Function, kind: Kind, some: Messages, rows: Rows, first: int
+) -> Found | None:
+    native, results, count = context.native, context.results, context.count
+    data, size, begins, ends, n, _ = some
+    results.verdicts, results.digests = rows
+    status = function(native, _KINDS[kind], data, size, begins, ends, n, results)
+    if status:
+        raise _error(status, some, first)
+    found = lib.tvixb_violations_by_message(native, count)
+    keep = function is CANONICALIZE
+    if not count[0] and not keep:
+        return None
+    by_message = array("Q", _copy(found, count[0] * ffi.sizeof("tvixb_violations_of")))
+    found = lib.tvixb_violations(native, count)
+    violations = _copy(found, count[0] * VIOLATION_SIZE)
+    return Found(by_message, violations, *(_encoded(native, n) if keep else ()))
 
 
-def _check_status(status: int, data: Any, begins: Any, ends: Any, first: int) -> None:
+def _error(status: int, some: Messages, first: int) -> Exception:
     if status == lib.TVIXB_OUT_OF_MEMORY:
-        raise MemoryError
-    if status == lib.TVIXB_BAD_RANGE:
-        size = len(data)
-        i = next(i for i in range(len(begins)) if not begins[i] <= ends[i] <= size)
-        raise ValueError(
-            f"message {first + i}: expected a range within the {size} bytes, "
-            f"found {begins[i]} to {ends[i]}"
-        )
-
-
-def _violations(context: Any) -> tuple[array[int], bytes]:
-    count = ffi.new("size_t *")
-    rows = lib.tvixb_violations_by_message(context, count)
-    by_message = array("Q", _copy(rows, count[0] * ffi.sizeof("tvixb_violations_of")))
-    records = lib.tvixb_violations(context, count)
-    return by_message, _copy(records, count[0] * ffi.sizeof("tvixb_violation"))
+        return MemoryError()
+    _, size, begins, ends, n, _ = some
+    i = next(i for i in range(n) if not begins[i] <= ends[i] <= size)
+    return ValueError(
+        f"message {first + i}: expected a range within the {size} bytes, "
+        f"found {begins[i]} to {ends[i]}"
+    )
 
 
 def _copy(pointer: Any, size: int) -> bytes:

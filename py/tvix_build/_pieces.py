@@ -7,151 +7,177 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from functools import partial
+from operator import itemgetter
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TypeAlias
 
 from tvix_build import _engine
-from tvix_build._engine import Results
+from tvix_build._engine import Found, Messages, Results, Rows, Table
 
-T = TypeVar("T")
-
-# Bytes and messages in a piece: a few milliseconds of work.
-_PIECE_SIZE = 4 << 20
-_PIECE_COUNT = 1 << 16
-_SAMPLE_COUNT = 64
+Work: TypeAlias = Callable[[Messages, Rows, int], Found | None]
+"""What is done with a piece: its messages, where their results go, the number of the first."""
+Call: TypeAlias = Callable[[], None]
 
 
-def thread_count(threads: int | None) -> int:
-    """How many threads to use: as many as asked for, or as this process has CPUs.
+def _cpu_count() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    Raises:
-        ValueError: if fewer than one are asked for.
+
+class _Workers:
+    """Runs calls in several threads, the caller's being one of them. `run` and `finish` raise what
+    the earliest call that failed has raised."""
+
+    def __init__(self, threads: int) -> None:
+        self._waiting: SimpleQueue[tuple[int, Call] | None] = SimpleQueue()
+        self._count = 0
+        self._errors: list[tuple[int, Exception]] = []
+        self._threads = [Thread(target=self._serve, daemon=True) for _ in range(threads - 1)]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, call: Call) -> None:
+        """Run a call now or soon."""
+        self._raise()
+        self._waiting.put((self._count, call))
+        self._count += 1
+        # Bounds what waits, and keeps this thread busy.
+        if self._waiting.qsize() > 2 * len(self._threads):
+            self._help()
+
+    def finish(self) -> None:
+        """Wait for all calls."""
+        while not self._errors and self._help():
+            pass
+        self.stop()
+        self._raise()
+
+    def stop(self) -> None:
+        """Drop the calls that wait, which come after any that has failed; wait for the others."""
+        with suppress(Empty):
+            while True:
+                self._waiting.get_nowait()
+        for _ in self._threads:
+            self._waiting.put(None)
+        while self._threads:
+            self._threads.pop().join()
+
+    def _serve(self) -> None:
+        while task := self._waiting.get():
+            self._do(*task)
+
+    def _help(self) -> bool:
+        """Do a call that waits; false if none does."""
+        try:
+            task = self._waiting.get_nowait()
+        except Empty:
+            return False
+        assert task
+        self._do(*task)
+        return True
+
+    def _do(self, number: int, call: Call) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._errors.append((number, error))
+
+    def _raise(self) -> None:
+        if self._errors:
+            self.stop()
+            _, error = min(self._errors, key=itemgetter(0))
+            self._errors.clear()
+            try:
+                raise error
+            finally:
+                del error  # Its traceback has this frame: no cycle, which could outlive buffers.
+
+
+class Batch:
+    """Runs pieces of a batch in `threads` threads, None being as many as this process may use CPUs,
+    and puts their results together. A piece that stays the only one starts no thread.
+
+    A context manager: leaving it waits for all pieces; leaving it by an exception drops those that
+    have not begun. `expected` is how many messages will come, 0 if that is unknown.
     """
-    if threads is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
-    if threads < 1:
-        raise ValueError(f"expected at least 1 thread, found {threads}")
-    return threads
 
+    def __init__(self, threads: int | None, expected: int) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"expected at least 1 thread, found {threads}")
+        self._limit = threads
+        self._count = 0
+        self._table = Table(expected)
+        self._found: dict[int, Found] = {}
+        self._only: Call | None = None
+        self._workers: _Workers | None = None
 
-class Workers(Generic[T]):
-    """Runs calls in `threads` threads and hands their results to `take`, in the order of the
-    calls. A call that stays the only one runs in the caller's thread.
-
-    A context manager: leaving it waits for all calls; leaving it by an exception drops those that
-    have not begun.
-    """
-
-    def __init__(self, threads: int, take: Callable[[T], None]) -> None:
-        self._threads = threads
-        self._take = take
-        self._first: Callable[[], T] | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._running: deque[Future[T]] = deque()
-
-    def __enter__(self) -> Workers[T]:
+    def __enter__(self) -> Batch:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self.wait()
-        finally:
-            if self._pool:
-                self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # Refers to this batch: a cycle, which would keep buffers until the garbage is collected.
+        only, self._only = self._only, None
+        if self._workers:
+            try:
+                if error is None:
+                    self._workers.finish()
+            finally:
+                self._workers.stop()
+        elif error is None and only:
+            only()
 
-    def run(self, call: Callable[[], T]) -> None:
-        """Run a call now or soon."""
-        if self._threads == 1:
-            self._take(call())
-        elif self._pool:
-            self._submit(call)
-        elif self._first:
-            self._pool = ThreadPoolExecutor(self._threads)
-            self._submit(self._first)
-            self._submit(call)
-            self._first = None
+    def add(self, work: Work, piece: Messages) -> None:
+        """Run `work` on the next piece of the batch."""
+        first = self._count
+        rows = self._table.rows(piece.number)
+        self._count += piece.number
+        if self._limit == 1:
+            self._run(work, piece, rows, first)
+            return
+        call = partial(self._run, work, piece, rows, first)
+        if self._workers:
+            self._workers.run(call)
+        elif self._only:
+            self._workers = _Workers(self._limit or _cpu_count())
+            self._workers.run(self._only)
+            self._only = None
+            self._workers.run(call)
         else:
-            self._first = call
+            self._only = call
 
-    def wait(self) -> None:
-        """Take the results of all calls so far."""
-        if self._first:
-            call, self._first = self._first, None
-            self._take(call())
-        while self._running:
-            self._take(self._running.popleft().result())
+    def _run(self, work: Work, piece: Messages, rows: Rows, first: int) -> None:
+        found = work(piece, rows, first)
+        if found:
+            self._found[first] = found
 
-    def _submit(self, call: Callable[[], T]) -> None:
-        assert self._pool
-        # Bounds what waits: pieces that are not begun, and results that are not taken.
-        while len(self._running) >= 2 * self._threads:
-            self._take(self._running.popleft().result())
-        self._running.append(self._pool.submit(call))
-
-
-class Collector:
-    """Puts the results of pieces together."""
-
-    def __init__(self) -> None:
-        self._verdicts = bytearray()
-        self._digests = bytearray()
-        self._by_message = array("Q")
-        self._violations: list[bytes] = []
-        self._violation_size = 0
-        self._encoded: list[bytes] = []
-        self._offsets = array("Q", [0])
-
-    def take(self, results: Results) -> None:
-        """Add the results of the next piece."""
-        before = self._violation_size // _engine.VIOLATION_SIZE
-        _engine.rebase(results.by_message, len(self._verdicts), before)
-        self._verdicts += results.verdicts
-        self._digests += results.digests
-        self._by_message += results.by_message
-        self._violations.append(results.violations)
-        self._violation_size += len(results.violations)
-        start = self._offsets[-1]
-        self._encoded.append(results.encoded)
-        self._offsets.extend(start + offset for offset in results.offsets[1:])
+    def digests(self) -> memoryview[int]:
+        """The digests of all messages."""
+        return self._table.finish()[1]
 
     def results(self) -> Results:
-        """All results."""
+        """All that was found."""
+        verdicts, digests = self._table.finish()
+        if not self._found:
+            return Results(verdicts, digests)
+        by_message = array("Q")
+        violations = []
+        violation_count = 0
+        encoded = []
+        offsets = array("Q", [0])
+        for first, found in sorted(self._found.items()):
+            _engine.rebase(found.by_message, first, violation_count)
+            by_message += found.by_message
+            violations.append(found.violations)
+            violation_count += len(found.violations) // _engine.VIOLATION_SIZE
+            encoded.append(found.encoded)
+            start = offsets[-1]
+            offsets.extend(start + offset for offset in found.offsets[1:])
         return Results(
-            self._verdicts,
-            self._digests,
-            self._by_message,
-            b"".join(self._violations),
-            b"".join(self._encoded),
-            self._offsets,
+            verdicts, digests, by_message, b"".join(violations), b"".join(encoded), offsets
         )
-
-
-def for_each_piece(begins: Any, ends: Any, run: Callable[[Any, Any, int], None]) -> None:
-    """Call `run` with the begins, the ends and the number of the first message of each piece of a
-    batch of ranges; both are buffers of unsigned 64-bit integers."""
-    begins, ends = memoryview(begins).cast("B").cast("Q"), memoryview(ends).cast("B").cast("Q")
-    n = len(begins)
-    if len(ends) != n:
-        raise ValueError(f"expected as many ends as begins, found {len(ends)} for {n}")
-    count = _piece_count(begins, ends)
-    for first in range(0, n, count):
-        run(begins[first : first + count], ends[first : first + count], first)
-
-
-def _piece_count(begins: memoryview[int], ends: memoryview[int]) -> int:
-    """How many messages make a piece, judged by some of them. The buffer's size says nothing:
-    messages may be a small part of it."""
-    sample = range(0, len(begins), len(begins) // _SAMPLE_COUNT + 1)
-    size = sum(ends[i] - begins[i] for i in sample)
-    return min(max(1, len(sample) * _PIECE_SIZE // max(1, size)), _PIECE_COUNT)
