@@ -6,19 +6,22 @@
 
 typedef enum tvixb_cpu_level {
   TVIXB_CPU_PLAIN = 0,   // C for every CPU
-  TVIXB_CPU_AVX512 = 1,  // x86-64 with AVX-512 F, BW, DQ and VL, and BMI2
+  TVIXB_CPU_AVX2 = 1,    // x86-64 with AVX2
+  TVIXB_CPU_AVX512 = 2,  // and with AVX-512 F, BW, DQ and VL, and BMI2
 } tvixb_cpu_level;
 
-// Code for a level is compiled where the compiler can, TVIXB_TARGET_AVX512
-// being the attribute of its functions.
+// Code for a level is compiled where the compiler can, TVIXB_TARGET_... being
+// the attribute of its functions.
 #if defined(__x86_64__)
+#define TVIXB_HAVE_AVX2 1
 #define TVIXB_HAVE_AVX512 1
+#define TVIXB_TARGET_AVX2 __attribute__((target("avx2")))
 #define TVIXB_TARGET_AVX512 \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi2")))
 #endif
 
 // The best level of this CPU. In test builds (TVIXB_TEST_BUILD) the environment
-// variable TVIXB_CPU_LEVEL lowers it: "plain".
+// variable TVIXB_CPU_LEVEL lowers it: "plain" or "avx2".
 tvixb_cpu_level tvixb_cpu_best(void);
 
 #endif  // TVIXB_CPU_H

@@ -4,22 +4,33 @@
 // kernel call, and then their parent nodes, level by level.
 #include "hash.h"
 
+#include <assert.h>
 #include <stdbool.h>
 
 #include "blake3.h"
 #include "hash_lanes.h"
 #include "tvix_build.h"
 
-// A group is hashed together: it holds so many chunks at most.
+// A group's parents are hashed together: it holds so many chunks at most.
 #define GROUP_CHUNKS 512
 // A longer message fills the lanes by itself and goes to the official hasher.
 #define MESSAGE_CHUNKS 64
+
+// Chunks wait in buckets until they fill the lanes: whole ones apart by their
+// counter where the kernel gains from that, the others by number of blocks.
+#define CHUNK_BLOCKS (TVIXB_HASH_CHUNK_SIZE / TVIXB_HASH_BLOCK_SIZE)
+#define WHOLE_BUCKETS (TVIXB_HASH_LANES_MAX + 1)
+#define BUCKETS (WHOLE_BUCKETS + CHUNK_BLOCKS)
+
+// What waits at the end, and the parents of a level, are jobs of a group.
+static_assert(BUCKETS * (TVIXB_HASH_LANES_MAX - 1) <= GROUP_CHUNKS, "fits");
 
 const uint32_t tvixb_hash_iv[8] = {
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
 };
 
+// A message of more than one chunk.
 typedef struct tree {
   uint8_t* cvs;  // those of the level at hand, one behind another
   uint32_t count;
@@ -27,13 +38,13 @@ typedef struct tree {
 } tree;
 
 typedef struct group {
-  tvixb_hash_kernel* kernel;
+  const tvixb_hash_kernel* kernel;
   size_t cv_count;
-  size_t job_count;
   size_t tree_count;
   tree trees[GROUP_CHUNKS];
+  uint8_t waiting[BUCKETS];
+  tvixb_hash_job buckets[BUCKETS][TVIXB_HASH_LANES_MAX];
   tvixb_hash_job jobs[GROUP_CHUNKS];
-  tvixb_hash_job sorted[GROUP_CHUNKS];
   uint8_t cvs[GROUP_CHUNKS * TVIXB_HASH_CV_SIZE];
 } group;
 
@@ -48,64 +59,52 @@ static void hash_alone(tvixb_view view, uint8_t* digest) {
   blake3_hasher_finalize(&hasher, digest, TVIXB_DIGEST_SIZE);
 }
 
-// A full chunk's place among the full ones: by counter, and roots last, so that
-// neighbours differ in their data alone.
-static size_t full_class(const tvixb_hash_job* job) {
-  return job->end_flags & TVIXB_HASH_ROOT ? MESSAGE_CHUNKS : job->counter;
+// Writes the chaining values of the first `count` chunks of a message, whole
+// ones, which fill the lanes.
+static void hash_chunks(const tvixb_hash_kernel* kernel, const uint8_t* data,
+                        size_t count, uint8_t* cvs) {
+  const uint8_t* inputs[MESSAGE_CHUNKS];
+  for (size_t i = 0; i < count; i++) {
+    inputs[i] = data + i * TVIXB_HASH_CHUNK_SIZE;
+  }
+  kernel->official(inputs, count, CHUNK_BLOCKS, tvixb_hash_iv, 0, true, 0,
+                   TVIXB_HASH_CHUNK_START, TVIXB_HASH_CHUNK_END, cvs);
 }
 
-// Sorts the chunks (counting sorts): full ones by class, then the others, those
-// with the most blocks first, so that lanes end together. Returns how many are
-// full; place[c] is where class c of them ends.
-static size_t sort_chunks(group* group, size_t place[MESSAGE_CHUNKS + 2]) {
-  enum { BLOCKS = TVIXB_HASH_CHUNK_SIZE / TVIXB_HASH_BLOCK_SIZE };
-  size_t by_blocks[BLOCKS + 2] = {0};
-  for (size_t i = 0; i < group->job_count; i++) {
-    const tvixb_hash_job* job = &group->jobs[i];
-    if (job->size == TVIXB_HASH_CHUNK_SIZE) {
-      place[full_class(job) + 1]++;
-    } else {
-      by_blocks[BLOCKS - tvixb_hash_job_blocks(job) + 1]++;
+// The more blocks, the earlier the bucket.
+static size_t bucket_of(const tvixb_hash_job* job, bool by_counter) {
+  if (job->size < TVIXB_HASH_CHUNK_SIZE) {
+    return BUCKETS - tvixb_hash_job_blocks(job);
+  }
+  if (!by_counter) return 0;
+  if (job->end_flags & TVIXB_HASH_ROOT) return TVIXB_HASH_LANES_MAX;
+  return job->counter % TVIXB_HASH_LANES_MAX;
+}
+
+static void add_job(group* group, tvixb_hash_job job) {
+  size_t bucket = bucket_of(&job, group->kernel->by_counter);
+  group->buckets[bucket][group->waiting[bucket]++] = job;
+  if (group->waiting[bucket] == TVIXB_HASH_LANES_MAX) {
+    group->kernel->run(group->buckets[bucket], TVIXB_HASH_LANES_MAX);
+    group->waiting[bucket] = 0;
+  }
+}
+
+// Runs what still waits.
+static void run_rest(group* group) {
+  size_t count = 0;
+  for (size_t i = 0; i < BUCKETS; i++) {
+    for (size_t j = 0; j < group->waiting[i]; j++) {
+      group->jobs[count++] = group->buckets[i][j];
     }
+    group->waiting[i] = 0;
   }
-  for (size_t i = 1; i <= MESSAGE_CHUNKS + 1; i++) place[i] += place[i - 1];
-  size_t full = place[MESSAGE_CHUNKS + 1];
-  by_blocks[0] = full;
-  for (size_t i = 1; i <= BLOCKS; i++) by_blocks[i] += by_blocks[i - 1];
-  for (size_t i = 0; i < group->job_count; i++) {
-    const tvixb_hash_job* job = &group->jobs[i];
-    size_t* next = job->size == TVIXB_HASH_CHUNK_SIZE
-                       ? &place[full_class(job)]
-                       : &by_blocks[BLOCKS - tvixb_hash_job_blocks(job)];
-    group->sorted[(*next)++] = *job;
-  }
-  return full;
+  group->kernel->run(group->jobs, count);
 }
 
-// The official kernels are the fastest for full lanes of full chunks; the rest
-// goes to the kernel that takes lanes as they come.
-static void run_chunks(group* group) {
-  size_t place[MESSAGE_CHUNKS + 2] = {0};
-  size_t full = sort_chunks(group, place);
-  size_t rest = 0, begin = 0;
-  for (size_t i = 0; begin < full; i++) {
-    size_t lanes = (place[i] - begin) / TVIXB_HASH_OFFICIAL_LANES *
-                   TVIXB_HASH_OFFICIAL_LANES;
-    tvixb_hash_jobs_official(group->sorted + begin, lanes);
-    for (size_t j = begin + lanes; j < place[i]; j++) {
-      group->sorted[rest++] = group->sorted[j];
-    }
-    begin = place[i];
-  }
-  size_t partial = group->job_count - full;
-  memmove(group->sorted + rest, group->sorted + full,
-          partial * sizeof *group->sorted);
-  group->kernel(group->sorted, rest + partial);
-}
-
-// Runs the parents of one level of all trees; false if every tree is done. A
-// parent's chaining value takes the place of an earlier pair.
-static bool run_level(group* group) {
+// Runs the parents of one level of all trees. A parent's chaining value takes
+// the place of an earlier pair.
+static void run_level(group* group) {
   size_t count = 0;
   for (size_t i = 0; i < group->tree_count; i++) {
     tree* tree = &group->trees[i];
@@ -121,69 +120,84 @@ static bool run_level(group* group) {
       };
     }
   }
-  group->kernel(group->jobs, count);
+  group->kernel->run(group->jobs, count);
+  size_t left = 0;
   for (size_t i = 0; i < group->tree_count; i++) {
-    tree* tree = &group->trees[i];
-    if (tree->count > 2 && tree->count % 2) {
-      memcpy(tree->cvs + (size_t)tree->count / 2 * TVIXB_HASH_CV_SIZE,
-             tree->cvs + (size_t)(tree->count - 1) * TVIXB_HASH_CV_SIZE,
+    tree tree = group->trees[i];
+    if (tree.count == 2) continue;
+    if (tree.count % 2) {
+      memcpy(tree.cvs + (size_t)tree.count / 2 * TVIXB_HASH_CV_SIZE,
+             tree.cvs + (size_t)(tree.count - 1) * TVIXB_HASH_CV_SIZE,
              TVIXB_HASH_CV_SIZE);
     }
-    tree->count = tree->count == 2 ? 1 : (tree->count + 1) / 2;
+    tree.count = (tree.count + 1) / 2;
+    group->trees[left++] = tree;
   }
-  return count > 0;
+  group->tree_count = left;
 }
 
 static void run_group(group* group) {
-  run_chunks(group);
-  while (run_level(group)) {
-  }
-  group->cv_count = group->job_count = 0;
-  group->tree_count = 0;
+  run_rest(group);
+  while (group->tree_count) run_level(group);
+  group->cv_count = 0;
+}
+
+static tvixb_hash_job chunk_job(tvixb_view view, size_t index, uint8_t* out) {
+  size_t begin = index * TVIXB_HASH_CHUNK_SIZE;
+  size_t left = view.size - begin;
+  return (tvixb_hash_job){
+      .data = view.data + begin,
+      .out = out,
+      .counter = index,
+      .size = (uint32_t)(left < TVIXB_HASH_CHUNK_SIZE ? left
+                                                      : TVIXB_HASH_CHUNK_SIZE),
+      .start_flags = TVIXB_HASH_CHUNK_START,
+      .end_flags = TVIXB_HASH_CHUNK_END,
+  };
 }
 
 // A part of a long message fills the lanes by itself; the rest are jobs.
 static void add_message(group* group, tvixb_view view, uint8_t* digest) {
   size_t chunks = chunks_of(view.size);
+  if (chunks == 1) {
+    tvixb_hash_job job = chunk_job(view, 0, digest);
+    job.end_flags |= TVIXB_HASH_ROOT;
+    add_job(group, job);
+    return;
+  }
   if (group->cv_count + chunks > GROUP_CHUNKS) run_group(group);
   uint8_t* cvs = group->cvs + group->cv_count * TVIXB_HASH_CV_SIZE;
-  size_t first =
-      (chunks - 1) / TVIXB_HASH_OFFICIAL_LANES * TVIXB_HASH_OFFICIAL_LANES;
-  tvixb_hash_chunks_official(view.data, first, cvs);
+  size_t lanes = group->kernel->official_lanes;
+  size_t first = view.size / TVIXB_HASH_CHUNK_SIZE / lanes * lanes;
+  if (first) hash_chunks(group->kernel, view.data, first, cvs);
   for (size_t i = first; i < chunks; i++) {
-    size_t begin = i * TVIXB_HASH_CHUNK_SIZE;
-    size_t left = view.size - begin;
-    group->jobs[group->job_count++] = (tvixb_hash_job){
-        .data = view.data + begin,
-        .out = chunks == 1 ? digest : cvs + i * TVIXB_HASH_CV_SIZE,
-        .counter = i,
-        .size =
-            (uint32_t)(left < TVIXB_HASH_CHUNK_SIZE ? left
-                                                    : TVIXB_HASH_CHUNK_SIZE),
-        .start_flags = TVIXB_HASH_CHUNK_START,
-        .end_flags = TVIXB_HASH_CHUNK_END | (chunks == 1 ? TVIXB_HASH_ROOT : 0),
-    };
+    add_job(group, chunk_job(view, i, cvs + i * TVIXB_HASH_CV_SIZE));
   }
   group->cv_count += chunks;
   group->trees[group->tree_count++] = (tree){cvs, (uint32_t)chunks, digest};
 }
 
-tvixb_hash_kernel* tvixb_hash_best_kernel(void) {
+static const tvixb_hash_kernel* kernel_of(tvixb_cpu_level level) {
 #ifdef TVIXB_HAVE_AVX512
-  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) return tvixb_hash_jobs_avx512;
+  if (level == TVIXB_CPU_AVX512) return &tvixb_hash_avx512;
 #endif
-  return tvixb_hash_jobs_official;
+#ifdef TVIXB_HAVE_AVX2
+  if (level == TVIXB_CPU_AVX2) return &tvixb_hash_avx2;
+#endif
+  (void)level;
+  return &tvixb_hash_plain;
 }
 
 void tvixb_hash_many(const tvixb_view* views, size_t n, uint8_t* digests) {
-  tvixb_hash_many_with(tvixb_hash_best_kernel(), views, n, digests);
+  tvixb_hash_many_with(tvixb_cpu_best(), views, n, digests);
 }
 
-void tvixb_hash_many_with(tvixb_hash_kernel* kernel, const tvixb_view* views,
+void tvixb_hash_many_with(tvixb_cpu_level level, const tvixb_view* views,
                           size_t n, uint8_t* digests) {
   group group;
-  group.kernel = kernel;
-  group.cv_count = group.job_count = group.tree_count = 0;
+  group.kernel = kernel_of(level);
+  group.cv_count = group.tree_count = 0;
+  memset(group.waiting, 0, sizeof group.waiting);
   for (size_t i = 0; i < n; i++, digests += TVIXB_DIGEST_SIZE) {
     if (!views[i].data) continue;
     if (views[i].size > MESSAGE_CHUNKS * (size_t)TVIXB_HASH_CHUNK_SIZE) {
@@ -192,7 +206,7 @@ void tvixb_hash_many_with(tvixb_hash_kernel* kernel, const tvixb_view* views,
       add_message(&group, views[i], digests);
     }
   }
-  if (group.cv_count) run_group(&group);
+  run_group(&group);
 }
 
 void tvixb_hash_stream_begin(tvixb_hash_stream* stream) {

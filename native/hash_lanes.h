@@ -5,6 +5,7 @@
 #ifndef TVIXB_HASH_LANES_H
 #define TVIXB_HASH_LANES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,29 +42,34 @@ static inline size_t tvixb_hash_job_blocks(const tvixb_hash_job* job) {
              : 1;
 }
 
-// Runs jobs, the longest first. A job's output may lie in the data of an
-// earlier one.
-typedef void tvixb_hash_kernel(const tvixb_hash_job* jobs, size_t count);
+// Jobs that a kernel is given together, at least where there are enough.
+#define TVIXB_HASH_LANES_MAX 16
 
-tvixb_hash_kernel tvixb_hash_jobs_official;
+// How a level of CPUs hashes.
+typedef struct tvixb_hash_kernel {
+  // Runs jobs, those with the most blocks first. A job's output may lie in the
+  // data of an earlier one.
+  void (*run)(const tvixb_hash_job* jobs, size_t count);
+  // The official kernel, which wants neighbours to differ in their data alone,
+  // and how many inputs fill its lanes.
+  void (*official)(const uint8_t* const* inputs, size_t count, size_t blocks,
+                   const uint32_t key[8], uint64_t counter,
+                   bool increment_counter, uint8_t flags, uint8_t start_flags,
+                   uint8_t end_flags, uint8_t* out);
+  size_t official_lanes;
+  bool by_counter;  // `run` gains from whole chunks with the same counter
+} tvixb_hash_kernel;
 
-// Lanes of the widest official kernel.
-#define TVIXB_HASH_OFFICIAL_LANES 16
-
-// Writes the chaining values of the first `count` chunks of a message, full
-// ones and not its root.
-void tvixb_hash_chunks_official(const uint8_t* data, size_t count,
-                                uint8_t* cvs);
-
-// The fastest kernel for jobs of any kind on this CPU.
-tvixb_hash_kernel* tvixb_hash_best_kernel(void);
-
-// tvixb_hash_many with a kernel of one's choice, which the CPU must have.
-void tvixb_hash_many_with(tvixb_hash_kernel* kernel, const tvixb_view* views,
-                          size_t n, uint8_t* digests);
-
-#ifdef TVIXB_HAVE_AVX512
-tvixb_hash_kernel tvixb_hash_jobs_avx512;
+extern const tvixb_hash_kernel tvixb_hash_plain;
+#ifdef TVIXB_HAVE_AVX2
+extern const tvixb_hash_kernel tvixb_hash_avx2;
 #endif
+#ifdef TVIXB_HAVE_AVX512
+extern const tvixb_hash_kernel tvixb_hash_avx512;
+#endif
+
+// tvixb_hash_many at a level of one's choice, which the CPU must have.
+void tvixb_hash_many_with(tvixb_cpu_level level, const tvixb_view* views,
+                          size_t n, uint8_t* digests);
 
 #endif  // TVIXB_HASH_LANES_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Jobs on every CPU, with the official kernels: equal jobs together, the last
-// block alone where it is not full.
+// The kernel of every CPU, made of the official ones: equal jobs together, the
+// last block alone where it is not full.
 #include <assert.h>
 #include <stdbool.h>
 #include <string.h>
@@ -11,6 +11,15 @@
 
 static_assert(TVIXB_HASH_BLOCK_SIZE == BLAKE3_BLOCK_LEN, "same function");
 static_assert(TVIXB_HASH_CHUNK_SIZE == BLAKE3_CHUNK_LEN, "same function");
+
+// Every x86-64 has SSE2; elsewhere the official code chooses.
+#if defined(__x86_64__)
+#define HASH_MANY blake3_hash_many_sse2
+#define COMPRESS blake3_compress_in_place_sse2
+#else
+#define HASH_MANY blake3_hash_many
+#define COMPRESS blake3_compress_in_place
+#endif
 
 // Whole blocks that are not the last one, unless the last one is whole too.
 static size_t whole_blocks(const tvixb_hash_job* job) {
@@ -34,30 +43,21 @@ static void finish(const tvixb_hash_job* job, uint32_t cv[8]) {
   size_t size = job->size - before;
   if (size) memcpy(block, job->data + before, size);
   uint8_t flags = job->end_flags | (before ? 0 : job->start_flags);
-  blake3_compress_in_place(cv, block, (uint8_t)size, job->counter, flags);
+  COMPRESS(cv, block, (uint8_t)size, job->counter, flags);
   store_cv_words(job->out, cv);
 }
 
-// Chaining values of the whole blocks. The official AVX2 and AVX-512 assembly
-// reads 16 bytes behind an input where it is not given a multiple of 8 of them,
-// so lanes are filled up with an input once more, and a few inputs go alone.
+// Chaining values of the whole blocks.
 static void run_whole_blocks(const tvixb_hash_job* jobs, size_t count,
                              uint8_t end_flags, uint8_t* out) {
-  const uint8_t* inputs[TVIXB_HASH_OFFICIAL_LANES];
-  size_t lanes = count < 3 ? 1 : (count + 7) / 8 * 8;
-  for (size_t i = 0; i < lanes; i++) {
-    inputs[i] = jobs[i < count ? i : 0].data;
-  }
-  for (size_t first = 0; first < count; first += lanes) {
-    if (lanes == 1) inputs[0] = jobs[first].data;
-    blake3_hash_many(inputs, lanes, whole_blocks(jobs), tvixb_hash_iv,
-                     jobs->counter, false, 0, jobs->start_flags, end_flags,
-                     out + first * TVIXB_HASH_CV_SIZE);
-  }
+  const uint8_t* inputs[TVIXB_HASH_LANES_MAX];
+  for (size_t i = 0; i < count; i++) inputs[i] = jobs[i].data;
+  HASH_MANY(inputs, count, whole_blocks(jobs), tvixb_hash_iv, jobs->counter,
+            false, 0, jobs->start_flags, end_flags, out);
 }
 
 static void run_equal(const tvixb_hash_job* jobs, size_t count) {
-  uint8_t out[TVIXB_HASH_OFFICIAL_LANES * TVIXB_HASH_CV_SIZE];
+  uint8_t out[TVIXB_HASH_LANES_MAX * TVIXB_HASH_CV_SIZE];
   bool whole = ends_whole(jobs);
   if (whole_blocks(jobs)) {
     run_whole_blocks(jobs, count, whole ? jobs->end_flags : 0, out);
@@ -74,10 +74,10 @@ static void run_equal(const tvixb_hash_job* jobs, size_t count) {
   }
 }
 
-void tvixb_hash_jobs_official(const tvixb_hash_job* jobs, size_t count) {
+static void run(const tvixb_hash_job* jobs, size_t count) {
   while (count) {
     size_t now = 1;
-    while (now < count && now < TVIXB_HASH_OFFICIAL_LANES &&
+    while (now < count && now < TVIXB_HASH_LANES_MAX &&
            run_together(jobs, jobs + now)) {
       now++;
     }
@@ -87,18 +87,4 @@ void tvixb_hash_jobs_official(const tvixb_hash_job* jobs, size_t count) {
   }
 }
 
-void tvixb_hash_chunks_official(const uint8_t* data, size_t count,
-                                uint8_t* cvs) {
-  const uint8_t* inputs[TVIXB_HASH_OFFICIAL_LANES];
-  for (size_t first = 0; first < count; first += TVIXB_HASH_OFFICIAL_LANES) {
-    size_t now = count - first < TVIXB_HASH_OFFICIAL_LANES
-                     ? count - first
-                     : TVIXB_HASH_OFFICIAL_LANES;
-    for (size_t i = 0; i < now; i++) {
-      inputs[i] = data + (first + i) * TVIXB_HASH_CHUNK_SIZE;
-    }
-    blake3_hash_many(inputs, now, TVIXB_HASH_CHUNK_SIZE / TVIXB_HASH_BLOCK_SIZE,
-                     tvixb_hash_iv, first, true, 0, TVIXB_HASH_CHUNK_START,
-                     TVIXB_HASH_CHUNK_END, cvs + first * TVIXB_HASH_CV_SIZE);
-  }
-}
+const tvixb_hash_kernel tvixb_hash_plain = {run, HASH_MANY, 4, true};
