@@ -3,77 +3,95 @@
 
 #include <string.h>
 
+#include "wire.h"
+
 // Elements lie anywhere in a large message, so they are fetched in advance.
-#define PREFETCH_DISTANCE 6
+#define PREFETCH_DISTANCE 16
 
 // Takes the next piece of an encoding; `end` is where its message ends.
 typedef void put_function(void* state, const uint8_t* data, size_t size,
                           const uint8_t* end);
 
-static inline uint64_t list_begin(const tvixb_scan* scan,
-                                  const tvixb_list* list) {
-  return ((const tvixb_element*)scan->elements.items)[list->first].begin;
+// The element of a sort key, with its tag and length. Nothing if the bytes were
+// changed since the scan.
+static inline tvixb_view element_of(const tvixb_scan* scan,
+                                    const tvixb_sort_key* key) {
+  const uint8_t* begin = scan->data + tvixb_sort_key_begin(scan, key);
+  uint32_t size;
+  const uint8_t* value = tvixb_wire_length(begin + 1, scan->end, &size);
+  if (!value || size > (size_t)(scan->end - value)) {
+    return (tvixb_view){begin, 0};
+  }
+  return (tvixb_view){begin, (size_t)(value - begin) + size};
 }
 
-static inline void encode_list(const tvixb_scan* scan, const tvixb_order* order,
-                               const tvixb_list* list, put_function* put,
-                               void* state) {
-  const tvixb_element* elements = scan->elements.items;
-  const tvixb_sort_key* keys = order->keys.items;
-  size_t last = list->first + list->count - 1;
-  for (size_t i = list->first; i <= last; i++) {
-    if (i + 2 * PREFETCH_DISTANCE <= last) {
-      __builtin_prefetch(&elements[keys[i + 2 * PREFETCH_DISTANCE].element]);
+static inline void encode_list(const tvixb_scan* scan,
+                               const tvixb_sort_key* keys, size_t count,
+                               put_function* put, void* state) {
+  for (size_t i = 0; i < count; i++) {
+    if (i + PREFETCH_DISTANCE < count) {
       const uint8_t* soon =
-          scan->data + elements[keys[i + PREFETCH_DISTANCE].element].begin;
+          scan->data + tvixb_sort_key_begin(scan, &keys[i + PREFETCH_DISTANCE]);
       __builtin_prefetch(soon);
       __builtin_prefetch(soon + 64);
     }
-    size_t element = (size_t)keys[i].element;
-    uint64_t begin = elements[element].begin;
-    uint64_t end = element == last ? list->end : elements[element + 1].begin;
-    put(state, scan->data + begin, (size_t)(end - begin), scan->end);
+    tvixb_view element = element_of(scan, &keys[i]);
+    put(state, element.data, element.size, scan->end);
   }
 }
 
 static inline __attribute__((always_inline)) void encode(
     const tvixb_scan* scan, const tvixb_order* order, const tvixb_kind* kind,
     put_function* put, void* state) {
+  const tvixb_element* elements = scan->elements.items;
+  const tvixb_sort_key* keys = order->keys.items;
   const uint8_t* done = scan->data;
   for (unsigned i = 0; i < kind->list_count; i++) {
     const tvixb_list* list = &scan->lists[i];
     if (!list->unsorted) continue;
-    const uint8_t* begin = scan->data + list_begin(scan, list);
+    const uint8_t* begin = scan->data + elements[list->first].begin;
     put(state, done, (size_t)(begin - done), scan->end);
-    encode_list(scan, order, list, put, state);
+    encode_list(scan, keys + list->first, list->count, put, state);
     done = scan->data + list->end;
   }
   put(state, done, (size_t)(scan->end - done), scan->end);
 }
 
-// Copies in whole blocks, as fast as it gets for the sizes that most have.
+// Copies in whole blocks, the last one ending with the piece.
 static inline void copy(uint8_t* to, const uint8_t* data, size_t size,
                         const uint8_t* end) {
   enum { BLOCK = TVIXB_ENCODE_SLACK };
-  if (__builtin_expect((size_t)(end - data) < size + BLOCK, 0)) {
-    if (size) memcpy(to, data, size);
-    return;
-  }
-  for (size_t done = 0; done < size; done += BLOCK) {
-    memcpy(to + done, data + done, BLOCK);
+  if (size > BLOCK) {
+    for (size_t done = 0; done < size - BLOCK; done += BLOCK) {
+      memcpy(to + done, data + done, BLOCK);
+    }
+    memcpy(to + size - BLOCK, data + size - BLOCK, BLOCK);
+  } else if (end - data >= BLOCK) {
+    memcpy(to, data, BLOCK);
+  } else if (size) {
+    memcpy(to, data, size);
   }
 }
 
+// Where an encoding goes. Bytes that were changed since the scan may make it
+// longer than there is room.
+typedef struct memory {
+  uint8_t* at;
+  uint8_t* end;
+} memory;
+
 static inline void put_in_memory(void* state, const uint8_t* data, size_t size,
                                  const uint8_t* end) {
-  uint8_t** at = state;
-  copy(*at, data, size, end);
-  *at += size;
+  memory* out = state;
+  if (size > (size_t)(out->end - out->at)) size = (size_t)(out->end - out->at);
+  copy(out->at, data, size, end);
+  out->at += size;
 }
 
 void tvixb_encode(const tvixb_scan* scan, const tvixb_order* order,
                   const tvixb_kind* kind, uint8_t* encoded) {
-  encode(scan, order, kind, put_in_memory, &encoded);
+  memory out = {encoded, encoded + (scan->end - scan->data)};
+  encode(scan, order, kind, put_in_memory, &out);
 }
 
 static void put_in_stream(void* state, const uint8_t* data, size_t size,

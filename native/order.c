@@ -17,8 +17,7 @@ static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
 static size_t element_at(const tvixb_order* order, const tvixb_list* list,
                          size_t i) {
   const tvixb_sort_key* keys = order->keys.items;
-  return list->unsorted ? (size_t)keys[list->first + i].element
-                        : list->first + i;
+  return list->unsorted ? keys[list->first + i].element : list->first + i;
 }
 
 static void report_element(const tvixb_scan* scan, const tvixb_list* list,
@@ -82,8 +81,8 @@ static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
   const tvixb_sort_key* keys = order->keys.items;
   for (size_t i = 1; i < count; i++) {
     if (keys[i - 1].prefix != keys[i].prefix) continue;
-    size_t element = (size_t)keys[i].element;
-    if (tvixb_scan_compare(scan, (size_t)keys[i - 1].element, element) == 0) {
+    size_t element = keys[i].element;
+    if (tvixb_scan_compare(scan, keys[i - 1].element, element) == 0) {
       report_element(scan, list_of(scan, kind, element), element,
                      TVIXB_CODE_DUPLICATE, report);
     }

@@ -13,13 +13,14 @@
 // depends on the keys. The place of a key takes this many bits.
 #define RANK_BITS 6
 #define RANK_COUNT (1 << RANK_BITS)
-// From this many keys on a digit has 16 bits, so that clearing and adding up
-// the counts is little beside moving the keys.
+// Bits of a digit of the radix sort.
+#define NARROW_BITS 8
+#define NARROW_DIGITS ((size_t)1 << NARROW_BITS)
+// From this many keys on, which are more than a cache holds, they are dealt out
+// to buckets first.
 #define WIDE_COUNT 32768
-// Radix passes sort by this many leading bits; keys that are equal in them are
-// few unless they are made to be, and are left to comparisons.
-#define NARROW_BITS 32
-#define WIDE_BITS 48
+#define WIDE_BITS 11
+#define WIDE_DIGITS ((size_t)1 << WIDE_BITS)
 // Up to this many keys insertion beats merging.
 #define INSERTION_COUNT 16
 
@@ -53,24 +54,48 @@ static void load_behind_common(const tvixb_scan* scan, size_t first,
   }
 }
 
+// The bits in which prefixes differ.
+static uint64_t differences_of(const tvixb_sort_key* keys, size_t count) {
+  uint64_t differences = 0;
+  for (size_t i = 1; i < count; i++) {
+    differences |= keys[i].prefix ^ keys[0].prefix;
+  }
+  return differences;
+}
+
+#ifdef TVIXB_HAVE_AVX512
+// Moves the bits in which prefixes differ to the front, which keeps the order:
+// fewer digits then tell the keys apart.
+TVIXB_TARGET_AVX512 static void drop_equal_bits(tvixb_sort_key* keys,
+                                                size_t count) {
+  uint64_t differences = differences_of(keys, count);
+  if (differences == 0) return;
+  int unused = 64 - __builtin_popcountll(differences);
+  for (size_t i = 0; i < count; i++) {
+    keys[i].prefix = _pext_u64(keys[i].prefix, differences) << unused;
+  }
+}
+#endif
+
 static inline void load_keys(const tvixb_scan* scan, size_t first, size_t count,
                              tvixb_sort_key* keys) {
   const tvixb_element* elements = scan->elements.items;
-  uint64_t differences = 0;
   for (size_t i = 0; i < count; i++) {
-    uint64_t prefix = elements[first + i].prefix;
-    differences |= prefix ^ elements[first].prefix;
-    keys[i] = (tvixb_sort_key){prefix, first + i};
+    const tvixb_element* element = &elements[first + i];
+    keys[i] = (tvixb_sort_key){element->prefix, (uint32_t)(first + i),
+                               (uint32_t)element->begin};
   }
   // Half of the prefix tells enough apart.
-  if (differences >> 32 == 0) load_behind_common(scan, first, count, keys);
+  if (differences_of(keys, count) >> 32 == 0) {
+    load_behind_common(scan, first, count, keys);
+  }
 }
 
 static int compare(const sorter* sorter, const tvixb_sort_key* a,
                    const tvixb_sort_key* b) {
   if (a->prefix != b->prefix) return a->prefix < b->prefix ? -1 : 1;
-  return tvixb_view_compare(tvixb_scan_key(sorter->scan, (size_t)a->element),
-                            tvixb_scan_key(sorter->scan, (size_t)b->element));
+  return tvixb_view_compare(tvixb_scan_key(sorter->scan, a->element),
+                            tvixb_scan_key(sorter->scan, b->element));
 }
 
 static void insertion_sort(const sorter* sorter, tvixb_sort_key* keys,
@@ -191,14 +216,20 @@ static bool radix_pass(const tvixb_sort_key* from, tvixb_sort_key* to,
   return true;
 }
 
+// Passes over the leading bits; keys that are equal in them are few, unless
+// they are made to be, and are left to comparisons.
 static void radix_sort(const sorter* sorter, tvixb_sort_key* keys, size_t count,
                        uint32_t* counts) {
-  bool wide = count >= WIDE_COUNT;
-  unsigned digit_bits = wide ? 16 : 8;
-  unsigned bits = wide ? WIDE_BITS : NARROW_BITS;
-  tvixb_sort_key *from = keys, *to = sorter->scratch;
-  for (unsigned shift = 64 - bits; shift < 64; shift += digit_bits) {
-    if (!radix_pass(from, to, count, shift, digit_bits, counts)) continue;
+  unsigned bits = 32;
+  tvixb_sort_key *from = sorter->scratch, *to = keys;
+#ifdef TVIXB_HAVE_AVX512
+  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) {
+    drop_equal_bits(from, count);
+    bits = 24;
+  }
+#endif
+  for (unsigned shift = 64 - bits; shift < 64; shift += NARROW_BITS) {
+    if (!radix_pass(from, to, count, shift, NARROW_BITS, counts)) continue;
     tvixb_sort_key* moved = to;
     to = from;
     from = moved;
@@ -207,26 +238,53 @@ static void radix_sort(const sorter* sorter, tvixb_sort_key* keys, size_t count,
   sort_equals(sorter, keys, count, bits);
 }
 
+static void small_sort(const sorter* sorter, tvixb_sort_key* keys, size_t count,
+                       uint32_t* counts) {
+  if (count <= RANK_COUNT) {
+    rank_sort(sorter, keys, count);
+  } else {
+    radix_sort(sorter, keys, count, counts);
+  }
+}
+
+// Deals many keys out to buckets, each of which fits the cache.
+static void bucket_sort(const sorter* sorter, tvixb_sort_key* keys,
+                        size_t count, uint32_t* counts) {
+  uint32_t* ends = counts + NARROW_DIGITS;
+  if (!radix_pass(sorter->scratch, keys, count, 64 - WIDE_BITS, WIDE_BITS,
+                  ends)) {
+    radix_sort(sorter, keys, count, counts);
+    return;
+  }
+  for (size_t i = 0, begin = 0; i < WIDE_DIGITS; begin = ends[i++]) {
+    size_t size = ends[i] - begin;
+    if (size == 0) continue;
+    memcpy(sorter->scratch, keys + begin, size * sizeof *keys);
+    small_sort(sorter, keys + begin, size, counts);
+  }
+}
+
 bool tvixb_sort_elements(const tvixb_scan* scan, size_t first, size_t count,
                          tvixb_sort_key* keys, tvixb_sort_memory* memory) {
-  size_t digits = count < WIDE_COUNT ? 1u << 8 : 1u << 16;
   memory->scratch.count = memory->counts.count = 0;
-  if (!tvixb_vector_reserve(&memory->scratch, count, sizeof *keys) ||
-      !tvixb_vector_reserve(&memory->counts, digits, sizeof(uint32_t))) {
+  if (first + count > UINT32_MAX ||
+      !tvixb_vector_reserve(&memory->scratch, count, sizeof *keys) ||
+      !tvixb_vector_reserve(&memory->counts, NARROW_DIGITS + WIDE_DIGITS,
+                            sizeof(uint32_t))) {
     return false;
   }
   if (count == 0) return true;
   sorter sorter = {scan, memory->scratch.items};
-  if (count <= RANK_COUNT) {
-    load_keys(scan, first, count, sorter.scratch);
-    rank_sort(&sorter, keys, count);
-    return true;
-  }
-  load_keys(scan, first, count, keys);
-  if (count <= UINT32_MAX) {
-    radix_sort(&sorter, keys, count, memory->counts.items);
+  load_keys(scan, first, count, sorter.scratch);
+  if (count < WIDE_COUNT) {
+    small_sort(&sorter, keys, count, memory->counts.items);
   } else {
-    merge_sort(&sorter, keys, count);
+#ifdef TVIXB_HAVE_AVX512
+    if (tvixb_cpu_best() == TVIXB_CPU_AVX512) {
+      drop_equal_bits(sorter.scratch, count);
+    }
+#endif
+    bucket_sort(&sorter, keys, count, memory->counts.items);
   }
   return true;
 }

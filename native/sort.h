@@ -12,8 +12,18 @@
 // all keys begin with.
 typedef struct tvixb_sort_key {
   uint64_t prefix;
-  uint64_t element;  // index in the scan's elements
+  uint32_t element;  // index in the scan's elements
+  uint32_t begin;    // of that element, modulo 2^32
 } tvixb_sort_key;
+
+// Where a key's element begins in the message.
+static inline size_t tvixb_sort_key_begin(const tvixb_scan* scan,
+                                          const tvixb_sort_key* key) {
+  const tvixb_element* elements = scan->elements.items;
+  return (uint64_t)(scan->end - scan->data) <= UINT32_MAX
+             ? key->begin
+             : (size_t)elements[key->element].begin;
+}
 
 // Memory that sorts use; kept from one to the next.
 typedef struct tvixb_sort_memory {
@@ -22,7 +32,7 @@ typedef struct tvixb_sort_memory {
 } tvixb_sort_memory;
 
 // Writes the elements first .. first + count of a scan to keys, in ascending
-// order of their keys. False if memory is out.
+// order of their keys. False if memory is out; for 2^32 elements it is.
 bool tvixb_sort_elements(const tvixb_scan* scan, size_t first, size_t count,
                          tvixb_sort_key* keys, tvixb_sort_memory* memory);
 
