@@ -38,15 +38,18 @@ class _Workers:
         self._waiting: SimpleQueue[tuple[int, Call] | None] = SimpleQueue()
         self._count = 0
         self._errors: list[tuple[int, Exception]] = []
-        self._threads = [Thread(target=self._serve, daemon=True) for _ in range(threads - 1)]
-        for thread in self._threads:
-            thread.start()
+        self._limit = threads - 1
+        self._threads: list[Thread] = []
 
     def run(self, call: Call) -> None:
         """Run a call now or soon."""
         self._raise()
         self._waiting.put((self._count, call))
         self._count += 1
+        if len(self._threads) < self._limit:
+            thread = Thread(target=self._serve, daemon=True)
+            thread.start()
+            self._threads.append(thread)
         # Bounds what waits, and keeps this thread busy.
         if self._waiting.qsize() > 2 * len(self._threads):
             self._help()
