@@ -28,15 +28,19 @@ typedef struct tvixb_piece {
   bool last;  // there are no more items
 } tvixb_piece;
 
-// Takes as many items of an iterator as make a piece.
-// An item that is not exactly bytes is replaced by convert(item, index), which
-// is bytes; the index is that in the piece. Returns a list of the bytes objects
-// and a bytes object that holds a tvixb_piece, which lasts as long as both.
+// Takes as many items as make a piece: those of a list from item `first` on, or
+// the next ones of an iterator, where `first` came before. An item that is not
+// exactly bytes is replaced by convert(item, index), which is bytes. Returns a
+// list of the bytes objects and a bytes object that holds a tvixb_piece, which
+// lasts as long as both.
 //
-// To be called with the GIL held, by ctypes: arguments and result are objects.
-void* tvixb_piece_of_items(void* iterator, void* convert);
+// To be called with the GIL held, by ctypes: pointers are to objects.
+void* tvixb_piece_of_items(void* source, ptrdiff_t first, void* convert);
 
 /* cffi: end */
+
+// How many items early the objects of a list are fetched; they lie anywhere.
+#define PREFETCH_DISTANCE 16
 
 size_t tvixb_piece_of_ranges(const uint64_t* begins, const uint64_t* ends,
                              size_t n) {
@@ -50,19 +54,33 @@ size_t tvixb_piece_of_ranges(const uint64_t* begins, const uint64_t* ends,
   return n;
 }
 
+// An item of a list, or the next one of an iterator; NULL if there is none.
+static PyObject* next_item(PyObject* source, Py_ssize_t index) {
+  if (!PyList_CheckExact(source)) return PyIter_Next(source);
+  Py_ssize_t left = PyList_Size(source) - index;
+  if (left <= 0) return NULL;
+  if (left > PREFETCH_DISTANCE) {
+    __builtin_prefetch(PyList_GetItem(source, index + PREFETCH_DISTANCE));
+  }
+  PyObject* item = PyList_GetItem(source, index);
+  Py_INCREF(item);
+  return item;
+}
+
 // A list of as many items as make a piece; *last: there are no more.
-static PyObject* take_items(PyObject* iterator, PyObject* convert, bool* last) {
+static PyObject* take_items(PyObject* source, Py_ssize_t first,
+                            PyObject* convert, bool* last) {
   PyObject* items = PyList_New(0);
   if (!items) return NULL;
   Py_ssize_t left = TVIXB_PIECE_SIZE;
   for (Py_ssize_t i = 0; i < TVIXB_PIECE_COUNT && left > 0; i++) {
-    PyObject* item = PyIter_Next(iterator);
+    PyObject* item = next_item(source, first + i);
     if (!item) {
       *last = true;
       break;
     }
     if (!PyBytes_CheckExact(item)) {
-      PyObject* bytes = PyObject_CallFunction(convert, "On", item, i);
+      PyObject* bytes = PyObject_CallFunction(convert, "On", item, first + i);
       Py_DECREF(item);
       if (!bytes) break;
       item = bytes;
@@ -109,9 +127,9 @@ static PyObject* place_items(PyObject* items, bool last_piece) {
   return memory;
 }
 
-void* tvixb_piece_of_items(void* iterator, void* convert) {
+void* tvixb_piece_of_items(void* source, ptrdiff_t first, void* convert) {
   bool last = false;
-  PyObject* items = take_items(iterator, convert, &last);
+  PyObject* items = take_items(source, first, convert, &last);
   if (!items) return NULL;
   PyObject* memory = place_items(items, last);
   PyObject* both = memory ? PyTuple_Pack(2, items, memory) : NULL;

@@ -95,9 +95,9 @@ def pieces_of(whole: Messages) -> Iterator[Messages]:
 
 
 # The GIL is held: neither cffi nor the extension's interface can pass objects.
-_piece_of_items = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.py_object)(
-    int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_piece_of_items")))
-)
+_piece_of_items = ctypes.PYFUNCTYPE(
+    ctypes.py_object, ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object
+)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_piece_of_items"))))
 
 
 def pieces_of_items(
@@ -105,14 +105,10 @@ def pieces_of_items(
 ) -> Iterator[Messages]:
     """Bytes objects in pieces, without copying them. What is not just bytes is replaced by
     `convert` of it and of its index."""
-    iterator = iter(items)
+    source = items if type(items) is list else iter(items)
     first = 0
-
-    def convert_in_piece(item: Any, index: int) -> bytes:
-        return convert(item, first + index)
-
     while True:
-        owner = _piece_of_items(iterator, convert_in_piece)
+        owner = _piece_of_items(source, first, convert)
         piece = ffi.from_buffer("tvixb_piece *", owner[1])
         number = piece.number
         if number:
