@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 import click
 
-from tvix_build import BatchReport, Kind, Report, canonicalize_batch, check_batch
+from tvix_build import BatchReport, Kind, Report, canonicalize_batch
+from tvix_build._checking import check_records
 from tvix_build._output import Output
 from tvix_build._protobuf import decode, write_text
-from tvix_build._records import Batch, open_records
+from tvix_build._records import Batch, Progress
 from tvix_build._sources import Source
 from tvix_build._terminal import Monitor
 
@@ -65,51 +66,56 @@ def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor
     """
     refusals = Refusals(monitor, REFUSED_SHOWN)
     count = 0
-    with (
-        Output(target.path, target.compression) as output,
-        open_records(source, kind) as batches,
-    ):
-        for batch, progress in batches:
-            reports = check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends))
-            for i, report in _refused(batch, reports):
-                refusals.add(source, batch, i, report)
-            count += len(batch)
-            if count > 1 and not target.many:
-                break
-            if not refusals.count:
-                messages = _canonical_messages(batch, reports, kind)
-                output.write(b"".join(_encode(one, target.format, kind) for one in messages))
-            monitor.show(progress.consumed, progress.offset, count, refusals.count)
-        if count != 1 and not target.many:
-            found = "more" if count else "none"
-            raise click.UsageError(
-                f"expected one record, as a .{target.format} file holds, found {found} in "
-                f"{source.path}: write binpbs or ndjson"
-            )
+
+    def take(batch: Batch, progress: Progress, reports: BatchReport) -> None:
+        nonlocal count
+        for i, report in _refused(batch, reports):
+            refusals.add(source, batch, i, report)
+        count += len(batch)
+        if count > 1 and not target.many:
+            raise _not_one(source, target, "more")
+        if not refusals.count:
+            messages = _canonical_messages(batch, reports, kind)
+            output.write(b"".join(_encode(one, target.format, kind) for one in messages))
+        monitor.show(progress.consumed, progress.offset, count, refusals.count)
+
+    with Output(target.path, target.compression) as output:
+        check_records(source, kind, take)
+        if not count and not target.many:
+            raise _not_one(source, target, "none")
         refusals.finish(source, target)
 
 
-def digest_lines(source: Source, kind: Kind, refusals: Refusals) -> Iterator[bytes]:
-    """`HEX  SOURCE[INDEX]` for each record that has a digest, `HEX  SOURCE` in one-message files.
+def write_digests(source: Source, output: Output, kind: Kind, refusals: Refusals) -> None:
+    """Write `HEX  SOURCE[INDEX]` for each record that has a digest, `HEX  SOURCE` for the one of a
+    one-message file.
 
     Raises:
-        InputError: as reading goes.
+        InputError, OutputError: as reading and writing go.
     """
     escape, name = _line_name(source.path)
-    with open_records(source, kind) as batches:
-        for batch, _ in batches:
-            reports = check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends))
-            digests = bytes(reports.digests).hex()
-            refused = dict(_refused(batch, reports))
-            lines = []
-            for i in range(len(batch)):
-                if i in refused:
-                    refusals.add(source, batch, i, refused[i])
-                    continue
-                index = b"[%d]" % (batch.first + i) if source.many else b""
-                digest = digests[64 * i : 64 * i + 64].encode()
-                lines.append(b"%s%s  %s%s\n" % (escape, digest, name, index))
-            yield b"".join(lines)
+
+    def take(batch: Batch, _: Progress, reports: BatchReport) -> None:
+        digests = bytes(reports.digests).hex()
+        refused = dict(_refused(batch, reports))
+        lines = []
+        for i in range(len(batch)):
+            if i in refused:
+                refusals.add(source, batch, i, refused[i])
+                continue
+            index = b"[%d]" % (batch.first + i) if source.many else b""
+            digest = digests[64 * i : 64 * i + 64].encode()
+            lines.append(b"%s%s  %s%s\n" % (escape, digest, name, index))
+        output.write(b"".join(lines))
+
+    check_records(source, kind, take)
+
+
+def _not_one(source: Source, target: Source, found: str) -> click.UsageError:
+    return click.UsageError(
+        f"expected one record, as a .{target.format} file holds, found {found} in "
+        f"{source.path}: write binpbs or ndjson"
+    )
 
 
 def _refused(batch: Batch, reports: BatchReport) -> Iterator[tuple[int, Report]]:

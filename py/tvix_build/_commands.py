@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import click
 
-from tvix_build import Kind, check_batch
-from tvix_build._canonical import Refusals, RefusedError, digest_lines, write_canonical
+from tvix_build import BatchReport, Kind
+from tvix_build._canonical import Refusals, RefusedError, write_canonical, write_digests
+from tvix_build._checking import check_records
 from tvix_build._output import Output, output_errors
-from tvix_build._records import open_records
+from tvix_build._records import Batch, Progress, open_records
 from tvix_build._results import Summary, json_lines
 from tvix_build._show import Viewer, selected
 from tvix_build._sources import FORMATS, Source, find_source, find_sources
@@ -138,20 +139,20 @@ def _validate(
 ) -> None:
     if isinstance(source, InputError):
         raise source
-    consumed = offset = 0
+    path = source.path
+
+    def take(batch: Batch, progress: Progress, reports: BatchReport) -> None:
+        if lines is None:
+            summary.add(path, batch, reports)
+        else:
+            for piece in json_lines(path, batch, reports, summary):
+                lines.write(piece)
+        monitor.show(progress.consumed, progress.offset, summary.records, summary.invalid)
+
     try:
-        with open_records(source, kind) as batches:
-            for batch, progress in batches:
-                reports = check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends))
-                if lines is None:
-                    summary.add(source.path, batch, reports)
-                else:
-                    for piece in json_lines(source.path, batch, reports, summary):
-                        lines.write(piece)
-                consumed, offset = progress.consumed, progress.offset
-                monitor.show(consumed, offset, summary.records, summary.invalid)
+        check_records(source, kind, take)
     finally:
-        monitor.next_file(consumed, offset)
+        monitor.next_file()
 
 
 @commands.command(short_help="Write records in their canonical encoding.")
@@ -213,8 +214,7 @@ def digest(files: tuple[str, ...], kind: Kind, input_format: str | None) -> int:
             try:
                 if isinstance(source, InputError):
                     raise source
-                for lines in digest_lines(source, kind, refusals):
-                    output.write(lines)
+                write_digests(source, output, kind, refusals)
             except InputError as error:
                 failed = True
                 monitor.error(error)

@@ -23,7 +23,7 @@ Work: TypeAlias = Callable[[Messages, Rows, int], Found | None]
 Call: TypeAlias = Callable[[], None]
 
 
-def _cpu_count() -> int:
+def cpu_count() -> int:
     """How many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -147,7 +147,7 @@ class Batch:
         if self._workers:
             self._workers.run(call)
         elif self._only:
-            self._workers = _Workers(self._limit or _cpu_count())
+            self._workers = _Workers(self._limit or cpu_count())
             self._workers.run(self._only)
             self._only = None
             self._workers.run(call)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Cuts a stream of bytes into batches of records, in constant memory.
 
-Knows how records lie in each format, not what makes one valid. A window of the stream is kept;
-it grows only for a record that is larger.
+Knows how records lie in each format, not what makes one valid. A window of the stream is kept,
+or a few where batches are used while the next are read; it grows only for a record that is larger.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +21,9 @@ from tvix_build._protobuf import TextError, parse_text
 from tvix_build._sources import Source
 from tvix_build._streams import ByteStream, InputError
 
-WINDOW = 1 << 22
+WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
 TEXT_BATCH = 1 << 20
-BATCH_RECORDS = 1 << 12  # so few that all their violations fit memory
+BATCH_RECORDS = 1 << 11  # so few that all their violations fit memory
 RECORD_LIMIT = (1 << 31) - 1  # bytes, protobuf's own limit
 PREFIX_LIMIT = 5  # bytes of a length prefix
 BLANK = re.compile(rb"[ \t\r\n]+")
@@ -33,7 +34,7 @@ UNPARSED = b"\xff"  # decodes as no message, so that the engine counts it as mal
 class Batch:
     """Some records of one source: record i is buffer[begins[i]:ends[i]].
 
-    Valid until the next batch is asked for.
+    Valid until the next batch is asked for, or as many more as `open_records` was told.
 
     Attributes:
         first: index of record 0 in the source.
@@ -79,9 +80,22 @@ class Progress:
     offset: int = 0
 
 
+def _nothing() -> None:
+    """What needs doing before a wait, for most."""
+
+
 @contextmanager
-def open_records(source: Source, kind: Kind) -> Iterator[Iterator[tuple[Batch, Progress]]]:
+def open_records(
+    source: Source, kind: Kind, ahead: int = 0, before_wait: Callable[[], None] = _nothing
+) -> Iterator[Iterator[tuple[Batch, Progress]]]:
     """Open a source as batches of records.
+
+    Args:
+        source: what to open.
+        kind: what its records are; only texts need it.
+        ahead: how many batches more than the last one stay valid until `before_wait` is called.
+        before_wait: called before a read that may take long: from a pipe whose writer pauses, or
+            of a record that is larger than a window. No batch is in use after it.
 
     Raises:
         InputError: from here and from the iterator, with path, record and byte; all whole
@@ -93,7 +107,7 @@ def open_records(source: Source, kind: Kind) -> Iterator[Iterator[tuple[Batch, P
         error.path = source.path
         raise
     try:
-        yield _read(Window(stream), source, kind)
+        yield _read(Window(stream, ahead, before_wait), source, kind)
     finally:
         stream.close()
 
@@ -119,11 +133,19 @@ def _read(window: Window, source: Source, kind: Kind) -> Iterator[tuple[Batch, P
 
 
 class Window:
-    """The piece of the stream that is in memory: `view()`, which begins at byte `offset`."""
+    """The piece of the stream that is in memory: `view()`, which begins at byte `offset`.
 
-    def __init__(self, stream: ByteStream) -> None:
+    Args:
+        stream, ahead, before_wait: as for `open_records`.
+    """
+
+    def __init__(self, stream: ByteStream, ahead: int, before_wait: Callable[[], None]) -> None:
         self._stream = stream
+        self._before_wait = before_wait
         self._buffer = bytearray(WINDOW)
+        # Those of the windows before, which batches may use, the oldest first; empty ones are
+        # made when needed.
+        self._others = deque([bytearray()] * ahead)
         self._begin = 0
         self._end = 0
         self._error: InputError | None = None
@@ -136,7 +158,7 @@ class Window:
         return self._stream.consumed
 
     def view(self) -> memoryview:
-        """What is in memory and not skipped; valid until `fill`."""
+        """What is in memory and not skipped."""
         return memoryview(self._buffer)[self._begin : self._end]
 
     def find_newline(self, begin: int) -> int:
@@ -157,14 +179,23 @@ class Window:
         self._begin += count
         self.offset += count
 
-    def fill(self) -> None:
-        """Read on until the window is full, larger than before if nothing was skipped.
+    def fill(self, needed: int = 0) -> None:
+        """Read on until the window is full or, with something new in it, the writer pauses.
 
-        Sets `ended` where nothing follows. Damage ends the stream; see `finish`.
+        Nothing skipped makes it larger. Sets `ended` where nothing follows. Damage ends the stream;
+        see `finish`.
+
+        Args:
+            needed: how large the window must become, where that is known.
         """
-        self._make_room()
+        self._make_room(needed)
         view = memoryview(self._buffer)
+        old = self._end
         while self._end < len(view) and not self.ended:
+            if not self._stream.ready():
+                if self._end > old:
+                    return
+                self._before_wait()
             try:
                 count = self._stream.readinto(view[self._end :])
             except InputError as error:
@@ -178,23 +209,32 @@ class Window:
         if self._error is not None:
             raise self._error
 
-    def _make_room(self) -> None:
+    def _make_room(self, needed: int) -> None:
+        """Move what is left to the beginning of a buffer that no batch uses."""
         rest = self.view()
-        size = len(self._buffer)
-        if len(rest) == size:
-            size = min(2 * size, RECORD_LIMIT + PREFIX_LIMIT + 1)
-        elif len(rest) < WINDOW:
-            size = WINDOW
-        target = self._buffer if size == len(self._buffer) else bytearray(size)
+        if not self._begin and len(rest) < len(self._buffer):
+            return
+        if needed <= len(rest):
+            needed = min(2 * len(rest), RECORD_LIMIT + PREFIX_LIMIT + 1)
+        if needed > WINDOW:
+            # So large a record is alone in memory.
+            self._before_wait()
+            self._others = deque([bytearray()] * len(self._others))
+            target = bytearray(needed)
+        else:
+            self._others.append(self._buffer)
+            target = self._others.popleft()
+            if len(target) != WINDOW:
+                target = bytearray(WINDOW)
         memoryview(target)[: len(rest)] = rest
         self._buffer, self._begin, self._end = target, 0, len(rest)
 
 
 def _delimited(window: Window) -> Iterator[Batch]:
     """Records that each follow their length, a varint."""
-    first = 0
+    first = needed = 0
     while not window.ended:
-        window.fill()
+        window.fill(needed)
         while True:
             view = window.view()
             split = split_delimited(view, BATCH_RECORDS)
@@ -205,21 +245,25 @@ def _delimited(window: Window) -> Iterator[Batch]:
             window.skip(split.consumed)
         if split.error is not None:
             raise InputError(split.error)
+        prefix, length = _length(view)
+        needed = prefix + length
     window.finish()
-    rest = window.view()
-    if rest:
-        raise InputError(_cut_off(bytes(rest[:PREFIX_LIMIT]), len(rest)))
+    if not view:
+        return
+    if not prefix:
+        raise InputError(f"expected a length prefix, found the end after {len(view)} bytes of it")
+    found = len(view) - prefix
+    raise InputError(f"expected a message of {length} bytes, found the end after {found} of them")
 
 
-def _cut_off(prefix: bytes, available: int) -> str:
-    """What is wrong with the `available` bytes at the end, which begin with `prefix`."""
+def _length(data: memoryview) -> tuple[int, int]:
+    """The length prefix at the beginning: its own size and what it says; zeros if it is cut off."""
     length = 0
-    for size, byte in enumerate(prefix, 1):
-        length |= (byte & 0x7F) << (7 * (size - 1))
+    for i, byte in enumerate(data[:PREFIX_LIMIT]):
+        length |= (byte & 0x7F) << (7 * i)
         if byte < 0x80:
-            found = available - size
-            return f"expected a message of {length} bytes, found the end after {found} of them"
-    return f"expected a length prefix, found the end after {available} bytes of it"
+            return i + 1, length
+    return 0, 0
 
 
 def _message(window: Window) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import lzma
 import os
+import select
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 import zstandard
 
 PIECE = 1 << 18
+PAUSE = 50  # milliseconds without a byte
 XZ_MEMORY = 1 << 28
 MAGIC = {"zst": b"\x28\xb5\x2f\xfd", "gz": b"\x1f\x8b\x08", "xz": b"\xfd7zXZ\0"}
 
@@ -75,6 +77,10 @@ class ByteStream:
         """Close the file; stdin stays open."""
         self._file.raw.close()
 
+    def ready(self) -> bool:
+        """Whether there is something to read, or the end, now or before a PAUSE is over."""
+        return bool(self._piece) or self._file.ready()
+
     def readinto(self, target: memoryview) -> int:
         """Read some bytes into `target`, at least one; 0 at the end."""
         if self._pieces is None:
@@ -100,6 +106,8 @@ class _File:
                 self.raw = open(path, "rb", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise InputError(error.strerror or str(error)) from error
+        self._poll = select.poll()
+        self._poll.register(self.raw, select.POLLIN)
         self.consumed = 0
         self._held = b""
         self._begin = 0  # of what is left of _held
@@ -109,6 +117,10 @@ class _File:
         head = self.up_to(max(map(len, MAGIC.values())))
         self.put_back(head)
         return next((name for name, magic in MAGIC.items() if head.startswith(magic)), None)
+
+    def ready(self) -> bool:
+        """Whether there is something to read, or the end, now or before a PAUSE is over."""
+        return self._begin < len(self._held) or bool(self._poll.poll(PAUSE))
 
     def take(self) -> bytes:
         """Some bytes, at most PIECE; empty at the end."""

@@ -67,8 +67,8 @@ class Monitor:
         )
         self._task = self._progress.add_task("", total=total, status="")
         self._start = time.monotonic()
-        self._bytes = 0  # of the files before this one
-        self._offset = 0
+        self._consumed = self._offset = 0
+        self._before = (0, 0)  # the same of the files before this one
 
     def __enter__(self) -> Monitor:
         if not self._progress.disable:
@@ -97,11 +97,11 @@ class Monitor:
         """
         if self._progress.disable:
             return
-        speed = (self._offset + offset) / 1e6 / max(time.monotonic() - self._start, 1e-3)
+        self._consumed, self._offset = self._before[0] + consumed, self._before[1] + offset
+        speed = self._offset / 1e6 / max(time.monotonic() - self._start, 1e-3)
         status = f"{records:,} records  {speed:,.0f} MB/s  {invalid:,} invalid"
-        self._progress.update(self._task, completed=self._bytes + consumed, status=status)
+        self._progress.update(self._task, completed=self._consumed, status=status)
 
-    def next_file(self, consumed: int, offset: int) -> None:
+    def next_file(self) -> None:
         """Count a file as done."""
-        self._bytes += consumed
-        self._offset += offset
+        self._before = self._consumed, self._offset
