@@ -130,7 +130,8 @@ def _other_floors(results: Results) -> Iterator[list[str]]:
     for name, what, floor in [
         ("level", "C core, forced to AVX2, to AVX-512", 0.6),
         ("violations", "C core, up to 100 violations kept, to 1 kept", 0.97),
-        ("command line", "`tvix-build validate` to `check_batch`", 0.7),
+        ("command line", "`tvix-build validate` to `check_batch`, all CPUs", 0.7),
+        ("command line, one CPU", "`tvix-build validate` to `check_batch`, one CPU", 0.7),
     ]:
         if name in results.races:
             slow, fast = results.races[name].values()
