@@ -24,3 +24,9 @@ C_LINKOPTS = [
     "-Wl,-z,relro",
     "-Wl,-z,now",
 ]
+
+# Levels of CPUs to test as well, besides the best one that the machine has (native/cpu.h).
+LEVELS = [
+    "avx2",
+    "plain",
+]

@@ -34,6 +34,7 @@ class Builder:
 
     Attributes:
         rust_upstream, rust_light, cpp, official, engine: the programs.
+        engine_of_any_level: the engine, which TVIXB_CPU_LEVEL tells what the CPU has.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,6 +45,7 @@ class Builder:
         self.cpp = folder / "cpp" / "peer"
         self.official = folder / "c" / "official"
         self.engine = folder / "c" / "engine"
+        self.engine_of_any_level = folder / "c" / "engine_of_any_level"
 
     def build(self) -> None:
         """Build everything."""
@@ -52,8 +54,9 @@ class Builder:
         blake3 = self._build_blake3()
         self._build_cpp(blake3)
         self._build_c(self.official, PEERS.glob("c/official.c"), blake3)
-        native = (ROOT / "native").glob("*.c")
-        self._build_c(self.engine, [PEERS / "c" / "engine.c", *native], blake3)
+        engine = [PEERS / "c" / "engine.c", *(ROOT / "native").glob("*.c")]
+        self._build_c(self.engine, engine, blake3)
+        self._build_c(self.engine_of_any_level, engine, blake3, "-DTVIXB_TEST_BUILD")
 
     def _install_tvix_build(self) -> None:
         """Installs the checkout into this environment, from a copy that the build may write to."""
@@ -118,11 +121,13 @@ class Builder:
             ],
         )
 
-    def _build_c(self, program: Path, sources: Iterable[Path], blake3: list[Path]) -> None:
+    def _build_c(
+        self, program: Path, sources: Iterable[Path], blake3: list[Path], *options: str
+    ) -> None:
         sources = [PEERS / "c" / "peer.c", *sources]
         headers = [*PEERS.glob("c/*.h"), *(ROOT / "native").glob("*.h")]
         includes = [f"-I{PEERS / 'c'}", f"-I{ROOT / 'native'}", f"-I{self._blake3}"]
-        command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", *includes]
+        command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O3", *options, *includes]
         self._compile(
             program, [*sources, *headers], [*command, *map(str, [*sources, *blake3]), "-pthread"]
         )

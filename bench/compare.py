@@ -92,6 +92,8 @@ class Comparison:
         """Measure everything."""
         self._rules()
         self._corpora()
+        self._arrow()
+        self._levels()
         self._violations()
         self._hashes()
         self._list_lengths()
@@ -115,6 +117,24 @@ class Comparison:
                 peers.append(Peer("tvix_build, C core", [str(self._builder.engine), "CORPUS"]))
                 peers.append(self._tvix_build("tvix_build, two threads", threads=2))
             self._race(f"corpus/{corpus.name}", corpus, [*peers, *self._others()], 5, 2, 0.3)
+
+    def _arrow(self) -> None:
+        peers = [self._tvix_build("one buffer")]
+        for kind in ("binary", "large_binary", "binary_view"):
+            peers.append(self._tvix_build(kind, "--items", kind))
+        peers.append(self._tvix_build("binary, report as a table,", "--items", "binary", "--table"))
+        self._race("arrow", DIRECT, peers, 5, 2, 0.3)
+
+    def _levels(self) -> None:
+        if not machine.has("avx512f"):
+            self._note("AVX2 to AVX-512 skipped: this CPU has no AVX-512.")
+            return
+        engine = [str(self._builder.engine_of_any_level), "CORPUS"]
+        peers = [
+            Peer(name, engine, environment={"TVIXB_CPU_LEVEL": level})
+            for name, level in [("AVX2", "avx2"), ("AVX-512", "avx512")]
+        ]
+        self._race("level", DIRECT, peers, 7, 3, 0.3)
 
     def _violations(self) -> None:
         engine = str(self._builder.engine)

@@ -136,11 +136,17 @@ def _other_floors(results: Results) -> Iterator[list[str]]:
         if name in results.races:
             slow, fast = results.races[name].values()
             yield _row(what, TITLES["direct"], ratio(slow, fast), floor)
+    arrow = results.races.get("arrow", {})
+    for name, sample in arrow.items():
+        if name != "one buffer":
+            what = f"Arrow {name} to one buffer"
+            yield _row(what, TITLES["direct"], ratio(sample, arrow["one buffer"]), None)
 
 
-def _row(what: str, where: str, times: Ratio, floor: float) -> list[str]:
+def _row(what: str, where: str, times: Ratio, floor: float | None) -> list[str]:
     measured = f"**{times.median:.2f}** ({times.least:.2f}-{times.greatest:.2f})"
-    return [what, where, measured, f"{_mark(times.median >= floor)} {floor:g}"]
+    mark = "" if floor is None else f"{_mark(times.median >= floor)} {floor:g}"
+    return [what, where, measured, mark]
 
 
 # ---- figures

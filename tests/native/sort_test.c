@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "level.h"
+
 #define KEY_SIZE_MAX 64
 
 static uint64_t seed = 1;
@@ -118,6 +120,7 @@ static void check(shape shape, size_t count, tvixb_sort_memory* memory) {
 }
 
 int main(void) {
+  if (level_is_missing()) return 0;
   tvixb_sort_memory memory = {0};
   const size_t large[] = {200, 1000, 5000, 32767, 32768, 40000, 100000};
   for (int shape = 0; shape < SHAPES; shape++) {

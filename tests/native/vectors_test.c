@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "level.h"
 #include "tvix_build.h"
 
 #define VIOLATIONS_MAX 200
@@ -236,6 +237,7 @@ static size_t read_file(const char* path, vector** all, size_t count) {
 }
 
 int main(int argc, char** argv) {
+  if (level_is_missing()) return 0;
   const char* folder = argc > 1 ? argv[1] : "tests/vectors";
   DIR* files = opendir(folder);
   if (!files) {

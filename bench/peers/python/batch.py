@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """tvix_build itself, from Python: the whole corpus in one call.
 
-usage: python -m bench.peers.python.batch CORPUS [--items buffer|list] [--size N] [--threads N]
+usage: python -m bench.peers.python.batch CORPUS [--items KIND] [--table] [--size N] [--threads N]
+KIND is buffer (one, with offsets), list (of bytes), or the type of an Arrow array, as binary_view.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def parse(words: list[str]) -> tuple[Corpus, Callable[[], Findings]]:
     """What a command line asks for: the corpus, and what is to be done with it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--items", choices=["buffer", "list"], default="buffer")
+    parser.add_argument("--items", default="buffer")
+    parser.add_argument("--table", action="store_true", help="the report as an Arrow table")
     parser.add_argument("--size", type=int, help="messages in a call (default: all)")
     parser.add_argument("--threads", type=int, help="passed on if it is there")
     arguments = parser.parse_args(words)
@@ -33,11 +35,25 @@ def parse(words: list[str]) -> tuple[Corpus, Callable[[], Findings]]:
     if arguments.items == "list":
         messages = corpus.messages()
         return corpus, lambda: _findings(tvix_build.check_batch(messages, **options))
+    if arguments.items != "buffer":
+        array = _arrow_array(corpus, arguments.items)
+        return corpus, lambda: _findings(tvix_build.check_batch(array, **options), arguments.table)
     ranges = (corpus.begins, corpus.ends)
     return corpus, lambda: _findings(tvix_build.check_batch(corpus.data, offsets=ranges, **options))
 
 
-def _findings(report: tvix_build.BatchReport) -> Findings:
+def _arrow_array(corpus: Corpus, kind: str) -> Any:
+    """The messages, of an Arrow type by the name that pyarrow has for it."""
+    import pyarrow
+
+    return pyarrow.array(corpus.messages(), getattr(pyarrow, kind)())
+
+
+def _findings(report: tvix_build.BatchReport, as_table: bool = False) -> Findings:
+    if as_table:
+        import pyarrow
+
+        assert pyarrow.table(report).num_rows == len(report)
     return Findings(report.valid_count, report.digests)
 
 
