@@ -65,41 +65,46 @@ static inline unsigned tvixb_bytes_find_short(const uint8_t* p, size_t size,
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 // No branch depends on a size up to 64.
 static inline unsigned tvixb_bytes_find_avx512(const uint8_t* p, size_t size,
-                                               uint8_t byte) {
-  const __m512i wanted = _mm512_set1_epi8((char)byte);
+                                               unsigned wanted, uint8_t byte) {
+  const __m512i bytes = _mm512_set1_epi8((char)byte);
   __mmask64 nul = 0, match = 0, high = 0;
   for (; size > 64; p += 64, size -= 64) {
     __m512i block = _mm512_loadu_si512(p);
     nul |= _mm512_testn_epi8_mask(block, block);
-    match |= _mm512_cmpeq_epi8_mask(block, wanted);
+    match |= _mm512_cmpeq_epi8_mask(block, bytes);
     high |= _mm512_movepi8_mask(block);
   }
   __mmask64 in = _bzhi_u64(UINT64_MAX, (unsigned)size);
   __m512i block = _mm512_maskz_loadu_epi8(in, p);
   nul |= _mm512_mask_testn_epi8_mask(in, block, block);
-  match |= _mm512_mask_cmpeq_epi8_mask(in, block, wanted);
+  match |= _mm512_mask_cmpeq_epi8_mask(in, block, bytes);
   high |= _mm512_movepi8_mask(block);
+  __mmask64 any = (wanted & TVIXB_BYTES_NUL ? nul : 0) |
+                  (wanted & TVIXB_BYTES_BYTE ? match : 0) |
+                  (wanted & TVIXB_BYTES_HIGH ? high : 0);
+  if (__builtin_expect(any == 0, 1)) return 0;
   return (nul ? TVIXB_BYTES_NUL : 0) | (match ? TVIXB_BYTES_BYTE : 0) |
          (high ? TVIXB_BYTES_HIGH : 0);
 }
 #endif
 
-// Whether NUL, `byte` (not 'a') and bytes above 0x7f are among the bytes; bits
-// as above.
+// Whether NUL, `byte` (not 'a') and bytes above 0x7f are among the bytes: bits
+// as above. Those that are not `wanted` may be missing.
 static inline unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
-                                        uint8_t byte) {
+                                        unsigned wanted, uint8_t byte) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
-  return tvixb_bytes_find_avx512(p, size, byte);
+  return tvixb_bytes_find_avx512(p, size, wanted, byte);
 #endif
+  (void)wanted;  // To leave bits out gains nothing below.
   uint64_t repeated = byte * 0x0101010101010101u;
   if (size <= 16) return tvixb_bytes_find_short(p, size, repeated);
 #if defined(__SSE2__)
-  const __m128i zero = _mm_setzero_si128(), wanted = _mm_set1_epi8((char)byte);
+  const __m128i zero = _mm_setzero_si128(), bytes = _mm_set1_epi8((char)byte);
   __m128i nul = zero, match = zero, high = zero;
   for (size_t i = 0; i < size;) {
     __m128i block = _mm_loadu_si128((const __m128i*)(const void*)(p + i));
     nul = _mm_or_si128(nul, _mm_cmpeq_epi8(block, zero));
-    match = _mm_or_si128(match, _mm_cmpeq_epi8(block, wanted));
+    match = _mm_or_si128(match, _mm_cmpeq_epi8(block, bytes));
     high = _mm_or_si128(high, block);
     i += 16;
     if (i < size && size - i < 16) i = size - 16;

@@ -19,14 +19,15 @@ void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
   tvixb_report_add(scan->report, code, &scan->path, value.size, value);
 }
 
-void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, unsigned depth,
-                            tvixb_view key) {
+void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, uint64_t index,
+                            unsigned depth, tvixb_view key) {
   tvixb_list* state = &scan->lists[list];
   int order =
       tvixb_view_compare(key, tvixb_scan_key(scan, scan->elements.count - 1));
   state->has_equals |= order == 0;
   if (order < 0) {
     state->unsorted = true;
+    scan->path.index[depth] = index;
     tvixb_scan_report(scan, TVIXB_CODE_NOT_SORTED, depth + 1, key);
   }
 }

@@ -96,8 +96,8 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
 
 // The slow part of tvixb_scan_add_element, where the key may not be greater
 // than the one before it.
-void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, unsigned depth,
-                            tvixb_view key);
+void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, uint64_t index,
+                            unsigned depth, tvixb_view key);
 
 static inline void tvixb_scan_add_size(tvixb_scan* scan, uint64_t value) {
   scan->size_overflow |= value > UINT64_MAX - scan->size;
@@ -126,7 +126,7 @@ static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
   tvixb_element* element =
       (tvixb_element*)scan->elements.items + scan->elements.count;
   if (index && !scan->lists[list].unsorted && prefix <= element[-1].prefix) {
-    tvixb_scan_add_smaller(scan, list, depth, key);
+    tvixb_scan_add_smaller(scan, list, index, depth, key);
   }
   element->begin = (uint64_t)(begin - scan->data);
   element->prefix = prefix;

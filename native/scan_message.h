@@ -29,22 +29,40 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_varint(const uint8_t* p,
   return tvixb_scan_long_varint(p, end, value);
 }
 
+// Where a value is in its message. It goes to the scan's path where messages
+// are entered and where violations are reported: values of one field are many.
+typedef struct tvixb_scan_place {
+  unsigned depth;
+  unsigned number;  // of the field
+  uint64_t index;   // TVIXB_NO_INDEX: not an element
+} tvixb_scan_place;
+
+TVIXB_SCAN_INLINE void tvixb_scan_enter(tvixb_scan* scan,
+                                        tvixb_scan_place place) {
+  scan->path.field[place.depth] = (uint8_t)place.number;
+  scan->path.index[place.depth] = place.index;
+}
+
 // Checks a value's rule and, of a string, its UTF-8: false if it has none.
 TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
                                         const tvixb_field* field,
-                                        unsigned depth, tvixb_view value) {
+                                        tvixb_scan_place place,
+                                        tvixb_view value) {
   const tvixb_rule_row* rule = &tvixb_rules[field->rule];
   bool text = field->type == TVIXB_TYPE_STRING;
   unsigned found = 0;
   if (text || rule->forbidden) {
-    found = tvixb_bytes_find(value.data, value.size, rule->byte);
+    unsigned wanted = rule->forbidden | (text ? TVIXB_BYTES_HIGH : 0);
+    found = tvixb_bytes_find(value.data, value.size, wanted, rule->byte);
     if (text && __builtin_expect(found & TVIXB_BYTES_HIGH, 0) &&
         tvixb_utf8_valid(value.data, value.size) != value.size) {
       return false;
     }
   }
   if (__builtin_expect(!tvixb_rule_holds(rule, value, found), 0)) {
-    tvixb_scan_report(scan, tvixb_rules[field->rule].code, depth + 1, value);
+    tvixb_scan_enter(scan, place);
+    tvixb_scan_report(scan, tvixb_rules[field->rule].code, place.depth + 1,
+                      value);
   }
   return true;
 }
@@ -53,7 +71,7 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
 // ordinary form.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
     tvixb_scan* scan, const tvixb_field* field, const uint8_t* p,
-    const uint8_t* end, unsigned depth, tvixb_view* key) {
+    const uint8_t* end, tvixb_scan_place place, tvixb_view* key) {
   uint64_t number;
   p = tvixb_scan_varint(p, end, &number);
   if (!p) return NULL;
@@ -65,12 +83,13 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
   }
   if (number > (size_t)(end - p) || number > INT32_MAX) return NULL;
   if (field->type == TVIXB_TYPE_MESSAGE) {
-    return field->message->scan(scan, p, p + number, depth + 1, key);
+    tvixb_scan_enter(scan, place);
+    return field->message->scan(scan, p, p + number, place.depth + 1, key);
   }
   if (number == 0 && !field->repeated && !field->oneof) return NULL;
   tvixb_view value = {p, (size_t)number};
   if (field->key || field->list) *key = value;
-  return tvixb_scan_check(scan, field, depth, value) ? p + number : NULL;
+  return tvixb_scan_check(scan, field, place, value) ? p + number : NULL;
 }
 
 // Scans all elements of a list.
@@ -78,22 +97,22 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
                                                  const tvixb_field* field,
                                                  const uint8_t* p,
                                                  const uint8_t* end,
-                                                 unsigned depth) {
-  uint64_t index = 0;
-  if (field->list) tvixb_scan_begin_list(scan, field->list - 1, depth);
+                                                 tvixb_scan_place place) {
+  tvixb_scan_enter(scan, place);
+  if (field->list) tvixb_scan_begin_list(scan, field->list - 1, place.depth);
   do {
     const uint8_t* begin = p;
-    scan->path.index[depth] = index;
     tvixb_view key = {0};
-    p = tvixb_scan_value(scan, field, p + 1, end, depth, &key);
+    p = tvixb_scan_value(scan, field, p + 1, end, place, &key);
     if (!p) return NULL;
-    if (field->list && !tvixb_scan_add_element(scan, field->list - 1, index,
-                                               depth, begin, key)) {
+    if (field->list &&
+        !tvixb_scan_add_element(scan, field->list - 1, place.index, place.depth,
+                                begin, key)) {
       return NULL;
     }
-    index++;
+    place.index++;
   } while (p < end && *p == field->tag);
-  if (field->list) tvixb_scan_end_list(scan, field->list - 1, index, p);
+  if (field->list) tvixb_scan_end_list(scan, field->list - 1, place.index, p);
   return p;
 }
 
@@ -106,10 +125,10 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_field(
   if (!field->tag || !p || p == end || *p != field->tag) return p;
   if (field->oneof && (*seen & message->oneof)) return NULL;
   *seen |= 1u << number;
-  scan->path.field[depth] = (uint8_t)number;
-  if (field->repeated) return tvixb_scan_list(scan, field, p, end, depth);
-  scan->path.index[depth] = TVIXB_NO_INDEX;
-  return tvixb_scan_value(scan, field, p + 1, end, depth, key);
+  tvixb_scan_place place = {depth, number,
+                            field->repeated ? 0 : TVIXB_NO_INDEX};
+  if (field->repeated) return tvixb_scan_list(scan, field, p, end, place);
+  return tvixb_scan_value(scan, field, p + 1, end, place, key);
 }
 
 #define TVIXB_SCAN_FIELD(number, table) \
