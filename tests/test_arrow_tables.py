@@ -166,7 +166,7 @@ def not_consumed() -> None:
 
 def checked() -> None:
     for items in (pa.array(messages() * 100), pa.chunked_array([messages() * 100] * 2)):
-        tvix_build.check_batch(items)
+        tvix_build.check_batch(items, threads=1)  # Contexts are kept, one a thread.
 
 
 def refused() -> None:
