@@ -31,8 +31,6 @@ struct tvixb_context {
   tvixb_arena arena;                // of the window
   tvixb_view window[WINDOW_COUNT];  // what is to be hashed
   tvixb_hash_stream stream;         // of a message that is not kept
-  tvixb_vector encoded;             // bytes, of tvixb_canonicalize
-  tvixb_vector encoded_offsets;     // uint64_t
 };
 
 static const tvixb_kind* kinds_of_this_cpu(void) {
@@ -66,8 +64,6 @@ void tvixb_context_free(tvixb_context* context) {
   tvixb_order_free(&context->order);
   tvixb_report_free(&context->report);
   tvixb_arena_free(&context->arena);
-  tvixb_vector_free(&context->encoded);
-  tvixb_vector_free(&context->encoded_offsets);
   free(context);
 }
 
@@ -156,20 +152,16 @@ static tvixb_status check_message(tvixb_context* context,
   return report->out_of_memory ? TVIXB_OUT_OF_MEMORY : TVIXB_OK;
 }
 
-static tvixb_status keep_encoded(tvixb_context* context, size_t n) {
-  for (size_t i = 0; i < n; i++) {
+// Appends the encodings of messages first .. first + count, behind *used bytes.
+static tvixb_status keep_encoded(const tvixb_context* context,
+                                 const tvixb_encodings* encodings, size_t first,
+                                 size_t count, size_t* used) {
+  for (size_t i = 0; i < count; i++) {
     tvixb_view bytes = context->window[i];
-    if (!tvixb_vector_reserve(&context->encoded, bytes.size, 1) ||
-        !tvixb_vector_reserve(&context->encoded_offsets, 1, sizeof(uint64_t))) {
-      return TVIXB_OUT_OF_MEMORY;
-    }
-    uint8_t* encoded = context->encoded.items;
-    if (bytes.size) {
-      memcpy(encoded + context->encoded.count, bytes.data, bytes.size);
-    }
-    context->encoded.count += bytes.size;
-    uint64_t* offsets = context->encoded_offsets.items;
-    offsets[context->encoded_offsets.count++] = context->encoded.count;
+    if (bytes.size > encodings->room - *used) return TVIXB_OUT_OF_MEMORY;
+    if (bytes.size) memcpy(encodings->data + *used, bytes.data, bytes.size);
+    *used += bytes.size;
+    encodings->ends[first + i] = encodings->first + *used;
   }
   return TVIXB_OK;
 }
@@ -185,7 +177,9 @@ static tvixb_view view_of(const uint8_t* data, uint64_t begin, uint64_t end) {
 static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
                                 const uint8_t* data, const uint64_t* begins,
                                 const uint64_t* ends, size_t n,
-                                const tvixb_results* results, bool keep) {
+                                const tvixb_results* results) {
+  bool keep = results->encodings != NULL;
+  size_t used = 0;
   for (size_t first = 0; first < n;) {
     tvixb_arena_reset(&context->arena);
     size_t count = 0, size = 0;
@@ -204,7 +198,8 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
     }
     tvixb_hash_many(context->window, count,
                     results->digests + first * TVIXB_DIGEST_SIZE);
-    if (keep && keep_encoded(context, count) != TVIXB_OK) {
+    if (keep && keep_encoded(context, results->encodings, first, count,
+                             &used) != TVIXB_OK) {
       return TVIXB_OUT_OF_MEMORY;
     }
     first += count;
@@ -220,43 +215,28 @@ static bool ranges_fit(const uint64_t* begins, const uint64_t* ends, size_t n,
   return true;
 }
 
-static tvixb_status run(tvixb_context* context, const tvixb_kind* kind,
-                        const uint8_t* data, size_t size,
-                        const uint64_t* begins, const uint64_t* ends, size_t n,
-                        const tvixb_results* results, bool keep) {
-  tvixb_report_clear(&context->report);
-  context->encoded.count = 0;
-  context->encoded_offsets.count = 0;
-  if (!tvixb_vector_reserve(&context->encoded_offsets, 1, sizeof(uint64_t))) {
-    return TVIXB_OUT_OF_MEMORY;
-  }
-  *(uint64_t*)context->encoded_offsets.items = 0;
-  context->encoded_offsets.count = 1;
-  if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
-  tvixb_status status =
-      check_batch(context, kind, data, begins, ends, n, results, keep);
-  tvixb_arena_reset(&context->arena);
-  return status;
-}
-
 tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint8_t* data, size_t size,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results) {
-  return run(context, kind, data, size, begins, ends, n, results, false);
+  tvixb_report_clear(&context->report);
+  if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
+  tvixb_status status =
+      check_batch(context, kind, data, begins, ends, n, results);
+  tvixb_arena_reset(&context->arena);
+  return status;
 }
 
-tvixb_status tvixb_canonicalize(tvixb_context* context, const tvixb_kind* kind,
-                                const uint8_t* data, size_t size,
-                                const uint64_t* begins, const uint64_t* ends,
-                                size_t n, const tvixb_results* results) {
-  return run(context, kind, data, size, begins, ends, n, results, true);
-}
-
-const uint8_t* tvixb_encoded(const tvixb_context* context,
-                             const uint64_t** offsets) {
-  *offsets = context->encoded_offsets.items;
-  return context->encoded.items;
+size_t tvixb_encoded_room(size_t size, const uint64_t* begins,
+                          const uint64_t* ends, size_t n) {
+  size_t room = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (!ranges_fit(begins + i, ends + i, 1, size)) continue;
+    size_t more = (size_t)(ends[i] - begins[i]);
+    if (more > SIZE_MAX - room) return SIZE_MAX;
+    room += more;
+  }
+  return room;
 }
 
 const tvixb_violation* tvixb_violations(const tvixb_context* context,

@@ -11,7 +11,7 @@
 //     const tvixb_kind *kind = tvixb_kind_find("tvix.build.v1.BuildRequest");
 //     uint64_t offsets[2] = {0, size};
 //     uint8_t verdict, digest[32];
-//     tvixb_results results = {&verdict, digest};
+//     tvixb_results results = {&verdict, digest, NULL};
 //     if (tvixb_check(context, kind, data, size, offsets, offsets + 1, 1,
 //                     &results) != TVIXB_OK) ...
 //     tvixb_context_free(context);
@@ -118,19 +118,34 @@ typedef struct tvixb_violations_of {
   uint64_t total;
 } tvixb_violations_of;
 
+// Where a call writes canonical encodings: memory of the caller.
+typedef struct tvixb_encodings {
+  // The encodings back to back, an empty one where there is none
+  // (TVIXB_INVALID, TVIXB_MALFORMED).
+  uint8_t* data;
+  // Bytes of room for them: at least tvixb_encoded_room of the messages.
+  size_t room;
+  // n offsets in bytes, where each encoding ends; `first` is where the first
+  // one begins, which need not be 0.
+  uint64_t* ends;
+  uint64_t first;
+} tvixb_encodings;
+
 // Where a call writes its results: arrays of the caller, one entry a message.
 typedef struct tvixb_results {
   // n verdicts (tvixb_verdict).
   uint8_t* verdicts;
   // n digests of TVIXB_DIGEST_SIZE bytes; all zero where there is none.
   uint8_t* digests;
+  // NULL if nobody wants them.
+  const tvixb_encodings* encodings;
 } tvixb_results;
 
 // Message kind: a row of a schema. Constant, lives for ever.
 typedef struct tvixb_kind tvixb_kind;
 
 // Owns all memory that calls need besides the caller's arrays; reused from call
-// to call. Keeps what violations and canonical encodings the last call found.
+// to call. Keeps what violations the last call found.
 typedef struct tvixb_context tvixb_context;
 
 // The kind with the given name: "tvix.build.v1.BuildRequest",
@@ -150,7 +165,8 @@ void tvixb_context_free(tvixb_context* context);
 // all of them are counted.
 void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit);
 
-// Checks n messages of one kind: verdict, digest and violations of each.
+// Checks n messages of one kind: verdict, digest, violations and, where wanted,
+// canonical encoding of each.
 //
 // Message i is data[begins[i] .. ends[i]), offsets in bytes, of `size` bytes
 // in all; messages may lie apart and may overlap, and no byte outside of them
@@ -162,19 +178,11 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results);
 
-// As tvixb_check; keeps each message's canonical encoding as well, for
-// tvixb_encoded. A message without one (TVIXB_INVALID, TVIXB_MALFORMED) gives
-// an empty entry.
-tvixb_status tvixb_canonicalize(tvixb_context* context, const tvixb_kind* kind,
-                                const uint8_t* data, size_t size,
-                                const uint64_t* begins, const uint64_t* ends,
-                                size_t n, const tvixb_results* results);
-
-// The canonical encodings of the last tvixb_canonicalize: encoding i is
-// data[offsets[i] .. offsets[i + 1]), offsets[n + 1] being lent as well. Lent
-// by the context until its next call.
-const uint8_t* tvixb_encoded(const tvixb_context* context,
-                             const uint64_t** offsets);
+// How many bytes the canonical encodings of n messages take at most, which is
+// how many the messages have themselves; SIZE_MAX if more than that. Ranges
+// that do not lie within `size` bytes count nothing: tvixb_check refuses them.
+size_t tvixb_encoded_room(size_t size, const uint64_t* begins,
+                          const uint64_t* ends, size_t n);
 
 // The violations of the last call, grouped by message in ascending order, in
 // each message in the order of the path. Lent by the context until its next

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from array import array
 from collections.abc import Iterator
+from itertools import accumulate
 from threading import Event, Thread, get_ident
 from typing import Any
 
@@ -363,6 +364,29 @@ def test_number_of_threads_changes_nothing(threads: int) -> None:
     good = [item for item in many if tvix_build.check(item).digest]
     encoded = tvix_build.canonicalize_batch(good, threads=threads)
     assert encoded.data == tvix_build.canonicalize_batch(good, threads=1).data
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("irregular", [False, True])
+def test_encodings_lie_back_to_back(threads: int, irregular: bool) -> None:
+    expected = [
+        tvix_build.build_request(command_args=["x" * size]).SerializeToString()
+        for size in (300_000, 1, 400_000) * 30
+    ]
+    messages = list(expected)
+    if irregular:  # Encodings are shorter than messages.
+        expected[1:1] = expected[50:50] = [b"\x0a\x02sh"] * 2
+        messages[1:1] = messages[50:50] = [b"\x0a\x82\x00sh"] * 2
+    offsets = array("Q", accumulate(map(len, messages), initial=0))
+    for encoded in (
+        tvix_build.canonicalize_batch(messages, threads=threads),
+        tvix_build.canonicalize_batch(iter(messages), threads=threads),
+        tvix_build.canonicalize_batch(b"".join(messages), offsets=offsets, threads=threads),
+    ):
+        assert encoded.data == b"".join(expected)
+        assert encoded.data.readonly
+        assert list(encoded.offsets) == list(accumulate(map(len, expected), initial=0))
+        assert list(encoded) == expected
 
 
 def test_threads_are_at_least_one() -> None:

@@ -32,10 +32,10 @@ def note_addresses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     seen = []
     run = _engine.run
 
-    def noting(function: Any, kind: Any, some: _engine.Messages, *rest: Any) -> Any:
+    def noting(kind: Any, some: _engine.Messages, *rest: Any) -> Any:
         address = int(ffi.cast("uintptr_t", some.data))
         seen.append((address, address + some.size))
-        return run(function, kind, some, *rest)
+        return run(kind, some, *rest)
 
     monkeypatch.setattr(_engine, "run", noting)
     return seen

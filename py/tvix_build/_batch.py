@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -12,11 +13,9 @@ from google.protobuf.message import Message
 
 from tvix_build import _engine
 from tvix_build._engine import (
-    CANONICALIZE,
-    CHECK,
     DIGEST_SIZE,
+    Encodings,
     Found,
-    Function,
     Messages,
     Results,
     Verdict,
@@ -161,13 +160,13 @@ class CanonicalBatch(Sequence[bytes]):
     """The canonical encodings of n messages, in order, each made when asked for.
 
     Attributes:
-        data: all of them, back to back.
+        data: all of them, back to back, read-only.
         offsets: n + 1 offsets in `data`, in bytes.
     """
 
-    def __init__(self, results: Results) -> None:
-        self.data = results.encoded
-        self.offsets = results.offsets
+    def __init__(self, data: memoryview[int], offsets: array[int]) -> None:
+        self.data = data
+        self.offsets = offsets
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -180,7 +179,7 @@ class CanonicalBatch(Sequence[bytes]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = range(len(self))[index]
-        return self.data[self.offsets[i] : self.offsets[i + 1]]
+        return bytes(self.data[self.offsets[i] : self.offsets[i + 1]])
 
 
 def check_batch(
@@ -210,8 +209,8 @@ def check_batch(
         ValueError: if there is no such kind, an Arrow array has a null, or offsets do not lie
             within the buffer.
     """
-    kind, results = _run(CHECK, items, kind, offsets, threads)
-    return BatchReport(kind, results)
+    kind, batch = _run(items, kind, offsets, threads, keep=False)
+    return BatchReport(kind, batch.results())
 
 
 def canonicalize_batch(
@@ -226,38 +225,41 @@ def canonicalize_batch(
         InvalidMessage: for the first message that has none; its `index` says which.
         TypeError, ValueError: as `check_batch`.
     """
-    kind, results = _run(CANONICALIZE, items, kind, offsets, threads)
+    kind, batch = _run(items, kind, offsets, threads, keep=True)
+    results = batch.results()
     reports = BatchReport(kind, results)
     for i in reports.invalid:
         if results.verdicts[i] != Verdict.UNSORTED:
             raise refusal(reports[i], i)
-    return CanonicalBatch(results)
+    return CanonicalBatch(*batch.encodings())
 
 
 def _run(
-    function: Function,
     items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None,
     offsets: Offsets | tuple[Offsets, Offsets] | None,
     threads: int | None,
-) -> tuple[Kind, Results]:
+    keep: bool,
+) -> tuple[Kind, Batch]:
     convert = _Converter(None if kind is None else Kind(kind))
     pieces: Iterable[Messages]
+    encodings = Encodings(0) if keep else None
     if offsets is not None:
         convert.kind = kind_of(items, convert.kind)
         whole = messages_of(items, offsets)
         count, pieces = whole.number, _engine.pieces_of(whole)
+        encodings = Encodings(_engine.size_of(whole)) if keep else None
     elif isinstance(items, (bytes, bytearray, memoryview, Message)):
         raise TypeError("expected several messages, or a buffer and offsets; found one message")
     elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
         count, pieces = count_of(items), _pieces_of_arrow(items)
     else:
         count, pieces = count_of(items), _engine.pieces_of_items(items, convert)
-    with Batch(threads, count) as batch:
+    with Batch(threads, count, encodings) as batch:
         for piece in pieces:
             # The first piece says what kind it is.
-            batch.add(partial(_engine.run, function, convert.kind or Kind.BUILD_REQUEST), piece)
-    return convert.kind or Kind.BUILD_REQUEST, batch.results()
+            batch.add(partial(_engine.run, convert.kind or Kind.BUILD_REQUEST), piece)
+    return convert.kind or Kind.BUILD_REQUEST, batch
 
 
 class _Converter:

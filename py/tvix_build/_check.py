@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from tvix_build import _engine
 from tvix_build._batch import kind_of, report_of, serialized
-from tvix_build._engine import CANONICALIZE, CHECK, Found, Function
+from tvix_build._engine import Encodings
 from tvix_build._ranges import BytesLike
 from tvix_build._report import InvalidMessage, Kind, Report, refusal
 
@@ -23,7 +23,7 @@ def check(x: BytesLike | Message, kind: Kind | str | None = None) -> Report:
         TypeError: if x is neither bytes-like nor a message of the kind.
         ValueError: if there is no such kind.
     """
-    return _run(CHECK, x, kind)[0]
+    return _run(x, kind)
 
 
 def validate(x: BytesLike | Message, kind: Kind | str | None = None) -> None:
@@ -44,10 +44,12 @@ def canonicalize(x: BytesLike | Message, kind: Kind | str | None = None) -> byte
         InvalidMessage: if there is a violation other than `not_sorted`: nothing is dropped or
             repaired.
     """
-    report, found = _run(CANONICALIZE, x, kind)
-    if report.digest is None or not found:
+    encodings = Encodings(0)
+    report = _run(x, kind, encodings)
+    if report.digest is None:
         raise refusal(report)
-    return found.encoded
+    data, _ = encodings.finish()
+    return bytes(data)
 
 
 def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
@@ -63,8 +65,7 @@ def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
 
 
 def _run(
-    function: Function, x: BytesLike | Message, kind: Kind | str | None
-) -> tuple[Report, Found | None]:
+    x: BytesLike | Message, kind: Kind | str | None, encodings: Encodings | None = None
+) -> Report:
     kind = kind_of(x, kind)
-    verdict, digest, found = _engine.run_one(function, kind, serialized(x))
-    return report_of(kind, verdict, digest, found), found
+    return report_of(kind, *_engine.run_one(kind, serialized(x), encodings))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
@@ -80,6 +80,12 @@ def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messag
     return Messages(data, len(data), begins, ends, number, None)
 
 
+def size_of(some: Messages) -> int:
+    """How many bytes messages have, and their canonical encodings at most."""
+    size: int = lib.tvixb_encoded_room(some.size, some.begins, some.ends, some.number)
+    return size
+
+
 def pieces_of(whole: Messages) -> Iterator[Messages]:
     """Messages in pieces of a few hundred microseconds of work."""
     data, size, begins, ends, left, _ = whole
@@ -118,8 +124,12 @@ def pieces_of_items(
         first += number
 
 
-Rows: TypeAlias = tuple[Any, Any]
-"""Where the engine writes the verdicts and the digests of some messages. A table keeps them."""
+class Rows(NamedTuple):
+    """Where the engine writes what it says of some messages. A table and encodings keep them."""
+
+    verdicts: Any
+    digests: Any
+    encodings: Any = ffi.NULL
 
 
 class Table:
@@ -151,8 +161,8 @@ class Table:
         begin = self._used
         self._used += count
         if not begin:
-            return self._verdicts_pointer, self._digests
-        return self._verdicts_pointer + begin, self._digests + begin * DIGEST_SIZE
+            return Rows(self._verdicts_pointer, self._digests)
+        return Rows(self._verdicts_pointer + begin, self._digests + begin * DIGEST_SIZE)
 
     def finish(self) -> tuple[bytearray, memoryview[int]]:
         """The verdicts and the digests of all messages."""
@@ -167,9 +177,67 @@ class Table:
         return verdicts, memoryview(digests)
 
 
+class Encodings:
+    """Canonical encodings of messages, one after the other. `size` is how many bytes are expected.
+
+    The memory is not cleared, as that of a table.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._block = _new_uninitialized("uint8_t[]", size)
+        self._used = 0
+        self._pieces: list[_Encoded] = []
+
+    def add(self, some: Messages) -> Any:
+        """Room for the encodings of some messages."""
+        size = size_of(some)
+        if size > self._size - self._used:
+            self._size = max(size, _BLOCK_SIZE)
+            self._block = _new_uninitialized("uint8_t[]", self._size)
+            self._used = 0
+        first = self._pieces[-1].end if self._pieces else 0
+        ends = ffi.new("uint64_t[]", some.number)
+        data = self._block + self._used
+        native = ffi.new("tvixb_encodings *", (data, size, ends, first))
+        self._pieces.append(_Encoded(native, ends, first + size, self._block))
+        self._used += size
+        return native
+
+    def finish(self) -> tuple[memoryview[int], array[int]]:
+        """All encodings back to back, read-only, and n + 1 offsets."""
+        offsets = array("Q", [0])
+        whole = True
+        for piece in self._pieces:
+            native = piece.native
+            shift = offsets[-1] - native.first
+            ends = array("Q")
+            ends.frombytes(ffi.buffer(piece.ends))
+            offsets.extend(ends if not shift else array("Q", [end + shift for end in ends]))
+            whole = whole and piece.block is self._block and offsets[-1] == piece.end
+        if whole:
+            return memoryview(ffi.buffer(self._block, offsets[-1])).toreadonly(), offsets
+        data = bytearray()
+        for piece in self._pieces:
+            native = piece.native
+            data += ffi.buffer(native.data, piece.ends[len(piece.ends) - 1] - native.first)
+        return memoryview(data).toreadonly(), offsets
+
+
+class _Encoded(NamedTuple):
+    """The encodings of a piece of a batch, and where they end if they take all their room."""
+
+    native: Any
+    ends: Any
+    end: int
+    block: Any
+
+
 _new_uninitialized = ffi.new_allocator(should_clear_after_alloc=False)
-# Messages in a block of a table if nobody knows how many will come.
+# Messages in a block of a table, and bytes in a block of encodings, if nobody knows how many will
+# come.
 _BLOCK_COUNT = 1 << 16
+_BLOCK_SIZE = 1 << 24
 
 
 class _Context:
@@ -209,14 +277,10 @@ class Found(NamedTuple):
         by_message: for each message that has violations, in ascending order, four numbers:
             which it is, the first of its records, how many are kept, how many there are.
         violations: the engine's own records, for `describe`.
-        encoded, offsets: of `canonicalize`: the canonical encodings back to back, and n + 1
-            offsets.
     """
 
     by_message: array[int] = _NO_MESSAGES
     violations: bytes = b""
-    encoded: bytes = b""
-    offsets: Sequence[int] = ()
 
 
 class Results(NamedTuple):
@@ -225,27 +289,18 @@ class Results(NamedTuple):
     Attributes:
         verdicts: n bytes, each a Verdict.
         digests: n x 32 bytes; zeros where there is no digest.
-        by_message, violations, encoded, offsets: as in `Found`.
+        by_message, violations: as in `Found`.
     """
 
     verdicts: bytearray
     digests: memoryview[int]
     by_message: array[int] = _NO_MESSAGES
     violations: bytes = b""
-    encoded: bytes = b""
-    offsets: Sequence[int] = (0,)
 
 
-Function: TypeAlias = Any
-"""`CHECK`, or `CANONICALIZE`, which keeps the canonical encodings as well, empty ones for messages
-that have none."""
-CHECK: Function = lib.tvixb_check
-CANONICALIZE: Function = lib.tvixb_canonicalize
-
-
-def run(function: Function, kind: Kind, some: Messages, rows: Rows, first: int = 0) -> Found | None:
-    """Check messages; None if there is nothing to say but verdicts and digests. An error calls them
-    message `first` and following.
+def run(kind: Kind, some: Messages, rows: Rows, first: int = 0) -> Found | None:
+    """Check messages; None if there is nothing to say but what goes to the rows. An error calls
+    them message `first` and following.
 
     Raises:
         ValueError: if a range does not lie within the data.
@@ -253,13 +308,16 @@ def run(function: Function, kind: Kind, some: Messages, rows: Rows, first: int =
     """
     context = _take_context()
     try:
-        return _run(context, function, kind, some, rows, first)
+        return _run(context, kind, some, rows, first)
     finally:
         _contexts.append(context)
 
 
-def run_one(function: Function, kind: Kind, data: Buffer) -> tuple[int, bytes, Found | None]:
-    """Check one message: its verdict, its digest, and what else there is to say.
+def run_one(
+    kind: Kind, data: Buffer, encodings: Encodings | None = None
+) -> tuple[int, bytes, Found | None]:
+    """Check one message: its verdict, its digest, and what else there is to say. Its canonical
+    encoding is added to `encodings`.
 
     Raises:
         MemoryError: if memory is out.
@@ -269,7 +327,8 @@ def run_one(function: Function, kind: Kind, data: Buffer) -> tuple[int, bytes, F
     try:
         size = context.end[0] = len(data)
         one = Messages(data, size, context.begin, context.end, 1, None)
-        found = _run(context, function, kind, one, (context.verdict, context.digest), 0)
+        room = encodings.add(one) if encodings else ffi.NULL
+        found = _run(context, kind, one, Rows(context.verdict, context.digest, room), 0)
         return context.verdict[0], ffi.buffer(context.digest)[:], found
     finally:
         _contexts.append(context)
@@ -282,7 +341,7 @@ def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
         ValueError: if a range does not lie within the data.
     """
     data, size, begins, ends, n, _ = some
-    status = lib.tvixb_blake3_many(data, size, begins, ends, n, rows[1])
+    status = lib.tvixb_blake3_many(data, size, begins, ends, n, rows.digests)
     if status:
         raise _error(status, some, first)
 
@@ -293,23 +352,19 @@ def digest_rows(digests: memoryview[int]) -> memoryview[int]:
     return view.cast("B", (len(view) // DIGEST_SIZE, DIGEST_SIZE)) if view else view
 
 
-def _run(
-    context: _Context, function: Function, kind: Kind, some: Messages, rows: Rows, first: int
-) -> Found | None:
+def _run(context: _Context, kind: Kind, some: Messages, rows: Rows, first: int) -> Found | None:
     native, results, count = context.native, context.results, context.count
     data, size, begins, ends, n, _ = some
-    results.verdicts, results.digests = rows
-    status = function(native, _KINDS[kind], data, size, begins, ends, n, results)
+    results.verdicts, results.digests, results.encodings = rows
+    status = lib.tvixb_check(native, _KINDS[kind], data, size, begins, ends, n, results)
     if status:
         raise _error(status, some, first)
     found = lib.tvixb_violations_by_message(native, count)
-    keep = function is CANONICALIZE
-    if not count[0] and not keep:
+    if not count[0]:
         return None
     by_message = array("Q", _copy(found, count[0] * ffi.sizeof("tvixb_violations_of")))
     found = lib.tvixb_violations(native, count)
-    violations = _copy(found, count[0] * VIOLATION_SIZE)
-    return Found(by_message, violations, *(_encoded(native, n) if keep else ()))
+    return Found(by_message, _copy(found, count[0] * VIOLATION_SIZE))
 
 
 def _error(status: int, some: Messages, first: int) -> Exception:
@@ -332,13 +387,6 @@ def rebase(by_message: array[int], messages: int, violations: int) -> None:
     violations come before the part."""
     with ffi.from_buffer("tvixb_violations_of[]", by_message) as entries:
         lib.tvixb_violations_rebase(entries, len(entries), messages, violations)
-
-
-def _encoded(context: Any, n: int) -> tuple[bytes, Sequence[int]]:
-    pointer = ffi.new("uint64_t **")
-    encoded = lib.tvixb_encoded(context, pointer)
-    offsets = array("Q", bytes(ffi.buffer(pointer[0], (n + 1) * 8)))
-    return _copy(encoded, offsets[n]), offsets
 
 
 def describe(kind: Kind, violations: bytes, first: int, count: int) -> tuple[Violation, ...]:

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import TypeAlias
 
 from tvix_build import _engine
-from tvix_build._engine import Found, Messages, Results, Rows, Table
+from tvix_build._engine import Encodings, Found, Messages, Results, Rows, Table
 
 Work: TypeAlias = Callable[[Messages, Rows, int], Found | None]
 """What is done with a piece: its messages, where their results go, the number of the first."""
@@ -108,14 +108,18 @@ class Batch:
 
     A context manager: leaving it waits for all pieces; leaving it by an exception drops those that
     have not begun. `expected` is how many messages will come, 0 if that is unknown.
+    `encodings` are where canonical encodings go, if they are wanted.
     """
 
-    def __init__(self, threads: int | None, expected: int) -> None:
+    def __init__(
+        self, threads: int | None, expected: int, encodings: Encodings | None = None
+    ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"expected at least 1 thread, found {threads}")
         self._limit = threads
         self._count = 0
         self._table = Table(expected)
+        self._encodings = encodings
         self._found: dict[int, Found] = {}
         self._only: Call | None = None
         self._workers: _Workers | None = None
@@ -139,6 +143,8 @@ class Batch:
         """Run `work` on the next piece of the batch."""
         first = self._count
         rows = self._table.rows(piece.number)
+        if self._encodings:
+            rows = rows._replace(encodings=self._encodings.add(piece))
         self._count += piece.number
         if self._limit == 1:
             self._run(work, piece, rows, first)
@@ -163,6 +169,11 @@ class Batch:
         """The digests of all messages."""
         return self._table.finish()[1]
 
+    def encodings(self) -> tuple[memoryview[int], array[int]]:
+        """The canonical encodings back to back, and n + 1 offsets."""
+        assert self._encodings
+        return self._encodings.finish()
+
     def results(self) -> Results:
         """All that was found."""
         verdicts, digests = self._table.finish()
@@ -171,16 +182,9 @@ class Batch:
         by_message = array("Q")
         violations = []
         violation_count = 0
-        encoded = []
-        offsets = array("Q", [0])
         for first, found in sorted(self._found.items()):
             _engine.rebase(found.by_message, first, violation_count)
             by_message += found.by_message
             violations.append(found.violations)
             violation_count += len(found.violations) // _engine.VIOLATION_SIZE
-            encoded.append(found.encoded)
-            start = offsets[-1]
-            offsets.extend(start + offset for offset in found.offsets[1:])
-        return Results(
-            verdicts, digests, by_message, b"".join(violations), b"".join(encoded), offsets
-        )
+        return Results(verdicts, digests, by_message, b"".join(violations))

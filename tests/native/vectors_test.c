@@ -166,11 +166,11 @@ static void check_result(const tvixb_context* context, const vector* v,
                 : memcmp(digest, zeros, sizeof zeros) != 0) {
     fail(v, "digest");
   }
-  const uint64_t* offsets;
-  const uint8_t* encoded = tvixb_encoded(context, &offsets);
   const char* hex = v->canonical_hex ? v->canonical_hex : "";
-  size_t size = (size_t)(offsets[message + 1] - offsets[message]);
-  if (!equals_hex(encoded ? encoded + offsets[message] : NULL, size, hex)) {
+  const uint64_t* end = results->encodings->ends + message;
+  uint64_t begin = message ? end[-1] : 0;
+  if (!equals_hex(results->encodings->data + begin, (size_t)(*end - begin),
+                  hex)) {
     fail(v, "canonical encoding");
   }
   check_violations(context, v, message);
@@ -179,12 +179,15 @@ static void check_result(const tvixb_context* context, const vector* v,
 static void check_alone(tvixb_context* context, const vector* v) {
   const uint64_t offsets[2] = {0, v->size};
   uint8_t verdict, digest[TVIXB_DIGEST_SIZE];
-  const tvixb_results results = {&verdict, digest};
-  if (tvixb_canonicalize(context, v->kind, v->data, v->size, offsets,
-                         offsets + 1, 1, &results) != TVIXB_OK) {
+  uint64_t end;
+  const tvixb_encodings encodings = {malloc(v->size + 1), v->size, &end, 0};
+  const tvixb_results results = {&verdict, digest, &encodings};
+  if (tvixb_check(context, v->kind, v->data, v->size, offsets, offsets + 1, 1,
+                  &results) != TVIXB_OK) {
     fail(v, "status");
   }
   check_result(context, v, 0, &results);
+  free(encodings.data);
 }
 
 // All vectors of one kind in one call, back to back.
@@ -201,15 +204,20 @@ static void check_together(tvixb_context* context, const vector* all,
     offsets[n + 1] = offsets[n] + all[i].size;
     n++;
   }
-  const tvixb_results results = {verdicts, digests};
-  if (tvixb_canonicalize(context, kind, data, offsets[n], offsets, offsets + 1,
-                         n, &results) != TVIXB_OK) {
+  const tvixb_encodings encodings = {
+      malloc(size + 1), tvixb_encoded_room(size, offsets, offsets + 1, n),
+      calloc(count + 1, sizeof(uint64_t)), 0};
+  const tvixb_results results = {verdicts, digests, &encodings};
+  if (tvixb_check(context, kind, data, offsets[n], offsets, offsets + 1, n,
+                  &results) != TVIXB_OK) {
     failures++;
   }
   n = 0;
   for (size_t i = 0; i < count; i++) {
     if (all[i].kind == kind) check_result(context, &all[i], n++, &results);
   }
+  free(encodings.data);
+  free(encodings.ends);
   free(data);
   free(digests);
   free(verdicts);

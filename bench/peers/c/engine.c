@@ -13,7 +13,7 @@ static const tvixb_kind* kind;
 
 static void repeat(const corpus* messages, findings* found) {
   uint8_t* verdicts = malloc(messages->count ? messages->count : 1);
-  tvixb_results results = {verdicts, found->digests};
+  tvixb_results results = {verdicts, found->digests, NULL};
   tvixb_status status =
       tvixb_check(context, kind, messages->data, messages->size,
                   messages->begins, messages->ends, messages->count, &results);
