@@ -13,7 +13,7 @@ load("@rules_python//python:defs.bzl", "py_library")
 
 package(default_visibility = ["//visibility:public"])
 
-exports_files(glob(["site-packages/bin/*"], allow_empty = True))
+exports_files(["site-packages"] + glob(["site-packages/bin/*"], allow_empty = True))
 """
 
 

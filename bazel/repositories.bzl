@@ -43,7 +43,7 @@ def tvix_build_repositories():
             native.local_repository(name = name, path = path)
     if _missing("tvix_build_python"):
         python_repository(name = "tvix_build_python")
-    for purpose in ["arrow", "generate", "test"]:
+    for purpose in ["arrow", "docs", "generate", "pyright", "test"]:
         if _missing("tvix_build_pip_" + purpose):
             pip_repository(
                 name = "tvix_build_pip_" + purpose,

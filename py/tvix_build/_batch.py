@@ -165,8 +165,8 @@ class CanonicalBatch(Sequence[bytes]):
     """
 
     def __init__(self, data: memoryview[int], offsets: array[int]) -> None:
-        self.data = data
-        self.offsets = offsets
+        self.data: memoryview[int] = data
+        self.offsets: array[int] = offsets
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

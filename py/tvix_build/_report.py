@@ -97,7 +97,7 @@ class InvalidMessage(Error, ValueError):  # noqa: N818 - the name says what was 
         self, violations: Sequence[Violation], violation_count: int, index: int | None = None
     ) -> None:
         super().__init__(violations, violation_count, index)
-        self.violations = tuple(violations)
+        self.violations: tuple[Violation, ...] = tuple(violations)
         self.violation_count = violation_count
         self.index = index
 

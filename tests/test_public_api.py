@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Pins the types of the public interface: mypy and pyright check this file, and it runs.
+
+Every public name is in it. A change that needs one here changes the interface.
+"""
+
+from __future__ import annotations
+
+import ast
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typing_extensions import assert_type
+
+import tvix_build
+from tvix.build.protos import build_pb2
+from tvix.castore.protos import castore_pb2
+
+DIGEST = bytes(32)
+
+
+def request() -> build_pb2.BuildRequest:
+    """With every argument, each in one of the types that it may have."""
+    nodes = [
+        assert_type(tvix_build.directory_node("a", DIGEST, 1), castore_pb2.Node),
+        assert_type(tvix_build.file_node(b"b", DIGEST, 5, executable=True), castore_pb2.Node),
+        assert_type(tvix_build.symlink_node("c", b"a"), castore_pb2.Node),
+    ]
+    made = tvix_build.build_request(
+        command_args=["/bin/sh", b"-c"],
+        outputs=("out",),
+        environment_vars={"key": b"value"},
+        inputs=iter(nodes),
+        system="x86_64-linux",
+        min_memory=1,
+        available_ro_paths=["/dev/kvm"],
+    )
+    return assert_type(made, build_pb2.BuildRequest)
+
+
+def test_construction() -> None:
+    assert [node.WhichOneof("node") for node in request().inputs] == [
+        "directory",
+        "file",
+        "symlink",
+    ]
+    pairs = tvix_build.build_request(command_args=["a"], environment_vars=[("key", "value")])
+    assert pairs.environment_vars[0].value == b"value"
+
+
+@pytest.mark.parametrize("form", [bytes, bytearray, memoryview])
+def test_one_message(form: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+    data = form(request().SerializeToString())
+    report = assert_type(tvix_build.check(data), tvix_build.Report)
+    assert assert_type(report.valid, bool)
+    assert assert_type(report.canonical, bool)
+    assert assert_type(report.violations, tuple[tvix_build.Violation, ...]) == ()
+    assert assert_type(report.violation_count, int) == 0
+    assert assert_type(report.digest, bytes | None) == assert_type(tvix_build.digest(data), bytes)
+    assert assert_type(tvix_build.canonicalize(data), bytes) == data
+    tvix_build.validate(data, kind="build-request")
+
+
+def test_messages_and_kinds() -> None:
+    messages = {
+        tvix_build.Kind.BUILD_REQUEST: request(),
+        tvix_build.Kind.BUILD: build_pb2.Build(),
+        tvix_build.Kind.DIRECTORY: castore_pb2.Directory(),
+    }
+    for kind, message in messages.items():
+        assert assert_type(kind.full_name, str) == message.DESCRIPTOR.full_name
+        assert tvix_build.check(message, kind) == tvix_build.check(message, kind.value)
+
+
+def test_violations() -> None:
+    with pytest.raises(tvix_build.InvalidMessage) as caught:
+        tvix_build.validate(b"", kind=tvix_build.Kind.BUILD)
+    error = caught.value
+    assert isinstance(error, tvix_build.Error)
+    assert isinstance(error, ValueError)
+    assert assert_type(error.index, int | None) is None
+    assert assert_type(error.violation_count, int) == 1
+    (violation,) = assert_type(error.violations, tuple[tvix_build.Violation, ...])
+    code = assert_type(violation.code, tvix_build.ViolationCode)
+    assert code == tvix_build.ViolationCode.REQUIRED
+    assert assert_type(violation.path, str) == "build_request"
+    assert assert_type(violation.message, str)
+
+
+def test_a_batch() -> None:
+    reports = tvix_build.check_batch([request(), b""], threads=1)
+    assert_type(reports, tvix_build.BatchReport)
+    assert assert_type(len(reports), int) == 2
+    assert assert_type(reports[0], tvix_build.Report).valid
+    assert assert_type(reports[:1], list[tvix_build.Report]) == [reports[0]]
+    assert assert_type(next(iter(reports)), tvix_build.Report) == reports[0]
+    assert assert_type(reports.valid, "memoryview[bool]").tolist() == [True, False]
+    assert assert_type(reports.canonical, "memoryview[bool]").tolist() == [True, False]
+    assert assert_type(reports.digests, "memoryview[int]").shape == (2, 32)
+    assert list(assert_type(reports.invalid, Sequence[int])) == [1]
+    assert assert_type(reports.valid_count, int) == 1
+    assert assert_type(reports.canonical_count, int) == 1
+
+
+def test_one_buffer() -> None:
+    data = request().SerializeToString()
+    batch = tvix_build.canonicalize_batch(data, offsets=[0, len(data)])
+    assert assert_type(batch, tvix_build.CanonicalBatch)[0] == data
+    assert assert_type(batch[0], bytes) == data
+    assert assert_type(batch[:1], list[bytes]) == [data]
+    assert assert_type(batch.data, "memoryview[int]") == data
+    assert list(assert_type(batch.offsets, "array[int]")) == [0, len(data)]
+    ranges = array("Q", [0]), array("Q", [len(data)])
+    assert list(tvix_build.canonicalize_batch(data, offsets=ranges)) == [data]
+    assert list(tvix_build.check_batch(data, "build-request", ranges)) == [tvix_build.check(data)]
+
+
+def test_hashing() -> None:
+    digests = assert_type(tvix_build.blake3_many([b"", bytearray()]), "memoryview[int]")
+    assert digests == tvix_build.blake3_many(b"", offsets=[0, 0, 0], threads=2)
+
+
+def test_every_public_name_is_in_this_file() -> None:
+    assert assert_type(tvix_build.__version__, str)
+    tree = ast.parse(Path(__file__).read_text())
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    names = {
+        node.attr
+        for node in attributes
+        if isinstance(node.value, ast.Name) and node.value.id == "tvix_build"
+    }
+    assert names == {*tvix_build.__all__, "__all__"}
