@@ -14,6 +14,13 @@ load("@rules_python//python:defs.bzl", "py_library")
 package(default_visibility = ["//visibility:public"])
 
 exports_files(["site-packages"] + glob(["site-packages/bin/*"], allow_empty = True))
+
+# All distributions as one folder, for those of thousands of files.
+py_library(
+    name = "packages",
+    data = ["site-packages"],
+    imports = ["site-packages"],
+)
 """
 
 

@@ -37,7 +37,8 @@ pip_repository = repository_rule(
 
 The target for a distribution is its name, normalized, with underscores: @NAME//:grpcio_tools. It depends on those
 that the distribution requires, as far as they are in the lock file. A distribution's scripts are files of the
-repository: @NAME//:site-packages/bin/ruff; so is the folder of all, @NAME//:site-packages.""",
+repository: @NAME//:site-packages/bin/ruff; so is the folder of all, @NAME//:site-packages.
+@NAME//:packages is a library of it.""",
     attrs = {
         "lock": attr.label(mandatory = True, allow_single_file = True),
         # Another interpreter needs other files.

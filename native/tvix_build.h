@@ -133,7 +133,8 @@ typedef struct tvixb_encodings {
 
 // Where a call writes its results: arrays of the caller, one entry a message.
 typedef struct tvixb_results {
-  // n verdicts (tvixb_verdict).
+  // n verdicts (tvixb_verdict). All results are undefined unless the call
+  // returns TVIXB_OK.
   uint8_t* verdicts;
   // n digests of TVIXB_DIGEST_SIZE bytes; all zero where there is none.
   uint8_t* digests;
@@ -152,7 +153,7 @@ typedef struct tvixb_context tvixb_context;
 // "tvix.build.v1.Build", "tvix.castore.v1.Directory". NULL if there is none.
 const tvixb_kind* tvixb_kind_find(const char* name);
 
-// The name of a kind.
+// The name of a kind, a constant.
 const char* tvixb_kind_name(const tvixb_kind* kind);
 
 // A new context, NULL if memory is out. To be freed with tvixb_context_free.
@@ -210,7 +211,8 @@ tvixb_status tvixb_blake3_many(const uint8_t* data, size_t size,
                                const uint64_t* begins, const uint64_t* ends,
                                size_t n, uint8_t* digests);
 
-// The stable name of a code, such as "not_sorted". NULL if there is none.
+// The stable name of a code, such as "not_sorted", a constant. NULL if there is
+// none.
 const char* tvixb_code_name(uint8_t code);
 
 // Writes a violation's path, such as "inputs[3].file.digest", and a NUL, cut to

@@ -7,15 +7,26 @@ import contextlib
 import doctest
 import io
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import tvix_build
+from cli_support import COMMAND, environment
 from tvix_build import ViolationCode
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/canonical-form.md"]
+PAGES = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "bench/README.md",
+    "bench/results/README.md",
+    "examples/README.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+]
 
 
 def read(page: str) -> str:
@@ -23,8 +34,41 @@ def read(page: str) -> str:
     return (ROOT / page).read_text()
 
 
+def blocks(page: str, language: str) -> list[str]:
+    """What is fenced in a page as of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the examples, for commands to run in; tvix-build is in its folder bin."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    program = tmp_path / "bin" / "tvix-build"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command; stdout has stderr in it."""
+    variables = environment()
+    variables["PATH"] = f"{folder}/bin:{variables['PATH']}"
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=120,
+    )
+
+
 def test_readme_example_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", read("README.md"), re.DOTALL)
+    (example,) = blocks("README.md", "python")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(example, "README.md", "exec"), {})
@@ -35,6 +79,40 @@ def test_readme_example_runs() -> None:
 
 def test_docstring_example_runs() -> None:
     assert doctest.testmod(tvix_build) == doctest.TestResults(failed=0, attempted=3)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
+def test_python_examples_run(page: str) -> None:
+    for number, block in enumerate(blocks(page, "python")):
+        test = doctest.DocTestParser().get_doctest(block, {}, f"{page}[{number}]", page, 0)
+        assert test.examples
+        assert doctest.DocTestRunner().run(test).failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_print_what_is_said(page: str, folder: Path) -> None:
+    for block in blocks(page, "console"):
+        commands = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
+        printed = [f"$ {command}\n{shell(command, folder).stdout}" for command in commands]
+        assert "".join(printed) == block
+
+
+def test_commands_of_the_examples_run(folder: Path) -> None:
+    commands = re.findall("^    (tvix-build .*)$", read("examples/README.md"), re.MULTILINE)
+    statuses = [shell(command, folder).returncode for command in commands]
+    assert statuses == [0] * (len(commands) - 1) + [1]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_starlark_loads_what_there_is(page: str) -> None:
+    for block in blocks(page, "starlark"):
+        for package, file, name in re.findall(r'load\("@tvix_build//(.*):(.*)", "(.*)"\)', block):
+            assert f"def {name}(" in read(f"{package}/{file}")
+
+
+def test_python_reference_is_the_public_interface() -> None:
+    names = re.findall(r"^::: tvix_build\.(\w+)$", read("docs/python.md"), re.MULTILINE)
+    assert sorted(names) == sorted(tvix_build.__all__)
 
 
 def test_canonical_form_lists_the_codes_in_order() -> None:

@@ -9,7 +9,8 @@
 
 The messages themselves are protobuf's: `tvix.build.protos.build_pb2` and
 `tvix.castore.protos.castore_pb2`. What is valid and canonical, and what a digest is, says
-docs/canonical-form.md.
+docs/canonical-form.md. Every function may be called from many threads at once, changes none of its
+arguments, and returns what is the caller's own.
 """
 
 from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch

@@ -23,7 +23,8 @@ def blake3_many(
     Args:
         buffers: bytes-like objects; or, with `offsets`, one buffer that holds all of them.
         offsets: n + 1 ascending offsets in bytes, or a tuple `(begins, ends)` of n each.
-        threads: how many threads share the work; by default the CPUs that this process may use.
+        threads: how many threads share the work, at least 1; by default the CPUs that this process
+            may use.
 
     Returns:
         n x 32 bytes, read-only; `.tobytes()` gives them back to back.

@@ -19,6 +19,9 @@ def check(x: BytesLike | Message, kind: Kind | str | None = None) -> Report:
         x: a message, or the bytes of one.
         kind: what it is; inferred from a message, a BuildRequest where bytes say nothing.
 
+    Returns:
+        A report. A bad message is no error.
+
     Raises:
         TypeError: if x is neither bytes-like nor a message of the kind.
         ValueError: if there is no such kind.
@@ -31,6 +34,7 @@ def validate(x: BytesLike | Message, kind: Kind | str | None = None) -> None:
 
     Raises:
         InvalidMessage: with all violations.
+        TypeError, ValueError: as `check`.
     """
     report = check(x, kind)
     if not report.valid:
@@ -43,6 +47,7 @@ def canonicalize(x: BytesLike | Message, kind: Kind | str | None = None) -> byte
     Raises:
         InvalidMessage: if there is a violation other than `not_sorted`: nothing is dropped or
             repaired.
+        TypeError, ValueError: as `check`.
     """
     encodings = Encodings(0)
     report = _run(x, kind, encodings)
@@ -57,6 +62,7 @@ def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
 
     Raises:
         InvalidMessage: if there is a violation other than `not_sorted`.
+        TypeError, ValueError: as `check`.
     """
     report = check(x, kind)
     if report.digest is None:

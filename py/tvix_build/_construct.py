@@ -19,6 +19,9 @@ def directory_node(name: str | bytes, digest: bytes, size: int) -> castore_pb2.N
         size: number of elements below the directory.
 
     The values are checked with the message that the node goes into.
+
+    Raises:
+        TypeError, ValueError: if a value does not fit its field, such as a negative size.
     """
     node = castore_pb2.DirectoryNode(name=_bytes(name), digest=digest, size=size)
     return castore_pb2.Node(directory=node)
@@ -36,6 +39,9 @@ def file_node(
         executable: whether the file has the executable bit.
 
     The values are checked with the message that the node goes into.
+
+    Raises:
+        TypeError, ValueError: if a value does not fit its field, such as a negative size.
     """
     node = castore_pb2.FileNode(name=_bytes(name), digest=digest, size=size, executable=executable)
     return castore_pb2.Node(file=node)
@@ -46,7 +52,7 @@ def symlink_node(name: str | bytes, target: str | bytes) -> castore_pb2.Node:
 
     Args:
         name: one path component; a str is encoded as UTF-8.
-        target: what the link says; likewise.
+        target: what the link says, 1 to 4095 bytes; likewise.
 
     The values are checked with the message that the node goes into.
     """
