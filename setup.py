@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import platform
 import shutil
 import tarfile
 import urllib.request
@@ -23,6 +22,11 @@ from setuptools.command.build_py import build_py
 
 PROTO = Path("proto")
 BLAKE3 = Path("third_party", "blake3")
+BLAKE3_FILES = [
+    *("blake3.c", "blake3.h", "blake3_dispatch.c", "blake3_impl.h", "blake3_portable.c"),
+    *(f"blake3_{name}_x86-64_unix.S" for name in ("sse2", "sse41", "avx2", "avx512")),
+    "blake3_neon.c",
+]
 BLAKE3_DEBIAN = Path("/usr/share/cargo/registry")
 BLAKE3_RELEASE = "https://github.com/BLAKE3-team/BLAKE3/archive/refs/tags/1.8.2.tar.gz"
 BLAKE3_SHA256 = "6b51aefe515969785da02e87befafc7fdc7a065cd3458cf1141f29267749e81f"
@@ -51,25 +55,14 @@ def blake3_files() -> dict[str, bytes]:
     return blake3_release()
 
 
-def blake3_wanted() -> list[str]:
-    """The files that this machine's processor needs."""
-    names = ["blake3.c", "blake3.h", "blake3_dispatch.c", "blake3_impl.h", "blake3_portable.c"]
-    if platform.machine() in {"x86_64", "AMD64"}:
-        sets = ["sse2", "sse41", "avx2", "avx512"]
-        names += [f"blake3_{name}_x86-64_unix.S" for name in sets]
-    elif platform.machine() in {"aarch64", "arm64"}:
-        names.append("blake3_neon.c")
-    return names
-
-
 def provide_blake3() -> None:
     """Fills third_party/blake3, unless this is a source distribution that brought it along."""
-    if Path("PKG-INFO").exists() and all((BLAKE3 / name).exists() for name in blake3_wanted()):
+    if Path("PKG-INFO").exists() and all((BLAKE3 / name).exists() for name in BLAKE3_FILES):
         return
     files = blake3_files()
     shutil.rmtree(BLAKE3, ignore_errors=True)
     BLAKE3.mkdir(parents=True)
-    for name in blake3_wanted():
+    for name in BLAKE3_FILES:
         (BLAKE3 / name).write_bytes(files[name])
 
 

@@ -9,6 +9,7 @@ the argument is the file to write the extension's C code to, which Bazel compile
 from __future__ import annotations
 
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ HEADERS = [ROOT / "native" / "tvix_build.h", ROOT / "native" / "arrow.h"]
 SOURCES = [ROOT / "py" / "capsules.c", ROOT / "py" / "pieces.c"]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
+# The official C code of BLAKE3 that only one kind of processor runs.
+BLAKE3_OF_PLATFORM = {"linux-x86_64": "blake3_*.S", "linux-aarch64": "blake3_neon.c"}
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -44,7 +47,12 @@ def make_builder(**options: Any) -> cffi.FFI:
 def ffibuilder() -> cffi.FFI:
     """The builder with all that setuptools compiles; paths are relative to the project's root."""
     blake3 = Path("third_party", "blake3")
-    sources = [*Path("native").glob("*.c"), *blake3.glob("*.c"), *blake3.glob("*.S")]
+    sources = [
+        *Path("native").glob("*.c"),
+        *(blake3 / f"blake3{part}.c" for part in ("", "_dispatch", "_portable")),
+    ]
+    if special := BLAKE3_OF_PLATFORM.get(sysconfig.get_platform()):
+        sources += blake3.glob(special)
     return make_builder(
         sources=sorted(map(str, sources)),
         depends=sorted(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -466,3 +467,20 @@ def test_messages_use_upb() -> None:
     from google.protobuf.internal import api_implementation
 
     assert api_implementation.Type() == "upb"
+
+
+def test_importing_is_quick() -> None:
+    code = "import sys, google.protobuf.message\nknown = set(sys.modules)\n"
+    code += "import tvix_build\nprint(*set(sys.modules) - known)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+    )
+    new = set(done.stdout.split())
+    assert "tvix_build._engine" in new
+    # What makes classes of messages takes longer than all the rest; the others are for few.
+    slow = {"google.protobuf.descriptor_pool", "google.protobuf.json_format", "tvix"}
+    assert new & {*slow, "click", "grpc", "pyarrow", "rich", "zstandard"} == set()

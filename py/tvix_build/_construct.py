@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Makes requests and nodes; what is made is canonical, or refused."""
+"""Makes requests and nodes; what is made is canonical, or refused.
+
+The classes of messages are imported once they are needed: that takes longer than all the rest, and
+whoever has bytes or Arrow arrays does without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from tvix.build.protos import build_pb2
-from tvix.castore.protos import castore_pb2
 from tvix_build._check import canonicalize
+
+if TYPE_CHECKING:
+    from tvix.build.protos import build_pb2
+    from tvix.castore.protos import castore_pb2
 
 
 def directory_node(name: str | bytes, digest: bytes, size: int) -> castore_pb2.Node:
@@ -23,6 +30,8 @@ def directory_node(name: str | bytes, digest: bytes, size: int) -> castore_pb2.N
     Raises:
         TypeError, ValueError: if a value does not fit its field, such as a negative size.
     """
+    from tvix.castore.protos import castore_pb2
+
     node = castore_pb2.DirectoryNode(name=_bytes(name), digest=digest, size=size)
     return castore_pb2.Node(directory=node)
 
@@ -43,6 +52,8 @@ def file_node(
     Raises:
         TypeError, ValueError: if a value does not fit its field, such as a negative size.
     """
+    from tvix.castore.protos import castore_pb2
+
     node = castore_pb2.FileNode(name=_bytes(name), digest=digest, size=size, executable=executable)
     return castore_pb2.Node(file=node)
 
@@ -56,6 +67,8 @@ def symlink_node(name: str | bytes, target: str | bytes) -> castore_pb2.Node:
 
     The values are checked with the message that the node goes into.
     """
+    from tvix.castore.protos import castore_pb2
+
     node = castore_pb2.SymlinkNode(name=_bytes(name), target=_bytes(target))
     return castore_pb2.Node(symlink=node)
 
@@ -88,6 +101,8 @@ def build_request(
         TypeError, ValueError: if a value does not fit its field, such as bytes that are not UTF-8
             in a string.
     """
+    from tvix.build.protos import build_pb2
+
     variables = environment_vars
     pairs = variables.items() if isinstance(variables, Mapping) else variables
     paths = [_str(path) for path in available_ro_paths]

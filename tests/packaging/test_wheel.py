@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The wheels that Bazel and setuptools build have the same contents and metadata.
 
-The extension is compared by the symbols that it exports.
+Setuptools makes a source distribution, and the wheel from that alone, without a network. The
+extension is compared by the symbols that it exports.
 """
 
 from __future__ import annotations
@@ -49,8 +50,19 @@ class Wheel:
         return email.message_from_bytes(found[0])
 
 
+def call_backend(call: str, tree: Path, blake3: Path) -> None:
+    """Calls a hook of setuptools' build backend in a source tree."""
+    subprocess.run(
+        [sys.executable, "-c", f"from setuptools import build_meta; build_meta.{call}('..')"],
+        cwd=tree,
+        env={**os.environ, "BLAKE3_C_DIR": str(blake3), "HOME": str(tree.parent)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 def build_with_setuptools(folder: Path) -> Path:
-    """Builds the wheel from a copy of the source tree below `folder`."""
+    """Builds the wheel from a source distribution of a copy of the source tree below `folder`."""
     tree = folder / "tree"
     tree.mkdir()
     for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"):
@@ -58,14 +70,10 @@ def build_with_setuptools(folder: Path) -> Path:
     generated = shutil.ignore_patterns("*_pb2*", "*.so", "__pycache__")
     for name in ("native", "proto", "py"):
         shutil.copytree(ROOT / name, tree / name, ignore=generated)
-    program = "from setuptools import build_meta; build_meta.build_wheel('..')"
-    subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tree,
-        env={**os.environ, "BLAKE3_C_DIR": str(BLAKE3), "HOME": str(folder)},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    call_backend("build_sdist", tree, BLAKE3)
+    (sdist,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, folder)
+    call_backend("build_wheel", folder / sdist.name.removesuffix(".tar.gz"), Path("/nowhere"))
     return next(folder.glob("*.whl"))
 
 

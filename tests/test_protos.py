@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""The generated modules have the schema of upstream tvix, which protos.json says once more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    MethodDescriptorProto,
+)
+
+from tvix.build.protos import build_pb2, rpc_build_pb2
+from tvix.castore.protos import castore_pb2
+
+MODULES = [castore_pb2, build_pb2, rpc_build_pb2]
+EXPECTED = json.loads(Path(__file__).with_name("protos.json").read_text())
+
+
+def field_line(message: DescriptorProto, field: FieldDescriptorProto) -> str:
+    """A field as it is declared, with its options if it has any."""
+    repeated = "repeated " if field.label == FieldDescriptorProto.LABEL_REPEATED else ""
+    kind = field.type_name or FieldDescriptorProto.Type.Name(field.type)[len("TYPE_") :].lower()
+    member = field.HasField("oneof_index")
+    oneof = f"oneof {message.oneof_decl[field.oneof_index].name}: " if member else ""
+    presence = "optional " if field.proto3_optional else ""
+    return f"{oneof}{presence}{repeated}{kind} {field.name} = {field.number}{field.options}"
+
+
+def method_line(method: MethodDescriptorProto) -> str:
+    """A method as it is declared, with its options if it has any."""
+    sent = "stream " * method.client_streaming + method.input_type
+    received = "stream " * method.server_streaming + method.output_type
+    return f"{method.name}({sent}) returns ({received}){method.options}"
+
+
+def message_lines(
+    messages: Iterator[DescriptorProto], prefix: str = ""
+) -> Iterator[tuple[str, list[str]]]:
+    """The names of messages and of those within them, each with its fields."""
+    for message in messages:
+        name = prefix + message.name
+        yield name, [field_line(message, field) for field in message.field]
+        yield from message_lines(iter(message.nested_type), f"{name}.")
+
+
+def table(file: FileDescriptorProto) -> dict[str, Any]:
+    """A file in the form of protos.json."""
+    return {
+        "package": file.package,
+        "go_package": file.options.go_package,
+        "imports": list(file.dependency),
+        "messages": dict(message_lines(iter(file.message_type))),
+        "services": {
+            service.name: [method_line(method) for method in service.method]
+            for service in file.service
+        },
+    }
+
+
+@pytest.fixture(params=MODULES, ids=lambda module: module.DESCRIPTOR.name)
+def file(request: pytest.FixtureRequest) -> FileDescriptorProto:
+    found = FileDescriptorProto()
+    request.param.DESCRIPTOR.CopyToProto(found)
+    return found
+
+
+def test_same_schema(file: FileDescriptorProto) -> None:
+    assert table(file) == EXPECTED[file.name]
+
+
+def test_nothing_but_what_the_table_can_say(file: FileDescriptorProto) -> None:
+    assert file.syntax == "proto3"
+    assert [field.name for field, _ in file.options.ListFields()] == ["go_package"]
+    assert not file.enum_type
+    assert not file.extension
+
+
+def test_every_file_is_compared() -> None:
+    assert sorted(EXPECTED) == sorted(module.DESCRIPTOR.name for module in MODULES)
