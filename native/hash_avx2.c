@@ -13,6 +13,8 @@
 #pragma GCC optimize("no-schedule-insns2")
 #endif
 
+#include <immintrin.h>
+
 #include "blake3_impl.h"
 
 #undef INLINE
