@@ -18,7 +18,7 @@ def _buildifier_repository_impl(ctx):
     if program:
         ctx.symlink(program, "buildifier")
     ctx.file("BUILD.bazel", "exports_files([\"buildifier\"])\n" if program else "")
-    ctx.file("buildifier.bzl", "BUILDIFIER = %s\n" % (["@%s//:buildifier" % ctx.name] if program else []))
+    ctx.file("buildifier.bzl", "BUILDIFIER = [%s]\n" % ("str(Label(\"//:buildifier\"))" if program else ""))
 
 buildifier_repository = repository_rule(
     implementation = _buildifier_repository_impl,

@@ -106,8 +106,9 @@ def test_commands_of_the_examples_run(folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_starlark_loads_what_there_is(page: str) -> None:
     for block in blocks(page, "starlark"):
-        for package, file, name in re.findall(r'load\("@tvix_build//(.*):(.*)", "(.*)"\)', block):
-            assert f"def {name}(" in read(f"{package}/{file}")
+        for package, file, names in re.findall(r'load\("@tvix_build//(.*?):(.*?)", (.*)\)', block):
+            for name in re.findall(r'"(\w+)"', names):
+                assert f"def {name}(" in read(f"{package}/{file}")
 
 
 def test_python_reference_is_the_public_interface() -> None:
@@ -128,6 +129,10 @@ def test_readme_names_the_public_interface() -> None:
     assert [
         name for name in tvix_build.__all__ if name not in text and name not in exceptions
     ] == []
+
+
+def test_module_has_the_version() -> None:
+    assert f'version = "{tvix_build.__version__}"' in read("MODULE.bazel")
 
 
 @pytest.mark.parametrize("page", PAGES)

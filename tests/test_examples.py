@@ -249,6 +249,7 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONSAFEPATH": "",  # Bazel 7 sets it
     }
     return subprocess.run(
         [sys.executable, str(EXAMPLES / "make_examples.py"), *arguments],

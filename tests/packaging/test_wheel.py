@@ -20,7 +20,6 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-BLAKE3 = ROOT.parent / "tvix_build_blake3" / "c"
 EXTENSION = "tvix_build/_native.abi3.so"
 
 pytestmark = pytest.mark.skipif(
@@ -70,7 +69,9 @@ def build_with_setuptools(folder: Path) -> Path:
     generated = shutil.ignore_patterns("*_pb2*", "*.so", "__pycache__")
     for name in ("native", "proto", "py"):
         shutil.copytree(ROOT / name, tree / name, ignore=generated)
-    call_backend("build_sdist", tree, BLAKE3)
+    # Of a module the repository's name has its module in front.
+    (blake3,) = ROOT.parent.glob("*tvix_build_blake3/c")
+    call_backend("build_sdist", tree, blake3)
     (sdist,) = folder.glob("*.tar.gz")
     shutil.unpack_archive(sdist, folder)
     call_backend("build_wheel", folder / sdist.name.removesuffix(".tar.gz"), Path("/nowhere"))
