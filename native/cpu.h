@@ -16,8 +16,17 @@ typedef enum tvixb_cpu_level {
 #define TVIXB_HAVE_AVX2 1
 #define TVIXB_HAVE_AVX512 1
 #define TVIXB_TARGET_AVX2 __attribute__((target("avx2")))
-#define TVIXB_TARGET_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi2")))
+#define TVIXB_AVX512_FEATURES "avx512f,avx512bw,avx512dq,avx512vl,bmi2"
+#define TVIXB_TARGET_AVX512 __attribute__((target(TVIXB_AVX512_FEATURES)))
+#endif
+
+// Where this stands, the rest of a file is for AVX-512, if the compiler can.
+#if defined(TVIXB_HAVE_AVX512) && defined(__GNUC__) && !defined(__clang__)
+#define TVIXB_PRAGMA(directive) _Pragma(#directive)
+#define TVIXB_PRAGMA_TARGET(features) TVIXB_PRAGMA(GCC target(features))
+#define TVIXB_REST_AVX512 TVIXB_PRAGMA_TARGET(TVIXB_AVX512_FEATURES)
+#else
+#define TVIXB_REST_AVX512
 #endif
 
 // The best level of this CPU. In test builds (TVIXB_TEST_BUILD) the environment
