@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Entry point of the command `tvix-build`: signals, last-resort errors and exit statuses.
 
-The commands are in `_commands`, which is imported here and only when the program runs: it needs
+The commands are in `_command_line`, which is imported here and only when the program runs: it needs
 click, rich and zstandard, an optional extra (`pip install 'tvix-build[cli]'`).
 """
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        from tvix_build import _commands
+        from tvix_build._command_line import commands
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
@@ -69,7 +69,7 @@ def _run(arguments: list[str]) -> int:
         # A file name need not be text, nor a terminal able to show it.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    status = _commands.run(arguments)
+    status = commands.run(arguments)
     if sys.stdout is not None:
         sys.stdout.flush()
     return status

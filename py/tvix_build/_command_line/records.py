@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from tvix_build import Kind, Report, Violation, ViolationCode
+from tvix_build._command_line.protobuf import TextError, parse_text
+from tvix_build._command_line.sources import Source
+from tvix_build._command_line.streams import ByteStream, InputError
 from tvix_build._engine import split_delimited
-from tvix_build._protobuf import TextError, parse_text
-from tvix_build._sources import Source
-from tvix_build._streams import ByteStream, InputError
 
 WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
 TEXT_BATCH = 1 << 20

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import click
 
-from tvix_build._streams import InputError
+from tvix_build._command_line.streams import InputError
 
 # Format -> whether a file may hold several records.
 FORMATS = {"binpb": False, "binpbs": True, "json": False, "ndjson": True, "txtpb": False}

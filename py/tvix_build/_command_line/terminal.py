@@ -12,7 +12,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from tvix_build._output import stdout
+from tvix_build._command_line.output import stdout
 
 PROGRAM = "tvix-build"
 

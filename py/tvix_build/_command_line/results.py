@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from tvix_build import BatchReport, Report, ViolationCode
-from tvix_build._records import Batch
-from tvix_build._terminal import Console, printable
+from tvix_build._command_line.records import Batch
+from tvix_build._command_line.terminal import Console, printable
 
 EXAMPLES = 3
 MESSAGE_LIMIT = 200

@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
 from tvix_build import Kind, Report, check
-from tvix_build._protobuf import decode
-from tvix_build._records import Batch
-from tvix_build._sources import Source
-from tvix_build._terminal import Console, printable
+from tvix_build._command_line.protobuf import decode
+from tvix_build._command_line.records import Batch
+from tvix_build._command_line.sources import Source
+from tvix_build._command_line.terminal import Console, printable
 
 LIMIT = 160  # characters of a value that is cut
 DIGEST_SIZE = 32

@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from tvix_build import BatchReport, Kind, check_batch
+from tvix_build._command_line.records import Batch, Progress, open_records
+from tvix_build._command_line.sources import Source
+from tvix_build._command_line.streams import InputError
 from tvix_build._pieces import cpu_count
-from tvix_build._records import Batch, Progress, open_records
-from tvix_build._sources import Source
-from tvix_build._streams import InputError
 
 MOST_THREADS = 4  # One of them reads, and has no time to feed more.
 

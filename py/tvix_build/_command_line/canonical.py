@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import click
 
 from tvix_build import BatchReport, Kind, Report, canonicalize_batch
-from tvix_build._checking import check_records
-from tvix_build._output import Output
-from tvix_build._protobuf import decode, write_text
-from tvix_build._records import Batch, Progress
-from tvix_build._sources import Source
-from tvix_build._terminal import Monitor
+from tvix_build._command_line.checking import check_records
+from tvix_build._command_line.output import Output
+from tvix_build._command_line.protobuf import decode, write_text
+from tvix_build._command_line.records import Batch, Progress
+from tvix_build._command_line.sources import Source
+from tvix_build._command_line.terminal import Monitor
 
 REFUSED_SHOWN = 20
 

@@ -16,15 +16,20 @@ from typing import TypeVar
 import click
 
 from tvix_build import BatchReport, Kind
-from tvix_build._canonical import Refusals, RefusedError, write_canonical, write_digests
-from tvix_build._checking import check_records
-from tvix_build._output import Output, output_errors
-from tvix_build._records import Batch, Progress, open_records
-from tvix_build._results import Summary, json_lines
-from tvix_build._show import Viewer, selected
-from tvix_build._sources import FORMATS, Source, find_source, find_sources
-from tvix_build._streams import InputError
-from tvix_build._terminal import PROGRAM, Monitor, stdout_console
+from tvix_build._command_line.canonical import (
+    Refusals,
+    RefusedError,
+    write_canonical,
+    write_digests,
+)
+from tvix_build._command_line.checking import check_records
+from tvix_build._command_line.output import Output, output_errors
+from tvix_build._command_line.records import Batch, Progress, open_records
+from tvix_build._command_line.results import Summary, json_lines
+from tvix_build._command_line.show import Viewer, selected
+from tvix_build._command_line.sources import FORMATS, Source, find_source, find_sources
+from tvix_build._command_line.streams import InputError
+from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
 from tvix_build._version import __version__
 
 Command = TypeVar("Command", bound=Callable[..., object])

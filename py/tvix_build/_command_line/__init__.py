@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The command line: `commands` has the commands; the rest reads files, checks, and writes."""
