@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib
 import io
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -114,6 +116,18 @@ def test_starlark_loads_what_there_is(page: str) -> None:
 def test_python_reference_is_the_public_interface() -> None:
     names = re.findall(r"^::: tvix_build\.(\w+)$", read("docs/python.md"), re.MULTILINE)
     assert sorted(names) == sorted(tvix_build.__all__)
+
+
+def test_python_reference_has_the_public_modules() -> None:
+    text = read("docs/python.md")
+    expected = []
+    for module in pkgutil.iter_modules(tvix_build.__path__, "tvix_build."):
+        if not module.name.startswith("tvix_build._") and module.name != "tvix_build.cli":
+            names = importlib.import_module(module.name).__all__
+            expected += [f"{module.name}.{name}" for name in names]
+    assert sorted(re.findall(r"^::: (tvix_build\.\w+\.\w+)$", text, re.MULTILINE)) == sorted(
+        expected
+    )
 
 
 def test_canonical_form_lists_the_codes_in_order() -> None:

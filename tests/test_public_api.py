@@ -17,6 +17,7 @@ from typing_extensions import assert_type
 import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
+from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
 
 DIGEST = bytes(32)
 
@@ -120,6 +121,27 @@ def test_one_buffer() -> None:
 def test_hashing() -> None:
     digests = assert_type(tvix_build.blake3_many([b"", bytearray()]), "memoryview[int]")
     assert digests == tvix_build.blake3_many(b"", offsets=[0, 0, 0], threads=2)
+
+
+def test_a_store(tmp_path: Path) -> None:
+    with RequestStore(tmp_path / "store", create=True) as requests:
+        assert_type(requests, RequestStore)
+        digest = assert_type(requests.put(request()), bytes)
+        assert assert_type(requests.put_many([request()]), list[bytes]) == [digest]
+        encoding = assert_type(requests.get(digest.hex()[:3]), bytes)
+        assert assert_type(requests.has(digest), bool)
+        assert digest in requests
+        assert assert_type(next(iter(requests)), tuple[bytes, bytes]) == (digest, encoding)
+        assert assert_type(len(requests), int) == 1
+        assert assert_type(requests.verify(), list[Damage]) == []
+        with pytest.raises(UnknownDigest) as caught:
+            requests.get(DIGEST)
+        assert isinstance(caught.value, KeyError)
+        for error in (AmbiguousDigest, StoreError, UnknownDigest):
+            assert issubclass(error, tvix_build.Error)
+    damage = Damage(digest=None, message="")
+    assert assert_type(damage.digest, bytes | None) is None
+    assert assert_type(damage.message, str) == ""
 
 
 def test_every_public_name_is_in_this_file() -> None:
