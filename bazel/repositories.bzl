@@ -11,11 +11,13 @@ load(":shared_data_repository.bzl", "shared_data_repository")
 def _pip(purpose):
     return (pip_repository, {"lock": Label("//requirements:%s.txt" % purpose)})
 
-# What the public targets need: a rule and its attributes for each name.
+# What the public targets and macros need: a rule and its attributes for each name. Each is fetched once it is used:
+# tvix_build_pip_test by pytest_tests alone.
 REPOSITORIES = {
     "tvix_build_blake3": (blake3_repository, {}),
     "tvix_build_metadata": (metadata_repository, {"version_file": Label("//py/tvix_build:_version.py")}),
     "tvix_build_pip_generate": _pip("generate"),
+    "tvix_build_pip_runtime": _pip("runtime"),
     "tvix_build_pip_test": _pip("test"),
     "tvix_build_python": (python_repository, {}),
 }
@@ -26,6 +28,7 @@ DEVELOPMENT_REPOSITORIES = {
     "tvix_build_buildifier": (buildifier_repository, {}),
     "tvix_build_pip_arrow": _pip("arrow"),
     "tvix_build_pip_docs": _pip("docs"),
+    "tvix_build_pip_lint": _pip("lint"),
     "tvix_build_pip_pyright": _pip("pyright"),
 }
 
