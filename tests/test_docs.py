@@ -110,7 +110,20 @@ def test_starlark_loads_what_there_is(page: str) -> None:
     for block in blocks(page, "starlark"):
         for package, file, names in re.findall(r'load\("@tvix_build//(.*?):(.*?)", (.*)\)', block):
             for name in re.findall(r'"(\w+)"', names):
-                assert f"def {name}(" in read(f"{package}/{file}")
+                assert re.search(rf"^(def {name}\(|{name} = )", read(f"{package}/{file}"), re.M)
+
+
+def test_quick_start_shows_parts_of_files_that_are_tested() -> None:
+    parts = read("docs/quick-start.md").split("```")
+    shown = []
+    for text, block in zip(parts[::2], parts[1::2], strict=False):
+        language, _, code = block.partition("\n")
+        if language in ("starlark", "c", "cpp"):
+            paragraph = text.rstrip().split("\n\n")[-1]
+            file = re.findall(r"\]\(\.\./(.*?)\)", paragraph)[0]
+            assert code in read(file), file
+            shown.append(Path(file).name)
+    assert shown == ["WORKSPACE", "MODULE.bazel", "BUILD.bazel", "digest.c", "violations.cc"]
 
 
 def test_python_reference_is_the_public_interface() -> None:
