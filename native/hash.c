@@ -15,6 +15,7 @@
 #define GROUP_CHUNKS 512
 // A longer message fills the lanes by itself and goes to the official hasher.
 #define MESSAGE_CHUNKS 64
+#define PART_CHUNKS (TVIXB_HASH_PART_SIZE / TVIXB_HASH_CHUNK_SIZE)
 
 // Chunks wait in buckets until they fill the lanes: whole ones apart by their
 // counter where the kernel gains from that, the others by number of blocks.
@@ -59,15 +60,15 @@ static void hash_alone(tvixb_view view, uint8_t* digest) {
   blake3_hasher_finalize(&hasher, digest, TVIXB_DIGEST_SIZE);
 }
 
-// Writes the chaining values of the first `count` chunks of a message, whole
-// ones, which fill the lanes.
+// Writes the chaining values of `count` chunks of a message, whole ones, which
+// fill the lanes; `counter` is the number of the first.
 static void hash_chunks(const tvixb_hash_kernel* kernel, const uint8_t* data,
-                        size_t count, uint8_t* cvs) {
+                        size_t count, uint64_t counter, uint8_t* cvs) {
   const uint8_t* inputs[MESSAGE_CHUNKS];
   for (size_t i = 0; i < count; i++) {
     inputs[i] = data + i * TVIXB_HASH_CHUNK_SIZE;
   }
-  kernel->official(inputs, count, CHUNK_BLOCKS, tvixb_hash_iv, 0, true, 0,
+  kernel->official(inputs, count, CHUNK_BLOCKS, tvixb_hash_iv, counter, true, 0,
                    TVIXB_HASH_CHUNK_START, TVIXB_HASH_CHUNK_END, cvs);
 }
 
@@ -102,6 +103,17 @@ static void run_rest(group* group) {
   group->kernel->run(group->jobs, count);
 }
 
+static tvixb_hash_job parent_job(const uint8_t* children, uint8_t* out,
+                                 bool root) {
+  return (tvixb_hash_job){
+      .data = children,
+      .out = out,
+      .size = TVIXB_HASH_BLOCK_SIZE,
+      .start_flags = TVIXB_HASH_PARENT,
+      .end_flags = root ? TVIXB_HASH_ROOT : 0,
+  };
+}
+
 // Runs the parents of one level of all trees. A parent's chaining value takes
 // the place of an earlier pair.
 static void run_level(group* group) {
@@ -110,14 +122,10 @@ static void run_level(group* group) {
     tree* tree = &group->trees[i];
     for (uint32_t j = 0; j + 1 < tree->count; j += 2) {
       bool root = tree->count == 2;
-      group->jobs[count++] = (tvixb_hash_job){
-          .data = tree->cvs + (size_t)j * TVIXB_HASH_CV_SIZE,
-          .out = root ? tree->digest
-                      : tree->cvs + (size_t)j / 2 * TVIXB_HASH_CV_SIZE,
-          .size = TVIXB_HASH_BLOCK_SIZE,
-          .start_flags = TVIXB_HASH_PARENT,
-          .end_flags = root ? TVIXB_HASH_ROOT : 0,
-      };
+      uint8_t* out = tree->cvs + (size_t)j / 2 * TVIXB_HASH_CV_SIZE;
+      group->jobs[count++] =
+          parent_job(tree->cvs + (size_t)j * TVIXB_HASH_CV_SIZE,
+                     root ? tree->digest : out, root);
     }
   }
   group->kernel->run(group->jobs, count);
@@ -169,7 +177,7 @@ static void add_message(group* group, tvixb_view view, uint8_t* digest) {
   uint8_t* cvs = group->cvs + group->cv_count * TVIXB_HASH_CV_SIZE;
   size_t lanes = group->kernel->official_lanes;
   size_t first = view.size / TVIXB_HASH_CHUNK_SIZE / lanes * lanes;
-  if (first) hash_chunks(group->kernel, view.data, first, cvs);
+  if (first) hash_chunks(group->kernel, view.data, first, 0, cvs);
   for (size_t i = first; i < chunks; i++) {
     add_job(group, chunk_job(view, i, cvs + i * TVIXB_HASH_CV_SIZE));
   }
@@ -207,6 +215,56 @@ void tvixb_hash_many_with(tvixb_cpu_level level, const tvixb_view* views,
     }
   }
   run_group(&group);
+}
+
+// Joins the nodes of one level, which are overwritten, until one is left: that
+// goes to `out`, which may be where they lie.
+static void join(const tvixb_hash_kernel* kernel, uint8_t* cvs, size_t count,
+                 bool root, uint8_t* out) {
+  tvixb_hash_job jobs[64];
+  for (; count > 1; count = (count + 1) / 2) {
+    size_t used = 0;
+    for (size_t i = 0; i < count / 2; i++) {
+      jobs[used++] =
+          parent_job(cvs + 2 * i * TVIXB_HASH_CV_SIZE,
+                     cvs + i * TVIXB_HASH_CV_SIZE, root && count == 2);
+      if (used < 64 && i + 1 < count / 2) continue;
+      kernel->run(jobs, used);
+      used = 0;
+    }
+    if (count % 2) {
+      memcpy(cvs + count / 2 * TVIXB_HASH_CV_SIZE,
+             cvs + (count - 1) * TVIXB_HASH_CV_SIZE, TVIXB_HASH_CV_SIZE);
+    }
+  }
+  memmove(out, cvs, TVIXB_HASH_CV_SIZE);
+}
+
+void tvixb_hash_part(const uint8_t* data, size_t size, uint64_t index,
+                     uint8_t* cv) {
+  const tvixb_hash_kernel* kernel = kernel_of(tvixb_cpu_best());
+  uint8_t cvs[PART_CHUNKS * TVIXB_HASH_CV_SIZE];
+  uint64_t counter = index * PART_CHUNKS;
+  size_t lanes = kernel->official_lanes;
+  size_t first = size / TVIXB_HASH_CHUNK_SIZE / lanes * lanes;
+  for (size_t i = 0; i < first; i += MESSAGE_CHUNKS) {
+    size_t count = first - i < MESSAGE_CHUNKS ? first - i : MESSAGE_CHUNKS;
+    hash_chunks(kernel, data + i * TVIXB_HASH_CHUNK_SIZE, count, counter + i,
+                cvs + i * TVIXB_HASH_CV_SIZE);
+  }
+  tvixb_hash_job jobs[TVIXB_HASH_LANES_MAX];
+  size_t chunks = chunks_of(size), count = 0;
+  for (size_t i = first; i < chunks; i++) {
+    jobs[count] =
+        chunk_job((tvixb_view){data, size}, i, cvs + i * TVIXB_HASH_CV_SIZE);
+    jobs[count++].counter += counter;
+  }
+  kernel->run(jobs, count);
+  join(kernel, cvs, chunks, false, cv);
+}
+
+void tvixb_hash_join(uint8_t* cvs, size_t n, uint8_t* digest) {
+  join(kernel_of(tvixb_cpu_best()), cvs, n, true, digest);
 }
 
 void tvixb_hash_stream_begin(tvixb_hash_stream* stream) {

@@ -11,6 +11,19 @@
 // views; a view without data (NULL) is skipped.
 void tvixb_hash_many(const tvixb_view* views, size_t n, uint8_t* digests);
 
+// A long message can be hashed in parts, in any order and by several threads:
+// all but the last have so many bytes, the last has at least one.
+#define TVIXB_HASH_PART_SIZE ((size_t)256 * 1024)
+
+// Writes the chaining value, 32 bytes, of the part with that index of a message
+// that has at least two.
+void tvixb_hash_part(const uint8_t* data, size_t size, uint64_t index,
+                     uint8_t* cv);
+
+// Writes the digest of a message of n parts, n >= 2; their chaining values lie
+// back to back and are overwritten.
+void tvixb_hash_join(uint8_t* cvs, size_t n, uint8_t* digest);
+
 #define TVIXB_HASH_STREAM_BUFFER ((size_t)128 * 1024)
 
 // Hashes one message that comes in pieces.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The cffi builder of tvix_build._native: the interface is the marked parts of native/tvix_build.h,
-native/arrow.h and the C files beside this one.
+"""The cffi builder of tvix_build._native: the interface is the marked parts of HEADERS and of the
+C files beside this one.
 
 `ffibuilder` is what setuptools calls (cffi_modules in setup.py). Bazel runs this file as a program:
 the argument is the file to write the extension's C code to, which Bazel compiles itself.
@@ -16,7 +16,7 @@ from typing import Any
 import cffi
 
 ROOT = Path(__file__).parents[1]
-HEADERS = [ROOT / "native" / "tvix_build.h", ROOT / "native" / "arrow.h"]
+HEADERS = [ROOT / "native" / f"{name}.h" for name in ("tvix_build", "arrow", "files")]
 SOURCES = [ROOT / "py" / "capsules.c", ROOT / "py" / "pieces.c"]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10

@@ -17,6 +17,7 @@ from typing_extensions import assert_type
 import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
+from tvix_build import castore
 from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
 
 DIGEST = bytes(32)
@@ -142,6 +143,28 @@ def test_a_store(tmp_path: Path) -> None:
     damage = Damage(digest=None, message="")
     assert assert_type(damage.digest, bytes | None) is None
     assert assert_type(damage.message, str) == ""
+
+
+def test_files(tmp_path: Path) -> None:
+    def on_directory(digest: bytes, encoding: bytes) -> None:
+        assert tvix_build.digest(encoding, "directory") == digest
+
+    def on_file(digest: bytes, path: bytes, size: int) -> None:
+        assert tvix_build.blake3_many([Path(path.decode()).read_bytes()]).tobytes() == digest
+        assert size == 5
+
+    for path in (tmp_path, str(tmp_path), bytes(tmp_path)):
+        assert_type(castore.node_from_path(path, name="a", threads=1), castore_pb2.Node)
+    (tmp_path / "file").write_bytes(b"words")
+    castore.node_from_path(tmp_path, name=b"a", on_directory=on_directory, on_file=on_file)
+    assert assert_type(castore.directory_size(castore_pb2.Directory()), int) == 0
+    with pytest.raises(castore.IngestError) as caught:
+        castore.node_from_path("/dev/null")
+    error = caught.value
+    assert isinstance(error, tvix_build.Error)
+    assert not isinstance(error, castore.ChangedError)
+    assert assert_type(error.path, bytes) == b"/dev/null"
+    assert assert_type(error.reason, str)
 
 
 def test_every_public_name_is_in_this_file() -> None:

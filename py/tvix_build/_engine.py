@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The native engine, as plain functions on buffers. The only module but `_arrow` that imports the
-extension; knows no protobuf.
+"""The native engine, as plain functions on buffers. Besides `_arrow` and `_files` the only
+module that imports the extension; knows no protobuf.
 
 Thread safety: each call has a context of its own. The GIL is released while the engine works;
 nobody may change the buffers meanwhile.

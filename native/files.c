@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+#define _POSIX_C_SOURCE 200809L
+#include "files.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hash.h"
+
+#define HASH_SIZE 32  // of a digest, and of a chaining value
+#define LARGE_PARTS (TVIXB_FILES_LARGE_SIZE / TVIXB_FILES_PART_SIZE)
+#define BATCH_FILES 256
+
+static_assert(TVIXB_FILES_PART_SIZE == TVIXB_HASH_PART_SIZE, "same parts");
+static_assert(TVIXB_FILES_HERE == AT_FDCWD, "as openat has it");
+// Two reads of a part, each with a byte more to see the end of the file.
+static_assert(TVIXB_FILES_BUFFER_SIZE == 2 * (TVIXB_FILES_PART_SIZE + 1),
+              "room for a file behind others");
+
+// Files that are read and wait to be hashed together; no data where a file is
+// not among them.
+typedef struct batch {
+  uint8_t* buffer;
+  size_t used;      // bytes of the buffer
+  uint8_t* digest;  // of the first file
+  size_t count;
+  tvixb_view views[BATCH_FILES];
+} batch;
+
+static void run_batch(batch* batch) {
+  tvixb_hash_many(batch->views, batch->count, batch->digest);
+  batch->digest += batch->count * HASH_SIZE;
+  batch->count = 0;
+  batch->used = 0;
+}
+
+// Reads `size` bytes; with `last`, the file must end behind them, and the
+// buffer have room for one more.
+static int32_t read_at(int file, uint64_t offset, size_t size, bool last,
+                       uint8_t* buffer) {
+  size_t wanted = size + last, found = 0;
+  for (;;) {
+    ssize_t count =
+        pread(file, buffer + found, wanted - found, (off_t)(offset + found));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno;
+    found += (size_t)count;
+    if (!count || found >= size) break;
+  }
+  return found == size ? TVIXB_FILE_OK : TVIXB_FILE_CHANGED;
+}
+
+int32_t tvixb_file_hash_parts(int file, uint64_t size, uint64_t first,
+                              uint64_t end, uint8_t* buffer, uint8_t* cvs) {
+  for (uint64_t i = first; i < end; i++) {
+    uint64_t offset = i * TVIXB_FILES_PART_SIZE, left = size - offset;
+    bool last = left <= TVIXB_FILES_PART_SIZE;
+    size_t count = last ? (size_t)left : TVIXB_FILES_PART_SIZE;
+    int32_t status = read_at(file, offset, count, last, buffer);
+    if (status) return status;
+    tvixb_hash_part(buffer, count, i, cvs + i * HASH_SIZE);
+  }
+  return TVIXB_FILE_OK;
+}
+
+void tvixb_file_join(uint8_t* cvs, size_t n, uint8_t* digest) {
+  tvixb_hash_join(cvs, n, digest);
+}
+
+static int32_t hash_parts(int file, uint64_t size, uint8_t* buffer,
+                          uint8_t* digest) {
+  uint8_t cvs[LARGE_PARTS * HASH_SIZE];
+  uint64_t parts = (size + TVIXB_FILES_PART_SIZE - 1) / TVIXB_FILES_PART_SIZE;
+  int32_t status = tvixb_file_hash_parts(file, size, 0, parts, buffer, cvs);
+  if (!status) tvixb_hash_join(cvs, parts, digest);
+  return status;
+}
+
+// Whether a file is as it was when it was opened.
+static bool same(const struct stat* a, const struct stat* b) {
+  return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+         a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+         a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+         a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+// Reads a file of `size` bytes; a small one gets its digest from the batch, to
+// which `view` is to be added.
+static int32_t read_file(batch* batch, int file, uint64_t size,
+                         tvixb_view* view, uint8_t* digest) {
+  bool small = size <= TVIXB_FILES_PART_SIZE;
+  size_t room = (small ? (size_t)size : TVIXB_FILES_PART_SIZE) + 1;
+  if (room > TVIXB_FILES_BUFFER_SIZE - batch->used) run_batch(batch);
+  uint8_t* data = batch->buffer + batch->used;
+  if (!small) return hash_parts(file, size, data, digest);
+  int32_t status = read_at(file, 0, (size_t)size, true, data);
+  if (status) return status;
+  batch->used += (size_t)size;
+  *view = (tvixb_view){data, (size_t)size};
+  return TVIXB_FILE_OK;
+}
+
+static int32_t hash_file(batch* batch, int file, const tvixb_files* found,
+                         size_t i, tvixb_view* view) {
+  struct stat before, after;
+  if (fstat(file, &before)) return errno;
+  if (!S_ISREG(before.st_mode)) return TVIXB_FILE_CHANGED;
+  if (before.st_size > TVIXB_FILES_LARGE_SIZE) return TVIXB_FILE_LARGE;
+  found->sizes[i] = (uint64_t)before.st_size;
+  found->executable[i] = (before.st_mode & S_IXUSR) != 0;
+  int32_t status = read_file(batch, file, found->sizes[i], view,
+                             found->digests + i * HASH_SIZE);
+  if (status) return status;
+  if (fstat(file, &after)) return errno;
+  return same(&before, &after) ? TVIXB_FILE_OK : TVIXB_FILE_CHANGED;
+}
+
+void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
+                      const tvixb_files* found) {
+  // Not to wait for a writer where a pipe has taken the place of a file.
+  const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  batch batch;
+  batch.buffer = buffer;
+  batch.digest = found->digests;
+  batch.count = batch.used = 0;
+  for (size_t i = 0; i < n; i++, names += strlen(names) + 1) {
+    if (batch.count == BATCH_FILES) run_batch(&batch);
+    tvixb_view view = {0};
+    int file = openat(folder, names, flags);
+    if (file < 0) {
+      found->statuses[i] = errno == ELOOP ? TVIXB_FILE_CHANGED : errno;
+    } else {
+      found->statuses[i] = hash_file(&batch, file, found, i, &view);
+      close(file);
+    }
+    batch.views[batch.count++] = view;
+  }
+  run_batch(&batch);
+}

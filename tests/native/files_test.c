@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+//
+// Files of sizes around every limit against the official hasher, and what is
+// no file to read.
+#define _GNU_SOURCE
+#include "files.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blake3.h"
+
+#define PART TVIXB_FILES_PART_SIZE
+#define COUNT 400
+
+static uint8_t buffer[TVIXB_FILES_BUFFER_SIZE];
+static uint8_t data[TVIXB_FILES_LARGE_SIZE + 1];
+static int folder;
+
+static void write_file(const char* name, size_t size, mode_t mode) {
+  int file = openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC, mode);
+  assert(file >= 0 && write(file, data, size) == (ssize_t)size);
+  close(file);
+}
+
+static void hash_official(size_t size, uint8_t* digest) {
+  blake3_hasher hasher;
+  blake3_hasher_init(&hasher);
+  blake3_hasher_update(&hasher, data, size);
+  blake3_hasher_finalize(&hasher, digest, 32);
+}
+
+static size_t size_of(size_t i) {
+  const size_t sizes[] = {0,        1,    1024,     70000, PART - 1,    PART,
+                          PART + 1, 3000, 2 * PART, 5,     3 * PART + 5};
+  return i % 3 ? i * 7 : sizes[i / 3 % (sizeof sizes / sizeof *sizes)];
+}
+
+static void check_many(void) {
+  static char names[COUNT * 8];
+  static int32_t statuses[COUNT];
+  static uint64_t sizes[COUNT];
+  static uint8_t executable[COUNT], digests[COUNT * 32];
+  size_t used = 0;
+  for (size_t i = 0; i < COUNT; i++) {
+    char* name = names + used;
+    used += (size_t)sprintf(name, "%zu", i) + 1;
+    if (i % 50 != 49) write_file(name, size_of(i), i % 2 ? 0600 : 0700);
+  }
+  tvixb_files found = {statuses, sizes, executable, digests};
+  tvixb_files_hash(folder, names, COUNT, buffer, &found);
+  for (size_t i = 0; i < COUNT; i++) {
+    assert(statuses[i] == (i % 50 == 49 ? ENOENT : TVIXB_FILE_OK));
+    if (statuses[i]) continue;
+    uint8_t expected[32];
+    hash_official(size_of(i), expected);
+    assert(sizes[i] == size_of(i) && executable[i] == !(i % 2));
+    assert(memcmp(digests + 32 * i, expected, 32) == 0);
+  }
+}
+
+static int32_t status_of(const char* name, uint8_t* digest) {
+  int32_t status;
+  uint64_t size;
+  uint8_t executable;
+  tvixb_files found = {&status, &size, &executable, digest};
+  tvixb_files_hash(folder, name, 1, buffer, &found);
+  return status;
+}
+
+static void check_special(void) {
+  uint8_t digest[32];
+  assert(mkfifoat(folder, "pipe", 0600) == 0);
+  assert(symlinkat("0", folder, "link") == 0);
+  assert(mkdirat(folder, "folder", 0700) == 0);
+  assert(status_of("pipe", digest) == TVIXB_FILE_CHANGED);
+  assert(status_of("link", digest) == TVIXB_FILE_CHANGED);
+  assert(status_of("folder", digest) == TVIXB_FILE_CHANGED);
+  // Says that it is empty, and is not.
+  assert(status_of("/proc/self/status", digest) == TVIXB_FILE_CHANGED);
+}
+
+static void check_large(void) {
+  uint8_t digest[32], expected[32], cvs[65 * 32];
+  write_file("large", TVIXB_FILES_LARGE_SIZE, 0600);
+  assert(status_of("large", digest) == TVIXB_FILE_OK);
+  hash_official(TVIXB_FILES_LARGE_SIZE, expected);
+  assert(memcmp(digest, expected, 32) == 0);
+
+  size_t size = TVIXB_FILES_LARGE_SIZE + 1;
+  write_file("large", size, 0600);
+  assert(status_of("large", digest) == TVIXB_FILE_LARGE);
+  int file = openat(folder, "large", O_RDONLY);
+  assert(!tvixb_file_hash_parts(file, size, 40, 65, buffer, cvs));
+  assert(!tvixb_file_hash_parts(file, size, 0, 40, buffer, cvs));
+  tvixb_file_join(cvs, 65, digest);
+  hash_official(size, expected);
+  assert(memcmp(digest, expected, 32) == 0);
+  // Too short, and too long.
+  for (size_t wrong = size - 1; wrong <= size + 1; wrong += 2) {
+    int32_t status = tvixb_file_hash_parts(file, wrong, 63, 64 + (wrong > size),
+                                           buffer, cvs);
+    assert(status == TVIXB_FILE_CHANGED);
+  }
+  close(file);
+  assert(tvixb_file_hash_parts(file, size, 0, 1, buffer, cvs) == EBADF);
+}
+
+int main(void) {
+  const char* temporary = getenv("TEST_TMPDIR");
+  char path[4096];
+  snprintf(path, sizeof path, "%s/files_test.XXXXXX",
+           temporary ? temporary : "/tmp");
+  assert(mkdtemp(path));
+  folder = open(path, O_RDONLY | O_DIRECTORY);
+  assert(folder >= 0);
+  for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 31 >> 5);
+  check_many();
+  check_special();
+  check_large();
+  puts("ok");
+  return 0;
+}
