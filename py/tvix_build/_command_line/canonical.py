@@ -7,7 +7,7 @@ A record without a canonical encoding is refused aloud; nothing is dropped silen
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -76,7 +76,7 @@ def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor
             raise _not_one(source, target, "more")
         if not refusals.count:
             messages = _canonical_messages(batch, reports, kind)
-            output.write(b"".join(_encode(one, target.format, kind) for one in messages))
+            output.write(b"".join(encode(one, target.format, kind) for one in messages))
         monitor.show(progress.consumed, progress.offset, count, refusals.count)
 
     with Output(target.path, target.compression) as output:
@@ -86,9 +86,18 @@ def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor
         refusals.finish(source, target)
 
 
-def write_digests(source: Source, output: Output, kind: Kind, refusals: Refusals) -> None:
+def write_digests(
+    source: Source,
+    output: Output,
+    kind: Kind,
+    refusals: Refusals,
+    keep: Callable[[list[bytes]], object] | None = None,
+) -> None:
     """Write `HEX  SOURCE[INDEX]` for each record that has a digest, `HEX  SOURCE` for the one of a
     one-message file.
+
+    Args:
+        keep: gets the records of a batch that have one, before their digests are written.
 
     Raises:
         InputError, OutputError: as reading and writing go.
@@ -99,6 +108,8 @@ def write_digests(source: Source, output: Output, kind: Kind, refusals: Refusals
         digests = bytes(reports.digests).hex()
         refused = dict(_refused(batch, reports))
         lines = []
+        if keep is not None:
+            keep([batch.record(i) for i in range(len(batch)) if i not in refused])
         for i in range(len(batch)):
             if i in refused:
                 refusals.add(source, batch, i, refused[i])
@@ -109,6 +120,15 @@ def write_digests(source: Source, output: Output, kind: Kind, refusals: Refusals
         output.write(b"".join(lines))
 
     check_records(source, kind, take)
+
+
+def encode(message: bytes, format_name: str, kind: Kind) -> bytes:
+    """A message as a file of a format has it."""
+    if format_name == "binpbs":
+        return _varint(len(message)) + message
+    if format_name == "binpb":
+        return message
+    return write_text(decode(message, kind), format_name)
 
 
 def _not_one(source: Source, target: Source, found: str) -> click.UsageError:
@@ -130,14 +150,6 @@ def _canonical_messages(batch: Batch, reports: BatchReport, kind: Kind) -> Itera
         return (batch.record(i) for i in range(len(batch)))
     offsets = (batch.begins, batch.ends)
     return iter(canonicalize_batch(batch.buffer, kind=kind, offsets=offsets))
-
-
-def _encode(message: bytes, format_name: str, kind: Kind) -> bytes:
-    if format_name == "binpbs":
-        return _varint(len(message)) + message
-    if format_name == "binpb":
-        return message
-    return write_text(decode(message, kind), format_name)
 
 
 def _varint(value: int) -> bytes:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The commands `validate`, `canonicalize`, `digest` and `show`: options, flow, exit statuses.
+"""The commands `validate`, `canonicalize`, `digest` and `show`: options, flow, exit statuses. The
+commands of `store` are added.
 
 How files are read, judged and written is in the modules beside it.
 """
@@ -9,13 +10,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TypeVar
 
 import click
 
-from tvix_build import BatchReport, Kind
+from tvix_build import BatchReport, Error, Kind
 from tvix_build._command_line.canonical import (
     Refusals,
     RefusedError,
@@ -23,16 +23,20 @@ from tvix_build._command_line.canonical import (
     write_digests,
 )
 from tvix_build._command_line.checking import check_records
+from tvix_build._command_line.options import (
+    input_format_option,
+    kind_option,
+    output_format_option,
+)
 from tvix_build._command_line.output import Output, output_errors
 from tvix_build._command_line.records import Batch, Progress, open_records
 from tvix_build._command_line.results import Summary, json_lines
 from tvix_build._command_line.show import Viewer, selected
-from tvix_build._command_line.sources import FORMATS, Source, find_source, find_sources
+from tvix_build._command_line.sources import Source, find_source, find_sources
+from tvix_build._command_line.store import store
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
 from tvix_build._version import __version__
-
-Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def run(arguments: list[str]) -> int:
@@ -50,23 +54,9 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-
-
-def _input_options(command: Command) -> Command:
-    kind = click.option(
-        "--kind",
-        type=click.Choice([kind.value for kind in Kind]),
-        default=Kind.BUILD_REQUEST.value,
-        show_default=True,
-        callback=lambda _context, _option, value: Kind(value),
-        help="What message the records are.",
-    )
-    input_format = click.option(
-        "--input-format",
-        type=click.Choice(list(FORMATS)),
-        help="Format of the input, whatever its name; needed for stdin.",
-    )
-    return kind(input_format(command))
+    except Error as error:  # of a store
+        Monitor().error(error)
+        return 2
 
 
 @click.group(
@@ -93,7 +83,8 @@ def commands() -> None:
 
 @commands.command(short_help="Say which records are valid, and why the others are not.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@_input_options
+@kind_option
+@input_format_option
 @click.option(
     "--output",
     metavar="FILE",
@@ -163,12 +154,9 @@ def _validate(
 @commands.command(short_help="Write records in their canonical encoding.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@_input_options
-@click.option(
-    "--output-format",
-    type=click.Choice(list(FORMATS)),
-    help="Format of OUT, whatever its name; needed for stdout.",
-)
+@kind_option
+@input_format_option
+@output_format_option
 def canonicalize(
     source: str, target: str, kind: Kind, input_format: str | None, output_format: str | None
 ) -> int:
@@ -200,7 +188,8 @@ def canonicalize(
 
 @commands.command(short_help="Print the digest of every record.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@_input_options
+@kind_option
+@input_format_option
 def digest(files: tuple[str, ...], kind: Kind, input_format: str | None) -> int:
     """Print the digest of every record of FILEs: BLAKE3 of its canonical encoding.
 
@@ -239,7 +228,8 @@ def _parse_range(
 
 @commands.command(short_help="Print records for people to read.")
 @click.argument("file", metavar="FILE")
-@_input_options
+@kind_option
+@input_format_option
 @click.option(
     "--records",
     metavar="N|FIRST-LAST",
@@ -283,6 +273,9 @@ def _show(source: Source, kind: Kind, records: tuple[int, int | None], full: boo
     if wanted >= count and (first or last is not None):
         raise InputError(f"expected a record {wanted}, found {count} records", source.path)
     return status
+
+
+commands.add_command(store)
 
 
 def _total(sources: Sequence[Source | InputError]) -> int | None:
