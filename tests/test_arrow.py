@@ -138,7 +138,11 @@ def test_pieces_keep_what_they_refer_to(
 ) -> None:
     monkeypatch.setattr(_arrow, "_PIECE", 3)
     items = messages() * 2
-    pieces = list(_arrow.ranges(make(items)))
+    column = make(items)
+    if not hasattr(column, "__arrow_c_stream__") and not hasattr(column, "__arrow_c_array__"):
+        pytest.skip("a Series of pandas before 3 is no Arrow array but a sequence of bytes")
+    pieces = list(_arrow.ranges(column))
+    del column
     gc.collect()
     found = [
         bytes(memoryview(data)[begin:end])
