@@ -24,7 +24,8 @@ HERE: int = lib.TVIXB_FILES_HERE
 HASH_SIZE = 32  # bytes of a digest, and of a part's chaining value
 PART_SIZE: int = lib.TVIXB_FILES_PART_SIZE
 _RUN = 16  # parts that a thread hashes in one go, so that an interrupt is noticed soon
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# Not to wait for a writer where a pipe has taken the place of a file.
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 # What a call says if a name is no longer what it was a moment ago.
 _OTHERS_THERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
@@ -130,7 +131,7 @@ def hash_large(folder: int, name: bytes, path: bytes, pool: Executor, ahead: int
         ChangedError, OSError: as `raise_status`.
     """
     with errors_at(lambda: path):
-        file = os.open(name, _OPEN, dir_fd=folder)
+        file = os.open(name, OPEN, dir_fd=folder)
     calls: deque[Future[int]] = deque()
     try:
         before = os.fstat(file)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The commands `validate`, `canonicalize`, `digest` and `show`: options, flow, exit statuses. The
-commands of `store` are added.
+commands `ingest` and `store` are added.
 
 How files are read, judged and written is in the modules beside it.
 """
@@ -23,6 +23,7 @@ from tvix_build._command_line.canonical import (
     write_digests,
 )
 from tvix_build._command_line.checking import check_records
+from tvix_build._command_line.ingest import ingest
 from tvix_build._command_line.options import (
     input_format_option,
     kind_option,
@@ -275,6 +276,7 @@ def _show(source: Source, kind: Kind, records: tuple[int, int | None], full: boo
     return status
 
 
+commands.add_command(ingest)
 commands.add_command(store)
 
 

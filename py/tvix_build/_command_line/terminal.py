@@ -102,6 +102,11 @@ class Monitor:
         status = f"{records:,} records  {speed:,.0f} MB/s  {invalid:,} invalid"
         self._progress.update(self._task, completed=self._consumed, status=status)
 
+    def show_status(self, status: str) -> None:
+        """Say how far a command is where nobody knows how much is to come."""
+        if not self._progress.disable:
+            self._progress.update(self._task, status=status)
+
     def next_file(self) -> None:
         """Count a file as done."""
         self._before = self._consumed, self._offset
