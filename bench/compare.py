@@ -100,6 +100,7 @@ class Comparison:
         self._batch_sizes()
         self._memory()
         self._command_line()
+        self._files()
 
     def _rules(self) -> None:
         """No figures: do all follow the same rules? Decoders differ, so that not all vectors do."""
@@ -216,6 +217,15 @@ class Comparison:
             for corpus in (DIRECT, LONG):
                 file = self._cache.get(corpus.name, corpus.make)
                 self.results.resident[f"{file.stat().st_size / 1e6:,.0f} MB"] = _resident(file)
+
+    def _files(self) -> None:
+        """Whole processes, with files that were read before, on all CPUs."""
+        files = Corpus("small-files", partial(corpora.small_files, 100_000))
+        peers = [
+            _python(name, "files", "CORPUS", word, pinned=False, hashes=False)
+            for name, word in [("tvix-build ingest", "ingest"), ("b3sum", "b3sum")]
+        ]
+        self._race("files", files, peers, 5, 2, 0)
 
     def _note(self, text: str) -> None:
         if text not in self.results.notes:

@@ -164,6 +164,12 @@ def blobs(size: int, total: int) -> Iterator[bytes]:
     return (rng.randbytes(size) for _ in range(total // size))
 
 
+def small_files(count: int) -> Iterator[bytes]:
+    """Contents of files: random bytes, 100 to 4096 of them."""
+    rng = random.Random("small files")
+    return (rng.randbytes(rng.randint(100, 4096)) for _ in range(count))
+
+
 # ---- nixpkgs
 
 

@@ -136,6 +136,11 @@ def _other_floors(results: Results) -> Iterator[list[str]]:
         if name in results.races:
             slow, fast = results.races[name].values()
             yield _row(what, TITLES["direct"], ratio(slow, fast), floor)
+    if "files" in results.races:
+        of, to = results.races["files"].values()
+        yield _row(
+            "`tvix-build ingest` to b3sum, all CPUs", "100k small files", ratio(of, to), 0.67
+        )
     arrow = results.races.get("arrow", {})
     for name, sample in arrow.items():
         if name != "one buffer":

@@ -316,13 +316,14 @@ class _Ingestion:
         add, on_file = directory.files.add, self._on_file
         begins = range(0, len(found.digests), _files.HASH_SIZE)
         digests = [found.digests[i : i + _files.HASH_SIZE] for i in begins]
+        base = folder.path() if on_file and folder.parent else b""
         rows = zip(names, found.statuses, digests, found.sizes, found.executable, strict=True)
         for name, status, digest, size, executable in rows:
             if status:
                 digest, size, executable = self._hash_large(folder, name, status)
             add(name=name, digest=digest, size=size, executable=bool(executable))
             if on_file:
-                on_file(digest, folder.path(name), size)
+                on_file(digest, os.path.join(base, name), size)
 
     def _hash_large(self, folder: _Folder, name: bytes, status: int) -> Hashed:
         path = folder.path(name)
