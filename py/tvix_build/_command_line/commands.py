@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The commands `validate`, `canonicalize`, `digest` and `show`: options, flow, exit statuses. The
-commands `ingest` and `store` are added.
+"""The commands `validate`, `canonicalize`, `digest`, `show` and `diff`: options, flow, exit
+statuses. The commands `ingest` and `store` are added.
 
 How files are read, judged and written is in the modules beside it.
 """
@@ -23,6 +23,7 @@ from tvix_build._command_line.canonical import (
     write_digests,
 )
 from tvix_build._command_line.checking import check_records
+from tvix_build._command_line.diff import find_record, print_differences, read_record
 from tvix_build._command_line.ingest import ingest
 from tvix_build._command_line.options import (
     input_format_option,
@@ -274,6 +275,39 @@ def _show(source: Source, kind: Kind, records: tuple[int, int | None], full: boo
     if wanted >= count and (first or last is not None):
         raise InputError(f"expected a record {wanted}, found {count} records", source.path)
     return status
+
+
+@commands.command(short_help="Say what differs between two records.")
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="B")
+@kind_option
+@input_format_option
+@click.option("--full", is_flag=True, help="Show long values whole.")
+def diff(old: str, new: str, kind: Kind, input_format: str | None, full: bool) -> int:
+    """Say what differs between the records A and B, field by field: why their digests differ.
+
+    \b
+    Examples:
+      tvix-build diff old.json new.binpb
+      tvix-build diff requests.binpbs[3] requests.binpbs[17]
+
+    A and B are files ('-': stdin) with one record, or FILE[INDEX], counted from 0, as digest
+    prints it; a file whose own name ends so is taken for itself. The order of sorted lists is
+    no difference: elements are compared by name or key. Of long values the part that differs is
+    shown.
+
+    Exit status: 0 A and B have the same digest, 1 they differ, 2 one has no canonical encoding,
+    or cannot be read.
+    """
+    if old == new == "-":
+        raise click.UsageError("expected '-' at most once, as stdin can be read only once")
+    try:
+        records = [read_record(*find_record(name, input_format), kind) for name in (old, new)]
+        with output_errors("standard output"):
+            return print_differences(stdout_console(), (old, new), records, kind, full)
+    except InputError as error:
+        Monitor().error(error)
+        return 2
 
 
 commands.add_command(ingest)

@@ -23,6 +23,54 @@ LIMIT = 160  # characters of a value that is cut
 DIGEST_SIZE = 32
 
 
+class Values:
+    """One line for each value, safe to print.
+
+    Args:
+        full: whether long values are whole.
+    """
+
+    def __init__(self, full: bool) -> None:
+        self._limit = None if full else LIMIT
+
+    def item(self, value: Any) -> Text:
+        """An element of a list: a message with a form of its own, or a scalar."""
+        name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
+        if name == "EnvVar":
+            return Text(self.scalar(value.key), style="green") + "=" + self.scalar(value.value)
+        if name == "Node":
+            member = value.WhichOneof("node")
+            return self._node(getattr(value, member)) if member else Text("no node", style="red")
+        return self._node(value) if name else Text(self.scalar(value))
+
+    def _node(self, node: Any) -> Text:
+        """`KIND  DIGEST  SIZE  NAME`, `symlink  NAME -> TARGET`."""
+        name = self.scalar(node.name)
+        kind = node.DESCRIPTOR.name.removesuffix("Node").lower()
+        if kind == "symlink":
+            return Text("symlink    ", style="cyan") + f"{name} -> {self.scalar(node.target)}"
+        if getattr(node, "executable", False):
+            kind = "executable"
+        digest = self._cut(node.digest.hex(), len(node.digest)) or "no digest"
+        return Text(f"{kind:10} ", style="cyan") + f"{digest} {node.size:>12} {name}"
+
+    def scalar(self, value: object) -> str:
+        """A text, bytes or a number."""
+        if isinstance(value, bytes):
+            size = len(value)
+            if self._limit is not None:
+                value = value[: 4 * self._limit]
+            return self._cut(value.decode(errors="backslashreplace"), size)
+        text = str(value)
+        return self._cut(text, len(text))
+
+    def _cut(self, text: str, size: int) -> str:
+        """Text that is safe to print; `size` is what it is said to have if it is cut."""
+        if self._limit is None or len(text) <= self._limit:
+            return printable(text)
+        return f"{printable(text, self._limit)} ({size:,} in all)"
+
+
 class Viewer:
     """Prints records.
 
@@ -35,7 +83,7 @@ class Viewer:
     def __init__(self, console: Console, kind: Kind, full: bool) -> None:
         self._console = console
         self._kind = kind
-        self._limit = None if full else LIMIT
+        self._values = Values(full)
         self._printed = 0
 
     def show(self, source: Source, batch: Batch, i: int) -> bool:
@@ -76,50 +124,15 @@ class Viewer:
                     self._pair(field.name, "", depth)
                     self._message(value, depth + 1)
             elif value:
-                self._pair(field.name, self._scalar(value), depth)
+                self._pair(field.name, self._values.scalar(value), depth)
 
     def _list(self, values: Iterable[Any], depth: int) -> None:
         for value in values:
-            line = self._item(value)
+            line = self._values.item(value)
             self._console.say(Text("  " * depth) + line)
-
-    def _item(self, value: Any) -> Text:
-        name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
-        if name == "EnvVar":
-            return Text(self._scalar(value.key), style="green") + "=" + self._scalar(value.value)
-        if name == "Node":
-            member = value.WhichOneof("node")
-            return self._node(getattr(value, member)) if member else Text("no node", style="red")
-        return self._node(value) if name else Text(self._scalar(value))
-
-    def _node(self, node: Any) -> Text:
-        """`KIND  DIGEST  SIZE  NAME`, `symlink  NAME -> TARGET`."""
-        name = self._scalar(node.name)
-        kind = node.DESCRIPTOR.name.removesuffix("Node").lower()
-        if kind == "symlink":
-            return Text("symlink    ", style="cyan") + f"{name} -> {self._scalar(node.target)}"
-        if getattr(node, "executable", False):
-            kind = "executable"
-        digest = self._cut(node.digest.hex(), len(node.digest)) or "no digest"
-        return Text(f"{kind:10} ", style="cyan") + f"{digest} {node.size:>12} {name}"
 
     def _pair(self, name: str, value: str, depth: int) -> None:
         self._console.say(Text("  " * depth) + Text(name, style="bold") + " " * bool(value) + value)
-
-    def _scalar(self, value: object) -> str:
-        if isinstance(value, bytes):
-            size = len(value)
-            if self._limit is not None:
-                value = value[: 4 * self._limit]
-            return self._cut(value.decode(errors="backslashreplace"), size)
-        text = str(value)
-        return self._cut(text, len(text))
-
-    def _cut(self, text: str, size: int) -> str:
-        """Text that is safe to print; `size` is what it is said to have if it is cut."""
-        if self._limit is None or len(text) <= self._limit:
-            return printable(text)
-        return f"{printable(text, self._limit)} ({size:,} in all)"
 
 
 def _title(name: str, kind: Kind, report: Report) -> Text:

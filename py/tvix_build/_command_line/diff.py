@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""What `diff` does: finds two records, and prints what differs for people to read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from google.protobuf.message import DecodeError
+from rich.text import Text
+
+from tvix.build.protos.build_pb2 import BuildRequest
+from tvix_build import Kind, Report, check
+from tvix_build._command_line.differences import Difference, differences
+from tvix_build._command_line.protobuf import decode
+from tvix_build._command_line.records import open_records
+from tvix_build._command_line.show import LIMIT, Values
+from tvix_build._command_line.sources import Source, find_source
+from tvix_build._command_line.streams import InputError
+from tvix_build._command_line.terminal import Console, printable
+
+EnvVar = BuildRequest.EnvVar
+CONTEXT = 20  # characters around what differs in a long value
+INDEX = re.compile(r"(.+)\[(\d+)\]", re.DOTALL | re.ASCII)
+Record = tuple[bytes, Report]
+
+
+def find_record(name: str, input_format: str | None) -> tuple[Source, int | None]:
+    """What FILE or FILE[INDEX] means.
+
+    Raises:
+        click.UsageError: if the format is not known.
+    """
+    match = None if os.path.lexists(name) else INDEX.fullmatch(name)
+    path, index = (match[1], int(match[2])) if match else (name, None)
+    if os.path.isdir(path):
+        raise click.UsageError(f"expected a file to read, found the folder {path}")
+    return find_source(path, input_format), index
+
+
+def read_record(source: Source, index: int | None, kind: Kind) -> Record:
+    """The bytes of a record, and what the engine says of them.
+
+    Raises:
+        InputError: if there is no such record, or without an index several.
+    """
+    count = 0
+    record: Record | None = None
+    with open_records(source, kind) as batches:
+        for batch, _ in batches:
+            i = (index or 0) - batch.first
+            if record is None and i < len(batch):
+                data = batch.record(i)
+                record = data, batch.report(i, check(data, kind))
+            count = batch.first + len(batch)
+            if count > 1 and (record or index is None):
+                break
+    if index is None and count > 1:
+        reason = f"expected one record, found several: name one, such as {source.path}[0]"
+        raise InputError(reason, source.path)
+    if record is None:
+        raise InputError(f"expected a record {index or 0}, found {count} records", source.path)
+    return record
+
+
+def print_differences(
+    console: Console, names: tuple[str, str], records: Sequence[Record], kind: Kind, full: bool
+) -> int:
+    """Print what differs between two records; the exit status."""
+    reports = [report for _, report in records]
+    for sign, name, report in zip("-+", names, reports, strict=True):
+        digest = report.digest.hex() if report.digest else "no digest"
+        _line(console, sign, f"{digest}  {printable(name)}")
+        for violation in report.violations:
+            path = f"{violation.path}: " if violation.path else ""
+            console.say(f"  {violation.code.value}: {path}{printable(violation.message)}")
+        left = report.violation_count - len(report.violations)
+        if left:
+            console.say(f"  and {left} more violations")
+    try:
+        old, new = (decode(data, kind) for data, _ in records)
+    except DecodeError:  # Its report says so.
+        return 2
+    _print(console, differences(old, new), full)
+    if None in (reports[0].digest, reports[1].digest):
+        return 2
+    if reports[0].digest != reports[1].digest:
+        return 1
+    if records[0][0] != records[1][0]:
+        who = [name for name, report in zip(names, reports, strict=True) if not report.canonical]
+        console.say(f"same digest, other bytes: not canonical: {printable(', '.join(who))}")
+    return 0
+
+
+def _print(console: Console, found: Iterable[Difference], full: bool) -> None:
+    path = None
+    for difference in found:
+        if difference.path != path:
+            path = difference.path
+            console.say(path, style="bold")
+        head = _head(difference, full)
+        old, new = (_shown(value) for value in (difference.old, difference.new))
+        if old == new:  # Bytes that are no text look as the text that stands for them.
+            old, new = repr(difference.old), repr(difference.new)
+        if not full:
+            old, new = _excerpts(old, new)
+        for sign, text in (("-", old), ("+", new)):
+            if text is not None:
+                _line(console, sign, head + text)
+
+
+def _head(difference: Difference, full: bool) -> str:
+    """`KEY=` for a variable, which is not cut where its value is."""
+    variable = difference.old or difference.new
+    return f"{Values(full).scalar(variable.key)}=" if isinstance(variable, EnvVar) else ""
+
+
+def _line(console: Console, sign: str, text: str) -> None:
+    console.say(Text(f"{sign} {text}", style="red" if sign == "-" else "green"))
+
+
+def _shown(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, (BuildRequest, BuildRequest.BuildConstraints)):
+        return "present"  # Its fields follow.
+    values = Values(full=True)
+    return values.scalar(value.value) if isinstance(value, EnvVar) else values.item(value).plain
+
+
+def _excerpts(old: str | None, new: str | None) -> tuple[str | None, str | None]:
+    """Two values, each cut to what differs if it is long."""
+    if old is None or new is None:
+        begin = end = 0
+    else:
+        shorter = min(len(old), len(new))
+        begin = _common(old, new, shorter)
+        end = _common(old[::-1], new[::-1], shorter - begin)
+    return _excerpt(old, begin, end), _excerpt(new, begin, end)
+
+
+def _excerpt(text: str | None, begin: int, end: int) -> str | None:
+    """What differs is text[begin : len(text) - end]."""
+    if text is None or len(text) <= LIMIT:
+        return text
+    first = max(0, begin - CONTEXT)
+    last = min(len(text) - end + CONTEXT, first + LIMIT, len(text))
+    cut = "…" * bool(first) + text[first:last] + "…" * (last < len(text))
+    return f"{cut} ({len(text):,} in all)"
+
+
+def _common(a: str, b: str, most: int) -> int:
+    """How many of the first `most` characters are the same, found by halves."""
+    same = 0
+    while same < most:
+        middle = (same + most + 1) // 2
+        if a[same:middle] == b[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same

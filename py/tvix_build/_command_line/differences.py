@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""What differs between two messages of a kind, field by field, as the fields are meant: lists whose
+order says nothing are compared by key.
+
+Walks the fields by their descriptors. Two messages that have canonical encodings differ in nothing
+if and only if these are equal.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from typing import Any
+
+from google.protobuf.message import Message
+
+ORDERED = frozenset({"tvix.build.v1.BuildRequest.command_args"})
+"""Lists whose order means something."""
+KEYS = {
+    "tvix.build.v1.BuildRequest.EnvVar": "key",
+    "tvix.castore.v1.DirectoryNode": "name",
+    "tvix.castore.v1.FileNode": "name",
+    "tvix.castore.v1.SymlinkNode": "name",
+}
+"""The field by which elements of the other lists are found; a Node is found by its member's."""
+MOST_COMPARISONS = 1_000_000  # Where lists are longer, difflib would take too long.
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value, or element of a list, that two messages do not have in common.
+
+    Attributes:
+        path: the field, such as `constraints.system`; for an element that of its list.
+        old, new: what the messages have there; None for nothing.
+    """
+
+    path: str
+    old: Any
+    new: Any
+
+
+def differences(old: Message, new: Message, prefix: str = "") -> Iterator[Difference]:
+    """What differs, in the order of the fields; `prefix` is put before every path."""
+    for field in old.DESCRIPTOR.fields:
+        path = prefix + field.name
+        a: Any = getattr(old, field.name)
+        b: Any = getattr(new, field.name)
+        if isinstance(a, Message):
+            present = old.HasField(field.name), new.HasField(field.name)
+            if present[0] != present[1]:
+                yield Difference(path, a if present[0] else None, b if present[1] else None)
+            yield from differences(a, b, path + ".")
+        elif isinstance(a, (str, bytes, int)):
+            if a != b:
+                yield Difference(path, a or None, b or None)
+        else:
+            pairs = _in_order(a, b) if field.full_name in ORDERED else _by_key(a, b)
+            yield from (Difference(path, *pair) for pair in pairs)
+
+
+def _by_key(old: Iterable[Any], new: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    # An invalid message may have a key several times.
+    found: defaultdict[str | bytes, tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
+    for side, elements in enumerate((old, new)):
+        for element in elements:
+            found[_key(element)][side].append(element)
+    for key in sorted(found, key=lambda key: key.encode() if isinstance(key, str) else key):
+        for pair in zip_longest(*found[key]):
+            if pair[0] != pair[1]:
+                yield pair
+
+
+def _key(element: Any) -> str | bytes:
+    if isinstance(element, Message):
+        for oneof in element.DESCRIPTOR.oneofs:
+            member = element.WhichOneof(oneof.name)
+            return _key(getattr(element, member)) if member else b""
+        element = getattr(element, KEYS[element.DESCRIPTOR.full_name])
+    key: str | bytes = element
+    return key
+
+
+def _in_order(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    a, b = list(old), list(new)
+    first = 0
+    while first < min(len(a), len(b)) and a[first] == b[first]:
+        first += 1
+    a, b = a[first:], b[first:]
+    while a and b and a[-1] == b[-1]:
+        a.pop()
+        b.pop()
+    if len(a) * len(b) > MOST_COMPARISONS:
+        yield from zip_longest(a, b)
+        return
+    for operation, i, i_end, j, j_end in SequenceMatcher(None, a, b, False).get_opcodes():
+        if operation != "equal":
+            yield from zip_longest(a[i:i_end], b[j:j_end])

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""`tvix-build diff`: as a process, and what it compares with against canonical encodings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import given, settings
+
+import tvix_build
+from cli_support import digest, invalid_request, make, request, run, unsorted_request
+from strategies import Batch, canonical_batches, mutant_batches
+from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+from tvix_build._command_line.differences import Difference, differences
+
+CLASSES: dict[str, type[Message]] = {
+    "build-request": BuildRequest,
+    "build": Build,
+    "directory": Directory,
+}
+EnvVar = BuildRequest.EnvVar
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_nothing_differs_if_and_only_if_canonical_encodings_are_equal(kind: str) -> None:
+    counts = {True: 0, False: 0}
+
+    @settings(max_examples=40, database=None, deadline=None)
+    @given(mutant_batches(kind, 30), canonical_batches(kind, 2))
+    def compare(mutants: Batch, others: Batch) -> None:
+        messages = [data for data in mutants if tvix_build.check(data, kind).digest is not None]
+        messages += others
+        for old, new in zip(messages, messages[1:] + messages[:1], strict=True):
+            same = tvix_build.canonicalize(old, kind) == tvix_build.canonicalize(new, kind)
+            pair = CLASSES[kind].FromString(old), CLASSES[kind].FromString(new)
+            found = list(differences(*pair))
+            assert (found == []) == same
+            assert all(difference.old != difference.new for difference in found)
+            back = [Difference(one.path, one.new, one.old) for one in differences(*pair[::-1])]
+            assert {one.path for one in back} == {one.path for one in found}
+            counts[same] += 1
+
+    compare()
+    assert min(counts.values()) > 20
+
+
+def test_what_differs() -> None:
+    old = request(
+        command_args=["a", "b", "c"],
+        outputs=["p", "q"],
+        environment_vars=[EnvVar(key="A", value=b"1"), EnvVar(key="B")],
+    )
+    new = request(
+        command_args=["a", "x", "c", "d"],
+        outputs=["r", "q"],
+        environment_vars=[EnvVar(key="C"), EnvVar(key="A", value=b"2")],
+        inputs=[Node(symlink=SymlinkNode(name=b"0000-builder", target=b"t"))],
+    )
+    new.ClearField("constraints")
+    assert list(differences(old, new)) == [
+        Difference("command_args", "b", "x"),
+        Difference("command_args", None, "d"),
+        Difference("outputs", "p", None),
+        Difference("outputs", None, "r"),
+        Difference("environment_vars", old.environment_vars[0], new.environment_vars[1]),
+        Difference("environment_vars", old.environment_vars[1], None),
+        Difference("environment_vars", None, new.environment_vars[0]),
+        Difference("inputs", old.inputs[0], new.inputs[0]),
+        Difference("constraints", old.constraints, None),
+        Difference("constraints.system", "x86_64-linux", None),
+    ]
+
+
+def test_lists_that_invalid_messages_have() -> None:
+    old = request(outputs=["a", "a"], inputs=[Node(), Node(file=FileNode(name=b"a"))])
+    new = request(outputs=["a"], inputs=[Node(file=FileNode(name=b"a"))])
+    found = list(differences(old, new))
+    assert found == [Difference("outputs", "a", None), Difference("inputs", Node(), None)]
+
+
+def test_long_lists_take_no_quadratic_time() -> None:
+    old = request(command_args=[f"a{i}" for i in range(30000)])
+    new = request(command_args=[f"b{i}" for i in range(30001)])
+    found = list(differences(old, new))
+    assert len(found) == 30001
+    assert found[-1] == Difference("command_args", None, "b30000")
+
+
+def test_diff(tmp_path: Path) -> None:
+    old = make(tmp_path, "old.json", [request(1, outputs=["a", "b"])])
+    value = "v" * 5000
+    nodes = [
+        Node(directory=DirectoryNode(name=b"n", digest=b"\xab" * 32, size=3)),
+        Node(symlink=SymlinkNode(name=b"o", target=b"/x")),
+    ]
+    variables = [EnvVar(key="HOME", value=b"/"), EnvVar(key="LONG", value=value.encode() + b"1")]
+    first = request(1, outputs=["a", "b"], inputs=nodes, environment_vars=variables)
+    nodes[0].directory.size = 4
+    variables[1].value = (value + "22" + value).encode()
+    second = request(1, outputs=["a", "c"], inputs=nodes[:1], environment_vars=variables)
+    many = make(tmp_path, "many.binpbs.zst", [first, second])
+    result = run("diff", f"{many}[0]", f"{many}[1]")
+    assert (result.status, result.stderr) == (1, "")
+    around = "v" * 20
+    assert result.stdout.decode().splitlines() == [
+        f"- {digest(first)}  {many}[0]",
+        f"+ {digest(second)}  {many}[1]",
+        "outputs",
+        "- b",
+        "+ c",
+        "environment_vars",
+        f"- LONG=…{around}1 (5,001 in all)",
+        f"+ LONG=…{around}22{'v' * 138}… (10,002 in all)",
+        "inputs",
+        f"- directory  {'ab' * 32}            3 n",
+        f"+ directory  {'ab' * 32}            4 n",
+        "- symlink    o -> /x",
+    ]
+    full = run("diff", "--full", f"{many}[0]", f"{many}[1]").stdout.decode()
+    assert f"\n- LONG={value}1\n+ LONG={value}22{value}\n" in full
+    result = run("diff", old, f"{many}[0]")
+    assert result.status == 1
+    assert f"- {digest(request(1, outputs=['a', 'b']))}  {old}\n" in result.stdout.decode()
+
+
+def test_the_same_message(tmp_path: Path) -> None:
+    canonical = request(1, outputs=["a", "b"])
+    old = make(tmp_path, "old.txtpb", [unsorted_request()])
+    result = run("diff", old, "-", "--input-format", "txtpb", stdin=old.read_bytes())
+    assert result.status == 0
+    assert "other bytes" not in result.stdout.decode()
+    new = make(tmp_path, "new.binpb", [canonical])
+    result = run("diff", old, new)
+    assert result.status == 0
+    lines = result.stdout.decode().splitlines()
+    assert lines[0] == f"- {digest(canonical)}  {old}"
+    assert lines[1].startswith("  not_sorted: outputs[1]: ")
+    assert lines[2] == f"+ {digest(canonical)}  {new}"
+    assert lines[3:] == [f"same digest, other bytes: not canonical: {old}"]
+
+
+def test_invalid_records(tmp_path: Path) -> None:
+    good = make(tmp_path, "good.binpb", [request(2)])
+    bad = make(tmp_path, "bad.binpb", [invalid_request()])
+    result = run("diff", good, bad)
+    assert result.status == 2
+    text = result.stdout.decode()
+    assert f"+ no digest  {bad}\n  required: command_args: " in text
+    assert "\noutputs\n- 0002-out\n+ a/b\n" in text
+    assert run("diff", bad, bad).status == 2
+    bad.write_bytes(b"\xff")
+    result = run("diff", good, bad)
+    assert result.status == 2
+    assert "malformed: " in result.stdout.decode()
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    assert "malformed: " in run("diff", good, bad).stdout.decode()
+
+
+def test_values_that_look_alike(tmp_path: Path) -> None:
+    values = (b"\xff", b"\\xff")
+    paths = [
+        make(tmp_path, f"{i}.binpb", [request(environment_vars=[EnvVar(key="A", value=value)])])
+        for i, value in enumerate(values)
+    ]
+    result = run("diff", *paths)
+    assert result.status == 1
+    old, new = result.stdout.decode().splitlines()[-2:]
+    assert old[1:] != new[1:]
+
+
+def test_names_of_records(tmp_path: Path) -> None:
+    make(tmp_path, "many.binpbs", [request(number) for number in range(3)])
+    make(tmp_path, "empty.binpbs", [])
+    make(tmp_path, "one.binpbs", [request(1)])
+    odd = tmp_path / "one.binpbs[2]"
+    odd.write_bytes((tmp_path / "many.binpbs").read_bytes())
+    for names, status, said in (
+        (("many.binpbs[1]", "one.binpbs"), 0, ""),
+        (("many.binpbs[1]", "one.binpbs[0]"), 0, ""),
+        (("many.binpbs[2]", "one.binpbs"), 1, ""),
+        (("many.binpbs", "one.binpbs"), 2, "expected one record, found several"),
+        (("many.binpbs[3]", "one.binpbs"), 2, "expected a record 3, found 3 records"),
+        (("empty.binpbs", "one.binpbs"), 2, "expected a record 0, found 0 records"),
+        (("many.binpbs[-1]", "one.binpbs"), 2, "expected a known format"),
+        (("one.binpbs[2]", "one.binpbs"), 2, "expected a known format"),
+        (("one.binpbs[2][1]", "one.binpbs", "--input-format", "binpbs"), 0, ""),
+        (("missing.binpbs", "one.binpbs"), 2, "missing.binpbs"),
+        ((".", "one.binpbs"), 2, "found the folder"),
+        (("-", "-", "--input-format", "binpbs"), 2, "expected '-' at most once"),
+    ):
+        result = run("diff", *names, cwd=tmp_path)
+        assert (names, result.status) == (names, status)
+        assert said in result.stderr
+
+
+def test_kinds(tmp_path: Path) -> None:
+    paths = []
+    for name, link in (("a", b"t"), ("b", b"u")):
+        paths.append(tmp_path / f"{name}.binpb")
+        folder = Directory(symlinks=[SymlinkNode(name=b"s", target=link)])
+        paths[-1].write_bytes(folder.SerializeToString())
+    result = run("diff", "--kind", "directory", *paths)
+    assert result.status == 1
+    assert result.stdout.endswith(b"\nsymlinks\n- symlink    s -> t\n+ symlink    s -> u\n")
+    for path, number in zip(paths, (1, 2), strict=True):
+        output = Node(file=FileNode(name=f"{number:04}-out".encode(), digest=bytes(32)))
+        build = Build(build_request=request(number), outputs=[output])
+        path.write_bytes(build.SerializeToString())
+    result = run("diff", "--kind", "build", *paths)
+    assert result.status == 1
+    assert b"\nbuild_request.command_args\n- build 1\n+ build 2\n" in result.stdout
+
+
+def test_help() -> None:
+    text = run("diff", "--help").stdout.decode()
+    assert "  tvix-build diff " in text, "an example"
