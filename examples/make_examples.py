@@ -202,21 +202,41 @@ def request_of(
     )
 
 
-def requests_of(base: Files) -> dict[str, BuildRequest]:
-    """A request for each derivation in `base`, by the derivation's base name without .drv."""
-    sources = {
-        name: json_format.ParseDict(node, Node())
-        for name, node in json.loads(base["sources.json"]).items()
-    }
-    derivations = {
+def sources_of(base: Files) -> dict[str, Node]:
+    """The nodes of the sources in `base`, by base name."""
+    nodes = json.loads(base["sources.json"])
+    return {name: json_format.ParseDict(node, Node()) for name, node in nodes.items()}
+
+
+def derivations_of(base: Files) -> dict[str, Derivation]:
+    """The derivations in `base`, by base name, in its order."""
+    return {
         PurePosixPath(path).name: parse_derivation(data)
         for path, data in sorted(base.items())
         if path.startswith("derivations/")
     }
+
+
+def requests_of(base: Files) -> dict[str, BuildRequest]:
+    """A request for each derivation in `base`, by the derivation's base name without .drv."""
+    sources, derivations = sources_of(base), derivations_of(base)
     return {
         name.removesuffix(".drv"): request_of(derivation, derivations, sources)
         for name, derivation in derivations.items()
     }
+
+
+def nodes_of(base: Files) -> bytes:
+    """A line of JSON for each source and each output, by store path."""
+    nodes = sources_of(base)
+    for derivation in derivations_of(base).values():
+        for output in derivation.outputs:
+            nodes[base_name(output[1])] = stand_in(base_name(output[1]))
+    lines = (
+        json.dumps({"path": STORE + name, "node": json_format.MessageToDict(node)})
+        for name, node in sorted(nodes.items())
+    )
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 # --- Examples made of requests -----------------------------------------------------------------
@@ -287,6 +307,7 @@ def make(base: Files) -> Files:
     files |= {f"broken/{path}": example.data for path, example in broken.items() if example.data}
     files["broken/expected.json"] = json_text(expectations(broken))
     files["broken/README.md"] = readme(broken).encode()
+    files["nodes.ndjson"] = nodes_of(base)
     return files
 
 

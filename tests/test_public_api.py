@@ -7,8 +7,9 @@ Every public name is in it. A change that needs one here changes the interface.
 from __future__ import annotations
 
 import ast
+import dataclasses
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import castore
+from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Lookup, Output
 from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
 
 DIGEST = bytes(32)
@@ -165,6 +167,54 @@ def test_files(tmp_path: Path) -> None:
     assert not isinstance(error, castore.ChangedError)
     assert assert_type(error.path, bytes) == b"/dev/null"
     assert assert_type(error.reason, str)
+
+
+def test_derivations(tmp_path: Path) -> None:
+    text = (
+        b'Derive([("out","/nix/store/a","","")],[("/nix/store/b.drv",["out"])],["/nix/store/c"],'
+        b'"system","/bin/sh",["-c"],[("key","value")])'
+    )
+    (tmp_path / "b.drv").write_bytes(text)
+    folder = DerivationFolder(tmp_path)
+    derivation = assert_type(folder["/nix/store/b.drv"], Derivation)
+    assert assert_type(folder.read(tmp_path / "b.drv"), Derivation) is derivation
+    assert assert_type(derivation.outputs, Mapping[str, Output])["out"] == Output("/nix/store/a")
+    output = Output(path="", hash_algorithm="r:sha256", hash="")
+    assert [assert_type(one, str) for one in (output.path, output.hash_algorithm, output.hash)] == [
+        "",
+        "r:sha256",
+        "",
+    ]
+    assert_type(derivation.input_derivations, Mapping[str, tuple[str, ...]])
+    assert assert_type(derivation.input_sources, tuple[str, ...]) == ("/nix/store/c",)
+    assert assert_type(derivation.system, str) == "system"
+    assert assert_type(derivation.builder, str) == "/bin/sh"
+    assert assert_type(derivation.arguments, tuple[str, ...]) == ("-c",)
+    assert assert_type(derivation.environment, Mapping[str, bytes]) == {"key": b"value"}
+    assert assert_type(derivation.path, str) == "/nix/store/b.drv" == derivation.name
+    assert assert_type(derivation.unparse(), bytes) == text
+    assert assert_type(Derivation.parse(text, path="/nix/store/b.drv"), Derivation) == derivation
+
+    nodes: Lookup[castore_pb2.Node] = {
+        "/nix/store/a": tvix_build.symlink_node("a", "b"),
+        "/nix/store/c": tvix_build.symlink_node("c", "b"),
+    }
+    other = dataclasses.replace(derivation, outputs={"out": Output("/nix/store/d")})
+    made = other.to_build_request(
+        nodes,
+        derivations=folder.get,
+        closure=False,
+        cores=1,
+        system="other",
+        min_memory=1,
+        available_ro_paths=["/dev/kvm"],
+    )
+    assert assert_type(made, build_pb2.BuildRequest).outputs == ["d"]
+    with pytest.raises(DerivationError) as caught:
+        derivation.to_build_request(lambda path: None)
+    assert issubclass(DerivationError, (tvix_build.Error, ValueError))
+    assert assert_type(caught.value.derivation, str) == "/nix/store/b.drv"
+    assert len(assert_type(caught.value.reasons, tuple[str, ...])) == 2
 
 
 def test_every_public_name_is_in_this_file() -> None:

@@ -103,15 +103,38 @@ def build_request(
     """
     from tvix.build.protos import build_pb2
 
+    request = assemble_request(
+        command_args=command_args,
+        outputs=outputs,
+        environment_vars=environment_vars,
+        inputs=inputs,
+        system=system,
+        min_memory=min_memory,
+        available_ro_paths=available_ro_paths,
+    )
+    return build_pb2.BuildRequest.FromString(canonicalize(request))
+
+
+def assemble_request(
+    *,
+    command_args: Iterable[str | bytes],
+    outputs: Iterable[str | bytes],
+    environment_vars: Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]],
+    inputs: Iterable[castore_pb2.Node],
+    system: str | None,
+    min_memory: int,
+    available_ro_paths: Iterable[str | bytes],
+) -> build_pb2.BuildRequest:
+    """What `build_request` makes, not checked and with its lists as they come."""
+    from tvix.build.protos import build_pb2
+
     variables = environment_vars
     pairs = variables.items() if isinstance(variables, Mapping) else variables
     paths = [_str(path) for path in available_ro_paths]
     request = build_pb2.BuildRequest(
         command_args=map(_str, command_args),
         outputs=map(_str, outputs),
-        environment_vars=[
-            build_pb2.BuildRequest.EnvVar(key=key, value=_bytes(value)) for key, value in pairs
-        ],
+        environment_vars=[{"key": key, "value": _bytes(value)} for key, value in pairs],
         inputs=inputs,
     )
     if system is not None or min_memory or paths:
@@ -119,7 +142,7 @@ def build_request(
         request.constraints.system = system or ""
         request.constraints.min_memory = min_memory
         request.constraints.available_ro_paths.extend(paths)
-    return build_pb2.BuildRequest.FromString(canonicalize(request))
+    return request
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""Makes requests of derivations: what Nix adds, which inputs there are, what cannot be said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from tvix_build._aterm import to_bytes, to_str
+from tvix_build._check import validate
+from tvix_build._construct import assemble_request
+from tvix_build._report import Error, InvalidMessage, Violation
+from tvix_build.nix import STORE, Derivation, DerivationError, Found, Lookup
+
+if TYPE_CHECKING:
+    from tvix.build.protos.build_pb2 import BuildRequest
+    from tvix.castore.protos.castore_pb2 import Node
+
+_ENVIRONMENT = {
+    "HOME": b"/homeless-shelter",
+    "NIX_BUILD_CORES": b"0",
+    "NIX_BUILD_TOP": b"/build",
+    "NIX_LOG_FD": b"2",
+    "NIX_STORE": b"/nix/store",
+    "PATH": b"/path-not-set",
+    "PWD": b"/build",
+    "TEMP": b"/build",
+    "TEMPDIR": b"/build",
+    "TERM": b"xterm-256color",
+    "TMP": b"/build",
+    "TMPDIR": b"/build",
+}
+"""What Nix sets in every build."""
+
+# Variables for which Nix writes files before the build, and what it calls that.
+_FILES = {
+    "__json": "structured attributes",
+    "passAsFile": "variables passed as files",
+    "exportReferencesGraph": "files with the references of store paths",
+}
+
+
+class _Uses(NamedTuple):
+    """What a derivation uses itself."""
+
+    paths: dict[str, None]
+    reasons: list[str]
+    derivations: dict[str, Derivation]
+
+
+class _Nodes(dict[str, "Node | str"]):
+    """Store path to the node that lies there, or to why that is not known."""
+
+    def __init__(self, look_up: Callable[[str], Node | None]) -> None:
+        super().__init__()
+        self._look_up = look_up
+
+    def __missing__(self, path: str) -> Node | str:
+        node = self[path] = self._find(path)
+        return node
+
+    def _find(self, path: str) -> Node | str:
+        if not path.startswith(STORE):
+            return f"input: expected a path below {STORE}, found {path!r}"
+        try:
+            node = self._look_up(path)
+        except (Error, OSError) as error:
+            return f"input {path}: {error}"
+        if node is None:
+            return f"expected a node for the input {path}, found none"
+        member = node.WhichOneof("node")
+        name = getattr(node, member).name if member else b""
+        if name != to_bytes(path.removeprefix(STORE)):
+            found = to_str(name)
+            return f"expected a node with the name of the input {path}, found the name {found!r}"
+        return node
+
+
+class RequestMaker:
+    """Makes requests of many derivations, which are canonical if they are valid.
+
+    Arguments are those of `Derivation.to_build_request`. Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        nodes: Lookup[Node],
+        derivations: Lookup[Derivation],
+        *,
+        closure: bool = False,
+        cores: int = 0,
+        system: str | None = None,
+        min_memory: int = 0,
+        available_ro_paths: Sequence[str] = (),
+    ) -> None:
+        self._nodes = _Nodes(_function(nodes))
+        self._uses: dict[str, _Uses] = {}
+        self._look_up_derivation = _function(derivations)
+        self._closure = closure
+        self._environment = {**_ENVIRONMENT, "NIX_BUILD_CORES": b"%d" % cores}
+        self._system = system
+        self._min_memory = min_memory
+        self._available_ro_paths = sorted(available_ro_paths)
+
+    def request(self, derivation: Derivation) -> BuildRequest:
+        """The request of a derivation, which may violate rules.
+
+        Raises:
+            DerivationError: as `Derivation.to_build_request`, but for violations.
+        """
+        reasons = _unsayable(derivation)
+        outputs = []
+        for name, output in derivation.outputs.items():
+            if output.path:
+                outputs.append(_base_name(output.path, f"output {name}", reasons))
+            else:
+                reasons.append(f"output {name}: {_UNKNOWN_PATH}")
+        inputs = []
+        # Below one folder the order of paths is that of names.
+        for node in map(self._nodes.__getitem__, sorted(self._input_paths(derivation, reasons))):
+            if isinstance(node, str):
+                reasons.append(node)
+            else:
+                inputs.append(node)
+        if reasons:
+            raise DerivationError(derivation.name, reasons)
+        arguments, environment = _with_known_paths(derivation)
+        try:
+            return assemble_request(
+                command_args=(derivation.builder, *arguments),
+                outputs=sorted(outputs),
+                environment_vars=sorted({**self._environment, **environment}.items()),
+                inputs=inputs,
+                system=derivation.system if self._system is None else self._system,
+                min_memory=self._min_memory,
+                available_ro_paths=self._available_ro_paths,
+            )
+        except UnicodeEncodeError:
+            raise DerivationError(derivation.name, _not_unicode(derivation)) from None
+
+    def valid_request(self, derivation: Derivation) -> BuildRequest:
+        """The same, checked.
+
+        Raises:
+            DerivationError: as `Derivation.to_build_request`.
+        """
+        request = self.request(derivation)
+        try:
+            validate(request)
+        except InvalidMessage as error:
+            raise DerivationError(derivation.name, in_words(error.violations)) from error
+        return request
+
+    def _input_paths(self, derivation: Derivation, reasons: list[str]) -> Iterable[str]:
+        """Store paths of all inputs, each once."""
+        own = self._find_uses(derivation)
+        reasons += own.reasons
+        if not self._closure:
+            return own.paths
+        paths = dict(own.paths)
+        seen = dict(own.derivations)
+        waiting = list(seen.items())
+        while waiting:
+            path, one = waiting.pop()
+            uses = self._uses.get(path)
+            if uses is None:
+                uses = self._uses[path] = self._find_uses(one)
+            paths.update(uses.paths)
+            reasons += [f"{path}: {reason}" for reason in uses.reasons]
+            for path, one in uses.derivations.items():
+                if path not in seen:
+                    seen[path] = one
+                    waiting.append((path, one))
+        return paths
+
+    def _find_uses(self, derivation: Derivation) -> _Uses:
+        paths = dict.fromkeys(derivation.input_sources)
+        reasons = []
+        derivations = {}
+        for path, names in derivation.input_derivations.items():
+            try:
+                used = self._look_up_derivation(path)
+            except DerivationError as error:
+                reasons.append(f"input derivation {error}")
+                continue
+            if used is None:
+                reasons.append(f"expected the input derivation {path}, found none of that name")
+                continue
+            derivations[path] = used
+            for name in names:
+                output = used.outputs.get(name)
+                if output is None:
+                    reasons.append(f"expected an output {name} of {path}, found none")
+                elif not output.path:
+                    reasons.append(f"output {name} of {path}: {_UNKNOWN_PATH}")
+                else:
+                    paths[output.path] = None
+        return _Uses(paths, reasons, derivations)
+
+
+def find_cycles(
+    derivations: Iterable[Derivation], look_up: Callable[[str], Derivation | None]
+) -> dict[str, tuple[str, ...]]:
+    """Which derivations can never be built as they wait for themselves, or for such a one.
+
+    Args:
+        derivations: where to begin; each with its path.
+        look_up: input derivations by path; what it does not know, or cannot read, needs nothing.
+
+    Returns:
+        The path of such a derivation, and those of a cycle, whose last path is also its first.
+    """
+    cycles: dict[str, tuple[str, ...]] = {}
+    done: set[str] = set()
+
+    def inputs(derivation: Derivation | None) -> Iterator[str]:
+        return iter(derivation.input_derivations if derivation else ())
+
+    for derivation in derivations:
+        above = {} if derivation.path in done else {derivation.path: inputs(derivation)}
+        while above:
+            path, waiting = next(reversed(above.items()))
+            for one in waiting:
+                if one in above:
+                    members = list(above)
+                    cycles[path] = (*members[members.index(one) :], one)
+                elif one in cycles:
+                    cycles.setdefault(path, cycles[one])
+                elif one not in done:
+                    try:
+                        above[one] = inputs(look_up(one))
+                    except DerivationError:
+                        done.add(one)
+                        continue
+                    break
+            else:
+                done.add(path)
+                del above[path]
+                if path in cycles and above:
+                    cycles.setdefault(next(reversed(above)), cycles[path])
+    return cycles
+
+
+def in_words(violations: Iterable[Violation]) -> list[str]:
+    """The violations of a request, as reasons."""
+    return [f"{one.path}: {one.code.value}: {one.message}" for one in violations]
+
+
+_UNKNOWN_PATH = "expected a known path, found one that only the build can tell"
+
+
+def _unsayable(derivation: Derivation) -> list[str]:
+    """What a derivation asks of Nix beyond a request."""
+    environment = derivation.environment
+    return [
+        f"variable {name}: expected none, as a request cannot say {what}, found "
+        + repr(environment[name][:40].decode(errors="backslashreplace"))
+        for name, what in _FILES.items()
+        if environment.get(name)
+    ]
+
+
+def _with_known_paths(derivation: Derivation) -> tuple[Sequence[str], Mapping[str, bytes]]:
+    """Arguments and environment with paths in place of the outputs' placeholders."""
+    arguments: Sequence[str] = derivation.arguments
+    environment = derivation.environment
+    for name, output in derivation.outputs.items():
+        text = _placeholder(name)
+        data = text.encode()
+        if any(data in value for value in environment.values()):
+            path = to_bytes(output.path)
+            environment = {key: value.replace(data, path) for key, value in environment.items()}
+        arguments = [argument.replace(text, output.path) for argument in arguments]
+    return arguments, environment
+
+
+@lru_cache
+def _placeholder(output: str) -> str:
+    """What stands for the path of an output as long as that is not known: Nix's `placeholder`."""
+    number = int.from_bytes(sha256(b"nix-output:" + to_bytes(output)).digest(), "little")
+    digits = "0123456789abcdfghijklmnpqrsvwxyz"
+    return "/" + "".join(digits[number >> shift & 31] for shift in range(255, -1, -5))
+
+
+def _not_unicode(derivation: Derivation) -> list[str]:
+    """Which strings are not UTF-8."""
+    strings = {
+        "system": derivation.system,
+        "builder": derivation.builder,
+        **{f"argument {i}": one for i, one in enumerate(derivation.arguments)},
+        **{f"output {to_bytes(name)!r}": one.path for name, one in derivation.outputs.items()},
+        **{f"variable {to_bytes(one)!r}": one for one in derivation.environment},
+    }
+    return [
+        f"{place}: expected UTF-8, found {to_bytes(string)!r}"
+        for place, string in strings.items()
+        if any("\ud800" <= char <= "\udfff" for char in string)
+    ]
+
+
+def _base_name(path: str, place: str, reasons: list[str]) -> str:
+    name = path.removeprefix(STORE)
+    if name == path:
+        reasons.append(f"{place}: expected a path below {STORE}, found {path!r}")
+    return name
+
+
+def _function(lookup: Lookup[Found]) -> Callable[[str], Found | None]:
+    return lookup.get if isinstance(lookup, Mapping) else lookup

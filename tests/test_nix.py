@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: MIT
+"""Derivations: real Nix wrote them, Python's own parser reads them as well, and the requests that
+the examples carry were made without this package."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tvix_build
+from derivations_support import EXAMPLES, ODD, fields, literal, odd, read, text_of
+from tvix.build.protos.build_pb2 import BuildRequest
+from tvix.castore.protos.castore_pb2 import Node
+from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Output
+
+REQUESTS = EXAMPLES[0].parents[1] / "requests"
+DIGEST = bytes(range(32))
+
+
+def node(path: str) -> Node:
+    """A node for any path."""
+    return tvix_build.file_node(path.removeprefix("/nix/store/"), DIGEST, 1)
+
+
+def derivation(**changes: object) -> Derivation:
+    """A small derivation."""
+    plain = {
+        "outputs": {"out": Output("/nix/store/a-out")},
+        "input_derivations": {},
+        "input_sources": (),
+        "system": "x86_64-linux",
+        "builder": "/bin/sh",
+        "arguments": ("-c", "true"),
+        "environment": {"name": b"small"},
+        "path": "/nix/store/a.drv",
+    }
+    return Derivation(**{**plain, **changes})  # type: ignore[arg-type]
+
+
+def environment(request: BuildRequest) -> dict[str, bytes]:
+    return {one.key: one.value for one in request.environment_vars}
+
+
+def reasons(found: pytest.ExceptionInfo[DerivationError]) -> list[str]:
+    return list(found.value.reasons)
+
+
+# --- Text ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", [*EXAMPLES, *ODD], ids=lambda file: file.name[33:])
+def test_a_text_of_nix_is_read_and_written_again(file: Path) -> None:
+    data = file.read_bytes()
+    assert fields(read(file)) == literal(data)
+    assert read(file).unparse() == data
+
+
+def test_all_that_is_odd_is_there() -> None:
+    assert odd("content-addressed").outputs["out"] == Output("", "r:sha256", "")
+    assert odd("deferred").outputs["out"] == Output("")
+    assert odd("impure").outputs["out"] == Output("", "r:sha256", "impure")
+    assert odd("fixed-flat").outputs["out"].hash_algorithm == "sha256"
+    assert odd("fixed-recursive").outputs["out"].hash_algorithm == "r:sha1"
+    assert list(odd("many-outputs").outputs) == ["bin", "dev", "lib", "man", "out"]
+    assert json.loads(odd("structured-attributes").environment["__json"])["list"][1] == "two"
+    assert odd("latin-1-value").environment["latin1"] == b"gr\xfc\xdfe"
+    assert odd("latin-1-argument").arguments == ("gr\udcfc\udcdfe",)
+    assert "ключ" in odd("unicode").environment
+    assert odd("escapes").environment["lines"] == b"\n\r\n\t\\n\\r\\t"
+
+
+def test_a_derivation_cannot_be_changed_but_copied() -> None:
+    one = read(EXAMPLES[0])
+    with pytest.raises(AttributeError):
+        one.system = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        one.environment["key"] = b""  # type: ignore[index]
+    assert copy.deepcopy(one) == one == pickle.loads(pickle.dumps(one))
+
+
+STRINGS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+) | st.sampled_from(['"', "\\", '\\"', '"),("', "\n", "\\n", "]", "\udcff"])
+BYTES = st.binary().map(lambda data: data.replace(b"\0", b""))
+DERIVATIONS = st.builds(
+    Derivation,
+    outputs=st.dictionaries(STRINGS, st.builds(Output, STRINGS, STRINGS, STRINGS), max_size=3),
+    input_derivations=st.dictionaries(
+        STRINGS, st.lists(STRINGS, max_size=3).map(tuple), max_size=3
+    ),
+    input_sources=st.lists(STRINGS, max_size=3).map(tuple),
+    system=STRINGS,
+    builder=STRINGS,
+    arguments=st.lists(STRINGS, max_size=3).map(tuple),
+    environment=st.dictionaries(STRINGS, BYTES, max_size=3),
+)
+
+
+@given(DERIVATIONS)
+def test_what_is_written_is_read_again(one: Derivation) -> None:
+    data = one.unparse()
+    assert fields(one) == literal(data)
+    again = Derivation.parse(data)
+    assert again == one
+    assert list(again.environment) == list(one.environment)
+
+
+@given(st.data())
+def test_damage_is_an_error_or_another_derivation(data: st.DataObject) -> None:
+    text = bytearray(data.draw(st.sampled_from([*EXAMPLES, *ODD])).read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        text[at : at + data.draw(st.integers(0, 3))] = data.draw(
+            st.binary(max_size=2) | st.sampled_from([b'"', b"\\", b'",', b"[", b"]", b"(", b")"])
+        )
+    damaged = bytes(text)
+    try:
+        read_again = Derivation.parse(damaged, "x.drv")
+    except DerivationError as error:
+        said = re.match(r"x\.drv: expected .*found ", str(error), re.DOTALL)
+        assert said, error  # noqa: PT017
+        with pytest.raises((SyntaxError, ValueError, TypeError, AssertionError)):
+            _read_strictly(damaged)
+    else:
+        assert read_again.unparse() == damaged
+        assert fields(read_again) == _read_strictly(damaged)
+
+
+def _read_strictly(data: bytes) -> object:
+    """Python's own reading, for what Nix could have written."""
+    read = literal(data)
+    assert text_of(read) == data
+    outputs, inputs, sources, system, builder, arguments, variables = read
+    for items, size in ((outputs, 4), (inputs, 2), (variables, 2)):
+        assert all(isinstance(one, tuple) and len(one) == size for one in items)
+        assert len({one[0] for one in items}) == len(items)
+    for items in (*outputs, *variables, *(names for _, names in inputs)):
+        assert all(isinstance(one, bytes) for one in items)
+    assert all(
+        isinstance(one, list) for one in (outputs, arguments, *(names for _, names in inputs))
+    )
+    assert all(isinstance(one, bytes) for one in [*sources, system, builder, *arguments])
+    assert all(isinstance(path, bytes) for path, _ in inputs)
+    assert b"\0" not in data
+    return read
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "expected Derive(, found the end at byte 0"),
+        (
+            b'DrvWithVersion("xp-dyn-drv",[])',
+            'expected Derive(, found DrvWithVersion("xp-d… at byte 0',
+        ),
+        (
+            b'Derive([("out","a","b")],[],[],"","",[],[])',
+            'expected a list of outputs, ("name","path","hash algorithm","hash"), '
+            'found [("out","a","b")],[]… at byte 7',
+        ),
+        (
+            b'Derive([],[],[],"a\\"b","c",["d",],[])',
+            'expected a list of arguments, found ,["d",],[]) at byte 26',
+        ),
+        (b'Derive([],[],[],"","",[],[]', "expected ) and the end, found the end at byte 27"),
+        (b'Derive([],[],[],"","",[],[]) ', "expected ) and the end, found )  at byte 27"),
+        (b'Derive([],[],[],"","', "expected the end of a string, found the end of the text"),
+        (
+            rb'Derive([],[],[],"\\\q","",[],[])',
+            r"expected \\, \", \n, \r or \t, found \q at byte 19",
+        ),
+        (
+            b'Derive([],[],[],"\n","",[],[])',
+            r"expected \n in its place, found a line feed at byte 17",
+        ),
+        (b'Derive([],[],[],"\0","",[],[])', "expected text, found NUL at byte 17"),
+        (
+            b'Derive([],[],[],"","",[],[("a","1"),("b",""),("a","2")])',
+            "expected each variable once, found 'a' again",
+        ),
+        (
+            b'Derive([("o","","",""),("o","","","")],[],[],"","",[],[])',
+            "expected each output once, found 'o' again",
+        ),
+        (
+            b'Derive([],[("i",[]),("i",[])],[],"","",[],[])',
+            "expected each input derivation once, found 'i' again",
+        ),
+    ],
+)
+def test_errors_say_what_and_where(text: bytes, reason: str) -> None:
+    with pytest.raises(DerivationError) as found:
+        Derivation.parse(text, "x.drv")
+    assert found.value.derivation == "x.drv"
+    assert reasons(found) == [reason]
+
+
+# --- Requests ------------------------------------------------------------------------------------
+
+
+def example_nodes() -> Mapping[str, Node]:
+    """What the examples' requests have as inputs."""
+    return {
+        "/nix/store/" + getattr(one, str(one.WhichOneof("node"))).name.decode(): one
+        for file in REQUESTS.glob("*.binpb")
+        for one in BuildRequest.FromString(file.read_bytes()).inputs
+    }
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name[33:])
+def test_requests_are_those_of_the_examples(file: Path) -> None:
+    folder = DerivationFolder(file.parent)
+    request = read(file).to_build_request(example_nodes(), folder)
+    wanted = REQUESTS / file.with_suffix(".binpb").name
+    assert request.SerializeToString() == wanted.read_bytes()
+
+
+def test_nodes_and_derivations_may_be_functions() -> None:
+    folder = DerivationFolder(EXAMPLES[0].parent)
+    bundle = next(read(file) for file in EXAMPLES if "bundle" in file.name)
+    request = bundle.to_build_request(example_nodes().get, folder.get)
+    assert request == bundle.to_build_request(example_nodes(), folder)
+
+
+def test_a_closure_has_the_inputs_of_inputs() -> None:
+    folder = DerivationFolder(EXAMPLES[0].parent)
+    bundle = next(read(file) for file in EXAMPLES if "bundle" in file.name)
+    wanted: set[str] = set()
+
+    def add(one: Derivation) -> None:
+        wanted.update(one.input_sources)
+        for path, names in one.input_derivations.items():
+            wanted.update(folder[path].outputs[name].path for name in names)
+            add(folder[path])
+
+    add(bundle)
+    request = bundle.to_build_request(node, folder, closure=True)
+    assert [f"/nix/store/{one.file.name.decode()}" for one in request.inputs] == sorted(wanted)
+    assert len(wanted) > len(bundle.to_build_request(node, folder).inputs)
+
+
+def test_what_nix_sets_is_overlaid_and_overridden() -> None:
+    plain = derivation(environment={"HOME": b"/home", "text": b"\xff"})
+    request = plain.to_build_request(
+        node,
+        cores=4,
+        system="aarch64-linux",
+        min_memory=7,
+        available_ro_paths=["/dev/kvm", "/dev/a"],
+    )
+    variables = environment(request)
+    assert variables["HOME"] == b"/home"
+    assert variables["text"] == b"\xff"
+    assert variables["NIX_BUILD_CORES"] == b"4"
+    assert variables["TERM"] == b"xterm-256color"
+    assert request.constraints.system == "aarch64-linux"
+    assert request.constraints.min_memory == 7
+    assert list(request.constraints.available_ro_paths) == ["/dev/a", "/dev/kvm"]
+    assert tvix_build.check(request).canonical
+
+
+def test_placeholders_of_its_outputs_become_paths() -> None:
+    one = odd("placeholders")
+    request = one.to_build_request(node)
+    out, lib = one.outputs["out"].path, one.outputs["lib"].path
+    assert request.command_args[2] == f"echo {lib}/lib >$out"
+    assert environment(request)["flags"] == f"--prefix={out} --libdir={lib}/lib".encode()
+    # Nix leaves that of an output which is not there as it is.
+    assert environment(request)["doc"] == one.environment["doc"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("content-addressed", "output dev: expected a known path, found one that only the build"),
+        ("deferred", "output out: expected a known path"),
+        ("deferred", "output dev of /nix/store/l9dm0lm2n7c6ylssmvlayvbp6n3p6hl7-content-addressed"),
+        ("impure", "output out: expected a known path"),
+        ("structured-attributes", "variable __json: expected none, as a request cannot say"),
+        ("pass-as-file", "variable passAsFile: expected none, as a request cannot say"),
+        ("references-graph", "variable exportReferencesGraph: expected none"),
+        ("latin-1-argument", "argument 0: expected UTF-8, found b'gr\\xfc\\xdfe'"),
+        ("latin-1-key", "variable b'gr\\xfc\\xdfe': expected UTF-8"),
+    ],
+)
+def test_what_a_request_cannot_say_is_an_error(name: str, reason: str) -> None:
+    one = odd(name)
+    with pytest.raises(DerivationError) as found:
+        one.to_build_request(node, DerivationFolder(ODD[0].parent))
+    assert found.value.derivation == one.path
+    assert any(one.startswith(reason) for one in reasons(found)), reasons(found)
+
+
+@pytest.mark.parametrize(
+    "name", ["fixed-flat", "fixed-recursive", "many-outputs", "escapes", "unicode"]
+)
+def test_what_is_odd_but_can_be_said(name: str) -> None:
+    one = odd(name)
+    request = one.to_build_request(node, DerivationFolder(ODD[0].parent))
+    assert list(request.outputs) == sorted(each.path[11:] for each in one.outputs.values())
+    assert one.environment.items() <= environment(request).items()
+
+
+def test_all_that_is_missing_is_said_at_once() -> None:
+    one = derivation(
+        input_sources=("/nix/store/b-source", "/nix/store/c-source"),
+        input_derivations={
+            "/nix/store/d.drv": ("out",),
+            "/nix/store/a.drv": ("doc",),
+        },
+    )
+    with pytest.raises(DerivationError) as found:
+        one.to_build_request({"/nix/store/c-source": node("/nix/store/other")}, {one.path: one})
+    assert reasons(found) == [
+        "expected the input derivation /nix/store/d.drv, found none of that name",
+        "expected an output doc of /nix/store/a.drv, found none",
+        "expected a node for the input /nix/store/b-source, found none",
+        "expected a node with the name of the input /nix/store/c-source, found the name 'other'",
+    ]
+
+
+def test_violations_are_reasons() -> None:
+    one = derivation(environment={"a=b": b"1", "c": b"\0"})
+    with pytest.raises(DerivationError, match="invalid_env_key") as found:
+        one.to_build_request(node)
+    assert len(reasons(found)) == 2
+    assert isinstance(found.value.__cause__, tvix_build.InvalidMessage)
+
+
+def test_paths_elsewhere_are_refused() -> None:
+    one = derivation(outputs={"out": Output("/gnu/store/x")}, input_sources=("/etc/passwd",))
+    with pytest.raises(DerivationError) as found:
+        one.to_build_request(node)
+    assert "output out: expected a path below /nix/store/, found '/gnu/store/x'" in reasons(found)
+    assert any("/etc/passwd" in reason for reason in reasons(found))
+
+
+# --- Folders -------------------------------------------------------------------------------------
+
+
+def test_a_folder_reads_each_derivation_once(tmp_path: Path) -> None:
+    for file in EXAMPLES:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    folder = DerivationFolder(tmp_path)
+    first = folder["/nix/store/" + EXAMPLES[0].name]
+    (tmp_path / EXAMPLES[0].name).write_bytes(b"")
+    assert folder["/nix/store/" + EXAMPLES[0].name] is first
+    assert list(folder) == ["/nix/store/" + file.name for file in EXAMPLES]
+    assert len(folder) == len(EXAMPLES)
+
+
+def test_a_folder_has_nothing_but_derivations_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "bad.drv").write_bytes(b"Derive")
+    folder = DerivationFolder(tmp_path)
+    for path in ("/nix/store/none.drv", "bad.drv", "/nix/store/../x.drv", "/nix/store/a/b.drv"):
+        assert folder.get(path) is None
+    for _ in range(2):
+        with pytest.raises(DerivationError, match=r"^/nix/store/bad\.drv: expected Derive\("):
+            folder["/nix/store/bad.drv"]
+
+
+def test_nodes_of_the_examples_are_a_file_of_their_own() -> None:
+    lines = (REQUESTS.parent / "nodes.ndjson").read_text().splitlines()
+    nodes = {
+        one["path"]: json_format.ParseDict(one["node"], Node()) for one in map(json.loads, lines)
+    }
+    assert example_nodes().items() <= nodes.items()
