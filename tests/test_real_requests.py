@@ -4,21 +4,16 @@
 Those 25 say what cannot be: an output that is an input. Their derivation's output is fixed
 (a source that curl fetches), another derivation fetches the same, and that one is in the closure
 of build inputs that the request was given as its inputs.
-
-The data is looked for in the folder that TVIX_BUILD_SHARED_DATA names, else in shared/data beside
-the project; without it these tests are skipped.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import zstandard
 from blake3 import blake3
 
+import real_data
 import reference
 import tvix_build
 from bench.corpora import messages_of, shuffled
@@ -26,15 +21,10 @@ from engine import Outcome, of_reference, of_report
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
 
-DATA = Path(
-    os.environ.get("TVIX_BUILD_SHARED_DATA")
-    or Path(__file__).absolute().parents[2] / "shared" / "data"
-)
-
 #: File, number of requests, and how many of them have an output that is an input.
 FILES = {
-    "nixpkgs-14.04.direct.binpbs.zst": (20_800, 0),
-    "nixpkgs-14.04.closure.binpbs.zst": (4_160, 25),
+    "direct.binpbs": (20_800, 0),
+    "closure.binpbs": (4_160, 25),
 }
 
 #: The reference is slow: it looks at each so many-th request only.
@@ -52,11 +42,7 @@ class Requests:
 
 @pytest.fixture(scope="module", params=FILES)
 def requests(request: pytest.FixtureRequest) -> Requests:
-    path = DATA / request.param
-    if not path.exists():
-        pytest.skip(f"no real requests: {request.param} is not in TVIX_BUILD_SHARED_DATA")
-    with path.open("rb") as file:
-        stream = zstandard.ZstdDecompressor().stream_reader(file).read()
+    stream = real_data.read(request.param)
     messages = list(messages_of(stream))
     good = [data for data in messages if not _clash(BuildRequest.FromString(data))]
     clashing = [data for data in messages if _clash(BuildRequest.FromString(data))]

@@ -102,7 +102,7 @@ def write_digests(
     Raises:
         InputError, OutputError: as reading and writing go.
     """
-    escape, name = _line_name(source.path)
+    escape, name = line_name(source.path)
 
     def take(batch: Batch, _: Progress, reports: BatchReport) -> None:
         digests = bytes(reports.digests).hex()
@@ -161,7 +161,7 @@ def _varint(value: int) -> bytes:
     return bytes(data)
 
 
-def _line_name(path: str) -> tuple[bytes, bytes]:
+def line_name(path: str) -> tuple[bytes, bytes]:
     """A path for a line of its own, as sha256sum writes it: escaped if it has line breaks."""
     name = os.fsencode(path)
     escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")

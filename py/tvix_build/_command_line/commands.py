@@ -24,6 +24,7 @@ from tvix_build._command_line.canonical import (
 )
 from tvix_build._command_line.checking import check_records
 from tvix_build._command_line.diff import find_record, print_differences, read_record
+from tvix_build._command_line.from_drv import from_drv
 from tvix_build._command_line.ingest import ingest
 from tvix_build._command_line.options import (
     input_format_option,
@@ -310,6 +311,7 @@ def diff(old: str, new: str, kind: Kind, input_format: str | None, full: bool) -
         return 2
 
 
+commands.add_command(from_drv)
 commands.add_command(ingest)
 commands.add_command(store)
 

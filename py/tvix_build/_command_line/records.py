@@ -101,15 +101,34 @@ def open_records(
         InputError: from here and from the iterator, with path, record and byte; all whole
             records before the damage have been yielded then.
     """
-    try:
-        stream = ByteStream(source.path, source.compression)
-    except InputError as error:
-        error.path = source.path
-        raise
+    stream = _open(source)
     try:
         yield _read(Window(stream, ahead, before_wait), source, kind)
     finally:
         stream.close()
+
+
+@contextmanager
+def open_lines(source: Source) -> Iterator[Iterator[tuple[int, memoryview]]]:
+    """Open a source as lines that are not blank: the byte each begins at, and what it says, which
+    is valid until the next one is asked for.
+
+    Raises:
+        InputError: from here and from the iterator.
+    """
+    stream = _open(source)
+    try:
+        yield _lines(Window(stream, 0, _nothing))
+    finally:
+        stream.close()
+
+
+def _open(source: Source) -> ByteStream:
+    try:
+        return ByteStream(source.path, source.compression)
+    except InputError as error:
+        error.path = source.path
+        raise
 
 
 def _read(window: Window, source: Source, kind: Kind) -> Iterator[tuple[Batch, Progress]]:

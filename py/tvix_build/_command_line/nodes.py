@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Files that say what lies at which store path: castore nodes by store path."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from tvix.castore.protos.castore_pb2 import Node
+from tvix_build import Kind
+from tvix_build._aterm import to_str
+from tvix_build._command_line.records import open_lines, open_records
+from tvix_build._command_line.sources import Source, find_source
+from tvix_build._command_line.streams import InputError
+from tvix_build.nix import STORE
+
+
+def read_nodes(path: str) -> dict[str, Node]:
+    """The nodes in a file, by store path; the last one counts where a path comes twice.
+
+    A `.binpbs` holds nodes, each at the store path that its name gives; an `.ndjson` a JSON object
+    a line with `path` and `node`, a node in proto3 JSON.
+
+    Raises:
+        InputError: if the file cannot be read, or holds something else.
+        click.UsageError: if its name tells neither format.
+    """
+    source = find_source(path, None, "--nodes")
+    if source.format == "binpbs":
+        return _read_messages(source)
+    if source.format == "ndjson":
+        return _read_lines(source)
+    raise click.UsageError(f"expected nodes as .binpbs or .ndjson, found {path!r}")
+
+
+def _read_messages(source: Source) -> dict[str, Node]:
+    nodes = {}
+    with open_records(source, Kind.BUILD_REQUEST) as batches:
+        for batch, _ in batches:
+            for i in range(len(batch)):
+                try:
+                    node = Node.FromString(batch.record(i))
+                    member = node.WhichOneof("node")
+                    if member is None:
+                        raise ValueError("found none of its members")
+                except (DecodeError, ValueError) as error:
+                    raise _error(source, batch.first + i, batch.offset(i), error) from error
+                nodes[STORE + to_str(getattr(node, member).name)] = node
+    return nodes
+
+
+def _read_lines(source: Source) -> dict[str, Node]:
+    nodes = {}
+    with open_lines(source) as lines:
+        for index, (offset, line) in enumerate(lines):
+            try:
+                match json.loads(bytes(line)):
+                    case {"path": str(path), "node": dict(node)}:
+                        nodes[path] = json_format.ParseDict(node, Node())
+                    case _:
+                        raise ValueError('found no object with "path" and "node"')
+            except (ValueError, RecursionError, json_format.ParseError) as error:
+                raise _error(source, index, offset, error) from error
+    return nodes
+
+
+def _error(source: Source, index: int, offset: int, error: Exception) -> InputError:
+    damage = InputError(f"expected a tvix.castore.v1.Node: {error}", source.path)
+    damage.index, damage.offset = index, offset
+    return damage

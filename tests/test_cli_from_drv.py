@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: MIT
+"""`tvix-build from-drv`: the requests are those that the examples and the real data carry, made
+without this package."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import zstandard
+from blake3 import blake3
+from google.protobuf.proto import serialize_length_prefixed
+
+import real_data
+from bench.corpora import messages_of
+from cli_support import Result, run
+from derivations_support import EXAMPLES, ODD, odd, read
+from tvix.build.protos.build_pb2 import BuildRequest
+from tvix.castore.protos.castore_pb2 import FileNode, Node
+from tvix_build.nix import Derivation
+
+HERE = EXAMPLES[0].parents[1]
+NODES = HERE / "nodes.ndjson"
+STORE = "/nix/store/"
+
+
+def line(file: Path | str, request: bytes) -> str:
+    return f"{blake3(request).hexdigest()}  {file}\n"
+
+
+def wanted(file: Path) -> bytes:
+    """The request that the examples carry for a derivation."""
+    return (HERE / "requests" / file.with_suffix(".binpb").name).read_bytes()
+
+
+def delimited(nodes: Iterable[Node]) -> bytes:
+    """A stream of size-delimited nodes."""
+    stream = io.BytesIO()
+    for node in nodes:
+        serialize_length_prefixed(node, stream)
+    return stream.getvalue()
+
+
+def write(folder: Path, name: str, **changes: object) -> Path:
+    """A small derivation of that name in a folder."""
+    plain = read(next(file for file in EXAMPLES if "words" in file.name))
+    fields = {**vars(plain), "input_sources": (), **changes}
+    path = folder / f"{name}.drv"
+    path.write_bytes(Derivation(**fields).unparse())
+    return path
+
+
+def test_digests_of_a_folder() -> None:
+    result = run("from-drv", EXAMPLES[0].parent, "--nodes", NODES)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.decode() == "".join(line(file, wanted(file)) for file in EXAMPLES)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_requests_in_the_order_of_the_paths(order: int, tmp_path: Path) -> None:
+    target = tmp_path / "requests.binpbs"
+    result = run("from-drv", *EXAMPLES[::order], "--nodes", NODES, "-o", target)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.decode().split() == [
+        *("derivations", "10", "requests", "10", "without", "one", "0")
+    ]
+    assert list(messages_of(target.read_bytes())) == [wanted(file) for file in EXAMPLES[::order]]
+
+
+def test_formats_and_compression(tmp_path: Path) -> None:
+    one, target = EXAMPLES[0], tmp_path / "one.binpb.zst"
+    nodes = tmp_path / "nodes.binpbs.zst"
+    inputs = BuildRequest.FromString(wanted(one)).inputs
+    nodes.write_bytes(zstandard.compress(delimited(inputs)))
+    assert run("from-drv", one, "--nodes", nodes, "-o", target).status == 0
+    assert zstandard.decompress(target.read_bytes(), 1 << 20) == wanted(one)
+    printed = run("from-drv", one, "--nodes", nodes, "-o", "-", "--output-format", "binpb")
+    assert printed.stdout == wanted(one)
+
+
+def test_input_derivations_and_inputs_lie_in_the_store(tmp_path: Path) -> None:
+    store, folder = tmp_path / "store", tmp_path / "folder"
+    store.mkdir()
+    folder.mkdir()
+    used = write(store, "used")
+    output = read(used).outputs["out"].path
+    (store / output.removeprefix(STORE)).write_text("words")
+    (store / "source").symlink_to("elsewhere")
+    path = write(
+        folder,
+        "user",
+        input_derivations={f"{STORE}used.drv": ("out",)},
+        input_sources=(f"{STORE}source",),
+        outputs={"out": odd("escapes").outputs["out"]},
+    )
+    made = run(
+        *("from-drv", path, "--store", store, "--ingest"),
+        *("-o", "-", "--output-format", "binpb", "--cores", "3", "--system", "riscv64-linux"),
+    )
+    assert (made.status, made.stderr) == (0, "")
+    request = BuildRequest.FromString(made.stdout)
+    link, file = sorted(request.inputs, key=lambda one: one.WhichOneof("node") or "", reverse=True)
+    assert (link.symlink.name, link.symlink.target) == (b"source", b"elsewhere")
+    assert file.file == FileNode(
+        name=output.removeprefix(STORE).encode(), digest=blake3(b"words").digest(), size=5
+    )
+    assert request.constraints.system == "riscv64-linux"
+    assert ("NIX_BUILD_CORES", b"3") in [(v.key, v.value) for v in request.environment_vars]
+
+
+def test_what_cannot_be_ingested_is_a_reason(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = write(tmp_path, "user", input_sources=(f"{STORE}pipe", f"{STORE}none"))
+    result = run("from-drv", path, "--ingest")
+    assert (result.status, result.stdout) == (1, b"")
+    assert f"user.drv: input {STORE}pipe: " in result.stderr
+    assert f"expected a node for the input {STORE}none, found none" in result.stderr
+
+
+def test_a_bad_derivation_does_not_stop_the_others(tmp_path: Path) -> None:
+    good = write(tmp_path, "a")
+    (tmp_path / "b.drv").write_bytes(b"Derive(")
+    write(tmp_path, "c", environment={"a=b": b""})
+    write(tmp_path, "d", input_derivations={f"{STORE}b.drv": ("out",), f"{STORE}x.drv": ("out",)})
+    write(tmp_path, "e", input_sources=(f"{STORE}f", f"{STORE}g"))
+    last = write(tmp_path, "z")
+    result = run("from-drv", tmp_path)
+    assert result.status == 1
+    names = [one.split("  ")[1] for one in result.stdout.decode().splitlines()]
+    assert names == [str(good), str(last)]
+    reasons = [one.partition(f"{tmp_path}/")[2] for one in result.stderr.splitlines()]
+    for reason in (
+        "b.drv: expected a list of outputs, ",
+        "c.drv: environment_vars[12].key: invalid_env_key: ",
+        f"d.drv: input derivation {STORE}b.drv: expected a list of outputs, ",
+        f"d.drv: expected the input derivation {STORE}x.drv, found none of that name",
+        f"e.drv: expected a node for the input {STORE}f, found none",
+        f"e.drv: expected a node for the input {STORE}g, found none",
+    ):
+        assert sum(one.startswith(reason) for one in reasons) == 1, reason
+    assert len(reasons) == 6
+
+
+@pytest.mark.parametrize("closure", [False, True])
+def test_cycles_are_reported_for_all_that_wait_for_them(closure: bool, tmp_path: Path) -> None:
+    def input_of(*names: str) -> Mapping[str, Sequence[str]]:
+        return {f"{STORE}{name}.drv": ("out",) for name in names}
+
+    write(tmp_path, "a", input_derivations=input_of("b"))
+    write(tmp_path, "b", input_derivations=input_of("d", "c"))
+    write(tmp_path, "c", input_derivations=input_of("b", "e"))
+    write(tmp_path, "d")
+    write(tmp_path, "e", input_derivations=input_of("e"))
+    result = run("from-drv", tmp_path, *(["--closure"] if closure else []))
+    assert result.status == 1
+    cycles = [one for one in result.stderr.splitlines() if "expected no cycle of inputs" in one]
+    assert [one.partition(f"{tmp_path}/")[2].partition(":")[0] for one in cycles] == [
+        *("a.drv", "b.drv", "c.drv", "e.drv")
+    ]
+    assert f"{STORE}e.drv <- {STORE}e.drv" in cycles[3]
+
+
+def test_odd_derivations_say_why() -> None:
+    result = run("from-drv", ODD[0].parent)
+    assert result.status == 1
+    assert len(result.stdout.splitlines()) == 6
+    for name in ("__json", "passAsFile", "exportReferencesGraph"):
+        assert f"variable {name}: expected none, as a request cannot say" in result.stderr
+
+
+def test_one_file_for_one_derivation(tmp_path: Path) -> None:
+    target = tmp_path / "request.json"
+    many = run("from-drv", *EXAMPLES[:2], "--nodes", NODES, "-o", target)
+    assert (many.status, many.stdout) == (2, b"")
+    assert "expected one derivation" in many.stderr
+    none = run("from-drv", EXAMPLES[0], "-o", target)
+    assert (none.status, none.stdout) == (1, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "reason"),
+    [
+        ("[" * 100_000, "expected a tvix.castore.v1.Node"),
+        ("{}", 'found no object with "path" and "node"'),
+        ("\n[1]", 'found no object with "path" and "node"'),
+        ('{"path": "/nix/store/a", "node": {"none": 1}}', "none"),
+        ('{"path": "/nix/store/a", "node": 7}', "expected a tvix.castore.v1.Node"),
+        ('{"path": "/nix/store/a"}', "expected a tvix.castore.v1.Node"),
+        ("x", "record 0 at byte 0"),
+        ('{"path": "/nix/store/a", "node": {}}\n{', "record 1 at byte 37"),
+    ],
+)
+def test_damaged_nodes(nodes: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "nodes.ndjson"
+    file.write_text(nodes)
+    result = run("from-drv", EXAMPLES[0], "--nodes", file)
+    assert (result.status, result.stdout) == (2, b"")
+    assert result.stderr.startswith(f"tvix-build: {file}: record ")
+    assert reason in result.stderr
+
+
+def test_damaged_binary_nodes(tmp_path: Path) -> None:
+    for name, data in {"a": b"\x02\x0a", "b": b"\x00", "c": b"\x01\xff"}.items():
+        file = tmp_path / f"{name}.binpbs"
+        file.write_bytes(data)
+        result = run("from-drv", EXAMPLES[0], "--nodes", file)
+        assert (result.status, result.stdout) == (2, b"")
+        assert result.stderr.startswith(f"tvix-build: {file}: record 0 at byte 0: expected a ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["none.drv"], [HERE / "requests"], [NODES], [EXAMPLES[0], "--nodes", "x.json"]],
+    ids=["nothing", "no derivations", "another name", "nodes as json"],
+)
+def test_usage(arguments: list[str | Path]) -> None:
+    result = run("from-drv", *arguments)
+    assert (result.status, result.stdout) == (2, b"")
+    assert "expected" in result.stderr
+
+
+def test_an_unreadable_derivation_is_a_failed_input(tmp_path: Path) -> None:
+    (tmp_path / "a.drv").mkdir()
+    write(tmp_path, "b")
+    result = run("from-drv", tmp_path)
+    assert result.status == 2
+    assert "a.drv: Is a directory" in result.stderr
+    assert len(result.stdout.splitlines()) == 1
+
+
+# --- Real derivations ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder with 20,800 real derivations, their names, and nodes.binpbs beside it."""
+    archive = io.BytesIO(real_data.read("drvs.tar"))
+    folder = tmp_path_factory.mktemp("real") / "store"
+    folder.mkdir()
+    with tarfile.open(fileobj=archive) as tar:
+        for member in tar:
+            if member.name.endswith(".drv"):
+                file = tar.extractfile(member)
+                assert file is not None
+                (folder / os.path.basename(member.name)).write_bytes(file.read())
+    nodes: dict[bytes, Node] = {}
+    for kind in ("direct", "closure"):
+        for message in messages_of(real_data.read(f"{kind}.binpbs")):
+            for node in BuildRequest.FromString(message).inputs:
+                nodes[getattr(node, node.WhichOneof("node") or "").name] = node
+    (folder.parent / "nodes.binpbs").write_bytes(delimited(nodes.values()))
+    return folder, sorted(os.listdir(folder))
+
+
+def make(real: tuple[Path, list[str]], target: Path, *arguments: str | Path) -> Result:
+    return run("from-drv", "--nodes", real[0].parent / "nodes.binpbs", "-o", target, *arguments)
+
+
+def test_real_derivations_are_written_as_they_were(real: tuple[Path, list[str]]) -> None:
+    folder, names = real
+    assert len(names) == 20_800
+    for name in names:
+        data = (folder / name).read_bytes()
+        assert Derivation.parse(data).unparse() == data
+
+
+def test_real_requests(real: tuple[Path, list[str]], tmp_path: Path) -> None:
+    target = tmp_path / "direct.binpbs"
+    result = make(real, target, real[0])
+    assert (result.status, result.stderr) == (0, "")
+    assert target.read_bytes() == real_data.read("direct.binpbs")
+
+
+def test_real_closures(real: tuple[Path, list[str]], tmp_path: Path) -> None:
+    target = tmp_path / "closure.binpbs"
+    folder, names = real
+    result = make(real, target, "--closure", *[folder / name for name in names[::5]])
+    assert result.status == 1
+    every = list(messages_of(real_data.read("closure.binpbs")))
+    made = list(messages_of(target.read_bytes()))
+    # Those whose output is in the closure of their inputs: test_real_requests.
+    left_out = [one for one in every if one not in set(made)]
+    assert made == [one for one in every if one in set(made)]
+    assert len(left_out) == 25
+    refused = [one.partition(": ")[2].partition(".drv")[0] for one in result.stderr.splitlines()]
+    assert all("output_is_input" in one for one in result.stderr.splitlines())
+    assert len(refused) == 25
