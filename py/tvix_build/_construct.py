@@ -134,7 +134,10 @@ def assemble_request(
     request = build_pb2.BuildRequest(
         command_args=map(_str, command_args),
         outputs=map(_str, outputs),
-        environment_vars=[{"key": key, "value": _bytes(value)} for key, value in pairs],
+        environment_vars=[
+            {"key": key, "value": value.encode() if isinstance(value, str) else value}
+            for key, value in pairs
+        ],
         inputs=inputs,
     )
     if system is not None or min_memory or paths:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,32 +50,16 @@ class _Uses(NamedTuple):
     derivations: dict[str, Derivation]
 
 
-class _Nodes(dict[str, "Node | str"]):
-    """Store path to the node that lies there, or to why that is not known."""
+class _Known(dict[str, "Found | str"]):
+    """What a function finds at a store path, or, as text, why there is nothing; each asked once."""
 
-    def __init__(self, look_up: Callable[[str], Node | None]) -> None:
+    def __init__(self, find: Callable[[str], Found | str]) -> None:
         super().__init__()
-        self._look_up = look_up
+        self._find = find
 
-    def __missing__(self, path: str) -> Node | str:
-        node = self[path] = self._find(path)
-        return node
-
-    def _find(self, path: str) -> Node | str:
-        if not path.startswith(STORE):
-            return f"input: expected a path below {STORE}, found {path!r}"
-        try:
-            node = self._look_up(path)
-        except (Error, OSError) as error:
-            return f"input {path}: {error}"
-        if node is None:
-            return f"expected a node for the input {path}, found none"
-        member = node.WhichOneof("node")
-        name = getattr(node, member).name if member else b""
-        if name != to_bytes(path.removeprefix(STORE)):
-            found = to_str(name)
-            return f"expected a node with the name of the input {path}, found the name {found!r}"
-        return node
+    def __missing__(self, path: str) -> Found | str:
+        found = self[path] = self._find(path)
+        return found
 
 
 class RequestMaker:
@@ -95,9 +79,11 @@ class RequestMaker:
         min_memory: int = 0,
         available_ro_paths: Sequence[str] = (),
     ) -> None:
-        self._nodes = _Nodes(_function(nodes))
+        self._nodes: _Known[Node] = _Known(partial(_find_node, _function(nodes)))
+        self._derivations: _Known[Derivation] = _Known(
+            partial(_find_derivation, _function(derivations))
+        )
         self._uses: dict[str, _Uses] = {}
-        self._look_up_derivation = _function(derivations)
         self._closure = closure
         self._environment = {**_ENVIRONMENT, "NIX_BUILD_CORES": b"%d" % cores}
         self._system = system
@@ -180,13 +166,9 @@ class RequestMaker:
         reasons = []
         derivations = {}
         for path, names in derivation.input_derivations.items():
-            try:
-                used = self._look_up_derivation(path)
-            except DerivationError as error:
-                reasons.append(f"input derivation {error}")
-                continue
-            if used is None:
-                reasons.append(f"expected the input derivation {path}, found none of that name")
+            used = self._derivations[path]
+            if isinstance(used, str):
+                reasons.append(used)
                 continue
             derivations[path] = used
             for name in names:
@@ -198,6 +180,33 @@ class RequestMaker:
                 else:
                     paths[output.path] = None
         return _Uses(paths, reasons, derivations)
+
+
+def _find_derivation(look_up: Callable[[str], Derivation | None], path: str) -> Derivation | str:
+    try:
+        derivation = look_up(path)
+    except DerivationError as error:
+        return f"input derivation {error}"
+    if derivation is None:
+        return f"expected the input derivation {path}, found none of that name"
+    return derivation
+
+
+def _find_node(look_up: Callable[[str], Node | None], path: str) -> Node | str:
+    if not path.startswith(STORE):
+        return f"input: expected a path below {STORE}, found {path!r}"
+    try:
+        node = look_up(path)
+    except (Error, OSError) as error:
+        return f"input {path}: {error}"
+    if node is None:
+        return f"expected a node for the input {path}, found none"
+    member = node.WhichOneof("node")
+    name = getattr(node, member).name if member else b""
+    if name != to_bytes(path.removeprefix(STORE)):
+        found = to_str(name)
+        return f"expected a node with the name of the input {path}, found the name {found!r}"
+    return node
 
 
 def find_cycles(
@@ -266,13 +275,16 @@ def _with_known_paths(derivation: Derivation) -> tuple[Sequence[str], Mapping[st
     """Arguments and environment with paths in place of the outputs' placeholders."""
     arguments: Sequence[str] = derivation.arguments
     environment = derivation.environment
+    texts = "\0".join(arguments)
+    values = b"\0".join(environment.values())
     for name, output in derivation.outputs.items():
         text = _placeholder(name)
         data = text.encode()
-        if any(data in value for value in environment.values()):
+        if text in texts:
+            arguments = [argument.replace(text, output.path) for argument in arguments]
+        if data in values:
             path = to_bytes(output.path)
             environment = {key: value.replace(data, path) for key, value in environment.items()}
-        arguments = [argument.replace(text, output.path) for argument in arguments]
     return arguments, environment
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, Union
 
@@ -101,13 +102,13 @@ class Derivation:
                 {to_str(one[0]): Output(*map(to_str, one[1:])) for one in term.outputs}
             ),
             input_derivations=MappingProxyType(
-                {to_str(one): tuple(map(to_str, names)) for one, names in term.input_derivations}
+                {to_str(one): tuple(map(_name, names)) for one, names in term.input_derivations}
             ),
             input_sources=tuple(map(to_str, term.input_sources)),
             system=to_str(term.system),
             builder=to_str(term.builder),
             arguments=tuple(map(to_str, term.arguments)),
-            environment=MappingProxyType({to_str(name): value for name, value in term.environment}),
+            environment=MappingProxyType({_name(name): value for name, value in term.environment}),
             path=path,
         )
         for what, read, kept in (
@@ -255,14 +256,18 @@ class DerivationFolder(Mapping[str, Derivation]):
 
 def _read(file: str, path: str) -> Derivation | DerivationError:
     try:
-        with open(file, "rb") as stream:
-            return Derivation.parse(stream.read(), path)
+        with open(file, "rb", buffering=0) as stream:
+            return Derivation.parse(stream.readall(), path)
     except OSError as error:
         failure = DerivationError(path, [error.strerror or str(error)])
         failure.__cause__ = error
         return failure
     except DerivationError as error:
         return error
+
+
+# Names of variables and outputs are few; one object for each makes mappings small and fast.
+_name = lru_cache(1 << 12)(to_str)
 
 
 def _first_twice(names: Sequence[bytes]) -> bytes:

@@ -87,7 +87,7 @@ def from_drv(
     nodes: dict[str, Node] = {}
     summary = _Summary()
     alone = target is None or target.path == "-"
-    with Monitor(sum(map(_size, files)), quiet=alone) as monitor:
+    with Monitor(len(files), quiet=alone) as monitor:
         try:
             for file in node_files:
                 nodes.update(read_nodes(file))
@@ -101,7 +101,9 @@ def from_drv(
                     some = derivations[first : first + REQUESTS]
                     made = _make(some, waiting, maker, summary, monitor)
                     _write(made, sink, target, summary, monitor)
-                    monitor.show(summary.read, summary.read, summary.requests, summary.failed)
+                    monitor.show(
+                        first + len(some), summary.written, summary.requests, summary.failed
+                    )
                 if target and not target.many and not summary.requests:
                     raise RefusedError
         except InputError as error:
@@ -122,7 +124,7 @@ class _Summary:
     derivations: int = 0
     requests: int = 0
     unreadable: int = 0
-    read: int = 0  # bytes of .drv files
+    written: int = 0  # bytes of requests
 
     @property
     def failed(self) -> int:
@@ -187,13 +189,6 @@ def _find_files(paths: tuple[str, ...]) -> list[str]:
     return files
 
 
-def _size(file: str) -> int:
-    try:
-        return os.stat(file).st_size
-    except OSError:
-        return 0  # Reading it will complain.
-
-
 def _read(
     folder: DerivationFolder, files: list[str], summary: _Summary, monitor: Monitor
 ) -> list[tuple[str, Derivation]]:
@@ -227,7 +222,6 @@ def _make(
     """Requests, serialized but not checked, each with its file."""
     made = []
     for file, derivation in derivations:
-        summary.read += _size(file)
         cycle = waiting.get(derivation.path)
         reasons = [f"expected no cycle of inputs, found {' <- '.join(cycle)}"] if cycle else []
         try:
@@ -254,14 +248,18 @@ def _write(
         _report(made[i][0], in_words(reports[i].violations), monitor)
     summary.requests += reports.valid_count
     valid, digests = reports.valid, bytes(reports.digests).hex()
+    records = []
     for i, (file, message) in enumerate(made):
         if not valid[i]:
             continue
-        if target is not None:
-            sink.write(encode(message, target.format, Kind.BUILD_REQUEST))
-            continue
-        escape, name = line_name(file)
-        sink.write(b"%s%s  %s\n" % (escape, digests[64 * i : 64 * i + 64].encode(), name))
+        summary.written += len(message)
+        if target is None:
+            escape, name = line_name(file)
+            digest = digests[64 * i : 64 * i + 64].encode()
+            records.append(b"%s%s  %s\n" % (escape, digest, name))
+        else:
+            records.append(encode(message, target.format, Kind.BUILD_REQUEST))
+    sink.write(b"".join(records))
 
 
 def _report(file: str, reasons: Iterable[str], monitor: Monitor) -> None:
