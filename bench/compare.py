@@ -101,6 +101,7 @@ class Comparison:
         self._memory()
         self._command_line()
         self._files()
+        self._derivations()
 
     def _rules(self) -> None:
         """No figures: do all follow the same rules? Decoders differ, so that not all vectors do."""
@@ -226,6 +227,15 @@ class Comparison:
             for name, word in [("tvix-build ingest", "ingest"), ("b3sum", "b3sum")]
         ]
         self._race("files", files, peers, 5, 2, 0)
+
+    def _derivations(self) -> None:
+        """Whole processes, one CPU."""
+        files = Corpus("derivations", corpora.derivations)
+        peers = [
+            _python(name, "derivations", "CORPUS", word)
+            for name, word in [("tvix-build from-drv", "from-drv"), ("plain Python", "plain")]
+        ]
+        self._race("derivations", files, peers, 3, 1, 0)
 
     def _note(self, text: str) -> None:
         if text not in self.results.notes:

@@ -8,10 +8,12 @@ outside.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
 import shutil
+import tarfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -179,13 +181,28 @@ class NoDataError(Exception):
 
 def nixpkgs(name: str) -> Iterator[bytes]:
     """The requests of nixpkgs 14.04: "direct" or "closure"."""
+    return messages_of(_unpacked(f"{name}.binpbs"))
+
+
+def derivations() -> Iterator[bytes]:
+    """The derivations of nixpkgs 14.04 in the order of their names: file name, NUL, text."""
+    with tarfile.open(fileobj=io.BytesIO(_unpacked("drvs.tar"))) as archive:
+        texts = {
+            os.path.basename(member.name): file.read()
+            for member in archive
+            if (file := archive.extractfile(member))
+        }
+    return (b"%s\0%s" % (name.encode(), texts[name]) for name in sorted(texts))
+
+
+def _unpacked(name: str) -> bytes:
     import zstandard
 
-    path = SHARED_DATA / f"nixpkgs-14.04.{name}.binpbs.zst"
+    path = SHARED_DATA / f"nixpkgs-14.04.{name}.zst"
     if not path.exists():
         raise NoDataError(f"{path.name} is not in ../shared/data; see TVIX_BUILD_SHARED_DATA")
     with path.open("rb") as file:
-        return messages_of(zstandard.ZstdDecompressor().stream_reader(file).read())
+        return zstandard.ZstdDecompressor().stream_reader(file).read()
 
 
 # ---- the project's vectors
