@@ -23,6 +23,7 @@ C_COPTS = [
 C_LINKOPTS = [
     "-Wl,-z,relro",
     "-Wl,-z,now",
+    "-Wl,-z,noexecstack",
 ]
 
 # Levels of CPUs to test as well, besides the best one that the machine has (native/cpu.h).

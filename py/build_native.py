@@ -72,6 +72,7 @@ def ffibuilder() -> cffi.FFI:
         extra_link_args=[
             "-Wl,-z,relro",
             "-Wl,-z,now",
+            "-Wl,-z,noexecstack",
             "-Wl,--version-script=py/native.lds",
         ],
     )

@@ -24,6 +24,7 @@ PAGES = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "bench/README.md",
     "bench/results/README.md",
     "examples/README.md",

@@ -2,13 +2,14 @@
 """The wheels that Bazel and setuptools build have the same contents and metadata.
 
 Setuptools makes a source distribution, and the wheel from that alone, without a network. The
-extension is compared by the symbols that it exports.
+extension is compared by the symbols that it exports, and both are hardened alike.
 """
 
 from __future__ import annotations
 
 import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,12 +89,29 @@ def setuptools(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
     return Wheel(build_with_setuptools(tmp_path_factory.mktemp("setuptools")))
 
 
-def exported(wheel: Wheel, folder: Path) -> list[str]:
-    """The symbols that a wheel's extension defines for others."""
+def read_extension(wheel: Wheel, folder: Path, *command: str) -> list[str]:
+    """The lines that a program of binutils writes of a wheel's extension."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"needs {command[0]} of binutils")
     library = folder / "library.so"
     library.write_bytes(wheel.files[EXTENSION])
-    command = ["nm", "--dynamic", "--defined-only", "--format=just-symbols", str(library)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    found = subprocess.run([*command, str(library)], check=True, capture_output=True, text=True)
+    return found.stdout.splitlines()
+
+
+def symbols(wheel: Wheel, folder: Path, which: str) -> set[str]:
+    """The dynamic symbols of a wheel's extension, --defined-only or --undefined-only."""
+    lines = read_extension(wheel, folder, "nm", "--dynamic", which, "--format=just-symbols")
+    return {line.partition("@")[0] for line in lines}
+
+
+def segments(wheel: Wheel, folder: Path) -> dict[str, list[str]]:
+    """The flags of a wheel's extension's segments ("R", "RW", "R E", "RWE"), by type."""
+    found: dict[str, list[str]] = {}
+    for line in read_extension(wheel, folder, "readelf", "--program-headers", "--wide"):
+        if match := re.match(r"  ([A-Z_]+) +(?:0x[0-9a-f]+ +){5}([RWE ]+?) +0x", line):
+            found.setdefault(match[1], []).append(match[2])
+    return found
 
 
 def test_same_file_name(bazel: Wheel, setuptools: Wheel) -> None:
@@ -120,9 +138,36 @@ def test_same_metadata(bazel: Wheel, setuptools: Wheel, name: str) -> None:
     assert bazel.metadata(name).get_payload() == setuptools.metadata(name).get_payload()
 
 
-def test_exports_only_the_init_function(bazel: Wheel, setuptools: Wheel, tmp_path: Path) -> None:
-    assert exported(bazel, tmp_path) == ["PyInit__native"]
-    assert exported(setuptools, tmp_path) == ["PyInit__native"]
+@pytest.fixture(params=["bazel", "setuptools"])
+def either(request: pytest.FixtureRequest) -> Wheel:
+    """One wheel, then the other."""
+    wheel: Wheel = request.getfixturevalue(request.param)
+    return wheel
+
+
+def test_exports_only_the_init_function(either: Wheel, tmp_path: Path) -> None:
+    assert symbols(either, tmp_path, "--defined-only") == {"PyInit__native"}
+
+
+def test_checks_its_stack_and_its_copies(either: Wheel, tmp_path: Path) -> None:
+    """Functions that the compiler calls for -fstack-protector and _FORTIFY_SOURCE."""
+    wanted = {"__stack_chk_fail", "__memcpy_chk", "__vsnprintf_chk"}
+    assert wanted <= symbols(either, tmp_path, "--undefined-only")
+
+
+def test_nothing_is_both_writable_and_executable(either: Wheel, tmp_path: Path) -> None:
+    found = segments(either, tmp_path)
+    assert found["GNU_STACK"] == ["RW"]
+    assert "R E" in found["LOAD"]
+    assert "RWE" not in found["LOAD"]
+
+
+def test_relocations_are_read_only_once_loaded(either: Wheel, tmp_path: Path) -> None:
+    """Full RELRO: the segment, and nothing that is bound later; no code is relocated."""
+    assert "GNU_RELRO" in segments(either, tmp_path)
+    dynamic = "\n".join(read_extension(either, tmp_path, "readelf", "--dynamic", "--wide"))
+    assert "BIND_NOW" in dynamic
+    assert "TEXTREL" not in dynamic
 
 
 @pytest.mark.parametrize(
