@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from google.protobuf import json_format
 
 from cli_support import (
     compressed,
@@ -124,12 +125,18 @@ def test_many_records_for_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["validate", "digest"])
-def test_writer_that_pauses(command: str) -> None:
+@pytest.mark.parametrize("form", ["binpbs", "ndjson"])
+def test_writer_that_pauses(command: str, form: str) -> None:
     """What it has written is answered before it writes on."""
-    options = STREAM if command == "validate" else ("--input-format", "binpbs", "-")
-    process = start(command, *options)
+    output = ("--output", "-") if command == "validate" else ()
+    process = start(command, *output, "--input-format", form, "-")
     stdin, stdout, _ = pipes(process)
-    data = delimited(encoded(request(number)) for number in range(4))
+    messages = [request(number) for number in range(4)]
+    if form == "binpbs":
+        data = delimited(map(encoded, messages))
+    else:
+        lines = (json_format.MessageToJson(message, indent=None) for message in messages)
+        data = "".join(f"{line}\n" for line in lines).encode()
     size = len(data) // 4
     for number in range(3):
         written = size * number + size // 2 * (number > 0)
@@ -137,7 +144,7 @@ def test_writer_that_pauses(command: str) -> None:
         stdin.flush()
         assert digest(request(number)).encode() in stdout.readline()
     stdin.close()
-    assert process.wait(timeout=60) == 2
+    assert process.wait(timeout=60) == (2 if form == "binpbs" else 1)
     close(process)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from tvix_build import Kind, Report, Violation, ViolationCode
 from tvix_build._command_line.protobuf import TextError, parse_text
@@ -118,7 +119,7 @@ def open_lines(source: Source) -> Iterator[Iterator[tuple[int, memoryview]]]:
     """
     stream = _open(source)
     try:
-        yield _lines(Window(stream, 0, _nothing))
+        yield filter(None, _lines(Window(stream, 0, _nothing)))
     finally:
         stream.close()
 
@@ -301,10 +302,12 @@ def _whole(window: Window) -> Iterator[tuple[int, memoryview]]:
     yield 0, window.view()
 
 
-def _lines(window: Window) -> Iterator[tuple[int, memoryview]]:
-    """Lines that are not blank: their offsets and their bytes."""
+def _lines(window: Window) -> Iterator[tuple[int, memoryview] | None]:
+    """Lines that are not blank: their offsets and their bytes. None before each read, which may
+    take long or fail."""
     searched = 0
     while not window.ended:
+        yield None
         window.fill()
         while True:
             if blank := window.blank_lines():
@@ -319,6 +322,7 @@ def _lines(window: Window) -> Iterator[tuple[int, memoryview]]:
         searched = len(window.view())
         if searched > RECORD_LIMIT:
             raise InputError(f"expected a line of at most {RECORD_LIMIT} bytes, found more")
+    yield None
     window.finish()
     rest = window.view()
     if bytes(rest).strip(b" \t\r"):
@@ -326,16 +330,11 @@ def _lines(window: Window) -> Iterator[tuple[int, memoryview]]:
 
 
 def _texts(
-    texts: Iterator[tuple[int, memoryview]], parse: Callable[[bytes], bytes]
+    texts: Iterator[tuple[int, memoryview] | None], parse: Callable[[bytes], bytes]
 ) -> Iterator[Batch]:
-    """Texts as batches of the messages they say."""
+    """Texts as batches of the messages they say; one ends at each None."""
     batch, data, offsets = _text_batch(0)
-    error: InputError | None = None
-    while True:
-        try:
-            item = next(texts, None)
-        except InputError as damage:
-            item, error = None, damage
+    for item in chain(texts, [None]):
         if item is not None:
             offsets.append(item[0])
             _add_text(batch, data, item[1], parse)
@@ -344,10 +343,6 @@ def _texts(
             batch.buffer = memoryview(data)
             yield batch
             batch, data, offsets = _text_batch(batch.first + len(batch))
-        if error is not None:
-            raise error
-        if item is None:
-            return
 
 
 def _text_batch(first: int) -> tuple[Batch, bytearray, list[int]]:
