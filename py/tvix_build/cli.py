@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 
+from tvix_build._command_line import temporary
+
 PROGRAM = "tvix-build"
 EXTRA = frozenset({"click", "rich", "zstandard"})
 
@@ -36,13 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 all valid, 1 something invalid, 2 usage or an input or output that failed,
         128 + n when signal n ended it (130 SIGINT, 143 SIGTERM; 141 when nobody reads stdout).
     """
-    _listen()
     try:
-        return _run(sys.argv[1:] if arguments is None else list(arguments))
+        _listen()
+        status = _run_to_end(sys.argv[1:] if arguments is None else list(arguments))
+        _stop_listening()
+        return status
     except Interrupted as interruption:
+        temporary.remove_all()
         _abandon_stdout()
         _complain("interrupted" if interruption.number == signal.SIGINT else "terminated")
         return 128 + interruption.number
+
+
+def _run_to_end(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
     except BrokenPipeError:
         _abandon_stdout()
         return 128 + signal.SIGPIPE
@@ -82,10 +92,15 @@ def _listen() -> None:
             signal.signal(number, _interrupt)
 
 
+def _stop_listening() -> None:
+    """Ignore signals, as there is nothing left to interrupt but the cleaning up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    """Raise Interrupted once; what follows must not disturb the cleaning up."""
-    for other in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(other, signal.SIG_IGN)
+    """Raise Interrupted once."""
+    _stop_listening()
     raise Interrupted(number)
 
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +16,7 @@ from google.protobuf import json_format
 from google.protobuf.proto import serialize_length_prefixed
 
 from tvix_build import _files
+from tvix_build._command_line import temporary
 from tvix_build._command_line.output import Output, OutputError, output_errors
 from tvix_build._command_line.sources import split_name
 from tvix_build._command_line.terminal import Monitor, printable, stdout_console
@@ -96,13 +96,13 @@ def _ingest(path: str, store: Blobs | None, monitor: Monitor) -> castore_pb2.Nod
         files += 1
         size += file_size
         if store:
-            store.put(digest, lambda temporary: _copy(file, digest, temporary))
+            store.put(digest, lambda made: _copy(file, digest, made))
 
     def on_directory(digest: bytes, encoding: bytes) -> None:
         nonlocal directories
         directories += 1
         if store:
-            store.put(digest, lambda temporary: _write(encoding, temporary))
+            store.put(digest, lambda made: _write(encoding, made))
         monitor.show_status(f"{files:,} files  {directories:,} folders  {size / 1e6:,.0f} MB")
 
     return node_from_path(path, on_directory=on_directory, on_file=on_file)
@@ -155,15 +155,14 @@ class Blobs:
         target = os.path.join(self._folder, name[:2], name)
         if os.path.exists(target):
             return
-        temporary = os.path.join(self._folder, f".{name}.{secrets.token_hex(6)}.tmp")
+        made = temporary.new(self._folder, name)
         try:
-            write(temporary)
+            write(made)
             with output_errors(target):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.replace(temporary, target)
+                temporary.put(made, target)
         except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
+            temporary.remove(made)
             raise
 
 

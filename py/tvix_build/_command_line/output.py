@@ -8,7 +8,6 @@ import gzip
 import io
 import lzma
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
 
 import zstandard
+
+from tvix_build._command_line import temporary
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -76,7 +77,7 @@ class Output:
         if _is_special(path):
             return _File(path)
         folder, name = os.path.split(self._target)
-        self._temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
+        self._temporary = temporary.new(folder, name)
         return _File(self._temporary, mode="xb")
 
     def write(self, data: bytes) -> None:
@@ -103,15 +104,14 @@ class Output:
             self._sink.close()
         self._file.close()
         if self._temporary is not None:
-            os.replace(self._temporary, self._target)
+            temporary.put(self._temporary, self._target)
 
     def _discard(self) -> None:
         self._file.discarding = True
         with suppress(OSError):
             self._sink.close()  # Or a compressor would write its end when it is collected.
         if self._temporary is not None:
-            with suppress(OSError):
-                os.unlink(self._temporary)
+            temporary.remove(self._temporary)
         with suppress(OSError):
             self._file.close()
 

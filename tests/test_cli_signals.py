@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""The command line ended by signals: at random moments of each command that writes, and at every
+line of the code that makes files.
+
+TVIX_BUILD_SIGNAL_TRIALS is how many random moments, 30 if unset.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from cli_support import delimited, encoded, environment, make, request, run, start
+from derivations_support import EXAMPLES
+
+TRIALS = int(os.environ.get("TVIX_BUILD_SIGNAL_TRIALS", "30"))
+NODES = EXAMPLES[0].parents[1] / "nodes.ndjson"
+COMMANDS = {
+    "validate": ("validate", "in/many.binpbs", "--output", "out/report.ndjson"),
+    "canonicalize": ("canonicalize", "in/many.binpbs", "out/many.ndjson.gz"),
+    "from-drv": ("from-drv", EXAMPLES[0].parent, "--nodes", NODES, "-o", "out/drv.binpbs"),
+    "ingest": ("ingest", "in", "--output", "out/nodes.ndjson", "--blobs", "out/blobs"),
+    "store": ("store", "add", "out/store", "in/many.binpbs"),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `in`, what the commands read."""
+    folder = tmp_path_factory.mktemp("signals")
+    (folder / "in").mkdir()
+    make(folder / "in", "many.binpbs", [request(number) for number in range(3000)])
+    for number in range(100):
+        (folder / "in" / f"{number}").write_bytes(b"%d" % number)
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What is in a folder, by path; a store's own files are left out."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("store")
+    }
+
+
+def stored(store: Path) -> set[str]:
+    """The digests in a store, which is undamaged."""
+    with closing(sqlite3.connect(store)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        if not connection.execute("SELECT 1 FROM sqlite_schema").fetchall():
+            return set()
+        rows = connection.execute("SELECT lower(hex(digest)), encoding FROM request").fetchall()
+    assert all(blake3(encoding).hexdigest() == digest for digest, encoding in rows)
+    return {digest for digest, _ in rows}
+
+
+def empty(inputs: Path) -> Path:
+    """An empty folder `out` beside `in`."""
+    subprocess.run(["rm", "-rf", inputs / "out"], check=True)
+    (inputs / "out").mkdir()
+    return inputs / "out"
+
+
+def trials() -> Iterator[tuple[str, signal.Signals, float]]:
+    """Command, signal, and when it comes as a part of the time that the command takes."""
+    choose = random.Random(6)
+    for number in range(TRIALS):
+        command = list(COMMANDS)[number % len(COMMANDS)]
+        yield command, choose.choice([signal.SIGINT, signal.SIGTERM]), choose.uniform(0.2, 1.1)
+
+
+def test_random_moments(inputs: Path) -> None:
+    whole: dict[str, dict[str, bytes]] = {}
+    seconds: dict[str, float] = {}
+    for name, command in COMMANDS.items():
+        out = empty(inputs)
+        begin = time.monotonic()
+        assert run(*command, cwd=inputs).status == 0
+        seconds[name] = time.monotonic() - begin
+        whole[name] = files(out)
+    ended = 0
+    for name, number, part in trials():
+        out = empty(inputs)
+        process = start(*COMMANDS[name], cwd=inputs)
+        time.sleep(part * seconds[name])
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+        # A signal that comes before Python runs the program's first line ends the process itself.
+        before = process.returncode == -number
+        if not before:
+            assert process.returncode in (0, 128 + number), stderr
+            assert b"Traceback" not in stderr
+            ended += process.returncode != 0
+        assert files(out).items() <= whole[name].items()
+        if name == "store" and (out / "store").exists():
+            printed = {line[:64].decode() for line in stdout.splitlines() if len(line) > 64}
+            assert printed <= stored(out / "store")
+    assert ended > TRIALS // 5
+
+
+# Ends main() by a signal in the events of these files, one after the other, each time anew.
+EVERY_LINE = """
+import os, signal, sys
+from tvix_build import cli
+
+TRACED = ("output.py", "temporary.py", "ingest.py")
+
+def run(event):
+    seen = 0
+    def trace(frame, kind, _):
+        nonlocal seen
+        if os.path.basename(frame.f_code.co_filename) not in TRACED:
+            return None
+        seen += 1
+        if seen == event:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.settrace(trace)
+    try:
+        return cli.main(sys.argv[1:]), seen
+    finally:
+        sys.settrace(None)
+
+def files():
+    return {
+        name: open(os.path.join(folder, name), "rb").read()
+        for folder, _, names in os.walk("out") for name in names
+    }
+
+stderr = os.dup(2)
+cli.main(sys.argv[1:])
+whole = files()
+event, seen = 0, 1
+while event <= seen:
+    event += 1
+    os.system("rm -rf out; mkdir out")
+    status, seen = run(event)
+    assert status == (130 if event <= seen else 0), (event, status)
+    assert files().items() <= whole.items(), (event, set(files()) - set(whole))
+os.write(stderr, b"%d events" % seen)
+"""
+
+
+@pytest.mark.parametrize("name", ["canonicalize", "ingest"])
+def test_every_line(inputs: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "many.binpbs").write_bytes(delimited([encoded(request())]))
+    empty(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_LINE, *map(str, COMMANDS[name])],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    (events,) = (line for line in done.stderr.splitlines() if line.endswith(b" events"))
+    assert int(events.split()[0]) > 50
