@@ -67,9 +67,14 @@ class Output:
         self._name = "standard output" if path == "-" else path
         self._target = os.path.realpath(path)
         self._temporary: str | None = None
-        with output_errors(self._name):
-            self._file = self._open(path)
-            self._sink = _compressor(self._file, compression)
+        try:
+            with output_errors(self._name):
+                self._file = self._open(path)
+                self._sink = _compressor(self._file, compression)  # gzip's writes its header.
+        except BaseException:
+            if self._temporary is not None:
+                temporary.remove(self._temporary)
+            raise
 
     def _open(self, path: str) -> _File:
         if path == "-":
