@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+"""Mutation testing: breaks the code one line at a time, and sees whether a test notices.
+
+mutants.txt holds the mutants, each wrong in what it computes. A program as well as a module:
+`tools/mutants` applies each to a copy of the tree. Of C code it compiles what changed and runs the
+C tests as on each level of CPUs, for survivors the same with AddressSanitizer and
+UndefinedBehaviorSanitizer, and for what survives that the Python tests. The exit status is 1 if any
+mutant survived, or is no change of the tree as it is now.
+
+usage: tools/mutants [WORD ...]     (only mutants with one of the words in file or description)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).absolute().parents[1]
+FILE = Path(__file__).with_name("mutants.txt")
+FOLDERS = ("native", "proto", "py", "tests")
+
+LEVELS = ("best", "avx2", "plain")  # TVIXB_CPU_LEVEL; of "best" the C core knows nothing
+# The quick ones first; the others run on what they leave.
+C_TESTS = ("vectors", "context", "schema", "utf8", "files", "sort", "hash", "bytes_avx512", "bytes")
+C_TESTS_WITHOUT_LEVELS = ("schema", "utf8", "files", "hash", "bytes_avx512", "bytes")
+TESTS_OF_C = ("test_vectors", "test_digests", "test_arrow", "test_differential")
+FLAGS = ("-std=c11", "-w", "-fPIC", "-DTVIXB_TEST_BUILD", "-DPy_LIMITED_API=0x030A0000")
+PLAIN = ("-O1",)
+SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SECONDS = 300  # that a test may take before it counts as hanging
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of one file."""
+
+    file: str  # in the tree
+    about: str
+    old: str  # occurs exactly once
+    new: str
+
+    def apply(self, text: str) -> str:
+        """The file's text with the change; ValueError if it does not apply exactly once."""
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.file}: {self.old!r} once expected, found {count} times")
+        return text.replace(self.old, self.new)
+
+
+def read_mutants(text: str) -> list[Mutant]:
+    """The mutants of a text like mutants.txt."""
+    mutants = []
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if not line.startswith("#")]
+        if not lines:
+            continue
+        file, _, about = lines[0].partition(": ")
+        old = "\n".join(line[1:] for line in lines[1:] if line.startswith("-"))
+        new = "\n".join(line[1:] for line in lines[1:] if line.startswith("+"))
+        if not about or not old or old == new or {line[:1] for line in lines[1:]} - {"-", "+"}:
+            raise ValueError(f"expected FILE: ABOUT, then -OLD and +NEW, found {block!r}")
+        mutants.append(Mutant(file, about, old, new))
+    return mutants
+
+
+class CommandError(Exception):
+    """A command that failed: which."""
+
+
+def run(command: Iterable[object], name: str, **variables: str) -> None:
+    """Runs a command; CommandError if it fails or hangs."""
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandError(f"{name} (hangs)") from None
+    if done.returncode:
+        raise CommandError(name) from RuntimeError(done.stdout.decode(errors="replace")[-5000:])
+
+
+def official_code() -> Path:
+    """The folder of BLAKE3's official C code: Bazel's, or what setup.py left."""
+    beside = [*TREE.parent.glob("*tvix_build_blake3/c"), TREE / "third_party" / "blake3"]
+    return next(folder for folder in beside if folder.exists())
+
+
+class Build:
+    """Objects of the tree, and again those that a mutant changes."""
+
+    def __init__(self, tree: Path, name: str, options: tuple[str, ...]) -> None:
+        self.tree, self.options = tree, options
+        self.objects, self.mutated = tree / name, tree / f"{name}-mutated"
+        self.objects.mkdir()
+        self.mutated.mkdir()
+        official = official_code()
+        machine = "*_unix.S" if os.uname().machine == "x86_64" else "*neon.c"
+        self.core = [
+            *sorted((tree / "native").glob("*.c")),
+            *(official / f"blake3{part}.c" for part in ("", "_dispatch", "_portable")),
+            *sorted(official.glob(machine)),
+        ]
+        self.extension = tree / "native.c"
+        tests = [self.test(name) for name in C_TESTS]
+        self.sources = [*self.core, *tests, self.extension]
+        include = ("native", official, "tests/native", sysconfig.get_path("include"))
+        self.include = [f"-I{tree / folder}" for folder in include]
+        self.compile(self.sources, self.objects)
+
+    def test(self, name: str) -> Path:
+        """The source of a C test."""
+        return self.tree / "tests" / "native" / f"{name}_test.c"
+
+    def compile(self, sources: list[Path], folder: Path) -> None:
+        """Compiles files, on all CPUs."""
+
+        def one(source: Path) -> None:
+            output = folder / f"{source.name}.o"
+            options = (*FLAGS, *self.options, *self.include)
+            run(("gcc", *options, "-MMD", "-c", source, "-o", output), "the compiler")
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(one, sources))
+
+    def change(self, file: Path) -> None:
+        """Compiles again what includes a file."""
+        shutil.rmtree(self.mutated)
+        self.mutated.mkdir()
+        made = [(source, self.objects / f"{source.name}.d") for source in self.sources]
+        users = [source for source, d in made if d.exists() and str(file) in d.read_text().split()]
+        if not users:
+            raise CommandError("the compiler: nothing includes it")
+        self.compile(users, self.mutated)
+
+    def link(self, sources: Iterable[Path], output: Path, *options: object) -> None:
+        """Links a program or a library, of what is changed and what is not."""
+        names = [f"{source.name}.o" for source in sources]
+        objects = [
+            path if (path := self.mutated / name).exists() else self.objects / name
+            for name in names
+        ]
+        run(("gcc", *self.options, *objects, *options, "-o", output), "the linker")
+
+    def run_c_tests(self) -> None:
+        """Runs the C tests, each as on each level of CPUs; CommandError says which did not pass."""
+        for name in C_TESTS:
+            program = self.tree / f"{name}_test"
+            self.link([*self.core, self.test(name)], program, "-lpthread")
+            levels = LEVELS[:1] if name in C_TESTS_WITHOUT_LEVELS else LEVELS
+            for level in levels:
+                title = f"{name}_test" + ("" if level == "best" else f"_{level}")
+                if self.options == SANITIZED:
+                    title += " with sanitizers"
+                run((program, self.tree / "tests" / "vectors"), title, TVIXB_CPU_LEVEL=level)
+
+    def run_python_tests(self) -> None:
+        """Runs the Python tests with the extension; CommandError says which failed."""
+        self.link(
+            [*self.core, self.extension],
+            self.tree / "py" / "tvix_build" / "_native.abi3.so",
+            "-shared",
+            f"-Wl,--version-script={self.tree / 'py' / 'native.lds'}",
+        )
+        for name in TESTS_OF_C:
+            run_pytest(self.tree, name)
+
+
+def run_pytest(tree: Path, name: str) -> None:
+    """Runs a file of tests in the copy; CommandError if one fails."""
+    # What is not of this project stays; of it, the copy comes first.
+    path = [str(tree / "py"), str(tree / "tests"), *filter(None, sys.path)]
+    options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+    run(
+        (sys.executable, "-m", "pytest", *options, tree / "tests" / f"{name}.py"),
+        name,
+        PYTHONPATH=os.pathsep.join(path),
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+
+
+class Tests:
+    """Everything that is run on a mutant, in a copy of the tree."""
+
+    def __init__(self, source: Path, tree: Path) -> None:
+        self.tree = tree
+        generated = shutil.ignore_patterns("*.so", "__pycache__", "consumers")
+        for folder in FOLDERS:
+            shutil.copytree(source / folder, tree / folder, ignore=generated)
+        shutil.copy(source / "pyproject.toml", tree)
+        run((sys.executable, tree / "py" / "build_native.py", tree / "native.c"), "cffi")
+        self.plain = Build(tree, "plain", PLAIN)
+        self.sanitized = Build(tree, "sanitized", SANITIZED)
+        self.plain.run_c_tests()
+        self.plain.run_python_tests()
+
+    def caught_by(self, mutant: Mutant) -> str | None:
+        """The first test that notices a mutant, if any; ValueError if it does not apply."""
+        file = self.tree / mutant.file
+        text = file.read_text()
+        file.write_text(mutant.apply(text))
+        try:
+            self.plain.change(file)
+        except CommandError as failure:
+            raise ValueError(f"{mutant.file}: {mutant.new!r}: {failure}") from None
+        else:
+            return self.first_failure(file)
+        finally:
+            file.write_text(text)
+
+    def first_failure(self, file: Path) -> str | None:
+        """The first test that fails with the changed file."""
+        try:
+            self.plain.run_c_tests()
+            self.sanitized.change(file)
+            self.sanitized.run_c_tests()
+            self.plain.run_python_tests()
+        except CommandError as failure:
+            return str(failure)
+        return None
+
+
+def outcomes(mutants: list[Mutant], source: Path) -> Iterator[tuple[str, str]]:
+    """Of each mutant what became of it, and the test that noticed it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tests = Tests(source, Path(folder))
+        for mutant in mutants:
+            try:
+                test = tests.caught_by(mutant)
+            except ValueError as error:
+                yield "does not apply", str(error)
+            else:
+                yield ("survived", "") if test is None else ("caught", test)
+
+
+def main(words: list[str]) -> int:
+    """Runs the mutants, a line each; the exit status."""
+    source = Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", TREE))
+    mutants = [
+        mutant
+        for mutant in read_mutants((source / "tests" / FILE.name).read_text())
+        if not words or any(word in f"{mutant.file}: {mutant.about}" for word in words)
+    ]
+    counts, tests = Counter[str](), Counter[str]()
+    begin = time.monotonic()
+    for mutant, (outcome, test) in zip(mutants, outcomes(mutants, source), strict=True):
+        counts[outcome] += 1
+        tests[test] += outcome == "caught"
+        by = f" by {test}" if outcome == "caught" else f": {test}" if test else ""
+        print(f"{mutant.file}: {mutant.about}: {outcome}{by}", flush=True)
+    print("\nCaught by", ", ".join(f"{test} ({n})" for test, n in tests.most_common() if n))
+    print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()), end=", ")
+    print(f"{time.monotonic() - begin:.0f} seconds")
+    return 0 if set(counts) == {"caught"} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
