@@ -88,6 +88,12 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   }
   if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
   tvixb_report_begin(&context->report, message);
+  // Decoding and normalizing trust what they have seen, so they work on bytes
+  // that nobody can change meanwhile.
+  uint8_t* own = tvixb_arena_take(&context->arena, bytes->size);
+  if (!own) return TVIXB_OUT_OF_MEMORY;
+  memcpy(own, bytes->data, bytes->size);
+  bytes->data = own;
   size_t stop;
   if (!tvixb_decode_check(kind->message, *bytes, &stop)) {
     report_malformed(&context->report, stop);
@@ -167,17 +173,19 @@ static tvixb_status keep_encoded(const tvixb_context* context,
 }
 
 // A range; an empty one has an address as well, since NULL means that there is
-// nothing to hash.
-static tvixb_view view_of(const uint8_t* data, uint64_t begin, uint64_t end) {
+// nothing to hash. So are those that do not fit: someone changed the arrays
+// since ranges_fit.
+static tvixb_view view_of(const uint8_t* data, size_t size, uint64_t begin,
+                          uint64_t end) {
   static const uint8_t nothing[1];
-  return (tvixb_view){end > begin ? data + begin : nothing,
-                      (size_t)(end - begin)};
+  if (begin >= end || end > size) return (tvixb_view){nothing, 0};
+  return (tvixb_view){data + begin, (size_t)(end - begin)};
 }
 
 static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
-                                const uint8_t* data, const uint64_t* begins,
-                                const uint64_t* ends, size_t n,
-                                const tvixb_results* results) {
+                                const uint8_t* data, size_t data_size,
+                                const uint64_t* begins, const uint64_t* ends,
+                                size_t n, const tvixb_results* results) {
   bool keep = results->encodings != NULL;
   size_t used = 0;
   for (size_t first = 0; first < n;) {
@@ -186,7 +194,7 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
     while (first + count < n && count < WINDOW_COUNT && size < WINDOW_SIZE) {
       size_t i = first + count;
       tvixb_view* bytes = &context->window[count];
-      *bytes = view_of(data, begins[i], ends[i]);
+      *bytes = view_of(data, data_size, begins[i], ends[i]);
       size += bytes->size;
       tvixb_verdict verdict;
       tvixb_status status =
@@ -222,7 +230,7 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
   tvixb_report_clear(&context->report);
   if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
   tvixb_status status =
-      check_batch(context, kind, data, begins, ends, n, results);
+      check_batch(context, kind, data, size, begins, ends, n, results);
   tvixb_arena_reset(&context->arena);
   return status;
 }
@@ -267,7 +275,7 @@ tvixb_status tvixb_blake3_many(const uint8_t* data, size_t size,
     tvixb_view window[256];
     size_t count = n < 256 ? n : 256;
     for (size_t i = 0; i < count; i++) {
-      window[i] = view_of(data, begins[i], ends[i]);
+      window[i] = view_of(data, size, begins[i], ends[i]);
     }
     tvixb_hash_many(window, count, digests);
     begins += count;

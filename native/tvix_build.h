@@ -18,7 +18,8 @@
 //
 // Thread safety: the library has no global mutable state. A context serves one
 // call at a time; threads that work at once need a context each. Kinds are
-// constants and may be shared.
+// constants and may be shared. Messages and ranges that someone changes during
+// a call make its results for these messages undefined, and nothing else.
 #ifndef TVIX_BUILD_H
 #define TVIX_BUILD_H
 
