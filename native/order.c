@@ -5,6 +5,7 @@
 static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
                           size_t first, size_t count) {
   order->keys.count = 0;
+  if (!count) return true;  // There may be no memory to point to.
   if (!tvixb_vector_reserve(&order->keys, scan->elements.count,
                             sizeof(tvixb_sort_key))) {
     return false;
