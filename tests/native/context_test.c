@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What vectors cannot say: large batches, large lists, limits, reuse, bad
-// ranges, streams.
+// What vectors cannot say: large batches, large lists, limits, words, reuse,
+// bad ranges, streams.
 #include <stdio.h>
 
 #include "build.h"
@@ -72,6 +72,33 @@ static void check_sorting(tvixb_context* context, size_t count, uint32_t seed) {
   free(sorted.data);
   free(shuffled.data);
   free(order);
+}
+
+// Elements of all sizes up to several times a buffer, in descending order: the
+// message is hashed while it is encoded, or encoded before.
+static void check_large_elements(tvixb_context* context) {
+  buffer message = {0};
+  uint8_t* value = malloc(100000);
+  assert(value);
+  memset(value, 'v', 100000);
+  buffer_text(&message, 1, "sh");
+  for (unsigned i = 100; i > 0; i--) {
+    buffer variable = {0};
+    char key[8];
+    snprintf(key, sizeof key, "k%03u", i);
+    buffer_text(&variable, 1, key);
+    buffer_field(&variable, 2, value, 997 * i);
+    buffer_field(&message, 3, variable.data, variable.size);
+    free(variable.data);
+  }
+  uint8_t hashed[32], kept[32];
+  uint8_t* encoded = malloc(message.size);
+  assert(check_one(context, &message, hashed, NULL) == TVIXB_UNSORTED);
+  assert(check_one(context, &message, kept, encoded) == TVIXB_UNSORTED);
+  assert(memcmp(hashed, kept, sizeof kept) == 0);
+  free(encoded);
+  free(value);
+  free(message.data);
 }
 
 static void check_limit(tvixb_context* context) {
@@ -183,6 +210,9 @@ static void check_split(void) {
                         &consumed);
   assert(count == 2 && consumed == 3);
   const uint8_t cut[] = {0xff, 0xff, 0xff, 0xff};
+  const uint8_t zero[] = {0x80};
+  assert(tvixb_split_delimited(zero, 1, begins, ends, 4, &count, &consumed) ==
+         TVIXB_SPLIT_OK);
   const uint8_t too_large[] = {0xff, 0xff, 0xff, 0xff, 0x08};
   const uint8_t too_long[] = {0x81, 0x80, 0x80, 0x80, 0x80, 0x00};
   assert(tvixb_split_delimited(cut, 4, begins, ends, 4, &count, &consumed) ==
@@ -194,6 +224,106 @@ static void check_split(void) {
   assert(count == 0 && consumed == 0);
 }
 
+// Two messages, and a byte too little for their encodings.
+static void check_room(tvixb_context* context) {
+  const uint8_t data[] = "\x0a\1x\x0a\1y";
+  const uint64_t offsets[] = {0, 3, 6};
+  uint8_t verdicts[2], digests[64], encoded[6];
+  uint64_t ends[2];
+  for (size_t room = 5; room <= 6; room++) {
+    const tvixb_encodings encodings = {encoded, room, ends, 0};
+    const tvixb_results results = {verdicts, digests, &encodings};
+    assert(tvixb_check(context, request_kind(), data, 6, offsets, offsets + 1,
+                       2, &results) ==
+           (room == 6 ? TVIXB_OK : TVIXB_OUT_OF_MEMORY));
+  }
+}
+
+static void check_rebase(void) {
+  tvixb_violations_of entry = {.message = 1, .first = 2, .kept = 3, .total = 4};
+  tvixb_violations_rebase(&entry, 1, 10, 100);
+  assert(entry.message == 11 && entry.first == 102);
+  assert(entry.kept == 3 && entry.total == 4);
+}
+
+static void check_blake3_many(void) {
+  enum { COUNT = 600 };
+  uint8_t data[COUNT], digests[COUNT * 32], one[32];
+  uint64_t begins[COUNT], ends[COUNT];
+  for (size_t i = 0; i < COUNT; i++) {
+    data[i] = (uint8_t)i;
+    begins[i] = i / 2;
+    ends[i] = i;
+  }
+  assert(tvixb_blake3_many(data, COUNT, begins, ends, COUNT, digests) ==
+         TVIXB_OK);
+  for (size_t i = 0; i < COUNT; i++) {
+    assert(tvixb_blake3_many(data, COUNT, begins + i, ends + i, 1, one) ==
+           TVIXB_OK);
+    assert(memcmp(one, digests + i * 32, 32) == 0);
+  }
+}
+
+// The words of a message's last violation.
+static void check_words(tvixb_context* context, const void* data, size_t size,
+                        const char* path, const char* words) {
+  const buffer message = {(uint8_t*)data, size, size};
+  uint8_t digest[32];
+  check_one(context, &message, digest, NULL);
+  size_t count;
+  const tvixb_violation* all = tvixb_violations(context, &count);
+  size_t rows;
+  const tvixb_violations_of* row = tvixb_violations_by_message(context, &rows);
+  assert(count > 0 && rows == 1 && row->first == 0 && row->kept == count);
+  char text[300];
+  assert(tvixb_violation_path(request_kind(), &all[count - 1], text,
+                              sizeof text) == strlen(path));
+  assert(strcmp(text, path) == 0);
+  assert(tvixb_violation_message(request_kind(), &all[count - 1], text,
+                                 sizeof text) == strlen(words));
+  assert(strcmp(text, words) == 0);
+}
+
+#define CHECK_WORDS(bytes, path, words) \
+  check_words(context, bytes, sizeof bytes - 1, path, words)
+
+static void check_all_words(tvixb_context* context) {
+  const char* unknown =
+      "expected the fields of tvix.build.v1.BuildRequest alone, found field 9 "
+      "with wire type 5";
+  // The first of two, also where another field comes behind them.
+  CHECK_WORDS("\x0a\x01x\x4d\1\1\1\1\x52\0", "", unknown);
+  CHECK_WORDS("\x4d\1\1\1\1\x52\0\x0a\x01x", "", unknown);
+  CHECK_WORDS("\x0a\x04xy\xffz", "",
+              "expected a serialized tvix.build.v1.BuildRequest, found bytes "
+              "that do not decode at byte 4");
+  CHECK_WORDS("\x0a\x01x\x12\x01x\x12\x04/\"\x7f\x1f", "outputs[1]",
+              "expected keys in ascending order of their bytes, found after a "
+              "larger one \"/\\\"\\x7f\\x1f\"");
+  CHECK_WORDS(
+      "\x0a\x1a"
+      "abcdefghijklmnopqrstuvwxy\0",
+      "command_args[0]",
+      "expected an argument without NUL, found "
+      "\"abcdefghijklmnopqrstuvwx\"... (26 bytes)");
+  CHECK_WORDS(
+      "\x0a\x19"
+      "abcdefghijklmnopqrstuvwx\0",
+      "command_args[0]",
+      "expected an argument without NUL, found "
+      "\"abcdefghijklmnopqrstuvwx\"... (25 bytes)");
+  // One violation before it turns out that a length is not in its shortest
+  // form.
+  CHECK_WORDS("\x0a\1\0\x12\x81\0x", "command_args[0]",
+              "expected an argument without NUL, found \"\\x00\"");
+  CHECK_WORDS(
+      "\x0a\x18"
+      "abcdefghijklmnopqrstuvw\0",
+      "command_args[0]",
+      "expected an argument without NUL, found "
+      "\"abcdefghijklmnopqrstuvw\\x00\"");
+}
+
 int main(void) {
   if (level_is_missing()) return 0;
   tvixb_context* context = tvixb_context_new();
@@ -203,10 +333,15 @@ int main(void) {
     check_sorting(context, counts[i], 0);
     check_sorting(context, counts[i], 1 + (uint32_t)i);
   }
+  check_large_elements(context);
   check_limit(context);
+  check_all_words(context);
   check_bad_ranges(context);
   check_batch(context);
   check_split();
+  check_room(context);
+  check_rebase();
+  check_blake3_many();
   tvixb_context_free(context);
   tvixb_context_free(NULL);
   puts("ok");

@@ -51,7 +51,7 @@ static void check_many(void) {
   for (size_t i = 0; i < COUNT; i++) {
     char* name = names + used;
     used += (size_t)sprintf(name, "%zu", i) + 1;
-    if (i % 50 != 49) write_file(name, size_of(i), i % 2 ? 0600 : 0700);
+    if (i % 50 != 49) write_file(name, size_of(i), i % 2 ? 0611 : 0700);
   }
   tvixb_files found = {statuses, sizes, executable, digests};
   tvixb_files_hash(folder, names, COUNT, buffer, &found);

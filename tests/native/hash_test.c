@@ -90,6 +90,15 @@ static void check_mixed(tvixb_cpu_level level) {
 
 static void check_stream(void) {
   tvixb_hash_stream* stream = malloc(sizeof *stream);
+  for (size_t size = TVIXB_HASH_STREAM_BUFFER - 1;
+       size <= TVIXB_HASH_STREAM_BUFFER + 1; size++) {
+    uint8_t expected[32], found[32];
+    tvixb_hash_stream_begin(stream);
+    tvixb_hash_stream_put(stream, data, size);
+    tvixb_hash_stream_end(stream, found);
+    hash_official((tvixb_view){data, size}, expected);
+    assert(memcmp(expected, found, 32) == 0);
+  }
   for (size_t piece = 1; piece < DATA_SIZE; piece = piece * 7 + 1) {
     uint8_t expected[32], found[32];
     tvixb_hash_stream_begin(stream);

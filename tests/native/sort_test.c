@@ -29,6 +29,7 @@ typedef enum shape {
   LATE,           // the first 32 bits differ in two values only
   EQUAL,
   FEW,  // 10 different ones
+  ONE,  // the first byte differs in one of them only
   ASCENDING,
   DESCENDING,
   SHAPES,
@@ -61,6 +62,9 @@ static size_t make_key(shape shape, size_t i, size_t count, uint8_t* key) {
     case FEW:
       memset(key, (int)(random64() % 10), 20);
       return 20;
+    case ONE:
+      key[0] = i + 1 < count ? 'k' : 'a';
+      return size;
     default: {
       size_t place = shape == ASCENDING ? i : count - i;
       for (size_t j = 0; j < 8; j++) {

@@ -38,6 +38,25 @@ for _length in range(2, 11):
         _file_bytes(number(3, 5, length=_length)),
         _file_bytes(number(3, 5)),
     )
+TOPIC.other_bytes(
+    "size_surplus_bits_3",
+    "the tenth byte is 03: 2^63 is left",
+    _file_bytes(tag(3, 0) + b"\x80" * 9 + b"\x03"),
+    _file_bytes(number(3, 2**63)),
+)
+for _bytes in range(1, 9):
+    for _label, _number in (("greatest", 2 ** (7 * _bytes) - 1), ("more", 2 ** (7 * _bytes))):
+        TOPIC.canonical(
+            f"size_of_{_bytes}_bytes_{_label}",
+            f"the greatest number of {_bytes} bytes" + (", and 1" if _label == "more" else ""),
+            _file_bytes(number(3, _number)),
+        )
+        TOPIC.other_bytes(
+            f"size_of_{_bytes}_bytes_{_label}_long",
+            "the same in 10 bytes",
+            _file_bytes(number(3, _number, length=10)),
+            _file_bytes(number(3, _number)),
+        )
 TOPIC.malformed("size_in_11_bytes", "11 bytes", _file_bytes(number(3, 5, length=11)))
 TOPIC.malformed(
     "size_in_11_bytes_more_follows",

@@ -124,6 +124,11 @@ TOPIC.refused(
     file("a") + file("a"),
     ("duplicate", "files[1]"),
 )
+TOPIC.canonical(
+    "alike",
+    "names that differ behind eight bytes they share",
+    file("same-name-1") + file("same-name-2") + file("z"),
+)
 for _pair, _data, _path in (
     ("directory_file", directory("a") + file("a"), "files[0]"),
     ("directory_symlink", directory("a") + symlink("a"), "symlinks[0]"),

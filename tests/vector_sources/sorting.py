@@ -234,3 +234,11 @@ TOPIC.refused(
 )
 TOPIC.canonical("equal_args", "arguments may repeat", ARGS + ARGS)
 TOPIC.canonical("equal_across_lists", "lists do not share keys", ARGS + outputs("a") + env("a"))
+
+for _size in range(1, 10):
+    TOPIC.refused(
+        f"duplicate_of_{_size}_bytes",
+        "the same name twice; what follows the two differs",
+        ARGS + outputs("n" * _size, "n" * _size) + inputs(file("x")),
+        ("duplicate", "outputs[1]"),
+    )
