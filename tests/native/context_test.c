@@ -36,7 +36,8 @@ static tvixb_verdict check_one(tvixb_context* context, const buffer* message,
   return verdict;
 }
 
-// A request whose outputs are the numbers of `order`, behind a common prefix.
+// A request whose outputs are the numbers of `order`, behind a common prefix;
+// an environment variable follows.
 static buffer request_with_outputs(const uint32_t* order, size_t count) {
   buffer message = {0};
   buffer_text(&message, 1, "sh");
@@ -45,6 +46,7 @@ static buffer request_with_outputs(const uint32_t* order, size_t count) {
     snprintf(name, sizeof name, "a-common-prefix-%08u", order[i]);
     buffer_text(&message, 2, name);
   }
+  buffer_text(&message, 3, "\x0a\1k");
   return message;
 }
 
@@ -239,6 +241,24 @@ static void check_room(tvixb_context* context) {
   }
 }
 
+static void check_many_empty(tvixb_context* context) {
+  enum { COUNT = 200000 };
+  uint64_t* offsets = calloc(COUNT + 1, sizeof *offsets);
+  uint8_t* verdicts = malloc(COUNT);
+  uint8_t* digests = malloc((size_t)COUNT * 32);
+  const tvixb_results results = {verdicts, digests, NULL};
+  const tvixb_kind* directory = tvixb_kind_find("tvix.castore.v1.Directory");
+  assert(tvixb_check(context, directory, NULL, 0, offsets, offsets + 1, COUNT,
+                     &results) == TVIXB_OK);
+  for (size_t i = 1; i < COUNT; i++) {
+    assert(verdicts[i] == TVIXB_CANONICAL);
+    assert(memcmp(digests + i * 32, digests, 32) == 0);
+  }
+  free(offsets);
+  free(verdicts);
+  free(digests);
+}
+
 static void check_rebase(void) {
   tvixb_violations_of entry = {.message = 1, .first = 2, .kept = 3, .total = 4};
   tvixb_violations_rebase(&entry, 1, 10, 100);
@@ -340,6 +360,7 @@ int main(void) {
   check_batch(context);
   check_split();
   check_room(context);
+  check_many_empty(context);
   check_rebase();
   check_blake3_many();
   tvixb_context_free(context);

@@ -75,6 +75,20 @@ static void check_limits(tvixb_cpu_level level) {
   }
 }
 
+// First chunks of longer messages beside messages of one whole chunk: the same
+// but for a flag.
+static void check_roots(tvixb_cpu_level level) {
+  tvixb_view views[32];
+  for (size_t longer = 0; longer <= 32; longer++) {
+    for (size_t i = 0; i < 32; i++) {
+      views[i] = (tvixb_view){data + i, i < longer ? 1500 : 1024};
+    }
+    check(level, views, 16);
+    check(level, views, 32);
+    check(level, views, 15);
+  }
+}
+
 static void check_mixed(tvixb_cpu_level level) {
   static tvixb_view views[3000];
   uint32_t seed = 1;
@@ -150,6 +164,7 @@ static void check_parts(void) {
 static void check_level(tvixb_cpu_level level) {
   check_lengths(level);
   check_limits(level);
+  check_roots(level);
   check_mixed(level);
 }
 

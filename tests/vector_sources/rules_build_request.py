@@ -224,6 +224,12 @@ TOPIC.refused(
     ("required", "constraints.system"),
 )
 TOPIC.refused(
+    "system_written_empty",
+    "an empty system that is written out is none",
+    ARGS + constraints(blob(1)),
+    ("required", "constraints.system"),
+)
+TOPIC.refused(
     "system_missing",
     "memory but no system",
     ARGS + constraints(uint(2, 1)),
