@@ -44,19 +44,22 @@ TOPIC.other_bytes(
     _file_bytes(tag(3, 0) + b"\x80" * 9 + b"\x03"),
     _file_bytes(number(3, 2**63)),
 )
-for _bytes in range(1, 9):
-    for _label, _number in (("greatest", 2 ** (7 * _bytes) - 1), ("more", 2 ** (7 * _bytes))):
+for _width in range(1, 9):
+    for _label, _limit in (("greatest", 2 ** (7 * _width) - 1), ("more", 2 ** (7 * _width))):
         TOPIC.canonical(
-            f"size_of_{_bytes}_bytes_{_label}",
-            f"the greatest number of {_bytes} bytes" + (", and 1" if _label == "more" else ""),
-            _file_bytes(number(3, _number)),
+            f"size_of_{_width}_bytes_{_label}",
+            f"the greatest number of {_width} bytes" + (", and 1" if _label == "more" else ""),
+            _file_bytes(number(3, _limit)),
         )
         TOPIC.other_bytes(
-            f"size_of_{_bytes}_bytes_{_label}_long",
+            f"size_of_{_width}_bytes_{_label}_long",
             "the same in 10 bytes",
-            _file_bytes(number(3, _number, length=10)),
-            _file_bytes(number(3, _number)),
+            _file_bytes(number(3, _limit, length=10)),
+            _file_bytes(number(3, _limit)),
         )
+TOPIC.other_bytes(
+    "size_0_written", "a file's size 0 in one byte", _file_bytes(number(3, 0)), _file_bytes()
+)
 TOPIC.malformed("size_in_11_bytes", "11 bytes", _file_bytes(number(3, 5, length=11)))
 TOPIC.malformed(
     "size_in_11_bytes_more_follows",
