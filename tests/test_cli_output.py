@@ -22,6 +22,7 @@ from cli_support import (
     COMMAND,
     SUFFIXES,
     compressed,
+    decompressed,
     delimited,
     encoded,
     environment,
@@ -206,6 +207,15 @@ def test_output_that_cannot_be_made(tmp_path: Path) -> None:
         assert (result.status, result.stdout) == (2, b"")
         assert result.stderr == f"tvix-build: {output}: {reason}\n"
     assert sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
+
+
+@pytest.mark.parametrize("compression", SUFFIXES)
+def test_report_is_compressed_as_its_name_says(tmp_path: Path, compression: str) -> None:
+    source, report = tmp_path / "source.binpb", tmp_path / f"report.ndjson{compression}"
+    source.write_bytes(encoded(request()))
+    assert run("validate", "--output", report, source).status == 0
+    lines = run("validate", "--output", "-", source).stdout
+    assert decompressed(report.read_bytes(), compression) == lines
 
 
 def test_output_has_the_usual_permissions(tmp_path: Path) -> None:

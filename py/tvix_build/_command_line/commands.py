@@ -35,7 +35,7 @@ from tvix_build._command_line.output import Output, output_errors
 from tvix_build._command_line.records import Batch, Progress, open_records
 from tvix_build._command_line.results import Summary, json_lines
 from tvix_build._command_line.show import Viewer, selected
-from tvix_build._command_line.sources import Source, find_source, find_sources
+from tvix_build._command_line.sources import Source, find_source, find_sources, split_name
 from tvix_build._command_line.store import store
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
@@ -91,7 +91,8 @@ def commands() -> None:
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write one JSON object a record to FILE; '-' prints them and nothing else.",
+    help="Write one JSON object a record to FILE (also .zst, .gz, .xz); '-' prints them and "
+    "nothing else.",
 )
 def validate(
     files: tuple[str, ...], kind: Kind, input_format: str | None, output: str | None
@@ -113,7 +114,7 @@ def validate(
     summary = Summary()
     alone = output == "-"
     with (
-        Output(output) if output is not None else nullcontext() as lines,
+        nullcontext() if output is None else Output(output, split_name(output)[1]) as lines,
         Monitor(_total(sources), quiet=alone) as monitor,
     ):
         for source in sources:
