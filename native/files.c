@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "files.h"
 
 #include <assert.h>
@@ -81,12 +81,35 @@ static int32_t hash_parts(int file, uint64_t size, uint8_t* buffer,
   return status;
 }
 
-// Whether a file is as it was when it was opened.
-static bool same(const struct stat* a, const struct stat* b) {
-  return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-         a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-         a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
-         a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+// What shows that a file changed; no padding.
+typedef struct file_state {
+  uint64_t mode, size;
+  int64_t times[4];
+} file_state;
+
+// Returns a status. statx is of glibc 2.28; what is compiled with fstat today
+// would run with 2.33 and newer only.
+static int32_t state_of(int file, file_state* state) {
+#ifdef STATX_BASIC_STATS
+  struct statx found;
+  if (statx(file, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &found)) return errno;
+  *state = (file_state){
+      found.stx_mode,
+      found.stx_size,
+      {found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec, found.stx_ctime.tv_sec,
+       found.stx_ctime.tv_nsec},
+  };
+#else
+  struct stat found;
+  if (fstat(file, &found)) return errno;
+  *state = (file_state){
+      found.st_mode,
+      (uint64_t)found.st_size,
+      {found.st_mtim.tv_sec, found.st_mtim.tv_nsec, found.st_ctim.tv_sec,
+       found.st_ctim.tv_nsec},
+  };
+#endif
+  return TVIXB_FILE_OK;
 }
 
 // Reads a file of `size` bytes; a small one gets its digest from the batch, to
@@ -107,17 +130,19 @@ static int32_t read_file(batch* batch, int file, uint64_t size,
 
 static int32_t hash_file(batch* batch, int file, const tvixb_files* found,
                          size_t i, tvixb_view* view) {
-  struct stat before, after;
-  if (fstat(file, &before)) return errno;
-  if (!S_ISREG(before.st_mode)) return TVIXB_FILE_CHANGED;
-  if (before.st_size > TVIXB_FILES_LARGE_SIZE) return TVIXB_FILE_LARGE;
-  found->sizes[i] = (uint64_t)before.st_size;
-  found->executable[i] = (before.st_mode & S_IXUSR) != 0;
-  int32_t status = read_file(batch, file, found->sizes[i], view,
-                             found->digests + i * HASH_SIZE);
+  file_state before = {0}, after = {0};
+  int32_t status = state_of(file, &before);
   if (status) return status;
-  if (fstat(file, &after)) return errno;
-  return same(&before, &after) ? TVIXB_FILE_OK : TVIXB_FILE_CHANGED;
+  if (!S_ISREG(before.mode)) return TVIXB_FILE_CHANGED;
+  if (before.size > TVIXB_FILES_LARGE_SIZE) return TVIXB_FILE_LARGE;
+  found->sizes[i] = before.size;
+  found->executable[i] = (before.mode & S_IXUSR) != 0;
+  status =
+      read_file(batch, file, before.size, view, found->digests + i * HASH_SIZE);
+  if (!status) status = state_of(file, &after);
+  if (status) return status;
+  return memcmp(&before, &after, sizeof before) ? TVIXB_FILE_CHANGED
+                                                : TVIXB_FILE_OK;
 }
 
 void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
