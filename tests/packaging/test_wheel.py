@@ -149,6 +149,13 @@ def test_exports_only_the_init_function(either: Wheel, tmp_path: Path) -> None:
     assert symbols(either, tmp_path, "--defined-only") == {"PyInit__native"}
 
 
+def test_runs_with_glibc_2_28(either: Wheel, tmp_path: Path) -> None:
+    """Which is what the wheels that tools/wheels makes promise."""
+    lines = read_extension(either, tmp_path, "readelf", "--version-info", "--wide")
+    versions = re.findall(r"Name: GLIBC_(\d+)\.(\d+)", "\n".join(lines))
+    assert (2, 2) <= max((int(major), int(minor)) for major, minor in versions) <= (2, 28)
+
+
 def test_checks_its_stack_and_its_copies(either: Wheel, tmp_path: Path) -> None:
     """Functions that the compiler calls for -fstack-protector and _FORTIFY_SOURCE."""
     wanted = {"__stack_chk_fail", "__memcpy_chk", "__vsnprintf_chk"}
