@@ -10,11 +10,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from tvix_build._command_line import temporary
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 PROGRAM = "tvix-build"
 EXTRA = frozenset({"click", "rich", "zstandard"})
@@ -86,6 +91,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _listen() -> None:
+    sys.unraisablehook = _on_unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         # One that is ignored from the start (nohup, a background job) stays so.
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -102,6 +108,18 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     """Raise Interrupted once."""
     _stop_listening()
     raise Interrupted(number)
+
+
+def _on_unraisable(unraisable: UnraisableHookArgs) -> None:
+    """Interrupt again, a little later, where an exception goes no further: Python prints those of
+    callbacks and finalizers, which may run anywhere.
+    """
+    lost = unraisable.exc_value
+    if not isinstance(lost, Interrupted):
+        sys.__unraisablehook__(unraisable)
+        return
+    signal.signal(lost.number, _interrupt)
+    threading.Timer(0.01, os.kill, (os.getpid(), lost.number)).start()
 
 
 def _abandon_stdout() -> None:
