@@ -30,6 +30,7 @@ DEVELOPMENT_REPOSITORIES = {
     "tvix_build_pip_docs": _pip("docs"),
     "tvix_build_pip_lint": _pip("lint"),
     "tvix_build_pip_pyright": _pip("pyright"),
+    "tvix_build_pip_serve": _pip("serve"),
 }
 
 def define_repositories(repositories, defined = []):

@@ -7,11 +7,13 @@ Every public name is in it. A change that needs one here changes the interface.
 from __future__ import annotations
 
 import ast
+import asyncio
 import dataclasses
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 from typing_extensions import assert_type
 
@@ -19,6 +21,7 @@ import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import castore
+from tvix_build.client import AsyncBuildService, BuildService, InvalidAnswer
 from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Lookup, Output
 from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
 
@@ -215,6 +218,34 @@ def test_derivations(tmp_path: Path) -> None:
     assert issubclass(DerivationError, (tvix_build.Error, ValueError))
     assert assert_type(caught.value.derivation, str) == "/nix/store/b.drv"
     assert len(assert_type(caught.value.reasons, tuple[str, ...])) == 2
+
+
+def test_clients() -> None:
+    for address in ("grpc+http://a:1", "grpc+unix:/a", "grpc+unix:///a"):
+        with BuildService(address, schema="tvix.build.v1", max_message_size=1) as client:
+            assert_type(client, BuildService)
+    credentials = grpc.ssl_channel_credentials()
+    client = BuildService("grpc+https://[::1]:1", credentials=credentials)
+    broken = build_pb2.BuildRequest()
+    with pytest.raises(tvix_build.InvalidMessage):
+        assert_type(client.do_build(broken, timeout=1.0, metadata=[("a", "b")]), build_pb2.Build)
+    with pytest.raises(tvix_build.InvalidMessage):
+        assert_type(client.do_build(b"", metadata=[("a-bin", b"b")]), bytes)
+    client.close()
+
+    async def scenario() -> None:
+        async with AsyncBuildService("grpc+unix:/a") as client:
+            with pytest.raises(tvix_build.InvalidMessage):
+                assert_type(await client.do_build(broken), build_pb2.Build)
+            with pytest.raises(tvix_build.InvalidMessage):
+                assert_type(await client.do_build(b"", timeout=1), bytes)
+        await client.close()
+
+    asyncio.run(scenario())
+    assert issubclass(InvalidAnswer, tvix_build.Error)
+    error = InvalidAnswer("reason")
+    assert assert_type(error.violations, tuple[tvix_build.Violation, ...]) == ()
+    assert assert_type(error.violation_count, int) == 0
 
 
 def test_every_public_name_is_in_this_file() -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The commands `validate`, `canonicalize`, `digest`, `show` and `diff`: options, flow, exit
-statuses. The commands `ingest` and `store` are added.
+statuses. The others are added.
 
 How files are read, judged and written is in the modules beside it.
 """
@@ -16,6 +16,7 @@ from contextlib import nullcontext
 import click
 
 from tvix_build import BatchReport, Error, Kind
+from tvix_build._command_line.build import build
 from tvix_build._command_line.canonical import (
     Refusals,
     RefusedError,
@@ -34,6 +35,7 @@ from tvix_build._command_line.options import (
 from tvix_build._command_line.output import Output, output_errors
 from tvix_build._command_line.records import Batch, Progress, open_records
 from tvix_build._command_line.results import Summary, json_lines
+from tvix_build._command_line.serve import serve
 from tvix_build._command_line.show import Viewer, selected
 from tvix_build._command_line.sources import Source, find_source, find_sources, split_name
 from tvix_build._command_line.store import store
@@ -312,8 +314,10 @@ def diff(old: str, new: str, kind: Kind, input_format: str | None, full: bool) -
         return 2
 
 
+commands.add_command(build)
 commands.add_command(from_drv)
 commands.add_command(ingest)
+commands.add_command(serve)
 commands.add_command(store)
 
 

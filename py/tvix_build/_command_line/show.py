@@ -94,14 +94,21 @@ class Viewer:
             self._console.say("")
         self._printed += 1
         index = f"[{batch.first + i}]" if source.many else ""
-        self._console.say(_title(printable(source.path) + index, self._kind, report))
+        self.view(source.path, data, report, index, i not in batch.reasons)
+        return report.valid
+
+    def view(
+        self, name: str, data: bytes, report: Report, index: str = "", whole: bool = True
+    ) -> None:
+        """Print a message: its name and index, what the report says, and, unless not `whole`, its
+        fields."""
+        self._console.say(_title(printable(name) + index, self._kind, report))
         if report.digest is not None:
             self._pair("digest", report.digest.hex(), 0)
         self._violations(report)
-        if i not in batch.reasons:
+        if whole:
             with suppress(DecodeError):  # The report says so.
                 self._message(decode(data, self._kind), 0)
-        return report.valid
 
     def _violations(self, report: Report) -> None:
         for violation in report.violations:

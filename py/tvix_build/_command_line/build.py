@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""The command `build`: has a builder build the request of a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tvix_build import Report, check
+from tvix_build._command_line.canonical import encode
+from tvix_build._command_line.connections import FILE, client_credentials, extra, parse_address
+from tvix_build._command_line.diff import find_record, read_record
+from tvix_build._command_line.options import input_format_option, output_format_option
+from tvix_build._command_line.output import Output, output_errors
+from tvix_build._command_line.show import Viewer
+from tvix_build._command_line.sources import find_source
+from tvix_build._command_line.streams import InputError
+from tvix_build._command_line.terminal import Monitor, stdout_console
+from tvix_build._rpc.addresses import FORMS, Address
+from tvix_build._rpc.services import DEFAULT, SERVICES
+
+if TYPE_CHECKING:
+    import grpc
+
+    from tvix_build.client import InvalidAnswer
+
+
+@click.command(short_help="Have a builder build a request.")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--builder",
+    metavar="ADDRESS",
+    required=True,
+    callback=parse_address,
+    help=f"Where it is: {FORMS}.",
+)
+@click.option(
+    "--schema",
+    type=click.Choice(list(SERVICES)),
+    default=DEFAULT,
+    show_default=True,
+    help="What the request and the builder speak.",
+)
+@click.option(
+    "-o", "--output", "target", metavar="OUT", help="Write the answer there; '-' for stdout."
+)
+@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="When to give up.")
+@click.option("--ca", metavar="FILE", type=FILE, help="Authorities of the builder's certificate.")
+@click.option("--certificate", metavar="FILE", type=FILE, help="Of this client, in PEM.")
+@click.option("--key", metavar="FILE", type=FILE, help="Its private key, in PEM.")
+@input_format_option
+@output_format_option
+def build(
+    file: str,
+    builder: Address,
+    schema: str,
+    target: str | None,
+    timeout: float | None,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    input_format: str | None,
+    output_format: str | None,
+) -> int:
+    """Send the request in FILE ('-': stdin; FILE[INDEX] for one of several) to a builder and
+    print its answer.
+
+    \b
+    Examples:
+      tvix-build build request.json --builder grpc+unix:/run/builder.sock
+      tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
+
+    An invalid request is not sent. Exit status: 0 built, 1 the request is invalid, or the builder
+    refused it or failed, 2 usage, or a file that cannot be read or written.
+    """
+    wanted = None if target is None else find_source(target, output_format, "--output-format")
+    service = SERVICES[schema]
+    monitor = Monitor(quiet=True)
+    try:
+        data, report = read_record(*find_record(file, input_format), service.request)
+    except InputError as error:
+        monitor.error(error)
+        return 2
+    if not report.valid:
+        _print_violations(monitor, file, report)
+        return 1
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    with extra("grpc"):
+        answer = _ask(
+            monitor,
+            builder,
+            schema,
+            data,
+            timeout,
+            client_credentials(builder, ca, certificate, key),
+        )
+    if answer is None:
+        return 1
+    if wanted is not None:
+        with Output(wanted.path, wanted.compression) as output:
+            output.write(encode(answer, wanted.format, service.answer))
+        return 0
+    with output_errors("standard output"):
+        Viewer(stdout_console(), service.answer, full=False).view(
+            builder.text, answer, check(answer, service.answer)
+        )
+    return 0
+
+
+def _ask(
+    monitor: Monitor,
+    builder: Address,
+    schema: str,
+    request: bytes,
+    timeout: float | None,
+    credentials: grpc.ChannelCredentials | None,
+) -> bytes | None:
+    """The answer; None if there is no valid one, which was said."""
+    import grpc
+
+    from tvix_build.client import BuildService, InvalidAnswer
+
+    with BuildService(builder.text, schema=schema, credentials=credentials) as service:
+        try:
+            return service.do_build(request, timeout=timeout)
+        except InvalidAnswer as error:
+            monitor.error(f"{builder.text}: {error}")
+            _print_violations(monitor, builder.text, error)
+        except grpc.RpcError as error:
+            _print_status(monitor, builder.text, error)
+    return None
+
+
+def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
+    """The status of a call, and all that its details say of the request."""
+    import grpc
+    from google.rpc.error_details_pb2 import BadRequest
+    from grpc_status import rpc_status
+
+    assert isinstance(error, grpc.Call)
+    monitor.error(f"{place}: {error.code().name}: {error.details()}")
+    status = rpc_status.from_call(error)
+    details = BadRequest()
+    for detail in status.details if status else ():
+        if detail.Unpack(details):
+            for one in details.field_violations:
+                path = f"{one.field}: " if one.field else ""
+                monitor.error(f"{place}: {one.reason}: {path}{one.description}")
+
+
+def _print_violations(monitor: Monitor, place: str, found: Report | InvalidAnswer) -> None:
+    for violation in found.violations:
+        path = f"{violation.path}: " if violation.path else ""
+        monitor.error(f"{place}: {violation.code.value}: {path}{violation.message}")
+    left = found.violation_count - len(found.violations)
+    if left:
+        monitor.error(f"{place}: and {left} more violations")

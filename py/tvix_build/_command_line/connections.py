@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""What the commands that use gRPC share: addresses, certificates, missing packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tvix_build._rpc.addresses import Address, parse
+
+if TYPE_CHECKING:
+    import grpc
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Imports of packages that the extra `name` brings.
+
+    Raises:
+        click.ClickException: if one is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tvix"):
+            raise
+        raise click.ClickException(
+            f"the command needs {error.name}: pip install 'tvix-build[cli,{name}]'"
+        ) from None
+
+
+def parse_address(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
+    """One address, or several, or none.
+
+    Raises:
+        click.BadParameter: for another form.
+    """
+    try:
+        if isinstance(value, tuple):
+            return tuple(parse(one) for one in value)
+        return None if value is None else parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def server_credentials(
+    listen: Sequence[Address], certificate: Path | None, key: Path | None, client_ca: Path | None
+) -> grpc.ServerCredentials | None:
+    """Of a server that listens there; None if nothing is grpc+https.
+
+    Raises:
+        click.UsageError: if files are missing, or there are some that nothing uses.
+    """
+    if not any(address.tls for address in listen):
+        if certificate or key or client_ca:
+            raise click.UsageError("expected --listen grpc+https://… with --tls options")
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("expected --tls-certificate and --tls-key with grpc+https")
+    import grpc
+
+    return grpc.ssl_server_credentials(
+        [(key.read_bytes(), certificate.read_bytes())],
+        client_ca.read_bytes() if client_ca else None,
+        require_client_auth=client_ca is not None,
+    )
+
+
+def client_credentials(
+    address: Address | None,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    prefix: str = "",
+) -> grpc.ChannelCredentials | None:
+    """Of a client of a server there; None if it is not grpc+https. `prefix` is that of the options.
+
+    Raises:
+        click.UsageError: if files are missing, or there are some that nothing uses.
+    """
+    if address is None or not address.tls:
+        if ca or certificate or key:
+            raise click.UsageError(
+                f"expected grpc+https://… with --{prefix}ca, --{prefix}certificate and "
+                f"--{prefix}key"
+            )
+        return None
+    if (certificate is None) != (key is None):
+        raise click.UsageError(f"expected both of --{prefix}certificate and --{prefix}key")
+    import grpc
+
+    return grpc.ssl_channel_credentials(
+        *(file.read_bytes() if file else None for file in (ca, key, certificate))
+    )
