@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Runs a fuzz target without a fuzzer, as an ordinary test of any compiler: on
-// files, and on so many mutants of them, the same each time.
+// files and on the vectors in .json files, and on so many mutants of them, the
+// same each time.
 //
 // usage: NAME_fuzz_test MUTANTS FOLDER...
 #define _GNU_SOURCE
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #define SIZE_LIMIT ((size_t)1 << 17)
+#define FILE_LIMIT ((size_t)1 << 20)
 #define SEEDS 4096
 
 int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size);
@@ -56,13 +58,44 @@ typedef struct seed {
 static seed seeds[SEEDS];
 static size_t seed_count;
 
+static void add_seed(const uint8_t* data, size_t size) {
+  uint8_t* copy = malloc(size + 1);
+  assert(copy && size <= SIZE_LIMIT && seed_count < SEEDS);
+  memcpy(copy, data, size);
+  seeds[seed_count++] = (seed){copy, size};
+}
+
+// The messages of a file of vectors, in place.
+static void read_vectors(char* text) {
+  static const char key[] = "\"hex\": \"";
+  while ((text = strstr(text, key))) {
+    text += sizeof key - 1;
+    uint8_t* data = (uint8_t*)text;
+    size_t size = strcspn(text, "\"") / 2;
+    for (size_t i = 0; i < size; i++) {
+      const char digits[3] = {text[2 * i], text[2 * i + 1], 0};
+      data[i] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    add_seed(data, size);
+    text += 2 * size;
+  }
+}
+
 static void read_file(const char* path) {
   FILE* file = fopen(path, "rb");
-  uint8_t* data = malloc(SIZE_LIMIT);
-  assert(file && data && seed_count < SEEDS);
-  size_t size = fread(data, 1, SIZE_LIMIT, file);
+  char* data = malloc(FILE_LIMIT + 1);
+  assert(file && data);
+  size_t size = fread(data, 1, FILE_LIMIT, file);
+  assert(size < FILE_LIMIT);
+  data[size] = 0;
   fclose(file);
-  seeds[seed_count++] = (seed){data, size};
+  const char* dot = strrchr(path, '.');
+  if (dot && !strcmp(dot, ".json")) {
+    read_vectors(data);
+  } else {
+    add_seed((const uint8_t*)data, size);
+  }
+  free(data);
 }
 
 static void read_folder(const char* path) {
@@ -105,6 +138,6 @@ int main(int count, char** arguments) {
     free(exact);
   }
   free(data);
-  printf("%zu files and %ld mutants\n", seed_count, mutants);
+  printf("%zu messages and %ld mutants\n", seed_count, mutants);
   return 0;
 }

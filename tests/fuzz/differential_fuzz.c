@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+//
+// Any bytes, as a message of every kind: what is said of them, and the
+// encoding, are what the reference in tests/ says, which decodes and encodes
+// with protobuf's own runtime. It runs beside this one (reference_answers.py),
+// as the program that TVIX_BUILD_REFERENCE names.
+#define _GNU_SOURCE
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mutate.h"
+#include "tvix_build.h"
+
+static const char* const kinds[] = {
+    "tvix.build.v1.BuildRequest",
+    "tvix.build.v1.Build",
+    "tvix.castore.v1.Directory",
+};
+
+static const char* const verdicts[] = {
+    [TVIXB_CANONICAL] = "canonical", [TVIXB_VALID] = "valid",
+    [TVIXB_UNSORTED] = "unsorted",   [TVIXB_INVALID] = "invalid",
+    [TVIXB_MALFORMED] = "malformed",
+};
+
+static FILE *to_reference, *from_reference;
+static tvixb_context* context;
+
+static void begin(void) {
+  if (context) return;
+  context = tvixb_context_new();
+  const char* program = getenv("TVIX_BUILD_REFERENCE");
+  int questions[2], answers[2];
+  if (!program) {
+    fputs("TVIX_BUILD_REFERENCE names no program\n", stderr);
+    exit(2);
+  }
+  assert(context && !pipe2(questions, O_CLOEXEC) && !pipe2(answers, O_CLOEXEC));
+  pid_t child = fork();
+  assert(child >= 0);
+  if (child == 0) {
+    dup2(questions[0], STDIN_FILENO);
+    dup2(answers[1], STDOUT_FILENO);
+    execl(program, program, (char*)NULL);
+    perror(program);
+    _exit(127);
+  }
+  close(questions[0]);
+  close(answers[1]);
+  to_reference = fdopen(questions[1], "w");
+  from_reference = fdopen(answers[0], "r");
+  assert(to_reference && from_reference);
+}
+
+typedef struct answer {
+  char* data;  // for the caller to free
+  size_t size;
+} answer;
+
+// The verdict and how many violations there are, a line for each that is kept,
+// an empty line, and the encoding.
+static answer engine_answer(const char* name, const uint8_t* data,
+                            size_t size) {
+  const tvixb_kind* kind = tvixb_kind_find(name);
+  uint64_t first = 0, end = size, encoding_end = 0;
+  uint8_t verdict, digest[TVIXB_DIGEST_SIZE];
+  uint8_t* encoding = malloc(size + 1);
+  tvixb_encodings encodings = {encoding, size, &encoding_end, 0};
+  tvixb_results results = {&verdict, digest, &encodings};
+  assert(encoding && kind);
+  assert(!tvixb_check(context, kind, data, size, &first, &end, 1, &results));
+  size_t count, kept;
+  const tvixb_violations_of* found =
+      tvixb_violations_by_message(context, &count);
+  const tvixb_violation* violations = tvixb_violations(context, &kept);
+  answer text;
+  FILE* out = open_memstream(&text.data, &text.size);
+  assert(out);
+  fprintf(out, "%s %llu\n", verdicts[verdict],
+          count ? (unsigned long long)found->total : 0);
+  for (size_t i = 0; i < kept; i++) {
+    char path[4096];
+    tvixb_violation_path(kind, &violations[i], path, sizeof path);
+    fprintf(out, "%s %s\n", tvixb_code_name(violations[i].code), path);
+  }
+  putc('\n', out);
+  fwrite(encoding, 1, (size_t)encoding_end, out);
+  assert(!fclose(out));
+  free(encoding);
+  return text;
+}
+
+static answer reference_answer(const char* name, const uint8_t* data,
+                               size_t size) {
+  fprintf(to_reference, "%s %zu\n", name, size);
+  fwrite(data, 1, size, to_reference);
+  fflush(to_reference);
+  answer text;
+  if (fscanf(from_reference, "%zu", &text.size) != 1 ||
+      getc(from_reference) != '\n') {
+    fputs("no answer of the reference\n", stderr);
+    abort();
+  }
+  text.data = malloc(text.size + 1);
+  assert(text.data);
+  assert(fread(text.data, 1, text.size, from_reference) == text.size);
+  return text;
+}
+
+static void compare(const char* name, const uint8_t* data, size_t size) {
+  answer found = engine_answer(name, data, size);
+  answer expected = reference_answer(name, data, size);
+  if (found.size != expected.size ||
+      memcmp(found.data, expected.data, found.size)) {
+    fprintf(stderr, "%s: found\n", name);
+    fwrite(found.data, 1, found.size, stderr);
+    fputs("\nexpected\n", stderr);
+    fwrite(expected.data, 1, expected.size, stderr);
+    abort();
+  }
+  free(found.data);
+  free(expected.data);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size) {
+  begin();
+  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    compare(kinds[i], input, size);
+  }
+  return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
+                               unsigned seed);
+size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
+                               unsigned seed) {
+  return mutate(data, size, max_size, seed);
+}
