@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Builds the wheel and the source distribution with setuptools: what pyproject.toml cannot say.
 
-Generates the modules tvix/** from proto/ with grpcio-tools, compiles the extension by way of
-py/build_native.py, and copies the official C code of BLAKE3 into third_party/blake3, which a source
-distribution carries along.
+Generates the modules snix/** and tvix/** from proto/ with grpcio-tools, compiles the extension by
+way of py/build_native.py, and copies the official C code of BLAKE3 into third_party/blake3, which a
+source distribution carries along.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def provide_blake3() -> None:
 
 
 def generate_protobuf_modules(folder: Path) -> None:
-    """Writes the modules tvix/** and their stubs below `folder`."""
+    """Writes the modules snix/** and tvix/**, and their stubs, below `folder`."""
     from grpc_tools import protoc
 
     protos = sorted(str(path) for path in PROTO.rglob("*.proto"))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Python modules from proto_library targets: python_proto_library and python_grpc_library.
 
-Modules lie at the protos' import paths below the proto_library's package, which is the folder on sys.path: `tvix` is a
-namespace package, without any __init__.py.
+Modules lie at the protos' import paths below the proto_library's package, which is the folder on sys.path: `tvix` and
+`snix` are namespace packages, without any __init__.py.
 """
 
 load("@rules_proto//proto:defs.bzl", "ProtoInfo")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The generated modules have the schema of upstream tvix, which protos.json says once more."""
+"""The generated modules have the schemas of upstream tvix and snix; protos.json says them again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
 )
 
-from tvix.build.protos import build_pb2, rpc_build_pb2
-from tvix.castore.protos import castore_pb2
+import snix.build.protos.build_pb2
+import snix.build.protos.rpc_build_pb2
+import snix.castore.protos.castore_pb2
+import tvix.build.protos.build_pb2
+import tvix.build.protos.rpc_build_pb2
+import tvix.castore.protos.castore_pb2
 
-MODULES = [castore_pb2, build_pb2, rpc_build_pb2]
+MODULES = [
+    *(tvix.castore.protos.castore_pb2, snix.castore.protos.castore_pb2),
+    *(tvix.build.protos.build_pb2, snix.build.protos.build_pb2),
+    *(tvix.build.protos.rpc_build_pb2, snix.build.protos.rpc_build_pb2),
+]
 EXPECTED = json.loads(Path(__file__).with_name("protos.json").read_text())
 
 

@@ -182,6 +182,9 @@ def test_relocations_are_read_only_once_loaded(either: Wheel, tmp_path: Path) ->
     [
         EXTENSION,
         "tvix_build/py.typed",
+        "snix/build/protos/build_pb2.pyi",
+        "snix/build/protos/rpc_build_pb2_grpc.py",
+        "snix/castore/protos/py.typed",
         "tvix/build/protos/build_pb2.pyi",
         "tvix/build/protos/py.typed",
         "tvix/build/protos/rpc_build_pb2_grpc.py",
@@ -193,7 +196,9 @@ def test_has(bazel: Wheel, name: str) -> None:
     assert name in bazel.files
 
 
-def test_tvix_is_a_namespace(bazel: Wheel) -> None:
-    folders = {name.rpartition("/")[0] for name in bazel.files if name.startswith("tvix/")}
-    assert folders == {"tvix/build/protos", "tvix/castore/protos"}
-    assert [name for name in bazel.files if name.startswith("tvix/") and "__init__" in name] == []
+@pytest.mark.parametrize("namespace", ["snix", "tvix"])
+def test_is_a_namespace(bazel: Wheel, namespace: str) -> None:
+    files = [name for name in bazel.files if name.startswith(f"{namespace}/")]
+    folders = {name.rpartition("/")[0] for name in files}
+    assert folders == {f"{namespace}/build/protos", f"{namespace}/castore/protos"}
+    assert [name for name in files if "__init__" in name] == []
