@@ -13,8 +13,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
-from typing import IO
 
 import pytest
 
@@ -32,24 +30,9 @@ from cli_support import (
     run,
     start,
 )
+from process_support import MEASURE, MEGABYTE, MEMORY, peak
 
-MEGABYTE = 1 << 20
-MEMORY = 150 * MEGABYTE
 STREAM = ("validate", "--input-format", "binpbs")
-
-
-def feed(pipe: IO[bytes], data: bytes, times: int) -> Thread:
-    """Write `data` to a pipe again and again, until all is written or nobody reads."""
-
-    def write() -> None:
-        with suppress(OSError):
-            for _ in range(times):
-                pipe.write(data)
-            pipe.close()
-
-    thread = Thread(target=write, daemon=True)
-    thread.start()
-    return thread
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -287,32 +270,6 @@ def test_memory_of_many_violations() -> None:
 def test_memory_of_tiny_records() -> None:
     command = [*STREAM, "--kind", "directory", "--output", "/dev/null", "-"]
     assert peak(command, bytes(MEGABYTE), 4) < MEMORY
-
-
-MEASURE = """
-import resource, subprocess, sys
-status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
-print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
-def peak(arguments: list[str], data: bytes, megabytes: int) -> int:
-    """Run the command, feed it `data` again and again; the most memory it took, in bytes."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", MEASURE, *COMMAND, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment(),
-    )
-    assert process.stdin
-    assert process.stdout
-    feeder = feed(process.stdin, data, megabytes * MEGABYTE // max(len(data), 1))
-    status, size = map(int, process.stdout.read().split())
-    feeder.join(timeout=60)
-    assert process.wait(timeout=60) == 0
-    assert status in (0, 1)
-    process.stdout.close()
-    return size * 1024
 
 
 def test_measure_sees_memory() -> None:

@@ -23,6 +23,7 @@ from blake3 import blake3
 
 from cli_support import delimited, encoded, environment, make, request, run, start
 from derivations_support import EXAMPLES
+from process_support import end_at_every_line
 
 TRIALS = int(os.environ.get("TVIX_BUILD_SIGNAL_TRIALS", "30"))
 NODES = EXAMPLES[0].parents[1] / "nodes.ndjson"
@@ -112,67 +113,12 @@ def test_random_moments(inputs: Path) -> None:
     assert ended > TRIALS // 5
 
 
-# Ends main() by a signal in the events of these files, one after the other, each time anew.
-EVERY_LINE = """
-import os, signal, sys
-from tvix_build import cli
-
-TRACED = ("output.py", "temporary.py", "ingest.py")
-
-def run(event):
-    seen = 0
-    def trace(frame, kind, _):
-        nonlocal seen
-        if os.path.basename(frame.f_code.co_filename) not in TRACED:
-            return None
-        seen += 1
-        if seen == event:
-            signal.raise_signal(signal.SIGINT)
-        return trace
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.settrace(trace)
-    try:
-        return cli.main(sys.argv[1:]), seen
-    finally:
-        sys.settrace(None)
-
-def files():
-    return {
-        name: open(os.path.join(folder, name), "rb").read()
-        for folder, _, names in os.walk("out") for name in names
-    }
-
-stderr = os.dup(2)
-cli.main(sys.argv[1:])
-whole = files()
-event, seen = 0, 1
-while event <= seen:
-    event += 1
-    os.system("rm -rf out; mkdir out")
-    status, seen = run(event)
-    assert status == (130 if event <= seen else 0), (event, status)
-    assert files().items() <= whole.items(), (event, set(files()) - set(whole))
-os.write(stderr, b"%d events" % seen)
-"""
-
-
 @pytest.mark.parametrize("name", ["canonicalize", "ingest"])
 def test_every_line(inputs: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "many.binpbs").write_bytes(delimited([encoded(request())]))
     empty(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", EVERY_LINE, *map(str, COMMANDS[name])],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    (events,) = (line for line in done.stderr.splitlines() if line.endswith(b" events"))
-    assert int(events.split()[0]) > 50
+    assert end_at_every_line(tmp_path, *COMMANDS[name]) > 50
 
 
 # Has the signal come where Python only prints exceptions: in the callback of a weak reference.

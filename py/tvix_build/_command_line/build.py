@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from tvix_build import Report, check
-from tvix_build._command_line.canonical import encode
-from tvix_build._command_line.connections import FILE, client_credentials, extra, parse_address
+from tvix_build._command_line.connections import FILE, client_credentials, parse_address
 from tvix_build._command_line.diff import find_record, read_record
-from tvix_build._command_line.options import input_format_option, output_format_option
-from tvix_build._command_line.output import Output, output_errors
+from tvix_build._command_line.extras import extra
+from tvix_build._command_line.options import (
+    column_option,
+    input_format_option,
+    output_format_option,
+)
+from tvix_build._command_line.output import output_errors
+from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.show import Viewer
 from tvix_build._command_line.sources import find_source
 from tvix_build._command_line.streams import InputError
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
 @click.option("--ca", metavar="FILE", type=FILE, help="Authorities of the builder's certificate.")
 @click.option("--certificate", metavar="FILE", type=FILE, help="Of this client, in PEM.")
 @click.option("--key", metavar="FILE", type=FILE, help="Its private key, in PEM.")
+@column_option
 @input_format_option
 @output_format_option
 def build(
@@ -62,6 +68,7 @@ def build(
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
+    column: str | None,
     input_format: str | None,
     output_format: str | None,
 ) -> int:
@@ -80,7 +87,7 @@ def build(
     service = SERVICES[schema]
     monitor = Monitor(quiet=True)
     try:
-        data, report = read_record(*find_record(file, input_format), service.request)
+        data, report = read_record(*find_record(file, input_format, column), service.request)
     except InputError as error:
         monitor.error(error)
         return 2
@@ -100,8 +107,8 @@ def build(
     if answer is None:
         return 1
     if wanted is not None:
-        with Output(wanted.path, wanted.compression) as output:
-            output.write(encode(answer, wanted.format, service.answer))
+        with record_output(wanted, service.answer) as write:
+            write([answer])
         return 0
     with output_errors("standard output"):
         Viewer(stdout_console(), service.answer, full=False).view(

@@ -14,7 +14,7 @@ import click
 from tvix_build import BatchReport, Kind, Report, canonicalize_batch
 from tvix_build._command_line.checking import check_records
 from tvix_build._command_line.output import Output
-from tvix_build._command_line.protobuf import decode, write_text
+from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.records import Batch, Progress
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.terminal import Monitor
@@ -39,7 +39,7 @@ class Refusals:
         self.count += 1
         if self._limit is not None and self.count > self._limit:
             return
-        place = f"{source.path}: record {batch.first + i} at byte {batch.offset(i)}"
+        place = f"{source.path}: {batch.place(i)}"
         for violation in report.violations:
             path = f"{violation.path}: " if violation.path else ""
             self._monitor.error(f"{place}: {violation.code.value}: {path}{violation.message}")
@@ -75,11 +75,10 @@ def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor
         if count > 1 and not target.many:
             raise _not_one(source, target, "more")
         if not refusals.count:
-            messages = _canonical_messages(batch, reports, kind)
-            output.write(b"".join(encode(one, target.format, kind) for one in messages))
+            write(_canonical_messages(batch, reports, kind))
         monitor.show(progress.consumed, progress.offset, count, refusals.count)
 
-    with Output(target.path, target.compression) as output:
+    with record_output(target, kind) as write:
         check_records(source, kind, take)
         if not count and not target.many:
             raise _not_one(source, target, "none")
@@ -122,15 +121,6 @@ def write_digests(
     check_records(source, kind, take)
 
 
-def encode(message: bytes, format_name: str, kind: Kind) -> bytes:
-    """A message as a file of a format has it."""
-    if format_name == "binpbs":
-        return _varint(len(message)) + message
-    if format_name == "binpb":
-        return message
-    return write_text(decode(message, kind), format_name)
-
-
 def _not_one(source: Source, target: Source, found: str) -> click.UsageError:
     return click.UsageError(
         f"expected one record, as a .{target.format} file holds, found {found} in "
@@ -150,15 +140,6 @@ def _canonical_messages(batch: Batch, reports: BatchReport, kind: Kind) -> Itera
         return (batch.record(i) for i in range(len(batch)))
     offsets = (batch.begins, batch.ends)
     return iter(canonicalize_batch(batch.buffer, kind=kind, offsets=offsets))
-
-
-def _varint(value: int) -> bytes:
-    data = bytearray()
-    while value > 0x7F:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    data.append(value)
-    return bytes(data)
 
 
 def line_name(path: str) -> tuple[bytes, bytes]:

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import click
 
@@ -24,20 +23,22 @@ from tvix_build._command_line.canonical import (
     write_digests,
 )
 from tvix_build._command_line.checking import check_records
+from tvix_build._command_line.convert import convert
 from tvix_build._command_line.diff import find_record, print_differences, read_record
 from tvix_build._command_line.from_drv import from_drv
 from tvix_build._command_line.ingest import ingest
 from tvix_build._command_line.options import (
+    column_option,
     input_format_option,
     kind_option,
     output_format_option,
 )
 from tvix_build._command_line.output import Output, output_errors
 from tvix_build._command_line.records import Batch, Progress, open_records
-from tvix_build._command_line.results import Summary, json_lines
+from tvix_build._command_line.results import Summary, WriteResults, result_output
 from tvix_build._command_line.serve import serve
 from tvix_build._command_line.show import Viewer, selected
-from tvix_build._command_line.sources import Source, find_source, find_sources, split_name
+from tvix_build._command_line.sources import Source, find_source, find_sources
 from tvix_build._command_line.store import store
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
@@ -79,7 +80,9 @@ def commands() -> None:
       .json     one message as proto3 JSON
       .ndjson   one such JSON message a line
       .txtpb    one message in protobuf's text format
-    each also compressed: .zst, .gz, .xz (recognised by their first bytes, too).
+    each also compressed: .zst, .gz, .xz (recognised by their first bytes, too);
+      .parquet  a table with a column of messages
+      .arrow    the same as an Arrow file or stream (also .feather).
 
     Exit status: 0 all valid, 1 something invalid, 2 usage, or a file that cannot be read to
     its end or written.
@@ -89,15 +92,20 @@ def commands() -> None:
 @commands.command(short_help="Say which records are valid, and why the others are not.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @kind_option
+@column_option
 @input_format_option
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write one JSON object a record to FILE (also .zst, .gz, .xz); '-' prints them and "
-    "nothing else.",
+    help="Write one JSON object a record to FILE (also .zst, .gz, .xz), or one row if it is a "
+    ".parquet or .arrow; '-' prints objects and nothing else.",
 )
 def validate(
-    files: tuple[str, ...], kind: Kind, input_format: str | None, output: str | None
+    files: tuple[str, ...],
+    kind: Kind,
+    column: str | None,
+    input_format: str | None,
+    output: str | None,
 ) -> int:
     """Check every record of FILEs: files, folders (all files of known formats in them), '-'.
 
@@ -110,18 +118,19 @@ def validate(
     {"source", "index", "offset", "valid", "canonical", "digest",
     "violations": [{"code", "path", "message"}]}; offset is the byte of the uncompressed
     file at which the record begins. At most the first 100 violations of a record are
-    listed; where it has more, "violation_count" says how many.
+    listed; where it has more, "violation_count" says how many. A .parquet or .arrow has the
+    same as columns. Of tables the offset is null.
     """
-    sources = find_sources(files, input_format)
+    sources = find_sources(files, input_format, column)
     summary = Summary()
     alone = output == "-"
     with (
-        nullcontext() if output is None else Output(output, split_name(output)[1]) as lines,
+        result_output(output) as write,
         Monitor(_total(sources), quiet=alone) as monitor,
     ):
         for source in sources:
             try:
-                _validate(source, kind, lines, summary, monitor)
+                _validate(source, kind, write, summary, monitor)
             except InputError as error:
                 summary.failed_files += 1
                 monitor.error(error)
@@ -135,7 +144,7 @@ def validate(
 def _validate(
     source: Source | InputError,
     kind: Kind,
-    lines: Output | None,
+    write: WriteResults,
     summary: Summary,
     monitor: Monitor,
 ) -> None:
@@ -144,11 +153,7 @@ def _validate(
     path = source.path
 
     def take(batch: Batch, progress: Progress, reports: BatchReport) -> None:
-        if lines is None:
-            summary.add(path, batch, reports)
-        else:
-            for piece in json_lines(path, batch, reports, summary):
-                lines.write(piece)
+        write(path, batch, reports, summary)
         monitor.show(progress.consumed, progress.offset, summary.records, summary.invalid)
 
     try:
@@ -161,10 +166,16 @@ def _validate(
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @kind_option
+@column_option
 @input_format_option
 @output_format_option
 def canonicalize(
-    source: str, target: str, kind: Kind, input_format: str | None, output_format: str | None
+    source: str,
+    target: str,
+    kind: Kind,
+    column: str | None,
+    input_format: str | None,
+    output_format: str | None,
 ) -> int:
     """Write the canonical encoding of every record of IN to OUT ('-': stdin, stdout).
 
@@ -179,8 +190,8 @@ def canonicalize(
     """
     if os.path.isdir(source):
         raise click.UsageError(f"expected a file to read, found the folder {source}")
-    found = find_source(source, input_format)
-    wanted = find_source(target, output_format, "--output-format")
+    found = find_source(source, input_format, column=column)
+    wanted = find_source(target, output_format, "--output-format", column)
     with Monitor(found.size(), quiet=target == "-") as monitor:
         try:
             write_canonical(found, wanted, kind, monitor)
@@ -195,8 +206,9 @@ def canonicalize(
 @commands.command(short_help="Print the digest of every record.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @kind_option
+@column_option
 @input_format_option
-def digest(files: tuple[str, ...], kind: Kind, input_format: str | None) -> int:
+def digest(files: tuple[str, ...], kind: Kind, column: str | None, input_format: str | None) -> int:
     """Print the digest of every record of FILEs: BLAKE3 of its canonical encoding.
 
     \b
@@ -210,7 +222,7 @@ def digest(files: tuple[str, ...], kind: Kind, input_format: str | None) -> int:
     refusals = Refusals(monitor, limit=None)
     failed = False
     with Output("-") as output:
-        for source in find_sources(files, input_format):
+        for source in find_sources(files, input_format, column):
             try:
                 if isinstance(source, InputError):
                     raise source
@@ -235,6 +247,7 @@ def _parse_range(
 @commands.command(short_help="Print records for people to read.")
 @click.argument("file", metavar="FILE")
 @kind_option
+@column_option
 @input_format_option
 @click.option(
     "--records",
@@ -244,7 +257,12 @@ def _parse_range(
 )
 @click.option("--full", is_flag=True, help="Show long values whole.")
 def show(
-    file: str, kind: Kind, input_format: str | None, records: tuple[int, int | None], full: bool
+    file: str,
+    kind: Kind,
+    column: str | None,
+    input_format: str | None,
+    records: tuple[int, int | None],
+    full: bool,
 ) -> int:
     """Print the records of FILE ('-': stdin) in a readable form, with what is wrong with them.
 
@@ -254,7 +272,7 @@ def show(
     """
     if os.path.isdir(file):
         raise click.UsageError(f"expected a file to read, found the folder {file}")
-    source = find_source(file, input_format)
+    source = find_source(file, input_format, column=column)
     try:
         with output_errors("standard output"):
             return _show(source, kind, records, full)
@@ -285,9 +303,12 @@ def _show(source: Source, kind: Kind, records: tuple[int, int | None], full: boo
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="B")
 @kind_option
+@column_option
 @input_format_option
 @click.option("--full", is_flag=True, help="Show long values whole.")
-def diff(old: str, new: str, kind: Kind, input_format: str | None, full: bool) -> int:
+def diff(
+    old: str, new: str, kind: Kind, column: str | None, input_format: str | None, full: bool
+) -> int:
     """Say what differs between the records A and B, field by field: why their digests differ.
 
     \b
@@ -306,7 +327,8 @@ def diff(old: str, new: str, kind: Kind, input_format: str | None, full: bool) -
     if old == new == "-":
         raise click.UsageError("expected '-' at most once, as stdin can be read only once")
     try:
-        records = [read_record(*find_record(name, input_format), kind) for name in (old, new)]
+        found = [find_record(name, input_format, column) for name in (old, new)]
+        records = [read_record(*one, kind) for one in found]
         with output_errors("standard output"):
             return print_differences(stdout_console(), (old, new), records, kind, full)
     except InputError as error:
@@ -315,6 +337,7 @@ def diff(old: str, new: str, kind: Kind, input_format: str | None, full: bool) -
 
 
 commands.add_command(build)
+commands.add_command(convert)
 commands.add_command(from_drv)
 commands.add_command(ingest)
 commands.add_command(serve)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the commands that use gRPC share: addresses, certificates, missing packages."""
+"""What the commands that use gRPC share: addresses and certificates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +15,6 @@ if TYPE_CHECKING:
     import grpc
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Imports of packages that the extra `name` brings.
-
-    Raises:
-        click.ClickException: if one is missing.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("tvix"):
-            raise
-        raise click.ClickException(
-            f"the command needs {error.name}: pip install 'tvix-build[cli,{name}]'"
-        ) from None
 
 
 def parse_address(_context: click.Context, _option: click.Parameter, value: Any) -> Any:

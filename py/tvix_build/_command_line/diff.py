@@ -28,7 +28,9 @@ INDEX = re.compile(r"(.+)\[(\d+)\]", re.DOTALL | re.ASCII)
 Record = tuple[bytes, Report]
 
 
-def find_record(name: str, input_format: str | None) -> tuple[Source, int | None]:
+def find_record(
+    name: str, input_format: str | None, column: str | None
+) -> tuple[Source, int | None]:
     """What FILE or FILE[INDEX] means.
 
     Raises:
@@ -38,7 +40,7 @@ def find_record(name: str, input_format: str | None) -> tuple[Source, int | None
     path, index = (match[1], int(match[2])) if match else (name, None)
     if os.path.isdir(path):
         raise click.UsageError(f"expected a file to read, found the folder {path}")
-    return find_source(path, input_format), index
+    return find_source(path, input_format, column=column), index
 
 
 def read_record(source: Source, index: int | None, kind: Kind) -> Record:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
@@ -14,10 +15,11 @@ from rich.table import Table
 
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import Kind, check_batch
-from tvix_build._command_line.canonical import RefusedError, encode, line_name
+from tvix_build._command_line.canonical import RefusedError, line_name
 from tvix_build._command_line.nodes import read_nodes
 from tvix_build._command_line.options import output_format_option
 from tvix_build._command_line.output import Output, output_errors
+from tvix_build._command_line.record_output import WriteRecords, record_output
 from tvix_build._command_line.sources import Source, find_source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, stdout_console
@@ -91,7 +93,7 @@ def from_drv(
         try:
             for file in node_files:
                 nodes.update(read_nodes(file))
-            with Output(target.path, target.compression) if target else Output("-") as sink:
+            with record_output(target, Kind.BUILD_REQUEST) if target else _lines() as write:
                 folder = DerivationFolder(*(one or "." for one in folders))
                 derivations = _read(folder, files, summary, monitor)
                 waiting = _find_cycles(derivations, folder if closure else None)
@@ -100,7 +102,7 @@ def from_drv(
                 for first in range(0, len(derivations), REQUESTS):
                     some = derivations[first : first + REQUESTS]
                     made = _make(some, waiting, maker, summary, monitor)
-                    _write(made, sink, target, summary, monitor)
+                    _write(made, write, target, summary, monitor)
                     monitor.show(
                         first + len(some), summary.written, summary.requests, summary.failed
                     )
@@ -115,6 +117,13 @@ def from_drv(
         with output_errors("standard output"):
             summary.print()
     return summary.status
+
+
+@contextmanager
+def _lines() -> Iterator[WriteRecords]:
+    """Lines on stdout."""
+    with Output("-") as output:
+        yield lambda lines: output.write(b"".join(lines))
 
 
 @dataclass
@@ -237,7 +246,7 @@ def _make(
 
 def _write(
     made: list[tuple[str, bytes]],
-    sink: Output,
+    write: WriteRecords,
     target: Source | None,
     summary: _Summary,
     monitor: Monitor,
@@ -258,8 +267,8 @@ def _write(
             digest = digests[64 * i : 64 * i + 64].encode()
             records.append(b"%s%s  %s\n" % (escape, digest, name))
         else:
-            records.append(encode(message, target.format, Kind.BUILD_REQUEST))
-    sink.write(b"".join(records))
+            records.append(message)
+    write(records)
 
 
 def _report(file: str, reasons: Iterable[str], monitor: Monitor) -> None:

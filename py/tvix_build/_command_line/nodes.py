@@ -67,7 +67,7 @@ def _read_lines(source: Source) -> dict[str, Node]:
     return nodes
 
 
-def _error(source: Source, index: int, offset: int, error: Exception) -> InputError:
+def _error(source: Source, index: int, offset: int | None, error: Exception) -> InputError:
     damage = InputError(f"expected a tvix.castore.v1.Node: {error}", source.path)
     damage.index, damage.offset = index, offset
     return damage

@@ -21,6 +21,11 @@ input_format_option = click.option(
     type=click.Choice(list(FORMATS)),
     help="Format of the input, whatever its name; needed for stdin.",
 )
+column_option = click.option(
+    "--column",
+    metavar="NAME",
+    help="Column of a table that holds the messages; by default the only binary one.",
+)
 output_format_option = click.option(
     "--output-format",
     type=click.Choice(list(FORMATS)),

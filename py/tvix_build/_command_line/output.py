@@ -10,7 +10,7 @@ import lzma
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
 
@@ -58,17 +58,20 @@ class Output:
         path: the file, or `-`.
         compression: `zst`, `gz`, `xz` or None.
 
+    Attributes:
+        name: what errors call it.
+
     Raises:
         OutputError: here and from `write`.
         BrokenPipeError: if nobody reads a pipe.
     """
 
     def __init__(self, path: str, compression: str | None = None) -> None:
-        self._name = "standard output" if path == "-" else path
+        self.name = "standard output" if path == "-" else path
         self._target = os.path.realpath(path)
         self._temporary: str | None = None
         try:
-            with output_errors(self._name):
+            with output_errors(self.name):
                 self._file = self._open(path)
                 self._sink = _compressor(self._file, compression)  # gzip's writes its header.
         except BaseException:
@@ -87,8 +90,13 @@ class Output:
 
     def write(self, data: bytes) -> None:
         """Write all of `data`."""
-        with output_errors(self._name):
+        with output_errors(self.name):
             self._sink.write(data)
+
+    def write_all(self, pieces: Iterable[bytes]) -> None:
+        """Write pieces of data, one after the other."""
+        for piece in pieces:
+            self.write(piece)
 
     def __enter__(self) -> Output:
         return self
@@ -97,7 +105,7 @@ class Output:
         done = False
         try:
             if kind is None:
-                with output_errors(self._name):
+                with output_errors(self.name):
                     self._finish()
                 done = True
         finally:

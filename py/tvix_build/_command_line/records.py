@@ -17,9 +17,10 @@ from functools import partial
 from itertools import chain
 
 from tvix_build import Kind, Report, Violation, ViolationCode
+from tvix_build._command_line.extras import extra
 from tvix_build._command_line.protobuf import TextError, parse_text
 from tvix_build._command_line.sources import Source
-from tvix_build._command_line.streams import ByteStream, InputError
+from tvix_build._command_line.streams import ByteStream, InputError, record_place
 from tvix_build._engine import split_delimited
 
 WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
@@ -39,27 +40,31 @@ class Batch:
 
     Attributes:
         first: index of record 0 in the source.
-        base: byte of the uncompressed source at which the buffer begins.
+        base: byte of the uncompressed source at which the buffer begins; None in a table.
         text_offsets: the same for each record, where the buffer is not a part of the source.
-        reasons: why a text is no message, by i; the engine sees UNPARSED in its place.
+        reasons: why a text or a null is no message, by i; the engine sees UNPARSED instead.
     """
 
     buffer: memoryview
     begins: array[int]
     ends: array[int]
     first: int
-    base: int = 0
+    base: int | None = 0
     text_offsets: list[int] | None = None
     reasons: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.begins)
 
-    def offset(self, i: int) -> int:
+    def offset(self, i: int) -> int | None:
         """The byte of the uncompressed source at which record i begins, prefix included."""
         if self.text_offsets is not None:
             return self.text_offsets[i]
-        return self.base + (self.ends[i - 1] if i else 0)
+        return None if self.base is None else self.base + (self.ends[i - 1] if i else 0)
+
+    def place(self, i: int) -> str:
+        """Where record i is, for people."""
+        return record_place(self.first + i, self.offset(i))
 
     def record(self, i: int) -> bytes:
         """The message of record i."""
@@ -102,6 +107,12 @@ def open_records(
         InputError: from here and from the iterator, with path, record and byte; all whole
             records before the damage have been yielded then.
     """
+    if source.is_table:
+        with extra("arrow"):
+            from tvix_build._command_line.table_input import open_table
+        with open_table(source) as batches:
+            yield batches
+        return
     stream = _open(source)
     try:
         yield _read(Window(stream, ahead, before_wait), source, kind)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a validation found: one JSON line a record, and a summary for people.
+"""What a validation found: one JSON line or row of a table a record, and a summary for people.
 
 Looks closely only at what is invalid; the rest is counted.
 """
@@ -7,18 +7,46 @@ Looks closely only at what is invalid; the rest is counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from rich.table import Table
 
 from tvix_build import BatchReport, Report, ViolationCode
+from tvix_build._command_line.extras import extra
+from tvix_build._command_line.output import Output
 from tvix_build._command_line.records import Batch
+from tvix_build._command_line.sources import TABLES, refuse_compressed_table, split_name
 from tvix_build._command_line.terminal import Console, printable
 
 EXAMPLES = 3
 MESSAGE_LIMIT = 200
 PIECE = 1 << 18  # characters of lines that are written at once
+
+
+WriteResults: TypeAlias = Callable[[str, Batch, BatchReport, "Summary"], None]
+"""Writes what is said of a batch of records of a source, and counts it in the summary."""
+
+
+@contextmanager
+def result_output(path: str | None) -> Iterator[WriteResults]:
+    """Open a file for results, a table or JSON lines, whole or not there; see `Output`. Without a
+    path they are counted only."""
+    if path is None:
+        yield lambda source, batch, reports, summary: summary.add(source, batch, reports)
+        return
+    format_name, compression = (None, None) if path == "-" else split_name(path)
+    refuse_compressed_table(path, format_name, compression)
+    with Output(path, compression) as output:
+        if format_name in TABLES:
+            with extra("arrow"):
+                from tvix_build._command_line.table_output import RESULTS, TableOutput, result_rows
+            with TableOutput(output, format_name, RESULTS) as table:
+                yield lambda *said: table.write(result_rows(*said))
+        else:
+            yield lambda *said: output.write_all(json_lines(*said))
 
 
 def json_lines(
@@ -41,7 +69,9 @@ def json_lines(
             flag = "true" if canonical[i] else "false"
             digest = digests[64 * i : 64 * i + 64]
             rest = f'true, "canonical": {flag}, "digest": "{digest}", "violations": []}}\n'
-        lines.append(f'{head}{batch.first + i}, "offset": {batch.offset(i)}, "valid": {rest}')
+        offset = batch.offset(i)
+        where = f'{batch.first + i}, "offset": {"null" if offset is None else offset}'
+        lines.append(f'{head}{where}, "valid": {rest}')
         size += len(rest)
         if size > PIECE:
             yield "".join(lines).encode()
@@ -113,7 +143,7 @@ class Summary:
             count = self.codes.setdefault(violation.code, CodeCount())
             count.records += 1
             if len(count.examples) < EXAMPLES:
-                place = f"{source}: record {batch.first + i} at byte {batch.offset(i)}"
+                place = f"{source}: {batch.place(i)}"
                 path = f"{violation.path}: " if violation.path else ""
                 message = printable(violation.message, MESSAGE_LIMIT)
                 count.examples.append(f"{printable(place)}: {path}{message}")

@@ -16,10 +16,10 @@ import click
 from tvix_build._command_line.connections import (
     FILE,
     client_credentials,
-    extra,
     parse_address,
     server_credentials,
 )
+from tvix_build._command_line.extras import extra
 from tvix_build._command_line.terminal import Monitor
 from tvix_build._rpc.addresses import FORMS, Address
 from tvix_build._rpc.services import SERVICES, Service

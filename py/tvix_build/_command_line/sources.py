@@ -16,7 +16,17 @@ import click
 from tvix_build._command_line.streams import InputError
 
 # Format -> whether a file may hold several records.
-FORMATS = {"binpb": False, "binpbs": True, "json": False, "ndjson": True, "txtpb": False}
+FORMATS = {
+    "binpb": False,
+    "binpbs": True,
+    "json": False,
+    "ndjson": True,
+    "txtpb": False,
+    "parquet": True,
+    "arrow": True,
+}
+TABLES = ("parquet", "arrow")
+SUFFIXES = {**{name: name for name in FORMATS}, "feather": "arrow"}
 COMPRESSIONS = ("zst", "gz", "xz")
 
 
@@ -28,16 +38,23 @@ class Source:
         path: as given or found; `-` is stdin.
         format: a key of FORMATS.
         compression: one of COMPRESSIONS, or None where the name tells none.
+        column: of a table, the column of messages; None for the only one of binary.
     """
 
     path: str
     format: str
     compression: str | None
+    column: str | None = None
 
     @property
     def many(self) -> bool:
         """Whether it may hold several records."""
         return FORMATS[self.format]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its records are a column of a table."""
+        return self.format in TABLES
 
     def size(self) -> int | None:
         """Bytes in the file; None where that is not known before reading."""
@@ -54,14 +71,29 @@ def split_name(path: str) -> tuple[str | None, str | None]:
     compression = suffix if suffix in COMPRESSIONS else None
     if compression:
         name, _, suffix = name.rpartition(".")
-    return (suffix if suffix in FORMATS else None), compression
+    return SUFFIXES.get(suffix), compression
 
 
-def find_source(path: str, given_format: str | None, option: str = "--input-format") -> Source:
+def refuse_compressed_table(path: str, format_name: str | None, compression: str | None) -> None:
+    """Raise a click.UsageError for a table with a compression around it: it has its own within."""
+    if format_name in TABLES and compression:
+        raise click.UsageError(
+            f"expected a .{format_name} file that is not compressed as a whole, found the name "
+            f"{path!r}"
+        )
+
+
+def find_source(
+    path: str,
+    given_format: str | None,
+    option: str = "--input-format",
+    column: str | None = None,
+) -> Source:
     """The file or stdin that an argument names.
 
     Raises:
-        click.UsageError: if neither the name nor `given_format` tells the format.
+        click.UsageError: if neither the name nor `given_format` tells the format, or it is that of
+            a table and the name tells a compression.
     """
     named_format, compression = (None, None) if path == "-" else split_name(path)
     chosen = given_format or named_format
@@ -71,10 +103,13 @@ def find_source(path: str, given_format: str | None, option: str = "--input-form
             f"expected a known format for {what}: give {option} {'|'.join(FORMATS)}"
             + ("" if path == "-" else ", or a name such as x.binpbs or x.json.zst")
         )
-    return Source(path, chosen, compression)
+    refuse_compressed_table(path, chosen, compression)
+    return Source(path, chosen, compression, column)
 
 
-def find_sources(paths: Sequence[str], given_format: str | None) -> list[Source | InputError]:
+def find_sources(
+    paths: Sequence[str], given_format: str | None, column: str | None = None
+) -> list[Source | InputError]:
     """What to read, in order; a folder stands for the files with known formats below it.
 
     Returns:
@@ -88,15 +123,17 @@ def find_sources(paths: Sequence[str], given_format: str | None) -> list[Source 
     found: list[Source | InputError] = []
     for path in paths:
         if path != "-" and os.path.isdir(path):
-            found += _find_in_folder(path, given_format)
+            found += _find_in_folder(path, given_format, column)
         else:
-            found.append(find_source(path, given_format))
+            found.append(find_source(path, given_format, column=column))
     return found
 
 
-def _find_in_folder(folder: str, given_format: str | None) -> list[Source | InputError]:
+def _find_in_folder(
+    folder: str, given_format: str | None, column: str | None
+) -> list[Source | InputError]:
     failures: list[OSError] = []
-    paths = [path for path in _walk(folder, failures) if split_name(path)[0] is not None]
+    paths = [path for path in _walk(folder, failures) if _is_wanted(os.path.relpath(path, folder))]
     found: list[Source | InputError] = []
     for failure in failures:
         found.append(InputError(failure.strerror or str(failure), os.fsdecode(failure.filename)))
@@ -104,8 +141,17 @@ def _find_in_folder(folder: str, given_format: str | None) -> list[Source | Inpu
         known = ", ".join(f".{name}" for name in FORMATS)
         found.append(InputError(f"expected files named {known}, found none in the folder", folder))
     for path in sorted(paths, key=os.fsencode):
-        found.append(find_source(path, given_format))
+        found.append(find_source(path, given_format, column=column))
     return found
+
+
+def _is_wanted(path: str) -> bool:
+    """Whether a folder stands for this file in it. Of a dataset, what begins with '_' or '.' is
+    somebody's own, such as files that Spark has not finished."""
+    found, compression = split_name(path)
+    if found in TABLES:
+        return not compression and not any(part[0] in "_." for part in path.split(os.sep))
+    return found is not None
 
 
 def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tvix_build import Kind
-from tvix_build._command_line.canonical import Refusals, RefusedError, encode, write_digests
-from tvix_build._command_line.options import input_format_option, output_format_option
+from tvix_build._command_line.canonical import Refusals, RefusedError, write_digests
+from tvix_build._command_line.options import (
+    column_option,
+    input_format_option,
+    output_format_option,
+)
 from tvix_build._command_line.output import Output, output_errors
+from tvix_build._command_line.record_output import WriteRecords, record_output
 from tvix_build._command_line.sources import find_source, find_sources
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, printable, stdout_console
@@ -37,8 +42,9 @@ def _open(path: str, create: bool = False) -> RequestStore:
 @store.command(short_help="Add the requests of files.")
 @click.argument("path", metavar="STORE")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@column_option
 @input_format_option
-def add(path: str, files: tuple[str, ...], input_format: str | None) -> int:
+def add(path: str, files: tuple[str, ...], column: str | None, input_format: str | None) -> int:
     """Add every request of FILEs: files, folders, '-'. Makes STORE where there is none.
 
     \b
@@ -51,7 +57,7 @@ def add(path: str, files: tuple[str, ...], input_format: str | None) -> int:
     monitor = Monitor(quiet=True)
     refusals = Refusals(monitor, limit=None)
     failed = False
-    sources = find_sources(files, input_format)
+    sources = find_sources(files, input_format, column)
     with _open(path, create=True) as requests, Output("-") as output:
         for source in sources:
             try:
@@ -88,8 +94,8 @@ def get(path: str, digests: tuple[str, ...], target: str, output_format: str | N
         )
     monitor = Monitor(quiet=True)
     try:
-        with _open(path) as requests, Output(wanted.path, wanted.compression) as output:
-            _get(requests, digests, output, wanted.format, monitor)
+        with _open(path) as requests, record_output(wanted, Kind.BUILD_REQUEST) as write:
+            _get(requests, digests, write, monitor)
     except RefusedError:
         return 1
     return 0
@@ -98,8 +104,7 @@ def get(path: str, digests: tuple[str, ...], target: str, output_format: str | N
 def _get(
     requests: RequestStore,
     digests: tuple[str, ...],
-    output: Output,
-    format_name: str,
+    write: WriteRecords,
     monitor: Monitor,
 ) -> None:
     from tvix_build.store import AmbiguousDigest, UnknownDigest
@@ -115,7 +120,7 @@ def _get(
             raise click.UsageError(str(error)) from None
         else:
             if not refused:
-                output.write(encode(request, format_name, Kind.BUILD_REQUEST))
+                write([request])
     if refused:
         raise RefusedError
 

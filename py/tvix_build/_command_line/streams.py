@@ -30,7 +30,8 @@ class InputError(Exception):
     Attributes:
         reason: what was expected and what was found.
         path: the file; set by who knows it, as are the next two.
-        index, offset: the record (from 0) and byte of the uncompressed stream it happened at.
+        index, offset: the record (from 0) and byte of the uncompressed stream it happened at;
+            tables have no such byte.
     """
 
     def __init__(self, reason: str, path: str | None = None) -> None:
@@ -43,8 +44,13 @@ class InputError(Exception):
     def __str__(self) -> str:
         place = [] if self.path is None else [self.path]
         if self.index is not None:
-            place.append(f"record {self.index} at byte {self.offset}")
+            place.append(record_place(self.index, self.offset))
         return ": ".join([*place, self.reason])
+
+
+def record_place(index: int, offset: int | None) -> str:
+    """Where a record is, for people."""
+    return f"record {index}" if offset is None else f"record {index} at byte {offset}"
 
 
 class ByteStream:

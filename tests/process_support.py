@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Runs the command line to see how much memory it takes, and what a signal at any moment leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import IO
+
+from cli_support import COMMAND, environment
+
+MEGABYTE = 1 << 20
+MEMORY = 150 * MEGABYTE
+
+
+def feed(pipe: IO[bytes], data: bytes, times: int) -> Thread:
+    """Write `data` to a pipe again and again, until all is written or nobody reads."""
+
+    def write() -> None:
+        with suppress(OSError):
+            for _ in range(times):
+                pipe.write(data)
+            pipe.close()
+
+    thread = Thread(target=write, daemon=True)
+    thread.start()
+    return thread
+
+
+MEASURE = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def peak(arguments: list[str], data: bytes, megabytes: int) -> int:
+    """Run the command, feed it `data` again and again; the most memory it took, in bytes."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", MEASURE, *COMMAND, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdin
+    assert process.stdout
+    feeder = feed(process.stdin, data, megabytes * MEGABYTE // max(len(data), 1))
+    status, size = map(int, process.stdout.read().split())
+    feeder.join(timeout=60)
+    assert process.wait(timeout=60) == 0
+    assert status in (0, 1)
+    process.stdout.close()
+    return size * 1024
+
+
+# Ends main() by a signal in the events of these files, one after the other, each time anew.
+EVERY_LINE = """
+import os, signal, sys
+from tvix_build import cli
+
+TRACED = ("output.py", "temporary.py", "ingest.py", "record_output.py", "table_output.py")
+
+def run(event):
+    seen = 0
+    def trace(frame, kind, _):
+        nonlocal seen
+        if os.path.basename(frame.f_code.co_filename) not in TRACED:
+            return None
+        seen += 1
+        if seen == event:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.settrace(trace)
+    try:
+        return cli.main(sys.argv[1:]), seen
+    finally:
+        sys.settrace(None)
+
+def files():
+    return {
+        name: open(os.path.join(folder, name), "rb").read()
+        for folder, _, names in os.walk("out") for name in names
+    }
+
+stderr = os.dup(2)
+cli.main(sys.argv[1:])
+whole = files()
+event, seen = 0, 1
+while event <= seen:
+    event += 1
+    os.system("rm -rf out; mkdir out")
+    status, seen = run(event)
+    assert status == (130 if event <= seen else 0), (event, status)
+    assert files().items() <= whole.items(), (event, set(files()) - set(whole))
+os.write(stderr, b"%d events" % seen)
+"""
+
+
+def end_at_every_line(folder: Path, *arguments: str | Path) -> int:
+    """Run a command in a folder, which writes into its folder `out`, and end it by a signal at
+    every line of the code that makes files. What is left is what it writes, or nothing; how many
+    lines there were."""
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_LINE, *map(str, arguments)],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    (events,) = (line for line in done.stderr.splitlines() if line.endswith(b" events"))
+    return int(events.split()[0])

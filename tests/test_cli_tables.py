@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""Parquet and Arrow files on the command line: they say what a stream of the same messages says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+import real_data
+from cli_support import SUFFIXES, Result, compressed, decompressed, delimited, make, request, run
+from few_messages import messages
+
+NULL = {"code": "malformed", "path": "", "message": "expected a message, found null"}
+Write = Callable[[pa.Table, Path], None]
+
+
+def write_stream(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=3)
+
+
+def write_arrow(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=3)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, use_dictionary=False)
+
+
+def write_row_groups(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, row_group_size=3)
+
+
+def write_dictionary(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, row_group_size=1000, data_page_size=1)
+
+
+def write_feather(table: pa.Table, path: Path) -> None:
+    pyarrow.feather.write_feather(table, str(path))
+
+
+WRITERS: dict[str, Write] = {
+    "plain.parquet": write_parquet,
+    "groups.parquet": write_row_groups,
+    "dictionary.parquet": write_dictionary,
+    "x.arrow": write_arrow,
+    "stream.arrow": write_stream,
+    "x.feather": write_feather,
+}
+TYPES = {
+    "binary": pa.binary(),
+    "large": pa.large_binary(),
+    "view": pa.binary_view(),
+    "dictionary": pa.dictionary(pa.int8(), pa.binary()),
+}
+MESSAGES = messages() * 3
+
+
+def expected(items: list[bytes]) -> list[dict[str, Any]]:
+    """What is said of a stream of the messages."""
+    command = ("validate", "--input-format", "binpbs", "--output", "-", "-")
+    lines = run(*command, stdin=delimited(items)).lines
+    for line in lines:
+        del line["source"], line["offset"]
+    return lines
+
+
+def by_source(result: Result) -> dict[str, list[dict[str, Any]]]:
+    """What is said of each file, without what only streams have, or only tables have not."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in result.lines:
+        assert line.pop("offset") is None
+        found.setdefault(line.pop("source"), []).append(line)
+    return found
+
+
+def write_all(folder: Path, items: Sequence[bytes | None]) -> list[str]:
+    """The messages as a column of each type in a table of each format; the names of the files."""
+    for type_name, type in TYPES.items():
+        column = pa.array(items, pa.binary()).cast(type)
+        table = pa.table({"key": range(len(column)), "request": column})
+        for name, write in WRITERS.items():
+            write(table, folder / f"{type_name}-{name}")
+    return sorted(f"./{type_name}-{name}" for type_name in TYPES for name in WRITERS)
+
+
+def test_tables_say_what_a_stream_says(tmp_path: Path) -> None:
+    names = write_all(tmp_path, MESSAGES)
+    result = run("validate", "--output", "-", ".", cwd=tmp_path)
+    assert (result.status, result.stderr) == (1, "")
+    assert by_source(result) == dict.fromkeys(names, expected(MESSAGES))
+
+
+def test_null_is_a_malformed_record(tmp_path: Path) -> None:
+    names = write_all(tmp_path, [None, *MESSAGES[:5], None, *MESSAGES[5:], None])
+    result = run("validate", "--output", "-", ".", cwd=tmp_path)
+    assert (result.status, result.stderr) == (1, "")
+    said = {"valid": False, "canonical": False, "digest": None, "violations": [NULL]}
+    others = expected(MESSAGES)
+    lines = [said, *others[:5], said, *others[5:], said]
+    lines = [{**line, "index": index} for index, line in enumerate(lines)]
+    assert by_source(result) == dict.fromkeys(names, lines)
+    summary = run("validate", tmp_path / "view-plain.parquet").stdout.decode()
+    assert "view-plain.parquet: record 0: expected a message, found null" in summary
+
+
+def test_null_in_a_dictionary(tmp_path: Path) -> None:
+    values = pa.array([MESSAGES[0], None], pa.binary())
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0], pa.int8()), values)
+    write_arrow(pa.table({"request": column}), tmp_path / "x.arrow")
+    result = run("validate", "--kind", "directory", "--output", "-", tmp_path / "x.arrow")
+    assert [line["violations"] == [NULL] for line in result.lines] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("table", "suffix"),
+    [*(("x.parquet", suffix) for suffix in SUFFIXES), ("x.arrow", ""), ("x.feather", ".zst")],
+)
+def test_convert_there_and_back(tmp_path: Path, table: str, suffix: str) -> None:
+    stream = delimited(MESSAGES)
+    (tmp_path / f"in.binpbs{suffix}").write_bytes(compressed(stream, suffix))
+    for arguments in ((f"in.binpbs{suffix}", table), (table, f"out.binpbs{suffix}")):
+        result = run("convert", *arguments, cwd=tmp_path)
+        assert (result.status, result.stdout, result.stderr) == (0, b"", "")
+    assert decompressed((tmp_path / f"out.binpbs{suffix}").read_bytes(), suffix) == stream
+    piped = run("convert", table, "-", "--output-format", "binpbs", cwd=tmp_path)
+    assert piped.stdout == stream
+
+
+def test_converted_table(tmp_path: Path) -> None:
+    make(tmp_path, "in.ndjson", [request(number) for number in range(3)])
+    for options, name in (
+        ((), "request"),
+        (("--kind", "build"), "build"),
+        (("--kind", "directory"), "directory"),
+        (("--column", "a b"), "a b"),
+    ):
+        command = ("convert", *options, "--output-format", "parquet", "--input-format", "binpbs")
+        written = run(*command, "-", "-", stdin=delimited(MESSAGES)).stdout
+        table = pq.read_table(pa.BufferReader(written))
+        assert table.schema == pa.schema([pa.field(name, pa.binary(), nullable=False)])
+        assert table[name].to_pylist() == MESSAGES
+    assert run("convert", "in.ndjson", "out.parquet", cwd=tmp_path).status == 0
+    assert run("convert", "out.parquet", "out.arrow", cwd=tmp_path).status == 0
+    assert run("convert", "out.arrow", "out.binpbs", cwd=tmp_path).status == 0
+    direct = run("canonicalize", "in.ndjson", "-", "--output-format", "binpbs", cwd=tmp_path)
+    assert (tmp_path / "out.binpbs").read_bytes() == direct.stdout
+
+
+def test_row_groups_are_small(tmp_path: Path) -> None:
+    make(tmp_path, "in.binpbs", [request(command_args=["x" * (1 << 20)])] * 100)
+    assert run("convert", "in.binpbs", "out.parquet", cwd=tmp_path).status == 0
+    metadata = pq.ParquetFile(tmp_path / "out.parquet").metadata
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert (sum(groups), len(groups)) == (100, 4)
+    assert max(groups) < 40
+
+
+def test_dataset(tmp_path: Path) -> None:
+    folder = tmp_path / "requests.parquet"
+    for part, items in (("day=1", MESSAGES[:5]), ("day=2", MESSAGES[5:])):
+        (folder / part).mkdir(parents=True)
+        pq.write_table(pa.table({"request": items}), folder / part / "part-0.snappy.parquet")
+    (folder / "_temporary").mkdir()
+    for name in ("_SUCCESS", "_temporary/part-0.parquet", ".part-0.parquet", "_metadata.parquet"):
+        (folder / name).write_bytes(b"unfinished")
+    result = run("validate", "--output", "-", folder)
+    assert (result.status, result.stderr) == (1, "")
+    found = [line for lines in by_source(result).values() for line in lines]
+    others = expected(MESSAGES)
+    assert [line.pop("index") for line in found] == [*range(5), *range(len(MESSAGES) - 5)]
+    assert [line.pop("index") for line in others] == [*range(len(MESSAGES))]
+    assert found == others
+    assert run("convert", folder, "-", "--output-format", "binpbs").stdout == delimited(MESSAGES)
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.arrow"])
+def test_results_as_a_table(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x.binpbs").write_bytes(delimited([*MESSAGES, b"\x12\x00" * 150]))
+    make(tmp_path, "x.ndjson", [request(1)])
+    with (tmp_path / "x.ndjson").open("a") as file:
+        file.write('{"commandArgs": 1}\n')
+    pq.write_table(pa.table({"r": [None, MESSAGES[0]]}), tmp_path / "x.parquet")
+    sources = ("x.binpbs", "x.ndjson", "x.parquet")
+    table_run = run("validate", "--output", name, *sources, cwd=tmp_path)
+    lines_run = run("validate", "--output", "-", *sources, cwd=tmp_path)
+    assert table_run.status == lines_run.status == 1
+    assert b"invalid" in table_run.stdout
+    read = pq.read_table if name.endswith("parquet") else pyarrow.feather.read_table
+    table = read(str(tmp_path / name))
+    table.validate(full=True)
+    rows = table.to_pylist()
+    for row in rows:
+        row["digest"] = row["digest"] and row["digest"].hex()
+        if row["violation_count"] == len(row["violations"]):
+            del row["violation_count"]
+    assert rows == lines_run.lines
+    assert table.schema.field("digest").type == pa.binary(32)
+
+
+def test_other_commands_read_tables(tmp_path: Path) -> None:
+    items = [request(number).SerializeToString(deterministic=True) for number in range(3)]
+    table = pa.table({"key": [b"a", b"b", b"c"], "request": items})
+    pq.write_table(table, tmp_path / "x.parquet")
+    (tmp_path / "x.binpbs").write_bytes(delimited(items))
+    column = ("--column", "request")
+    for command in (("digest",), ("show", "--records", "1"), ("store", "add", "store")):
+        ours = run(*command, *column, "x.parquet", cwd=tmp_path)
+        stream = run(*command, "x.binpbs", cwd=tmp_path)
+        assert ours.status == 0
+        assert ours.stdout == stream.stdout.replace(b"x.binpbs", b"x.parquet")
+        assert ours.stdout
+    assert run("diff", *column, "x.parquet[0]", "x.binpbs[0]", cwd=tmp_path).status == 0
+    assert run("diff", *column, "x.parquet[0]", "x.parquet[2]", cwd=tmp_path).status == 1
+    assert run("canonicalize", *column, "x.parquet", "y.parquet", cwd=tmp_path).status == 0
+    assert pq.read_table(tmp_path / "y.parquet").to_pydict() == {"request": items}
+
+
+def slice_of(name: str, count: int) -> list[bytes]:
+    """Some requests of nixpkgs, from all over the file."""
+    from bench.corpora import messages_of
+
+    items = list(messages_of(real_data.read(name)))
+    return items[:: len(items) // count]
+
+
+@pytest.mark.parametrize("name", ["direct.binpbs", "closure.binpbs"])
+def test_real_requests(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in.binpbs").write_bytes(delimited(slice_of(name, 400)))
+    for arguments in (
+        ("convert", "in.binpbs", "out.parquet"),
+        ("validate", "in.binpbs", "--output", "in.ndjson"),
+        ("validate", "out.parquet", "--output", "out.ndjson"),
+    ):
+        assert run(*arguments, cwd=tmp_path).status in (0, 1)
+    ours, stream = (
+        [json.loads(line) for line in (tmp_path / file).read_text().splitlines()]
+        for file in ("out.ndjson", "in.ndjson")
+    )
+    for line in stream:
+        line.update(source="out.parquet", offset=None)
+    assert ours == stream
+    assert len(ours) >= 400
