@@ -14,6 +14,7 @@ ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t"
 HERE = Path(__file__).absolute().parent
 EXAMPLES = sorted((HERE.parent / "examples" / "derivations").glob("*.drv"))
 ODD = sorted((HERE / "derivations").glob("*.drv"))
+BUILDS = sorted((HERE / "derivations" / "builds").glob("*.drv"))
 
 
 def read(file: Path) -> Derivation:

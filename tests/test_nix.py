@@ -340,7 +340,9 @@ def test_paths_elsewhere_are_refused() -> None:
     one = derivation(outputs={"out": Output("/gnu/store/x")}, input_sources=("/etc/passwd",))
     with pytest.raises(DerivationError) as found:
         one.to_build_request(node)
-    assert "output out: expected a path below /nix/store/, found '/gnu/store/x'" in reasons(found)
+    assert "output out: expected a path just below /nix/store/, found '/gnu/store/x'" in reasons(
+        found
+    )
     assert any("/etc/passwd" in reason for reason in reasons(found))
 
 

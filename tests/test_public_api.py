@@ -18,6 +18,7 @@ import pytest
 from typing_extensions import assert_type
 
 import tvix_build
+from snix.build.protos import build_pb2 as snix_build_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import castore
@@ -213,6 +214,16 @@ def test_derivations(tmp_path: Path) -> None:
         available_ro_paths=["/dev/kvm"],
     )
     assert assert_type(made, build_pb2.BuildRequest).outputs == ["d"]
+    named = dataclasses.replace(
+        derivation,
+        outputs={"out": Output(f"/nix/store/{32 * '0'}-a")},
+        input_derivations={},
+        input_sources=(),
+    )
+    later = named.to_build_request({}, schema=tvix_build.Schema.SNIX_BUILD_V1)
+    assert assert_type(later, snix_build_pb2.BuildRequest).working_dir == "build"
+    data = named.to_build_request({}, schema="tvix.build.v1@2024")
+    assert assert_type(data, bytes) == later.SerializeToString()
     with pytest.raises(DerivationError) as caught:
         derivation.to_build_request(lambda path: None)
     assert issubclass(DerivationError, (tvix_build.Error, ValueError))

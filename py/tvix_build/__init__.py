@@ -17,7 +17,7 @@ from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, c
 from tvix_build._blake3 import blake3_many
 from tvix_build._check import canonicalize, check, digest, validate
 from tvix_build._construct import build_request, directory_node, file_node, symlink_node
-from tvix_build._report import Error, InvalidMessage, Kind, Report, Violation, ViolationCode
+from tvix_build._report import Error, InvalidMessage, Kind, Report, Schema, Violation, ViolationCode
 from tvix_build._version import __version__
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "InvalidMessage",
     "Kind",
     "Report",
+    "Schema",
     "Violation",
     "ViolationCode",
     "__version__",

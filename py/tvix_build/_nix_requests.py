@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
-from hashlib import sha256
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from tvix_build._aterm import to_bytes, to_str
 from tvix_build._check import validate
 from tvix_build._construct import assemble_request
-from tvix_build._report import Error, InvalidMessage, Violation
+from tvix_build._nix_command import give
+from tvix_build._report import Error, InvalidMessage, NotRepresentable, Schema, Violation
+from tvix_build._translate import to_later
 from tvix_build.nix import STORE, Derivation, DerivationError, Found, Lookup
 
 if TYPE_CHECKING:
+    from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
     from tvix.build.protos.build_pb2 import BuildRequest
     from tvix.castore.protos.castore_pb2 import Node
 
@@ -33,13 +35,6 @@ _ENVIRONMENT = {
     "TMPDIR": b"/build",
 }
 """What Nix sets in every build."""
-
-# Variables for which Nix writes files before the build, and what it calls that.
-_FILES = {
-    "__json": "structured attributes",
-    "passAsFile": "variables passed as files",
-    "exportReferencesGraph": "files with the references of store paths",
-}
 
 
 class _Uses(NamedTuple):
@@ -78,6 +73,7 @@ class RequestMaker:
         system: str | None = None,
         min_memory: int = 0,
         available_ro_paths: Sequence[str] = (),
+        schema: Schema = Schema.TVIX_BUILD_V1,
     ) -> None:
         self._nodes: _Known[Node] = _Known(partial(_find_node, _function(nodes)))
         self._derivations: _Known[Derivation] = _Known(
@@ -89,14 +85,34 @@ class RequestMaker:
         self._system = system
         self._min_memory = min_memory
         self._available_ro_paths = sorted(available_ro_paths)
+        self._schema = schema
 
-    def request(self, derivation: Derivation) -> BuildRequest:
+    def request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
         """The request of a derivation, which may violate rules.
 
         Raises:
             DerivationError: as `Derivation.to_build_request`, but for violations.
         """
-        reasons = _unsayable(derivation)
+        return self._in_schema(*self._make(derivation), derivation)
+
+    def valid_request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
+        """The same, checked.
+
+        Raises:
+            DerivationError: as `Derivation.to_build_request`.
+        """
+        request, files = self._make(derivation)
+        try:
+            # What is valid here is so in the later schemas.
+            validate(request)
+        except InvalidMessage as error:
+            raise DerivationError(derivation.name, in_words(error.violations)) from error
+        return self._in_schema(request, files, derivation)
+
+    def _make(self, derivation: Derivation) -> tuple[BuildRequest, Mapping[str, bytes]]:
+        """A request of tvix.build.v1, and the files that it cannot say."""
+        reasons: list[str] = []
+        given = give(derivation, self._schema is not Schema.TVIX_BUILD_V1, reasons)
         outputs = []
         for name, output in derivation.outputs.items():
             if output.path:
@@ -112,12 +128,11 @@ class RequestMaker:
                 inputs.append(node)
         if reasons:
             raise DerivationError(derivation.name, reasons)
-        arguments, environment = _with_known_paths(derivation)
         try:
-            return assemble_request(
-                command_args=(derivation.builder, *arguments),
+            request = assemble_request(
+                command_args=(derivation.builder, *given.arguments),
                 outputs=sorted(outputs),
-                environment_vars=sorted({**self._environment, **environment}.items()),
+                environment_vars=sorted({**self._environment, **given.environment}.items()),
                 inputs=inputs,
                 system=derivation.system if self._system is None else self._system,
                 min_memory=self._min_memory,
@@ -125,19 +140,21 @@ class RequestMaker:
             )
         except UnicodeEncodeError:
             raise DerivationError(derivation.name, _not_unicode(derivation)) from None
+        return request, given.files
 
-    def valid_request(self, derivation: Derivation) -> BuildRequest:
-        """The same, checked.
-
-        Raises:
-            DerivationError: as `Derivation.to_build_request`.
-        """
-        request = self.request(derivation)
+    def _in_schema(
+        self, request: BuildRequest, files: Mapping[str, bytes], derivation: Derivation
+    ) -> BuildRequest | LaterBuildRequest:
+        if self._schema is Schema.TVIX_BUILD_V1:
+            return request
         try:
-            validate(request)
-        except InvalidMessage as error:
-            raise DerivationError(derivation.name, in_words(error.violations)) from error
-        return request
+            later = to_later(request, network_access=_is_fixed(derivation))
+        except NotRepresentable as error:
+            reasons = [f"{one.path}: {one.message}" for one in error.reasons]
+            raise DerivationError(derivation.name, reasons) from error
+        for path, contents in sorted(files.items()):
+            later.additional_files.add(path=path, contents=contents)
+        return later
 
     def _input_paths(self, derivation: Derivation, reasons: list[str]) -> Iterable[str]:
         """Store paths of all inputs, each once."""
@@ -260,42 +277,6 @@ def in_words(violations: Iterable[Violation]) -> list[str]:
 _UNKNOWN_PATH = "expected a known path, found one that only the build can tell"
 
 
-def _unsayable(derivation: Derivation) -> list[str]:
-    """What a derivation asks of Nix beyond a request."""
-    environment = derivation.environment
-    return [
-        f"variable {name}: expected none, as a request cannot say {what}, found "
-        + repr(environment[name][:40].decode(errors="backslashreplace"))
-        for name, what in _FILES.items()
-        if environment.get(name)
-    ]
-
-
-def _with_known_paths(derivation: Derivation) -> tuple[Sequence[str], Mapping[str, bytes]]:
-    """Arguments and environment with paths in place of the outputs' placeholders."""
-    arguments: Sequence[str] = derivation.arguments
-    environment = derivation.environment
-    texts = "\0".join(arguments)
-    values = b"\0".join(environment.values())
-    for name, output in derivation.outputs.items():
-        text = _placeholder(name)
-        data = text.encode()
-        if text in texts:
-            arguments = [argument.replace(text, output.path) for argument in arguments]
-        if data in values:
-            path = to_bytes(output.path)
-            environment = {key: value.replace(data, path) for key, value in environment.items()}
-    return arguments, environment
-
-
-@lru_cache
-def _placeholder(output: str) -> str:
-    """What stands for the path of an output as long as that is not known: Nix's `placeholder`."""
-    number = int.from_bytes(sha256(b"nix-output:" + to_bytes(output)).digest(), "little")
-    digits = "0123456789abcdfghijklmnpqrsvwxyz"
-    return "/" + "".join(digits[number >> shift & 31] for shift in range(255, -1, -5))
-
-
 def _not_unicode(derivation: Derivation) -> list[str]:
     """Which strings are not UTF-8."""
     strings = {
@@ -314,9 +295,15 @@ def _not_unicode(derivation: Derivation) -> list[str]:
 
 def _base_name(path: str, place: str, reasons: list[str]) -> str:
     name = path.removeprefix(STORE)
-    if name == path:
-        reasons.append(f"{place}: expected a path below {STORE}, found {path!r}")
+    if name == path or "/" in name:
+        reasons.append(f"{place}: expected a path just below {STORE}, found {path!r}")
     return name
+
+
+def _is_fixed(derivation: Derivation) -> bool:
+    """Whether the content of all outputs is known: such a build may use the network."""
+    outputs = derivation.outputs.values()
+    return bool(outputs) and all(one.hash not in ("", "impure") for one in outputs)
 
 
 def _function(lookup: Lookup[Found]) -> Callable[[str], Found | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal, TypeAlias
 
 
 class Kind(str, Enum):
@@ -27,6 +28,22 @@ _FULL_NAMES = {
     Kind.BUILD: "tvix.build.v1.Build",
     Kind.DIRECTORY: "tvix.castore.v1.Directory",
 }
+
+
+class Schema(str, Enum):
+    """A version of the protocol."""
+
+    TVIX_BUILD_V1 = "tvix.build.v1"
+    """December 2023."""
+    TVIX_BUILD_V1_2024 = "tvix.build.v1@2024"
+    """October 2024. Its messages are bytes only, as their names are those of the first version."""
+    SNIX_BUILD_V1 = "snix.build.v1"
+    """2025 and on."""
+
+
+TvixSchema: TypeAlias = Literal["tvix.build.v1", Schema.TVIX_BUILD_V1]
+SnixSchema: TypeAlias = Literal["snix.build.v1", Schema.SNIX_BUILD_V1]
+BytesSchema: TypeAlias = Literal["tvix.build.v1@2024", Schema.TVIX_BUILD_V1_2024]
 
 
 class ViolationCode(str, Enum):
@@ -108,6 +125,31 @@ class InvalidMessage(Error, ValueError):  # noqa: N818 - the name says what was 
         more = self.violation_count - 1
         rest = f" (and {more} more violation{'s' if more > 1 else ''})" if more else ""
         return f"{where}{path}{first.code.value}: {first.message}{rest}"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a request cannot be said in another schema."""
+
+    path: str
+    """Field path in the request, with list indices, such as `outputs[2]`."""
+    message: str
+    """For people: what was expected and what was found."""
+
+
+class NotRepresentable(Error, ValueError):  # noqa: N818 - the name says what was found
+    """A valid request says something that another schema cannot say.
+
+    Attributes:
+        reasons: all that stands against it, in the order of the fields.
+    """
+
+    def __init__(self, reasons: Sequence[Reason]) -> None:
+        super().__init__(reasons)
+        self.reasons: tuple[Reason, ...] = tuple(reasons)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{one.path}: {one.message}" for one in self.reasons)
 
 
 def refusal(report: Report, index: int | None = None) -> InvalidMessage:

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar, Union
+from typing import TYPE_CHECKING, TypeVar, Union, overload
 
 from tvix_build import _aterm
 from tvix_build._aterm import to_bytes, to_str
-from tvix_build._report import Error
+from tvix_build._report import Error, Schema
 
 if TYPE_CHECKING:
+    from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
     from tvix.build.protos.build_pb2 import BuildRequest
     from tvix.castore.protos.castore_pb2 import Node
+    from tvix_build._report import BytesSchema, SnixSchema, TvixSchema
 
 __all__ = ["Derivation", "DerivationError", "DerivationFolder", "Lookup", "Output"]
 
@@ -158,6 +160,58 @@ class Derivation:
         name = self.environment.get("name", b"derivation")
         return self.path or name.decode(errors="backslashreplace")
 
+    @overload
+    def to_build_request(
+        self,
+        nodes: Lookup[Node],
+        derivations: Lookup[Derivation] = ...,
+        *,
+        closure: bool = ...,
+        cores: int = ...,
+        system: str | None = ...,
+        min_memory: int = ...,
+        available_ro_paths: Iterable[str] = ...,
+        schema: TvixSchema = ...,
+    ) -> BuildRequest: ...
+    @overload
+    def to_build_request(
+        self,
+        nodes: Lookup[Node],
+        derivations: Lookup[Derivation] = ...,
+        *,
+        closure: bool = ...,
+        cores: int = ...,
+        system: str | None = ...,
+        min_memory: int = ...,
+        available_ro_paths: Iterable[str] = ...,
+        schema: SnixSchema,
+    ) -> SnixBuildRequest: ...
+    @overload
+    def to_build_request(
+        self,
+        nodes: Lookup[Node],
+        derivations: Lookup[Derivation] = ...,
+        *,
+        closure: bool = ...,
+        cores: int = ...,
+        system: str | None = ...,
+        min_memory: int = ...,
+        available_ro_paths: Iterable[str] = ...,
+        schema: BytesSchema,
+    ) -> bytes: ...
+    @overload
+    def to_build_request(
+        self,
+        nodes: Lookup[Node],
+        derivations: Lookup[Derivation] = ...,
+        *,
+        closure: bool = ...,
+        cores: int = ...,
+        system: str | None = ...,
+        min_memory: int = ...,
+        available_ro_paths: Iterable[str] = ...,
+        schema: Schema | str,
+    ) -> BuildRequest | SnixBuildRequest | bytes: ...
     def to_build_request(
         self,
         nodes: Lookup[Node],
@@ -168,11 +222,15 @@ class Derivation:
         system: str | None = None,
         min_memory: int = 0,
         available_ro_paths: Iterable[str] = (),
-    ) -> BuildRequest:
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
+    ) -> BuildRequest | SnixBuildRequest | bytes:
         """The canonical request for a build of this derivation.
 
         The command is the builder and its arguments; the environment is what Nix sets in every
         build, overlaid by the derivation's; placeholders of its own outputs become their paths.
+
+        The later schemas also say what Nix writes into files: variables of passAsFile, structured
+        attributes. There the outputs of a derivation whose content is fixed may use the network.
 
         Args:
             nodes: store path to what lies there: a mapping, or a function that returns None where
@@ -183,13 +241,20 @@ class Derivation:
             system: instead of the derivation's.
             min_memory: least memory of the host in bytes.
             available_ro_paths: host paths that the command may read.
+            schema: of the request.
+
+        Returns:
+            A message of the schema; its canonical bytes for `tvix.build.v1@2024`, which has no
+            Python module.
 
         Raises:
             DerivationError: with all reasons: if an input derivation, an output's path or a node
                 is not known, or the derivation says what a request cannot.
+            ValueError: if there is no such schema.
         """
         from tvix_build._nix_requests import RequestMaker
 
+        schema = Schema(schema)
         maker = RequestMaker(
             nodes,
             derivations,
@@ -198,8 +263,12 @@ class Derivation:
             system=system,
             min_memory=min_memory,
             available_ro_paths=tuple(available_ro_paths),
+            schema=schema,
         )
-        return maker.valid_request(self)
+        request = maker.valid_request(self)
+        if schema is Schema.TVIX_BUILD_V1_2024:
+            return request.SerializeToString()
+        return request
 
 
 class DerivationFolder(Mapping[str, Derivation]):

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""Translates build requests between schemas, and says why one cannot be said in the other.
+
+A request of tvix.build.v1 says a Nix build. In the later schemas that is one form among others,
+which `to_later` makes and `to_first` demands. Both take what is valid, and make what is valid with
+its lists in order. Nothing is checked here but what the other schema cannot say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tvix_build._report import NotRepresentable, Reason
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from snix.build.protos import build_pb2 as later_pb2
+    from snix.castore.protos import castore_pb2 as later_castore_pb2
+    from tvix.build.protos import build_pb2
+    from tvix.castore.protos import castore_pb2
+
+BUILD = "build"
+STORE = "nix/store"
+
+_SCRATCH_PATHS = [BUILD, STORE]
+_HASH_PART = re.compile(rb"([0-9a-df-np-sv-z]{32})-.", re.DOTALL)
+_NAME_SIZE = 255  # bytes of a path component
+_SHOWN = 80  # characters of a value that a reason shows
+
+
+def to_later(request: build_pb2.BuildRequest, network_access: bool) -> later_pb2.BuildRequest:
+    """A request of tvix.build.v1 in the later schemas.
+
+    Raises:
+        NotRepresentable: if it has no constraints, or a name has no hash part.
+    """
+    from snix.build.protos import build_pb2 as later_pb2
+    from snix.castore.protos import castore_pb2 as later_castore_pb2
+
+    needles, reasons = _needles(dict(enumerate(request.outputs)), request.inputs)
+    if not request.HasField("constraints"):
+        reasons.append(Reason("constraints", "expected a system, found no constraints"))
+    _refuse(request, reasons)
+    constraints = request.constraints
+    entry, variable = later_castore_pb2.Entry.FromString, later_pb2.BuildRequest.EnvVar
+    return later_pb2.BuildRequest(
+        inputs=[entry(node.SerializeToString()) for node in request.inputs],
+        command_args=request.command_args,
+        working_dir=BUILD,
+        scratch_paths=_SCRATCH_PATHS,
+        inputs_dir=STORE,
+        outputs=[f"{STORE}/{name}" for name in request.outputs],
+        environment_vars=[variable(key=v.key, value=v.value) for v in request.environment_vars],
+        constraints=later_pb2.BuildRequest.BuildConstraints(
+            system=constraints.system,
+            min_memory=constraints.min_memory,
+            available_ro_paths=constraints.available_ro_paths,
+            network_access=network_access,
+            provide_bin_sh=True,
+        ),
+        refscan_needles=needles,
+    )
+
+
+def to_first(request: later_pb2.BuildRequest, network_access: bool) -> build_pb2.BuildRequest:
+    """A request of the later schemas in tvix.build.v1.
+
+    Raises:
+        NotRepresentable: if `to_later` makes no such request.
+    """
+    from tvix.build.protos import build_pb2
+    from tvix.castore.protos import castore_pb2
+
+    constraints = request.constraints
+    form = [
+        ("working_dir", BUILD, request.working_dir),
+        ("scratch_paths", _SCRATCH_PATHS, list(request.scratch_paths)),
+        ("inputs_dir", STORE, request.inputs_dir),
+        ("constraints.network_access", network_access, constraints.network_access),
+        ("constraints.provide_bin_sh", True, constraints.provide_bin_sh),
+        ("additional_files", [], [file.path for file in request.additional_files]),
+    ]
+    reasons = [_unequal(*one) for one in form if one[1] != one[2]]
+    outputs = _names_in_store(request.outputs, reasons)
+    needles, nameless = _needles(outputs, request.inputs)
+    reasons += nameless
+    if len(outputs) == len(request.outputs) and not nameless:
+        reasons += _compare_needles(needles, request.refscan_needles)
+    _refuse(request, reasons)
+    node, variable = castore_pb2.Node.FromString, build_pb2.BuildRequest.EnvVar
+    return build_pb2.BuildRequest(
+        command_args=request.command_args,
+        outputs=outputs.values(),
+        environment_vars=[variable(key=v.key, value=v.value) for v in request.environment_vars],
+        inputs=[node(entry.SerializeToString()) for entry in request.inputs],
+        constraints=build_pb2.BuildRequest.BuildConstraints(
+            system=constraints.system,
+            min_memory=constraints.min_memory,
+            available_ro_paths=constraints.available_ro_paths,
+        ),
+    )
+
+
+def _names_in_store(paths: Iterable[str], reasons: list[Reason]) -> dict[int, str]:
+    """Names of outputs by index, without those that are not in the store."""
+    names = {}
+    for i, path in enumerate(paths):
+        name = path.removeprefix(f"{STORE}/")
+        if name == path or "/" in name or len(name.encode()) > _NAME_SIZE:
+            wanted = f"{STORE}/ and a name of at most {_NAME_SIZE} bytes"
+            reasons.append(Reason(f"outputs[{i}]", f"expected {wanted}, found {_shown(path)}"))
+        else:
+            names[i] = name
+    return names
+
+
+def _needles(
+    outputs: Mapping[int, str],
+    inputs: Iterable[castore_pb2.Node] | Iterable[later_castore_pb2.Entry],
+) -> tuple[list[str], list[Reason]]:
+    """The hash parts of names, and which of these have none."""
+    names = [(f"outputs[{i}]", name.encode()) for i, name in outputs.items()]
+    for i, node in enumerate(inputs):
+        # Both oneofs are their message's only one, and have the same members.
+        ((member, value),) = node.ListFields()
+        names.append((f"inputs[{i}].{member.name}.name", value.name))
+    needles, reasons = [], []
+    for path, name in names:
+        match = _HASH_PART.match(name)
+        if match:
+            needles.append(match[1].decode())
+        else:
+            found = _shown(name.decode(errors="backslashreplace"))
+            wanted = "the 32 characters of a hash, '-' and more, as in a store path"
+            reasons.append(Reason(path, f"expected {wanted}, found {found}"))
+    return needles, reasons
+
+
+def _compare_needles(wanted: Sequence[str], found: Sequence[str]) -> list[Reason]:
+    if len(wanted) != len(found):
+        what = f"a needle for each of the {len(wanted)} outputs and inputs"
+        return [Reason("refscan_needles", f"expected {what}, found {len(found)}")]
+    return [
+        _unequal(f"refscan_needles[{i}]", wanted[i], found[i])
+        for i in range(len(wanted))
+        if wanted[i] != found[i]
+    ]
+
+
+def _unequal(path: str, wanted: object, found: object) -> Reason:
+    return Reason(path, f"expected {wanted!r}, found {_shown(found)}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _refuse(request: Message, reasons: Iterable[Reason]) -> None:
+    """Raise if there are reasons."""
+    numbers = {field.name: field.number for field in request.DESCRIPTOR.fields}
+    in_order = sorted(reasons, key=lambda one: numbers[re.split(r"[.[]", one.path)[0]])
+    if in_order:
+        raise NotRepresentable(in_order)
