@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.corpora import ROOT
 
+FOLDER = ROOT / "build" / "bench"
 PEERS = ROOT / "bench" / "peers"
 #: Debian's, like all compilers here, whatever else is installed.
 CARGO = os.environ.get("CARGO", "/usr/bin/cargo")
@@ -27,6 +28,29 @@ def blake3_folder() -> Path:
     """The official C code: BLAKE3_C_DIR, else Debian's."""
     named = os.environ.get("BLAKE3_C_DIR")
     return Path(named) if named else max(_CRATES.glob("blake3-*")) / "c"
+
+
+def install_tvix_build() -> None:
+    """Installs the checkout into this environment, from a copy that the build may write to."""
+    parts = ["native", "proto", "py", "setup.py", "pyproject.toml", "LICENSE", "README.md"]
+    copied = FOLDER / "source"
+    shutil.rmtree(copied, ignore_errors=True)
+    copied.mkdir(parents=True)
+    ignore = shutil.ignore_patterns("tvix", "__pycache__", "*.so", "*.egg-info")
+    for name in parts:
+        if (ROOT / name).is_dir():
+            # proto/tvix is a source, py/tvix made by setup.py.
+            shutil.copytree(ROOT / name, copied / name, ignore=ignore if name == "py" else None)
+        else:
+            shutil.copy(ROOT / name, copied / name)
+    files = sorted(path for path in copied.rglob("*") if path.is_file())
+    contents = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+    stamp = FOLDER / "installed"
+    if stamp.exists() and stamp.read_text() == contents:
+        return
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps"]
+    subprocess.run([*pip, str(copied)], check=True)
+    stamp.write_text(contents)
 
 
 class Builder:
@@ -49,7 +73,6 @@ class Builder:
 
     def build(self) -> None:
         """Build everything."""
-        self._install_tvix_build()
         self._build_rust()
         blake3 = self._build_blake3()
         self._build_cpp(blake3)
@@ -57,28 +80,6 @@ class Builder:
         engine = [PEERS / "c" / "engine.c", *(ROOT / "native").glob("*.c")]
         self._build_c(self.engine, engine, blake3)
         self._build_c(self.engine_of_any_level, engine, blake3, "-DTVIXB_TEST_BUILD")
-
-    def _install_tvix_build(self) -> None:
-        """Installs the checkout into this environment, from a copy that the build may write to."""
-        parts = ["native", "proto", "py", "setup.py", "pyproject.toml", "LICENSE", "README.md"]
-        copied = self._folder / "source"
-        shutil.rmtree(copied, ignore_errors=True)
-        copied.mkdir(parents=True)
-        ignore = shutil.ignore_patterns("tvix", "__pycache__", "*.so", "*.egg-info")
-        for name in parts:
-            if (ROOT / name).is_dir():
-                # proto/tvix is a source, py/tvix made by setup.py.
-                shutil.copytree(ROOT / name, copied / name, ignore=ignore if name == "py" else None)
-            else:
-                shutil.copy(ROOT / name, copied / name)
-        files = sorted(path for path in copied.rglob("*") if path.is_file())
-        contents = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
-        stamp = self._folder / "installed"
-        if stamp.exists() and stamp.read_text() == contents:
-            return
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps"]
-        subprocess.run([*pip, str(copied)], check=True)
-        stamp.write_text(contents)
 
     def _build_rust(self) -> None:
         subprocess.run(

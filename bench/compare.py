@@ -16,12 +16,11 @@ from itertools import chain
 from pathlib import Path
 
 from bench import corpora, machine
-from bench.building import Builder
+from bench.building import FOLDER, Builder
 from bench.corpora import ROOT, Cache, NoDataError
 from bench.measure import Peer, Race
 from bench.results import Memory, Results
 
-FOLDER = ROOT / "build" / "bench"
 RESULTS = ROOT / "bench" / "results"
 
 HASH_SIZES = [64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]

@@ -21,7 +21,7 @@ def describe() -> dict[str, str]:
     """Names and values, in the order of the report."""
     flags = _cpu("flags").split()
     return {
-        "CPU": _cpu("model name") + _model(),
+        "CPU": cpu(),
         "Instruction sets": ", ".join(flag for flag in _FLAGS if flag in flags),
         "CPUs": str(len(os.sched_getaffinity(0))),
         "L2 cache": _file("/sys/devices/system/cpu/cpu0/cache/index2/size"),
@@ -34,6 +34,11 @@ def describe() -> dict[str, str]:
         "C++": f"g++ {_first('g++', '-dumpfullversion')}, {_first('protoc', '--version')}",
         "Official BLAKE3": f"{blake3_folder().parent.name}, C and assembly",
     }
+
+
+def cpu() -> str:
+    """Its name."""
+    return _cpu("model name") + _model()
 
 
 def busy() -> float:

@@ -49,6 +49,7 @@ _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 
 `bench/run` builds the peers, makes the corpora, measures everything again and writes this page,
 in less than ten minutes; `bench/run --quick` in three. [How it is measured](../README.md).
+`bench/load` says [what the door costs](load.md), `bench/soak` [how it stands a long time](soak.md).
 """
 
 

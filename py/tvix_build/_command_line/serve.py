@@ -140,10 +140,10 @@ def _parse_services(
 )
 @click.option(
     "--log-level",
-    type=click.Choice(["info", "warning", "error"]),
+    type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="What to log; info has a line for each call.",
+    help="What to log: info has a line for each call that is refused, debug for all.",
 )
 @click.option(
     "--grace",

@@ -12,7 +12,7 @@ _NETWORK = re.compile(
     r"grpc\+(?P<scheme>https?)://(?P<host>[^\s/?#@:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})/?",
     re.ASCII,
 )
-_UNIX = re.compile(r"grpc\+unix:(?://)?(?P<path>/[^\0]*[^/\0])", re.DOTALL)
+_UNIX = re.compile(r"grpc\+unix:(?://)?(?P<path>/(?!/)[^\0]*[^/\0])", re.DOTALL)
 
 _PATH_SIZE = 107  # A limit of the system.
 

@@ -90,9 +90,10 @@ async def check_answer_aside(service: Service, data: bytes, request: bytes) -> b
 
 
 def _check(kind: Kind, data: bytes) -> Checked:
+    canonical = _engine.digest_if_canonical(kind, data)
+    if canonical is not None:
+        return Checked(data, canonical)
     verdict, digest, found = _engine.run_one(kind, data)
-    if verdict == Verdict.CANONICAL:
-        return Checked(data, digest)
     if verdict == Verdict.VALID:
         encodings = Encodings(0)
         _engine.run_one(kind, data, encodings)

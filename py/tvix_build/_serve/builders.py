@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -20,18 +20,14 @@ class Call:
         request: its canonical encoding.
         digest: of the request, 32 bytes.
         metadata: what the builder is told.
-        deadline: when the caller gives up, in `time.monotonic()`; None for never.
+        remaining: says how many seconds the caller still waits; None for ever.
     """
 
     service: Service
     request: bytes
     digest: bytes
     metadata: Metadata
-    deadline: float | None
-
-    def remaining(self) -> float | None:
-        """Seconds until the deadline."""
-        return None if self.deadline is None else self.deadline - time.monotonic()
+    remaining: Callable[[], float | None]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

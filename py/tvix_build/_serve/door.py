@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -49,10 +48,17 @@ class Door:
         return [
             grpc.method_handlers_generic_handler(
                 service.name,
-                {"DoBuild": grpc.unary_unary_rpc_method_handler(partial(self._do_build, service))},
+                {"DoBuild": grpc.unary_unary_rpc_method_handler(self._method(service))},
             )
             for service in services
         ]
+
+    def _method(self, service: Service) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        # Not functools.partial: gRPC looks into it for every call, whether it is a coroutine.
+        async def do_build(request: bytes, context: _Context) -> bytes:
+            return await self._do_build(service, request, context)
+
+        return do_build
 
     async def wait_until_idle(self) -> None:
         """Wait until every call has ended and its answer is sent."""
@@ -61,7 +67,7 @@ class Door:
     async def _do_build(self, service: Service, request: bytes, context: _Context) -> bytes:
         self._begin(context)
         metadata = tuple(context.invocation_metadata() or ())
-        outcome = Outcome(service, context.peer(), len(request))
+        outcome = Outcome(service, context.peer, len(request))
         begin = time.monotonic()
         answer: Answer | None = None
         refused: Refusal | None = None
@@ -100,8 +106,6 @@ class Door:
         """
         service = outcome.service
         try:
-            remaining = context.time_remaining()
-            deadline = None if remaining is None else time.monotonic() + remaining
             try:
                 checked = await check_request_aside(service, request)
             except InvalidMessage as error:
@@ -109,8 +113,9 @@ class Door:
             outcome.digest = checked.digest
             digest = checked.digest.hex()
             told = _forwarded(metadata, digest)
+            remaining = context.time_remaining
             return await self._builder.build(
-                Call(service, checked.encoding, checked.digest, told, deadline)
+                Call(service, checked.encoding, checked.digest, told, remaining)
             )
         except Refusal:
             raise

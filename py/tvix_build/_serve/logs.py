@@ -41,16 +41,16 @@ def configure(level: str) -> None:
 
 
 def log_call(outcome: Outcome) -> None:
-    """A line for a call: `info` if it went well or its caller is the reason that it did not."""
+    """A line for a call: `debug` if it went well, `info` if its caller is to blame."""
     fault = outcome.by == "upstream" or outcome.code is grpc.StatusCode.INTERNAL
-    level = logging.WARNING if fault else logging.INFO
+    level = logging.WARNING if fault else logging.INFO if outcome.by else logging.DEBUG
     if not LOG.isEnabledFor(level):
         return
     fields: dict[str, object] = {
         "schema": outcome.service.schema,
         "code": outcome.code.name,
         "seconds": round(outcome.seconds, 6),
-        "peer": outcome.peer,
+        "peer": outcome.peer(),
         "request_bytes": outcome.request_size,
         "answer_bytes": outcome.answer_size,
     }

@@ -17,6 +17,7 @@ class Outcome:
     """What is known of a call; filled in while it goes on.
 
     Attributes:
+        peer: says who called.
         request_size, answer_size: bytes, as received and as sent.
         seconds: from its message to its end.
         code: its status.
@@ -28,7 +29,7 @@ class Outcome:
     """
 
     service: Service
-    peer: str
+    peer: Callable[[], str]
     request_size: int
     answer_size: int = 0
     seconds: float = 0.0

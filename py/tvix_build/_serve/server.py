@@ -75,17 +75,24 @@ class Options:
 class Server:
     """A door that is open from `start` to `close`, both within one event loop.
 
+    Args:
+        options: what the command line says.
+        builder: who builds, instead of the upstream.
+
     Attributes:
         addresses: where it listens, with the ports that were bound.
         metrics_port: where Prometheus finds it.
+        numbers: what there is at the moment, by the names that metrics have.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, builder: Builder | None = None) -> None:
         self._options = options
+        self._builder = builder or CheckOnly()
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
         self.addresses: list[str] = []
         self.metrics_port: int | None = None
+        self.numbers: dict[str, Callable[[], float]] = {}
 
     async def start(self) -> None:
         """Open the door.
@@ -103,7 +110,7 @@ class Server:
     async def _start(self) -> None:
         options = self._options
         traces = None
-        builder: Builder = CheckOnly()
+        builder = self._builder
         if options.upstream is not None:
             upstream = Upstream(
                 options.upstream, options.upstream_credentials, options.max_message_size
@@ -115,23 +122,21 @@ class Server:
             tracer = tracer_of(options.traces)
             traces = Traces(tracer)
             builder = TracedBuilds(builder, tracer)
-        builder, numbers = self._wrapped(builder)
+        builder = self._wrapped(builder)
         observers = [log_call]
         if options.metrics is not None:
-            metrics = Metrics(numbers)
+            metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._serve_metrics(metrics)
         self._door = Door(builder, observers, traces.call if traces else None)
         await self._listen()
 
-    def _wrapped(self, builder: Builder) -> tuple[Builder, dict[str, Callable[[], float]]]:
-        """What is asked before the builder is, and the numbers that it keeps."""
+    def _wrapped(self, builder: Builder) -> Builder:
+        """What is asked before the builder is."""
         options = self._options
         builds = BuildLimit(CheckedAnswers(builder), options.max_builds)
-        numbers: dict[str, Callable[[], float]] = {
-            "builds": lambda: builds.builds,
-            "waiting_calls": lambda: builds.waiting,
-        }
+        self.numbers["builds"] = lambda: builds.builds
+        self.numbers["waiting_calls"] = lambda: builds.waiting
         builder = builds
         if options.store is not None:
             store = RequestStore(options.store)
@@ -139,10 +144,10 @@ class Server:
             builder = Recorded(builder, store)
         if options.deduplicate:
             builder = shared = Shared(builder)
-            numbers["shared_calls_total"] = lambda: shared.joined
+            self.numbers["shared_calls_total"] = lambda: shared.joined
         calls = CallLimit(builder, options.max_builds + options.max_queue)
-        numbers["open_calls"] = lambda: calls.calls
-        return calls, numbers
+        self.numbers["open_calls"] = lambda: calls.calls
+        return calls
 
     def _serve_metrics(self, metrics: Metrics) -> None:
         assert self._options.metrics

@@ -50,7 +50,7 @@ class Shared:
                 build.task.cancel()
 
     def _begin(self, key: _Key, call: Call) -> _Build:
-        alone = dataclasses.replace(call, deadline=None)
+        alone = dataclasses.replace(call, remaining=lambda: None)
         build = _Build(asyncio.create_task(self._builder.build(alone)))
 
         def done(task: asyncio.Task[Answer]) -> None:

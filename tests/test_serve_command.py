@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: MIT
+"""`tvix-build serve` and `tvix-build build` as processes: from a real derivation to the answer,
+TLS, signals, errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from google.protobuf import json_format
+
+import tvix_build
+from cli_support import environment, run, start
+from serving import FREE_PORT, answer_to, socket_folder
+from tvix.build.protos import rpc_build_pb2_grpc
+from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix.castore.protos.castore_pb2 import Node
+from tvix_build._command_line import commands
+from tvix_build._rpc.addresses import parse
+from tvix_build.client import BuildService
+from tvix_build.nix import DerivationFolder
+
+EXAMPLES = Path("examples")
+
+
+class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
+    """A builder in threads of this process."""
+
+    def __init__(self) -> None:
+        self.requests: list[BuildRequest] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def DoBuild(self, request: BuildRequest, context: Any) -> Build:  # noqa: N802 - gRPC's
+        self.requests.append(request)
+        self.gate.wait()
+        return answer_to(request)
+
+
+@contextmanager
+def building(builder: Builder, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
+    """A builder's server; yields its address."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
+    add(builder, server)
+    if credentials is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    try:
+        yield f"grpc+http{'s' if credentials else ''}://localhost:{port}"
+    finally:
+        builder.gate.set()
+        server.stop(None).wait()
+
+
+class Door:
+    """A process of `tvix-build serve`.
+
+    Attributes:
+        address: where it listens.
+    """
+
+    def __init__(self, *options: str | Path) -> None:
+        self.process = start("serve", *options, "--log-level", "debug")
+        assert self.process.stderr is not None
+        self.lines: list[dict[str, Any]] = []
+        self._stderr = self.process.stderr
+        self.address = self.line()["addresses"][0]
+
+    def line(self) -> dict[str, Any]:
+        """The next line of its log."""
+        line: dict[str, Any] = json.loads(self._stderr.readline())
+        return line
+
+    def end(self, *signals: signal.Signals) -> int:
+        """Its exit status after signals."""
+        for one in signals:
+            self.process.send_signal(one)
+        status = self.process.wait(60)
+        self.lines += map(json.loads, self._stderr)
+        return status
+
+
+@contextmanager
+def door(*options: str | Path) -> Iterator[Door]:
+    """A door that is gone at the end."""
+    opened = Door(*options)
+    try:
+        yield opened
+    finally:
+        opened.process.kill()
+        opened.process.communicate()
+
+
+def nodes() -> dict[str, Node]:
+    """What lies at the store paths of the examples."""
+    lines = (EXAMPLES / "nodes.ndjson").read_text().splitlines()
+    found = {}
+    for line in lines:
+        fields = json.loads(line)
+        found[fields["path"]] = json_format.ParseDict(fields["node"], Node())
+    return found
+
+
+def test_from_a_derivation_to_the_answer(tmp_path: Path) -> None:
+    folder = DerivationFolder(EXAMPLES / "derivations")
+    builder, known = Builder(), nodes()
+    requests = [one.to_build_request(known, folder) for one in folder.values()]
+    with (
+        socket_folder() as sockets,
+        building(builder) as upstream,
+        door("--listen", f"grpc+unix:{sockets}/door", "--upstream", upstream) as opened,
+    ):
+        with BuildService(opened.address) as client:
+            for request in requests:
+                assert client.do_build(request) == answer_to(request)
+        (tmp_path / "request.json").write_text(json_format.MessageToJson(requests[0]))
+        command = ("build", tmp_path / "request.json", "--builder", opened.address)
+        shown = run(*command)
+        assert (shown.status, shown.stderr) == (0, "")
+        assert requests[0].outputs[0] in shown.stdout.decode()
+        assert run(*command, "-o", tmp_path / "answer.binpb").status == 0
+        answer = Build.FromString((tmp_path / "answer.binpb").read_bytes())
+        assert answer == answer_to(requests[0])
+        assert opened.end(signal.SIGTERM) == 0
+    assert builder.requests == [*requests, requests[0], requests[0]]
+    assert [one["event"] for one in opened.lines] == [
+        *["call"] * len(builder.requests),
+        "draining",
+        "stopped",
+    ]
+    digests = [one["digest"] for one in opened.lines if one["event"] == "call"]
+    assert digests == [tvix_build.digest(one).hex() for one in builder.requests]
+
+
+def test_an_invalid_request_is_not_sent(tmp_path: Path) -> None:
+    bad = BuildRequest(command_args=["a\0", "b\0"], outputs=["b", "a"])
+    (tmp_path / "bad.binpb").write_bytes(bad.SerializeToString())
+    done = run("build", tmp_path / "bad.binpb", "--builder", "grpc+unix:/no/such/socket")
+    assert done.status == 1
+    codes = [line.split(": ")[2] for line in done.stderr.splitlines()]
+    assert codes == ["invalid_arg", "invalid_arg", "not_sorted"]
+
+
+def test_a_builder_that_refuses(tmp_path: Path) -> None:
+    request = tvix_build.build_request(command_args=["a"])
+    (tmp_path / "request.binpb").write_bytes(request.SerializeToString())
+    with door("--listen", FREE_PORT, "--check-only") as opened:
+        done = run("build", tmp_path / "request.binpb", "--builder", opened.address)
+    assert done.status == 1
+    assert "UNIMPLEMENTED: the request is valid" in done.stderr
+    gone = run("build", tmp_path / "request.binpb", "--builder", opened.address)
+    assert gone.status == 1
+    assert "UNAVAILABLE" in gone.stderr
+
+
+def test_calls_in_flight_end_after_a_signal() -> None:
+    builder = Builder()
+    builder.gate.clear()
+    request = tvix_build.build_request(command_args=["a"], outputs=["b"])
+    with (
+        building(builder) as upstream,
+        door("--listen", FREE_PORT, "--upstream", upstream) as opened,
+        ThreadPoolExecutor() as threads,
+        BuildService(opened.address) as client,
+    ):
+        calls = [threads.submit(client.do_build, request) for _ in range(3)]
+        _until(lambda: len(builder.requests) == 3)
+        opened.process.send_signal(signal.SIGTERM)
+        assert opened.line()["event"] == "draining"
+        builder.gate.set()
+        assert [call.result(60) for call in calls] == [answer_to(request)] * 3
+        assert opened.end() == 0
+    assert [one.get("code") for one in opened.lines] == ["OK", "OK", "OK", None]
+
+
+def test_a_second_signal_ends_calls() -> None:
+    builder = Builder()
+    builder.gate.clear()
+    request = tvix_build.build_request(command_args=["a"], outputs=["b"])
+    with (
+        building(builder) as upstream,
+        door("--listen", FREE_PORT, "--upstream", upstream) as opened,
+        ThreadPoolExecutor() as threads,
+        BuildService(opened.address) as client,
+    ):
+        call = threads.submit(client.do_build, request)
+        _until(lambda: len(builder.requests) == 1)
+        opened.process.send_signal(signal.SIGTERM)
+        assert opened.line()["event"] == "draining"
+        assert opened.end(signal.SIGINT) == 0
+        assert isinstance(call.exception(60), grpc.RpcError)
+        builder.gate.set()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    while not condition():
+        pause.wait(0.01)
+
+
+class Certificates:
+    """Those of an authority, as files."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        authority = trustme.CA()
+        self.ca = folder / "ca.pem"
+        authority.cert_pem.write_to_path(str(self.ca))
+        self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
+        issued = authority.issue_cert("localhost", "client@example.org")
+        issued.cert_chain_pems[0].write_to_path(str(self.certificate))
+        issued.private_key_pem.write_to_path(str(self.key))
+
+    def channel(self, with_certificate: bool) -> grpc.ChannelCredentials:
+        """Of a client."""
+        mine = (self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_channel_credentials(
+            self.ca.read_bytes(), *(mine if with_certificate else (None, None))
+        )
+
+    def server(self) -> grpc.ServerCredentials:
+        """Of a server that wants certificates of clients."""
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_server_credentials([pair], self.ca.read_bytes(), True)
+
+
+def test_tls_on_both_sides(tmp_path: Path) -> None:
+    mine, theirs = Certificates(tmp_path / "mine"), Certificates(tmp_path / "theirs")
+    other = Certificates(tmp_path / "other")
+    request = tvix_build.build_request(command_args=["a"], outputs=["b"])
+    listen = ("--listen", "grpc+https://localhost:0")
+    tls = ("--tls-certificate", mine.certificate, "--tls-key", mine.key)
+    mutual = ("--tls-client-ca", mine.ca)
+    with building(Builder(), theirs.server()) as upstream:
+        builder = ("--upstream", upstream, "--upstream-ca", theirs.ca)
+        client = ("--upstream-certificate", theirs.certificate, "--upstream-key", theirs.key)
+        with door(*listen, *tls, *mutual, *builder, *client) as opened:
+            assert opened.address.startswith("grpc+https://localhost:")
+            assert _build(opened.address, request, mine.channel(True)) == answer_to(request)
+            # Without a certificate, with one of another authority, not believing the door's.
+            for credentials in (mine.channel(False), other.channel(True)):
+                code = _build(opened.address, request, credentials)
+                assert code is grpc.StatusCode.UNAVAILABLE
+            file = tmp_path / "request.binpb"
+            file.write_bytes(request.SerializeToString())
+            options = ("--ca", mine.ca, "--certificate", mine.certificate, "--key", mine.key)
+            done = run("build", file, "--builder", opened.address, *options, "-o", "-", *BINARY)
+            assert Build.FromString(done.stdout) == answer_to(request)
+        with door(*listen, *tls, *builder) as opened:
+            # No client's certificate is asked for here, but the builder wants the door's.
+            code = _build(opened.address, request, mine.channel(False))
+            assert code is grpc.StatusCode.UNAVAILABLE
+
+
+BINARY = ("--output-format", "binpb")
+
+
+def _build(
+    address: str, request: BuildRequest, credentials: grpc.ChannelCredentials
+) -> Build | grpc.StatusCode:
+    with BuildService(address, credentials=credentials) as client:
+        try:
+            return client.do_build(request, timeout=60)
+        except grpc.RpcError as error:
+            failed: Any = error
+            code: grpc.StatusCode = failed.code()
+            return code
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "expected one of --upstream and --check-only"),
+        (["--check-only", "--upstream", "grpc+unix:/a"], "expected one of"),
+        (["--check-only", "--listen", "http://host:1"], "expected grpc+http://HOST:PORT"),
+        (["--check-only", "--listen", "grpc+http://host:65536"], "expected grpc+http://HOST:PORT"),
+        (["--check-only", "--listen", "grpc+unix:/" + "a" * 107], "at most 107 bytes"),
+        (["--check-only", "--listen", "grpc+https://localhost:0"], "expected --tls-certificate"),
+        (["--check-only", "--tls-key", "pyproject.toml"], "expected --listen grpc+https"),
+        (["--upstream", "grpc+unix:/a", "--upstream-ca", "pyproject.toml"], "expected grpc+https"),
+        (["--check-only", "--metrics", "here"], "expected HOST:PORT"),
+        (["--check-only", "--listen", "grpc+unix:/no/such/folder/a"], "expected to listen"),
+        (["--check-only", "--store", "/no/such/folder/a"], "unable to open"),
+    ],
+)
+def test_usage(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    listen = [] if "--listen" in options else ["--listen", FREE_PORT]
+    assert commands.run(["serve", *listen, *options]) == 2
+    assert expected in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("grpc+http://host:1", "host:1"),
+        ("grpc+http://[::1]:65535/", "[::1]:65535"),
+        ("grpc+https://a.example:443", "a.example:443"),
+        ("grpc+unix:/a/b", "unix:/a/b"),
+        ("grpc+unix:///a/b", "unix:/a/b"),
+    ],
+)
+def test_addresses(address: str, target: str) -> None:
+    assert parse(address).target == target
+    assert parse(address).tls == address.startswith("grpc+https")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "host:1", "grpc+http://host", "grpc+http://:1", "grpc+http://a b:1"),
+        *("grpc+http://host:1/path", "grpc+unix:a", "grpc+unix://a", "grpc+unix:/", "unix:/a"),
+        *("grpc+ftp://host:1", "grpc+http://host:123456", "grpc+unix:/a\0b", "grpc+http://::1:1"),
+    ],
+)
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(ValueError, match="expected grpc"):
+        parse(address)
+
+
+def test_without_its_packages() -> None:
+    code = (
+        "import sys; sys.modules['grpc'] = None; sys.modules['grpc_health'] = None\n"
+        "from tvix_build.cli import main; sys.exit(main(['serve', '--check-only']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "pip install 'tvix-build[cli,serve]'" in done.stderr

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: MIT
+"""The door and clients that mean no good, or are gone: it serves the others, and keeps nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import random
+import struct
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+import tvix_build
+from serving import METHOD, Builder, answer_to, door_to, method_of, open_door, refused, until
+from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix_build._rpc.addresses import parse
+from tvix_build._serve.server import Server
+
+DATA = tvix_build.build_request(command_args=["a"], outputs=["b"]).SerializeToString()
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+# Frames of HTTP/2 by hand: type, flags, stream, payload.
+SETTINGS, HEADERS, DATA_FRAME = 4, 1, 0
+END_HEADERS, END_STREAM = 4, 1
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame as it is on the wire."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def field(name: bytes, value: bytes) -> bytes:
+    """A header, neither compressed nor indexed."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def headers() -> bytes:
+    """Those of a call."""
+    return b"".join(
+        field(name, value)
+        for name, value in [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", METHOD.encode()),
+            (b":authority", b"door"),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+        ]
+    )
+
+
+def message(data: bytes, size: int | None = None) -> bytes:
+    """A message with its length, or with another length."""
+    return b"\0" + struct.pack(">I", len(data) if size is None else size) + data
+
+
+async def connect(door: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare connection."""
+    host, port = parse(door.addresses[0]).target.split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def serves(door: Server) -> None:
+    """A good client is served."""
+    async with method_of(door) as do_build:
+        assert Build.FromString(await do_build(DATA)) == answer_to(BuildRequest.FromString(DATA))
+
+
+RANDOM = random.Random(8)
+GARBAGE = {
+    "nothing": b"",
+    "no HTTP": b"GET / HTTP/1.1\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(500),
+    "random bytes": RANDOM.randbytes(5000),
+    "preface and random bytes": PREFACE + RANDOM.randbytes(5000),
+    "a frame of 16 MiB": PREFACE + b"\xff\xff\xff\0\0\0\0\0\1",
+    "headers that are none": PREFACE
+    + frame(SETTINGS, 0, 0)
+    + frame(HEADERS, END_HEADERS, 1, RANDOM.randbytes(300)),
+    "a message that is cut": PREFACE
+    + frame(SETTINGS, 0, 0)
+    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(DATA_FRAME, END_STREAM, 1, message(DATA)[:9]),
+    "a length of 4 GiB": PREFACE
+    + frame(SETTINGS, 0, 0)
+    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(DATA_FRAME, END_STREAM, 1, message(DATA, 0xFFFFFFFF)),
+    "two messages": PREFACE
+    + frame(SETTINGS, 0, 0)
+    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(DATA_FRAME, END_STREAM, 1, message(DATA) * 2),
+    "compressed, it says": PREFACE
+    + frame(SETTINGS, 0, 0)
+    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(DATA_FRAME, END_STREAM, 1, b"\1" + message(DATA)[1:]),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=list(GARBAGE))
+def test_garbage_on_the_connection(garbage: bytes) -> None:
+    async def scenario() -> None:
+        async with door_to(Builder()) as door:
+            _, writer = await connect(door)
+            writer.write(garbage)
+            await writer.drain()
+            await serves(door)
+            writer.close()
+            await until(lambda: door.numbers["open_calls"]() == 0)
+
+    asyncio.run(scenario())
+
+
+def test_handmade_frames_are_right() -> None:
+    """Or else the test before this one says little."""
+    builder = Builder()
+
+    async def scenario() -> None:
+        async with door_to(builder) as door:
+            _, writer = await connect(door)
+            writer.write(PREFACE + frame(SETTINGS, 0, 0))
+            writer.write(frame(HEADERS, END_HEADERS, 1, headers()))
+            writer.write(frame(DATA_FRAME, END_STREAM, 1, message(DATA)))
+            await writer.drain()
+            await until(lambda: len(builder.requests) == 1)
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+async def hang(request: BuildRequest, context: Any) -> Build:
+    """Build without end."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def test_clients_that_vanish_leave_nothing() -> None:
+    builder = Builder(hang)
+
+    async def scenario() -> None:
+        async with door_to(builder) as door:
+            for _ in range(3):
+                _, writer = await connect(door)
+                writer.write(PREFACE + frame(SETTINGS, 0, 0))
+                for stream in (1, 3, 5):
+                    writer.write(frame(HEADERS, END_HEADERS, stream, headers()))
+                    writer.write(frame(DATA_FRAME, END_STREAM, stream, message(DATA)))
+                await writer.drain()
+                await until(lambda: door.numbers["builds"]() == 3)
+                transport: Any = writer.transport
+                transport.abort()
+                await until(lambda: door.numbers["open_calls"]() == 0)
+            await until(lambda: builder.cancelled == 9)
+
+    asyncio.run(scenario())
+
+
+def test_many_cancelled_calls_leave_nothing() -> None:
+    builder = Builder(hang)
+
+    async def scenario() -> None:
+        async with door_to(builder, max_builds=7) as door, method_of(door) as do_build:
+            rng = random.Random(1)
+            for _ in range(10):
+                calls = [do_build(DATA) for _ in range(20)]
+                for call in calls:
+                    await asyncio.sleep(rng.random() / 1000)
+                    call.cancel()
+            await until(lambda: door.numbers["open_calls"]() == 0)
+            assert door.numbers["builds"]() == door.numbers["waiting_calls"]() == 0
+            await until(lambda: builder.cancelled == len(builder.requests))
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_does_not_read_holds_up_nobody() -> None:
+    data = tvix_build.build_request(command_args=["a" * 1_000_000], outputs=["b"])
+    builder = Builder()
+
+    async def scenario() -> None:
+        async with door_to(builder) as door:
+            _, writer = await connect(door)
+            writer.write(PREFACE + frame(SETTINGS, 0, 0))
+            body = message(data.SerializeToString())
+            for stream in (1, 3):
+                writer.write(frame(HEADERS, END_HEADERS, stream, headers()))
+                for at in range(0, len(body), 16384):
+                    piece = body[at : at + 16384]
+                    last = END_STREAM if at + 16384 >= len(body) else 0
+                    writer.write(frame(DATA_FRAME, last, stream, piece))
+            # Flow control stops what is sent, or else the answer; neither disturbs others.
+            for _ in range(5):
+                await serves(door)
+            transport: Any = writer.transport
+            transport.abort()
+            await until(lambda: door.numbers["open_calls"]() == 0)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_messages_that_are_too_large(compression: grpc.Compression) -> None:
+    """Also if they are small until they are unpacked."""
+    builder = Builder()
+
+    async def scenario() -> None:
+        async with (
+            door_to(builder, max_message_size=100_000) as door,
+            grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel,
+        ):
+            do_build: Any = channel.unary_unary(METHOD)
+            error = await refused(do_build(bytes(5_000_000), compression=compression))
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await serves(door)
+
+    asyncio.run(scenario())
+    assert len(builder.requests) == 1
+    assert len(gzip.compress(bytes(5_000_000))) < 100_000
+
+
+def test_compressed_messages_are_read() -> None:
+    async def scenario() -> None:
+        async with (
+            door_to(Builder()) as door,
+            grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel,
+        ):
+            do_build: Any = channel.unary_unary(METHOD)
+            assert await do_build(DATA, compression=grpc.Compression.Gzip)
+
+    asyncio.run(scenario())
+
+
+def test_metadata_that_is_too_large() -> None:
+    async def scenario() -> None:
+        async with door_to(Builder()) as door, method_of(door) as do_build:
+            error = await refused(do_build(DATA, metadata=(("key", "a" * 100_000),)))
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await serves(door)
+
+    asyncio.run(scenario())
+
+
+def test_methods_that_are_not_there() -> None:
+    async def scenario() -> None:
+        async with open_door() as door:
+            for name in (METHOD + "s", "/other.BuildService/DoBuild", "/"):
+                async with method_of(door, name) as other:
+                    error = await refused(other(DATA))
+                    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    asyncio.run(scenario())
