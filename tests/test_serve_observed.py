@@ -181,7 +181,8 @@ def test_traces_go_to_a_collector() -> None:
 
     async def collect(request: bytes, context: Any) -> bytes:
         exported.append(ExportTraceServiceRequest.FromString(request))
-        return ExportTraceServiceResponse().SerializeToString()
+        answer: bytes = ExportTraceServiceResponse().SerializeToString()
+        return answer
 
     async def scenario() -> None:
         server = grpc.aio.server()
