@@ -2,6 +2,7 @@
 //
 // A report as an Arrow array. Every node of the tree owns its memory, so that a
 // consumer may take a column and release the rest, on any thread.
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -96,6 +97,7 @@ typedef struct array_node {
 } array_node;
 
 static void release_array(struct ArrowArray* array) {
+  assert(array->n_buffers <= BUFFERS_MAX);
   for (int64_t i = 0; i < array->n_children; i++) {
     struct ArrowArray* child = array->children[i];
     if (child->release) child->release(child);

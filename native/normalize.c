@@ -5,6 +5,7 @@
 // concatenated first.
 #include "normalize.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "wire.h"
@@ -28,7 +29,9 @@ static bool next_occurrence(const uint8_t** p, const uint8_t* end,
   if (*p == end) return false;
   const uint8_t *begin = *p, *stop;
   const uint8_t* value = tvixb_wire_tag(begin, end, &field->tag);
+  assert(value);
   *p = tvixb_wire_skip(value, end, field->tag, TVIXB_WIRE_DEPTH_MAX, &stop);
+  assert(*p);
   field->whole = (tvixb_view){begin, (size_t)(*p - begin)};
   if ((field->tag & 7) == TVIXB_WIRE_LENGTH) {
     uint32_t length = 0;

@@ -27,6 +27,7 @@ static tvixb_violation violation_at(const tvixb_path* path) {
   for (unsigned i = 0; i < path->depth; i++) {
     violation.field[i] = path->field[i];
     if (path->index[i] != TVIXB_NO_INDEX) {
+      assert(indices < sizeof violation.index / sizeof *violation.index);
       violation.indexed |= (uint8_t)(1u << i);
       violation.index[indices++] = path->index[i];
     }

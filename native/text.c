@@ -52,17 +52,19 @@ __attribute__((format(printf, 2, 3))) static void put(text* text,
   if (size > 0) text->size += (size_t)size;
 }
 
-// The field at the end of the path, NULL for the message itself; *message is
-// the one that holds the field, or the message itself.
+// The message that is a field's value, or the whole message.
+static const tvixb_message* message_in(const tvixb_kind* kind,
+                                       const tvixb_field* field) {
+  return field ? field->message : kind->message;
+}
+
+// The field at the end of the path, NULL for the message itself.
 static const tvixb_field* walk(const tvixb_kind* kind,
-                               const tvixb_violation* violation, text* path,
-                               const tvixb_message** message) {
+                               const tvixb_violation* violation, text* path) {
   const tvixb_field* field = NULL;
   unsigned indices = 0;
-  *message = kind->message;
   for (unsigned i = 0; i < violation->depth; i++) {
-    if (field) *message = field->message;
-    field = &(*message)->fields[violation->field[i]];
+    field = &message_in(kind, field)->fields[violation->field[i]];
     if (!path) continue;
     put(path, "%s%s", i ? "." : "", field->name);
     if (violation->indexed >> i & 1) {
@@ -76,9 +78,8 @@ size_t tvixb_violation_path(const tvixb_kind* kind,
                             const tvixb_violation* violation, char* out,
                             size_t capacity) {
   text path = {out, capacity, 0};
-  const tvixb_message* message;
   put(&path, "%s", "");
-  walk(kind, violation, &path, &message);
+  walk(kind, violation, &path);
   return path.size;
 }
 
@@ -113,8 +114,7 @@ static void put_members(text* text, const tvixb_message* message) {
 
 static void put_required(text* text, const tvixb_kind* kind,
                          const tvixb_violation* violation) {
-  const tvixb_message* message;
-  const tvixb_field* field = walk(kind, violation, NULL, &message);
+  const tvixb_field* field = walk(kind, violation, NULL);
   if (field && field->required) {
     put(text, "expected %s, found none",
         field->repeated                     ? "at least one element"
@@ -123,18 +123,17 @@ static void put_required(text* text, const tvixb_kind* kind,
     return;
   }
   put(text, "expected one of ");
-  put_members(text, field ? field->message : message);
+  put_members(text, message_in(kind, field));
   put(text, " to be set, found none");
 }
 
 static void put_unknown(text* text, const tvixb_kind* kind,
                         const tvixb_violation* violation) {
-  const tvixb_message* message;
-  const tvixb_field* field = walk(kind, violation, NULL, &message);
+  const tvixb_field* field = walk(kind, violation, NULL);
   put(text,
       "expected the fields of %s alone, found field %" PRIu64
       " with wire type %u",
-      field ? field->message->name : message->name, violation->found >> 3,
+      message_in(kind, field)->name, violation->found >> 3,
       (unsigned)violation->found & 7);
 }
 
@@ -155,8 +154,7 @@ static const char* expected_of(const tvixb_kind* kind,
     default:
       break;
   }
-  const tvixb_message* message;
-  const tvixb_field* field = walk(kind, violation, NULL, &message);
+  const tvixb_field* field = walk(kind, violation, NULL);
   return field ? tvixb_rules[field->rule].expected : "";
 }
 
