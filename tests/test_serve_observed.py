@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tvix_build
 from serving import (
+    FREE_PORT,
     Builder,
     answer_to,
     details_of,
@@ -35,7 +37,7 @@ from serving import (
     method_of,
     open_door,
     refused,
-    running,
+    socket_folder,
     until,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
@@ -209,6 +211,8 @@ def test_log(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(request: BuildRequest, context: Any) -> Build:
         if request.outputs == ["b"]:
             return answer_to(request)
+        if request.outputs == ["hang"]:
+            await asyncio.Event().wait()
         await context.abort(grpc.StatusCode.ABORTED, "why\n")
         raise AssertionError
 
@@ -217,14 +221,18 @@ def test_log(caplog: pytest.LogCaptureFixture) -> None:
             await do_build(DATA)
             await refused(do_build(b""))
             await refused(do_build(BuildRequest(command_args=["a"]).SerializeToString()))
-            call = do_build(DATA)
+            hanging = BuildRequest(command_args=["a"], outputs=["hang"]).SerializeToString()
+            call = do_build(hanging)
+            await until(lambda: door.numbers["builds"]() == 1)
             call.cancel()
-            await until(lambda: len(caplog.records) >= 3)
+            await until(lambda: door.numbers["builds"]() == 0)
+            await refused(do_build(hanging, timeout=0.1))
+            await until(lambda: door.numbers["builds"]() == 0)
 
     caplog.set_level(logging.DEBUG, LOG.name)
     asyncio.run(scenario())
     lines = [json.loads(JsonLines().format(one)) for one in caplog.records if one.name == LOG.name]
-    good, invalid, failed = lines[:3]
+    good, invalid, failed, cancelled, late = lines
     assert set(good) == {
         *("time", "level", "event", "schema", "code", "seconds", "peer", "digest"),
         *("request_bytes", "answer_bytes"),
@@ -240,6 +248,11 @@ def test_log(caplog: pytest.LogCaptureFixture) -> None:
     assert (failed["level"], failed["by"], failed["code"], failed["message"]) == (
         *("warning", "upstream", "ABORTED", "why\n"),
     )
+    assert (cancelled["level"], cancelled["by"], cancelled["code"]) == (
+        *("info", "client", "CANCELLED"),
+    )
+    # Who notices first, the door or its builder, is chance.
+    assert late["code"] == "DEADLINE_EXCEEDED"
 
 
 def test_every_request_is_recorded_before_it_is_built(tmp_path: Path) -> None:
@@ -290,15 +303,24 @@ def test_a_store_that_fails_builds_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_place_that_is_taken() -> None:
-    async def scenario() -> None:
-        async with open_door(metrics=("127.0.0.1", 0)) as door, running(Builder()):
+    async def scenario(folder: str) -> None:
+        listen = [parse(FREE_PORT), parse(f"grpc+unix:{folder}/socket")]
+        async with open_door(listen=listen, metrics=("127.0.0.1", 0)) as door:
             for options in (
                 {"listen": [parse(door.addresses[0])]},
+                {"listen": [parse(door.addresses[1])]},
                 {"metrics": ("127.0.0.1", door.metrics_port)},
                 {"listen": [parse("grpc+unix:/no/such/folder/socket")]},
             ):
                 with pytest.raises(ServeError, match=r"expected|metrics"):
                     async with open_door(**options):
                         pass
+        # A socket that is left over is no server.
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(f"{folder}/left")
+        listen = [parse(f"grpc+unix:{folder}/left")]
+        async with open_door(listen=listen) as door, method_of(door) as do_build:
+            await refused(do_build(DATA))
 
-    asyncio.run(scenario())
+    with socket_folder() as folder:
+        asyncio.run(scenario(folder))

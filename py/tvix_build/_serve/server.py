@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -174,6 +175,8 @@ class Server:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def _bind(self, address: Address) -> int:
+        if address.port is None and _is_served(address.target.removeprefix("unix:")):
+            raise ServeError(f"{address.text}: expected nobody there, found a server that listens")
         try:
             if address.tls:
                 assert self._options.credentials
@@ -199,6 +202,16 @@ class Server:
     async def free(self) -> None:
         """Free what the open door had."""
         await self._stack.aclose()
+
+
+def _is_served(path: str) -> bool:
+    """Whether somebody listens at a unix socket; gRPC would take the place over."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def _stop(server: WSGIServer, thread: threading.Thread) -> None:
