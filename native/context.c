@@ -11,6 +11,7 @@
 #include "memory.h"
 #include "normalize.h"
 #include "order.h"
+#include "packed.h"
 #include "report.h"
 #include "scan.h"
 #include "tvix_build.h"
@@ -28,24 +29,33 @@ struct tvixb_context {
   tvixb_scan scan;
   tvixb_order order;
   tvixb_report report;
-  tvixb_arena arena;                // of the window
-  tvixb_view window[WINDOW_COUNT];  // what is to be hashed
-  tvixb_hash_stream stream;         // of a message that is not kept
+  uint64_t request_outputs, request_needles;  // TVIXB_ANY: unknown
+  tvixb_arena arena;                          // of the window
+  tvixb_view window[WINDOW_COUNT];            // what is to be hashed
+  tvixb_hash_stream stream;                   // of a message that is not kept
 };
 
-static const tvixb_kind* kinds_of_this_cpu(void) {
+// The schemas by level of the CPU.
+static const tvixb_kind* const schemas[] = {
+    tvixb_schema_tvix_build_v1,
+    tvixb_schema_snix_build_v1,
+};
 #ifdef TVIXB_HAVE_AVX512
-  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) {
-    return tvixb_schema_tvix_build_v1_avx512;
-  }
+static const tvixb_kind* const schemas_avx512[] = {
+    tvixb_schema_tvix_build_v1_avx512,
+    tvixb_schema_snix_build_v1_avx512,
+};
 #endif
-  return tvixb_schema_tvix_build_v1;
-}
 
 const tvixb_kind* tvixb_kind_find(const char* name) {
-  const tvixb_kind* kinds = kinds_of_this_cpu();
-  for (size_t i = 0; i < TVIXB_SCHEMA_KINDS; i++) {
-    if (strcmp(kinds[i].name, name) == 0) return &kinds[i];
+  const tvixb_kind* const* tables = schemas;
+#ifdef TVIXB_HAVE_AVX512
+  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) tables = schemas_avx512;
+#endif
+  for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
+    for (const tvixb_kind* kind = tables[i]; kind->name; kind++) {
+      if (strcmp(kind->name, name) == 0) return kind;
+    }
   }
   return NULL;
 }
@@ -54,7 +64,9 @@ const char* tvixb_kind_name(const tvixb_kind* kind) { return kind->name; }
 
 tvixb_context* tvixb_context_new(void) {
   tvixb_context* context = calloc(1, sizeof *context);
-  if (context) context->report.limit = TVIXB_VIOLATION_LIMIT;
+  if (!context) return NULL;
+  context->report.limit = TVIXB_VIOLATION_LIMIT;
+  tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
   return context;
 }
 
@@ -71,6 +83,12 @@ void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit) {
   context->report.limit = limit ? limit : 1;
 }
 
+void tvixb_context_set_request(tvixb_context* context, uint64_t outputs,
+                               uint64_t needles) {
+  context->request_outputs = outputs;
+  context->request_needles = needles;
+}
+
 static void report_malformed(tvixb_report* report, size_t stop) {
   const tvixb_path root = {0};
   tvixb_report_add(report, TVIXB_CODE_MALFORMED, &root, stop, (tvixb_view){0});
@@ -83,7 +101,8 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
                          tvixb_verdict* verdict) {
   tvixb_report_begin(&context->report, message);
   *verdict = TVIXB_CANONICAL;
-  if (tvixb_scan_message(&context->scan, kind, *bytes, &context->report)) {
+  if (tvixb_scan_message(&context->scan, kind, *bytes, context->request_needles,
+                         &context->report)) {
     return TVIXB_OK;
   }
   if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
@@ -101,11 +120,12 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
     return TVIXB_OK;
   }
   *verdict = TVIXB_VALID;
-  if (!tvixb_normalize(kind->message, *bytes, &context->arena, bytes)) {
+  if (!tvixb_normalize(kind, *bytes, &context->arena, bytes)) {
     return TVIXB_OUT_OF_MEMORY;
   }
   // Fails otherwise only if parts that merge exceed protobuf's 2 GiB together.
-  return tvixb_scan_message(&context->scan, kind, *bytes, &context->report)
+  return tvixb_scan_message(&context->scan, kind, *bytes,
+                            context->request_needles, &context->report)
              ? TVIXB_OK
              : TVIXB_OUT_OF_MEMORY;
 }
@@ -114,6 +134,10 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
 // wants to keep it, straight into its digest; *bytes is {0} then.
 static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
                            tvixb_view* bytes, uint8_t* digest, bool keep) {
+  if (context->scan.packed.count &&
+      !tvixb_packed_sort(&context->scan, &context->arena, bytes)) {
+    return TVIXB_OUT_OF_MEMORY;
+  }
   if (bytes->size >= STREAM_SIZE && !keep) {
     tvixb_hash_stream_begin(&context->stream);
     tvixb_encode_stream(&context->scan, &context->order, kind,
@@ -142,7 +166,8 @@ static tvixb_status check_message(tvixb_context* context,
   tvixb_status status = scan(context, kind, message, bytes, verdict);
   if (status != TVIXB_OK) return status;
   if (*verdict != TVIXB_MALFORMED &&
-      !tvixb_order_lists(&context->order, &context->scan, kind, report)) {
+      !tvixb_order_lists(&context->order, &context->scan, kind,
+                         context->request_outputs, report)) {
     return TVIXB_OUT_OF_MEMORY;
   }
   if (report->total > report->not_sorted) {
@@ -235,12 +260,13 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
   return status;
 }
 
-size_t tvixb_encoded_room(size_t size, const uint64_t* begins,
-                          const uint64_t* ends, size_t n) {
+size_t tvixb_encoded_room(const tvixb_kind* kind, size_t size,
+                          const uint64_t* begins, const uint64_t* ends,
+                          size_t n) {
   size_t room = 0;
   for (size_t i = 0; i < n; i++) {
     if (!ranges_fit(begins + i, ends + i, 1, size)) continue;
-    size_t more = (size_t)(ends[i] - begins[i]);
+    size_t more = tvixb_normal_size(kind, (size_t)(ends[i] - begins[i]));
     if (more > SIZE_MAX - room) return SIZE_MAX;
     room += more;
   }

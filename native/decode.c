@@ -4,6 +4,18 @@
 #include "utf8.h"
 #include "wire.h"
 
+// Whether a packed list of numbers decodes.
+static bool check_packed(const uint8_t* p, const uint8_t* end,
+                         const uint8_t** stop) {
+  uint64_t value;
+  while (p < end) {
+    *stop = p;
+    p = tvixb_wire_varint(p, end, &value);
+    if (!p) return false;
+  }
+  return true;
+}
+
 // Recursion follows the schema's tables, so it is at most TVIXB_DEPTH_MAX deep;
 // groups are always unknown fields, and skipping them does not recurse.
 static bool check(const tvixb_message* message, const uint8_t* p,
@@ -25,6 +37,8 @@ static bool check(const tvixb_message* message, const uint8_t* p,
       size_t valid = tvixb_utf8_valid(value, length);
       *stop = value + valid;
       if (valid < length) return false;
+    } else if (field->type == TVIXB_TYPE_PACKED) {
+      if (!check_packed(value, p, stop)) return false;
     } else if (field->type == TVIXB_TYPE_MESSAGE) {
       if (!check(field->message, value, p, depth - 1, stop)) return false;
     }

@@ -97,18 +97,52 @@ static bool merge(writer* writer, tvixb_view content, uint32_t tag,
 static bool write_content(writer* writer, const tvixb_message* message,
                           tvixb_view content);
 
-static bool write_message(writer* writer, const tvixb_message* message,
-                          uint32_t tag, tvixb_view content) {
+// Begins what has its length before it: where its content begins.
+static uint8_t* begin_content(writer* writer, uint32_t tag) {
   *writer->out++ = (uint8_t)tag;
-  uint8_t* length = writer->out;
-  uint8_t* begin = length + TVIXB_WIRE_SIZE_VARINT_MAX;
-  writer->out = begin;
-  if (!write_content(writer, message, content)) return false;
+  writer->out += TVIXB_WIRE_SIZE_VARINT_MAX;
+  return writer->out;
+}
+
+static void end_content(writer* writer, uint8_t* begin) {
   size_t size = (size_t)(writer->out - begin);
-  uint8_t* place = tvixb_wire_put_varint(length, size);
+  uint8_t* place =
+      tvixb_wire_put_varint(begin - TVIXB_WIRE_SIZE_VARINT_MAX, size);
   memmove(place, begin, size);
   writer->out = place + size;
+}
+
+static bool write_message(writer* writer, const tvixb_message* message,
+                          uint32_t tag, tvixb_view content) {
+  uint8_t* begin = begin_content(writer, tag);
+  if (!write_content(writer, message, content)) return false;
+  end_content(writer, begin);
   return true;
+}
+
+// Makes one packed list of all occurrences, packed or not.
+static void write_packed(writer* writer, uint32_t tag, tvixb_view content) {
+  uint8_t* begin = begin_content(writer, tag);
+  const uint8_t *p = content.data, *end = content.data + content.size;
+  occurrence found;
+  while (next_occurrence(&p, end, &found)) {
+    if (found.tag == (tag >> 3 << 3 | TVIXB_WIRE_VARINT)) {
+      writer->out = tvixb_wire_put_varint(writer->out, found.value);
+    }
+    if (found.tag != tag) continue;
+    const uint8_t* number = found.payload.data;
+    const uint8_t* stop = number + found.payload.size;
+    uint64_t value;
+    while (number && number < stop) {
+      number = tvixb_wire_varint(number, stop, &value);
+      if (number) writer->out = tvixb_wire_put_varint(writer->out, value);
+    }
+  }
+  if (writer->out == begin) {
+    writer->out -= 1 + TVIXB_WIRE_SIZE_VARINT_MAX;
+  } else {
+    end_content(writer, begin);
+  }
 }
 
 static void write_scalar(writer* writer, const tvixb_field* field,
@@ -137,6 +171,10 @@ static bool write_field(writer* writer, const tvixb_field* field,
                         tvixb_view content) {
   uint32_t tag = field->tag;
   bool embedded = field->type == TVIXB_TYPE_MESSAGE;
+  if (field->type == TVIXB_TYPE_PACKED) {
+    write_packed(writer, tag, content);
+    return true;
+  }
   if (embedded && !field->repeated) {
     tvixb_view merged;
     return merge(writer, content, tag, &merged) &&
@@ -181,16 +219,21 @@ static bool write_content(writer* writer, const tvixb_message* message,
   return true;
 }
 
-bool tvixb_normalize(const tvixb_message* message, tvixb_view bytes,
+size_t tvixb_normal_size(const tvixb_kind* kind, size_t size) {
+  if (!kind->packed) return size;
+  return size > SIZE_MAX / 2 ? SIZE_MAX : 2 * size;
+}
+
+bool tvixb_normalize(const tvixb_kind* kind, tvixb_view bytes,
                      tvixb_arena* arena, tvixb_view* normal) {
-  // Every byte written stands for one that was read, and no varint grows; only
-  // the lengths of the messages still open take room in advance.
+  // The lengths of what is still open take room in advance.
   const size_t slack = TVIXB_DEPTH_MAX * TVIXB_WIRE_SIZE_VARINT_MAX;
-  if (bytes.size > SIZE_MAX - slack) return false;
-  uint8_t* out = tvixb_arena_take(arena, bytes.size + slack);
+  size_t size = tvixb_normal_size(kind, bytes.size);
+  if (size > SIZE_MAX - slack) return false;
+  uint8_t* out = tvixb_arena_take(arena, size + slack);
   if (!out) return false;
   writer writer = {arena, out};
-  if (!write_content(&writer, message, bytes)) return false;
+  if (!write_content(&writer, kind->message, bytes)) return false;
   *normal = (tvixb_view){out, (size_t)(writer.out - out)};
   return true;
 }

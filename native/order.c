@@ -1,6 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "order.h"
 
+#include <string.h>
+
+#include "rules.h"
+
+// A key that is looked for.
+typedef struct search {
+  uint64_t prefix;
+  tvixb_view key;
+} search;
+
 // Fills keys[first .. first + count) with those elements in sorted order.
 static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
                           size_t first, size_t count) {
@@ -34,10 +44,15 @@ static void report_element(const tvixb_scan* scan, const tvixb_list* list,
   tvixb_report_add(report, code, &path, key.size, key);
 }
 
-// Compares the key of number `i` of the list in sorted order with an element's.
+// Compares the key of number `i` of the list in sorted order with a key.
 static inline int compare_at(const tvixb_order* order, const tvixb_scan* scan,
-                             const tvixb_list* list, size_t i, size_t element) {
-  return tvixb_scan_compare(scan, element_at(order, list, i), element);
+                             const tvixb_list* list, size_t i,
+                             const search* wanted) {
+  size_t element = element_at(order, list, i);
+  uint64_t prefix =
+      ((const tvixb_element*)scan->elements.items)[element].prefix;
+  if (prefix != wanted->prefix) return prefix < wanted->prefix ? -1 : 1;
+  return tvixb_view_compare(tvixb_scan_key(scan, element), wanted->key);
 }
 
 // Whether numbers i - 1 and i of the list in sorted order are equal.
@@ -48,7 +63,8 @@ static bool equals_before(const tvixb_order* order, const tvixb_scan* scan,
     keys += list->first;
     if (keys[i - 1].prefix != keys[i].prefix) return false;
   }
-  return compare_at(order, scan, list, i - 1, element_at(order, list, i)) == 0;
+  return tvixb_scan_compare(scan, element_at(order, list, i - 1),
+                            element_at(order, list, i)) == 0;
 }
 
 // Reports the later ones of equal keys in one list. The sort is stable, so the
@@ -91,21 +107,22 @@ static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
   return true;
 }
 
-// The first place at or after `from` whose key is not smaller than an
-// element's: steps that double, then halves, so that a walk is linear and a
-// jump logarithmic.
+// The first place at or after `from` whose key is not smaller than the wanted
+// one: steps that double, then halves, so that a walk is linear and a jump
+// logarithmic.
 static size_t find_place(const tvixb_order* order, const tvixb_scan* scan,
-                         const tvixb_list* list, size_t from, size_t element) {
+                         const tvixb_list* list, size_t from,
+                         const search* wanted) {
   size_t step = 1, low = from, high = from;
   while (high < list->count &&
-         compare_at(order, scan, list, high, element) < 0) {
+         compare_at(order, scan, list, high, wanted) < 0) {
     low = high + 1;
     high = step < list->count - high ? high + step : list->count;
     step *= 2;
   }
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (compare_at(order, scan, list, middle, element) < 0) {
+    if (compare_at(order, scan, list, middle, wanted) < 0) {
       low = middle + 1;
     } else {
       high = middle;
@@ -114,7 +131,38 @@ static size_t find_place(const tvixb_order* order, const tvixb_scan* scan,
   return low;
 }
 
-// Walks both lists in sorted order.
+static bool is_at(const tvixb_order* order, const tvixb_scan* scan,
+                  const tvixb_list* list, size_t place, const search* wanted) {
+  return place < list->count &&
+         compare_at(order, scan, list, place, wanted) == 0;
+}
+
+// What of an element's key is looked for; false if it can match nothing.
+static bool search_for(const tvixb_scan* scan, size_t element,
+                       tvixb_match match, search* wanted) {
+  tvixb_view key = tvixb_scan_key(scan, element);
+  if (match == TVIXB_MATCH_KEY ||
+      (match == TVIXB_MATCH_BELOW_BASE && scan->base.size == 0)) {
+    const tvixb_element* elements = scan->elements.items;
+    *wanted = (search){elements[element].prefix, key};
+    return true;
+  }
+  size_t skip = 0;
+  if (match == TVIXB_MATCH_BELOW_BASE) {
+    skip = scan->base.size + 1;
+    if (key.size < skip || !tvixb_rule_is_below(key, scan->base)) return false;
+  } else {
+    for (size_t i = 0; i < key.size; i++) {
+      if (key.data[i] == '/') skip = i + 1;
+    }
+  }
+  wanted->key = (tvixb_view){key.data + skip, key.size - skip};
+  wanted->prefix = tvixb_view_prefix(wanted->key);
+  return true;
+}
+
+// Walks both lists in sorted order. What follows a common beginning is in the
+// order of the whole keys.
 static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
                            const tvixb_relation* relation,
                            tvixb_report* report) {
@@ -123,17 +171,124 @@ static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
   size_t place = 0;
   for (size_t i = 0; i < left->count; i++) {
     size_t element = element_at(order, left, i);
-    place = find_place(order, scan, right, place, element);
-    bool present = place < right->count &&
-                   compare_at(order, scan, right, place, element) == 0;
+    search wanted;
+    bool present = false;
+    if (search_for(scan, element, relation->match, &wanted)) {
+      place = find_place(order, scan, right, place, &wanted);
+      present = is_at(order, scan, right, place, &wanted);
+    }
     if (present == relation->present) {
       report_element(scan, left, element, relation->code, report);
     }
   }
 }
 
-bool tvixb_order_lists(tvixb_order* order, const tvixb_scan* scan,
-                       const tvixb_kind* kind, tvixb_report* report) {
+// Looks for the base name of each key of the left list in the right one, and
+// then says which ones of the right list were not looked for. False if memory
+// is out.
+static bool check_base_names(tvixb_order* order, const tvixb_scan* scan,
+                             const tvixb_relation* relation,
+                             tvixb_report* report) {
+  const tvixb_list* left = &scan->lists[relation->left - 1];
+  const tvixb_list* right = &scan->lists[relation->right - 1];
+  order->found.count = 0;
+  if (!tvixb_vector_reserve(&order->found, right->count + 1, 1)) return false;
+  uint8_t* found = order->found.items;
+  memset(found, 0, right->count + 1);
+  for (size_t i = 0; i < left->count; i++) {
+    size_t element = element_at(order, left, i);
+    search wanted;
+    search_for(scan, element, TVIXB_MATCH_BASE_NAME, &wanted);
+    size_t place = find_place(order, scan, right, 0, &wanted);
+    if (is_at(order, scan, right, place, &wanted)) {
+      found[place] = 1;
+    } else {
+      report_element(scan, left, element, relation->code, report);
+    }
+  }
+  for (size_t i = 0; i < right->count; i++) {
+    // Only the first one of equal keys was found.
+    if (i && !found[i] && found[i - 1]) {
+      found[i] = equals_before(order, scan, right, i);
+    }
+    if (!found[i]) {
+      report_element(scan, right, element_at(order, right, i),
+                     relation->converse, report);
+    }
+  }
+  return true;
+}
+
+static bool check_relations(tvixb_order* order, const tvixb_scan* scan,
+                            const tvixb_kind* kind, tvixb_report* report) {
+  for (unsigned i = 0; i < kind->relation_count; i++) {
+    const tvixb_relation* relation = &kind->relations[i];
+    if (relation->match == TVIXB_MATCH_BASE_NAME) {
+      if (!check_base_names(order, scan, relation, report)) return false;
+    } else {
+      check_relation(order, scan, relation, report);
+    }
+  }
+  return true;
+}
+
+// Orders a list as the one that it belongs to.
+static void follow(tvixb_order* order, tvixb_scan* scan,
+                   tvixb_companion companion, tvixb_report* report) {
+  tvixb_list* list = &scan->lists[companion.list - 1];
+  const tvixb_list* leader = &scan->lists[companion.leader - 1];
+  if (!list->count) return;
+  if (list->count != leader->count) {
+    tvixb_path path = {.depth = list->depth};
+    for (unsigned i = 0; i < path.depth; i++) {
+      path.field[i] = list->field[i];
+      path.index[i] = TVIXB_NO_INDEX;
+    }
+    tvixb_report_add(report, TVIXB_CODE_NEEDLES_MISMATCH, &path, list->count,
+                     (tvixb_view){0});
+    return;
+  }
+  if (!leader->unsorted) return;
+  const tvixb_element* elements = scan->elements.items;
+  tvixb_sort_key* keys = order->keys.items;
+  for (size_t i = 0; i < list->count; i++) {
+    size_t element =
+        list->first + (keys[leader->first + i].element - leader->first);
+    keys[list->first + i] = (tvixb_sort_key){
+        .element = (uint32_t)element,
+        .begin = (uint32_t)elements[element].begin,
+    };
+  }
+  list->unsorted = true;
+}
+
+// Reports the outputs from number `first` up to `end` of an answer.
+static void report_outputs(uint64_t first, uint64_t end, tvixb_code code,
+                           uint64_t found, tvixb_report* report) {
+  tvixb_path path = {.depth = 1, .field = {1}};
+  uint64_t kept = 0;
+  for (; first < end && kept < report->limit; first++, kept++) {
+    path.index[0] = first;
+    tvixb_report_add(report, code, &path, found, (tvixb_view){0});
+  }
+  tvixb_report_count(report, end - first);
+}
+
+// Compares how many outputs an answer has and how many were asked for.
+static void check_output_count(const tvixb_scan* scan, uint64_t asked,
+                               tvixb_report* report) {
+  uint64_t outputs = scan->counts[TVIXB_COUNT_OUTPUTS];
+  if (asked == TVIXB_ANY) return;
+  if (outputs > asked) {
+    report_outputs(asked, outputs, TVIXB_CODE_UNEXPECTED_OUTPUT, asked, report);
+  } else if (outputs < asked) {
+    report_outputs(outputs, asked, TVIXB_CODE_MISSING_OUTPUT, asked, report);
+  }
+}
+
+bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
+                       const tvixb_kind* kind, uint64_t outputs,
+                       tvixb_report* report) {
   if (kind->directory && !report_shared_duplicates(order, scan, kind, report)) {
     return false;
   }
@@ -147,13 +302,13 @@ bool tvixb_order_lists(tvixb_order* order, const tvixb_scan* scan,
       report_duplicates(order, scan, list, report);
     }
   }
-  for (unsigned i = 0; i < kind->relation_count; i++) {
-    check_relation(order, scan, &kind->relations[i], report);
-  }
-  return true;
+  if (kind->companion.list) follow(order, scan, kind->companion, report);
+  if (kind->answer) check_output_count(scan, outputs, report);
+  return check_relations(order, scan, kind, report);
 }
 
 void tvixb_order_free(tvixb_order* order) {
   tvixb_vector_free(&order->keys);
+  tvixb_vector_free(&order->found);
   tvixb_sort_memory_free(&order->memory);
 }

@@ -90,6 +90,10 @@ void tvixb_report_add(tvixb_report* report, tvixb_code code,
   first[place] = violation;
 }
 
+void tvixb_report_count(tvixb_report* report, uint64_t more) {
+  report->total += more;
+}
+
 void tvixb_report_end(tvixb_report* report) {
   if (report->total == 0) return;
   if (!tvixb_vector_reserve(&report->by_message, 1,

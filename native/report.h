@@ -42,6 +42,9 @@ void tvixb_report_begin(tvixb_report* report, uint64_t message);
 void tvixb_report_add(tvixb_report* report, tvixb_code code,
                       const tvixb_path* path, uint64_t found, tvixb_view value);
 
+// Counts violations that are not worth keeping: `more` of them.
+void tvixb_report_count(tvixb_report* report, uint64_t more);
+
 // Ends the message at hand; sets report->out_of_memory if it cannot.
 void tvixb_report_end(tvixb_report* report);
 

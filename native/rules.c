@@ -12,23 +12,35 @@ bool tvixb_rule_is_no_dots(tvixb_view name) {
   return !is_dots(name.data, name.size);
 }
 
-static bool is_store_path(tvixb_view value) {
-  static const char store[] = "/nix/store";
-  size_t size = sizeof store - 1;
-  return value.size >= size && memcmp(value.data, store, size) == 0 &&
-         (value.size == size || value.data[size] == '/');
-}
-
-bool tvixb_rule_is_clean_path(tvixb_view value) {
-  if (value.data[0] != '/') return false;
-  const uint8_t* end = value.data + value.size;
-  const uint8_t* p = value.data + 1;
-  while (value.size > 1) {  // "/" alone has no components
+// Whether no component of a path is empty, "." or "..".
+static bool is_clean(const uint8_t* p, const uint8_t* end) {
+  for (;;) {
     const uint8_t* slash = memchr(p, '/', (size_t)(end - p));
     size_t size = (size_t)((slash ? slash : end) - p);
     if (size == 0 || is_dots(p, size)) return false;
-    if (!slash) break;
+    if (!slash) return true;
     p = slash + 1;
   }
-  return !is_store_path(value);
+}
+
+bool tvixb_rule_is_absolute_path(tvixb_view path) {
+  if (path.data[0] != '/') return false;
+  if (path.size == 1) return true;  // "/" alone has no components
+  return is_clean(path.data + 1, path.data + path.size);
+}
+
+bool tvixb_rule_is_ro_path(tvixb_view path) {
+  static const char store[] = "/nix/store";
+  tvixb_view base = {(const uint8_t*)store, sizeof store - 1};
+  return tvixb_rule_is_absolute_path(path) && !tvixb_rule_is_below(path, base);
+}
+
+bool tvixb_rule_is_relative_path(tvixb_view path) {
+  return path.size == 0 || is_clean(path.data, path.data + path.size);
+}
+
+bool tvixb_rule_is_below(tvixb_view path, tvixb_view base) {
+  return path.size >= base.size &&
+         memcmp(path.data, base.data, base.size) == 0 &&
+         (path.size == base.size || path.data[base.size] == '/');
 }

@@ -70,7 +70,8 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
 }
 
 bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
-                        tvixb_view bytes, tvixb_report* report) {
+                        tvixb_view bytes, uint64_t needles,
+                        tvixb_report* report) {
   scan->data = bytes.data;
   scan->end = bytes.data + bytes.size;
   scan->report = report;
@@ -78,6 +79,10 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
     scan->lists[i] = (tvixb_list){0};
   }
   scan->elements.count = 0;
+  scan->packed.count = 0;
+  scan->base = (tvixb_view){0};
+  memset(scan->counts, 0, sizeof scan->counts);
+  if (kind->answer) scan->counts[TVIXB_COUNT_NEEDLES] = needles;
   scan->size = 0;
   scan->size_overflow = false;
   scan->out_of_memory = false;
@@ -92,4 +97,8 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   return true;
 }
 
-void tvixb_scan_free(tvixb_scan* scan) { tvixb_vector_free(&scan->elements); }
+void tvixb_scan_free(tvixb_scan* scan) {
+  tvixb_vector_free(&scan->elements);
+  tvixb_vector_free(&scan->packed);
+  tvixb_vector_free(&scan->numbers);
+}

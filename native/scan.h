@@ -27,7 +27,8 @@ typedef struct tvixb_list {
   size_t first;  // its elements are elements[first .. first + count)
   size_t count;
   uint64_t end;     // offset in the message, in bytes
-  bool unsorted;    // some key is smaller than the one before it
+  bool unsorted;    // some key is smaller than the one before it; or it follows
+                    // a list of which that is true
   bool has_equals;  // some key equals the one before it; up to the first
                     // that is out of order
   // Fields from the root to the list; an element's index is the only one.
@@ -41,17 +42,23 @@ struct tvixb_scan {
   tvixb_report* report;
   tvixb_list lists[TVIXB_LIST_MAX];
   tvixb_vector elements;  // tvixb_element, list by list
+  tvixb_vector packed;    // tvixb_view of each unsorted list of numbers
+  tvixb_vector numbers;   // of packed.c
   tvixb_path path;        // of the value at hand
-  uint64_t size;          // of a Directory: elements below it
-  bool size_overflow;     // which does not fit 64 bits
+  tvixb_view base;        // the value of the field that says so, or empty
+  uint64_t counts[TVIXB_COUNTS];  // by tvixb_count
+  uint64_t size;                  // of a Directory: elements below it
+  bool size_overflow;             // which does not fit 64 bits
   bool out_of_memory;
 };
 
 // False if the bytes are not in the ordinary form (tvixb_decode_check and
 // tvixb_normalize tell what they are) or memory is out (scan->out_of_memory).
-// Violations go to the report. The scan lends its lists until the next one.
+// Violations go to the report. Of an answer, indices must be below `needles`.
+// The scan lends its lists until the next one.
 bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
-                        tvixb_view bytes, tvixb_report* report);
+                        tvixb_view bytes, uint64_t needles,
+                        tvixb_report* report);
 
 // The sort key of an element.
 static inline tvixb_view tvixb_scan_key(const tvixb_scan* scan, size_t index) {
@@ -78,6 +85,15 @@ void tvixb_scan_free(tvixb_scan* scan);
 // Reads a varint of more than one byte; NULL if it is not the shortest.
 const uint8_t* tvixb_scan_long_varint(const uint8_t* p, const uint8_t* end,
                                       uint64_t* value);
+
+// Reads a varint; NULL if it is not the shortest.
+static inline const uint8_t* tvixb_scan_number(const uint8_t* p,
+                                               const uint8_t* end,
+                                               uint64_t* value) {
+  if (p == end || *p >= 0x80) return tvixb_scan_long_varint(p, end, value);
+  *value = *p;
+  return p + 1;
+}
 
 // Reports `value` at the first `depth` steps of the path.
 void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
@@ -113,10 +129,11 @@ static inline void tvixb_scan_begin_list(tvixb_scan* scan, unsigned list,
   memcpy(state->field, scan->path.field, sizeof state->field);
 }
 
-// Notes element `index` of a sorted list. False if memory is out.
+// Notes element `index` of a sorted list, which has a key if it is `keyed`.
+// False if memory is out.
 static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
-                                          uint64_t index, unsigned depth,
-                                          const uint8_t* begin,
+                                          bool keyed, uint64_t index,
+                                          unsigned depth, const uint8_t* begin,
                                           tvixb_view key) {
   if (!tvixb_vector_reserve(&scan->elements, 1, sizeof(tvixb_element))) {
     scan->out_of_memory = true;
@@ -125,7 +142,8 @@ static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
   uint64_t prefix = tvixb_view_prefix_before(key, scan->end);
   tvixb_element* element =
       (tvixb_element*)scan->elements.items + scan->elements.count;
-  if (index && !scan->lists[list].unsorted && prefix <= element[-1].prefix) {
+  if (keyed && index && !scan->lists[list].unsorted &&
+      prefix <= element[-1].prefix) {
     tvixb_scan_add_smaller(scan, list, index, depth, key);
   }
   element->begin = (uint64_t)(begin - scan->data);

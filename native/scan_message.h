@@ -7,6 +7,7 @@
 #ifndef TVIXB_SCAN_MESSAGE_H
 #define TVIXB_SCAN_MESSAGE_H
 
+#include "packed.h"
 #include "rules.h"
 #include "scan.h"
 #include "utf8.h"
@@ -59,7 +60,9 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
       return false;
     }
   }
-  if (__builtin_expect(!tvixb_rule_holds(rule, value, found), 0)) {
+  if (__builtin_expect(!tvixb_rule_holds(rule, value, found) ||
+                           !tvixb_rule_is_outside(rule, value, scan->base),
+                       0)) {
     tvixb_scan_enter(scan, place);
     tvixb_scan_report(scan, tvixb_rules[field->rule].code, place.depth + 1,
                       value);
@@ -88,6 +91,11 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
   }
   if (number == 0 && !field->repeated && !field->oneof) return NULL;
   tvixb_view value = {p, (size_t)number};
+  if (field->type == TVIXB_TYPE_PACKED) {
+    tvixb_scan_enter(scan, place);
+    return tvixb_packed_scan(scan, value, place.depth) ? p + number : NULL;
+  }
+  if (field->base) scan->base = value;
   if (field->key || field->list) *key = value;
   return tvixb_scan_check(scan, field, place, value) ? p + number : NULL;
 }
@@ -106,13 +114,14 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
     p = tvixb_scan_value(scan, field, p + 1, end, place, &key);
     if (!p) return NULL;
     if (field->list &&
-        !tvixb_scan_add_element(scan, field->list - 1, place.index, place.depth,
-                                begin, key)) {
+        !tvixb_scan_add_element(scan, field->list - 1, !field->follows,
+                                place.index, place.depth, begin, key)) {
       return NULL;
     }
     place.index++;
   } while (p < end && *p == field->tag);
   if (field->list) tvixb_scan_end_list(scan, field->list - 1, place.index, p);
+  if (field->count) scan->counts[field->count] = place.index;
   return p;
 }
 

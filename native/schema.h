@@ -2,8 +2,7 @@
 //
 // The shape of a schema: constant tables of kinds, messages and fields. All
 // stages are driven by them and know no message by name; a new kind or a later
-// version of the schema is a new table (schema_tvix_build_v1.h) and its
-// vectors.
+// version of the schema is a new table (schema_*.h) and its vectors.
 #ifndef TVIXB_SCHEMA_H
 #define TVIXB_SCHEMA_H
 
@@ -26,6 +25,14 @@
 // Fields on the longest path of a kind.
 #define TVIXB_DEPTH_MAX 4
 
+// What is counted in a message, because other values depend on it.
+typedef enum tvixb_count {
+  TVIXB_COUNT_NONE = 0,
+  TVIXB_COUNT_NEEDLES,  // of a request: indices must be below it
+  TVIXB_COUNT_OUTPUTS,  // of an answer that does not say their names
+  TVIXB_COUNTS,
+} tvixb_count;
+
 typedef enum tvixb_type {
   TVIXB_TYPE_NONE = 0,  // no field has this number
   TVIXB_TYPE_UINT64,
@@ -33,6 +40,9 @@ typedef enum tvixb_type {
   TVIXB_TYPE_BYTES,
   TVIXB_TYPE_STRING,
   TVIXB_TYPE_MESSAGE,
+  // Indices, ascending: one list, whatever pieces it comes in. Its canonical
+  // form is one packed piece.
+  TVIXB_TYPE_PACKED,
 } tvixb_type;
 
 // The wire type of each.
@@ -42,6 +52,7 @@ enum {
   TVIXB_TYPE_BYTES_WIRE = TVIXB_WIRE_LENGTH,
   TVIXB_TYPE_STRING_WIRE = TVIXB_WIRE_LENGTH,
   TVIXB_TYPE_MESSAGE_WIRE = TVIXB_WIRE_LENGTH,
+  TVIXB_TYPE_PACKED_WIRE = TVIXB_WIRE_LENGTH,
 };
 
 // What a value must be; rules.c has the test and the words for each.
@@ -54,6 +65,12 @@ typedef enum tvixb_rule {
   TVIXB_RULE_ENV_KEY,
   TVIXB_RULE_ENV_VALUE,
   TVIXB_RULE_RO_PATH,
+  TVIXB_RULE_NO_NAME,
+  TVIXB_RULE_FOLDER,
+  TVIXB_RULE_RELATIVE_PATH,
+  TVIXB_RULE_FILE_PATH,
+  TVIXB_RULE_HOST_PATH,
+  TVIXB_RULE_NEEDLE,
   TVIXB_RULE_COUNT,
 } tvixb_rule;
 
@@ -66,7 +83,10 @@ typedef struct tvixb_field {
   uint8_t type;                  // tvixb_type
   uint8_t rule;                  // tvixb_rule of each value
   uint8_t list;   // 1 + index of the sorted list in its kind; 0: not sorted
-  bool repeated;  // a list, sorted or not
+  uint8_t count;  // tvixb_count that its elements are
+  bool repeated;  // a list, sorted or not; false for a TVIXB_TYPE_PACKED
+  bool follows;   // its list has no keys: the order is that of another list
+  bool base;      // the folder that paths which follow are outside of or below
   bool oneof;     // member of the message's oneof
   bool key;       // its value is the sort key of the element that holds it
   bool size;      // its value adds to the size of a Directory
@@ -97,8 +117,22 @@ static inline const tvixb_field* tvixb_message_field(
     const tvixb_message* message, uint32_t tag) {
   if (tag >> 3 > TVIXB_FIELD_NUMBER_MAX) return NULL;
   const tvixb_field* field = &message->fields[tag >> 3];
-  return field->tag && field->tag == tag ? field : NULL;
+  if (!field->tag) return NULL;
+  // A list of numbers is read packed and one by one.
+  bool single = field->type == TVIXB_TYPE_PACKED &&
+                tag == (tag >> 3 << 3 | TVIXB_WIRE_VARINT);
+  return field->tag == tag || single ? field : NULL;
 }
+
+// How keys of list `left` are compared with those of list `right`.
+typedef enum tvixb_match {
+  TVIXB_MATCH_KEY = 0,
+  // What follows the base and a slash; keys that do not begin so match none.
+  // The whole key, if the base is empty.
+  TVIXB_MATCH_BELOW_BASE,
+  // What follows the last slash.
+  TVIXB_MATCH_BASE_NAME,
+} tvixb_match;
 
 // Each key of list `left` must be (or must not be) a key of list `right`.
 typedef struct tvixb_relation {
@@ -106,7 +140,18 @@ typedef struct tvixb_relation {
   uint8_t right;  // likewise
   bool present;   // the violation is that the key is there (else: is not)
   uint8_t code;   // tvixb_code
+  uint8_t match;  // tvixb_match
+  // TVIXB_MATCH_BASE_NAME: the tvixb_code for keys of `right` that are none of
+  // `left`, reported at `right`.
+  uint8_t converse;
 } tvixb_relation;
+
+// Two lists, the elements of one belonging to those of the other: it is as
+// long, or empty, and its order is that of the other. 1 + indices; 0: none.
+typedef struct tvixb_companion {
+  uint8_t list;
+  uint8_t leader;
+} tvixb_companion;
 
 struct tvixb_kind {
   const char* name;  // full protobuf name of the root message
@@ -115,15 +160,18 @@ struct tvixb_kind {
   uint8_t relation_count;
   uint8_t list_count;
   bool directory;  // one set of keys over all lists; its size must fit 64 bits
+  bool packed;     // has a TVIXB_TYPE_PACKED, whose packed form may be longer
+  bool answer;     // to a request that it does not hold: field 1 is its outputs
+  tvixb_companion companion;
 };
 
-// The kinds of a schema, TVIXB_SCHEMA_KINDS of them, by level of the CPU: their
-// scan functions differ, nothing else.
-#define TVIXB_SCHEMA_KINDS 3
-extern const struct tvixb_kind tvixb_schema_tvix_build_v1[TVIXB_SCHEMA_KINDS];
+// The kinds of the schemas, by level of the CPU: their scan functions differ,
+// nothing else. A kind without a name ends each table.
+extern const struct tvixb_kind tvixb_schema_tvix_build_v1[];
+extern const struct tvixb_kind tvixb_schema_snix_build_v1[];
 #ifdef TVIXB_HAVE_AVX512
-extern const struct tvixb_kind
-    tvixb_schema_tvix_build_v1_avx512[TVIXB_SCHEMA_KINDS];
+extern const struct tvixb_kind tvixb_schema_tvix_build_v1_avx512[];
+extern const struct tvixb_kind tvixb_schema_snix_build_v1_avx512[];
 #endif
 
 #endif  // TVIXB_SCHEMA_H

@@ -5,97 +5,14 @@
 // says the name of the table of kinds, TVIXB_SCHEMA_NAME.
 #include "scan_message.h"
 #include "schema.h"
+#include "schema_rows.h"
 #include "tvix_build.h"
 
-#define BIT(number) (1u << (number))
-
-// A field's tag and type.
-#define TYPE(number, name) \
-  .tag = (number) << 3 | TVIXB_TYPE_##name##_WIRE, .type = TVIXB_TYPE_##name
-
-static tvixb_scan_function scan_directory_node;
-
-static const tvixb_message directory_node = {
-    .name = "tvix.castore.v1.DirectoryNode",
-    .fields =
-        {
-            [1] = {.name = "name",
-                   TYPE(1, BYTES),
-                   .rule = TVIXB_RULE_NAME,
-                   .key = true},
-            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
-            [3] = {.name = "size", TYPE(3, UINT64), .size = true},
-        },
-    .needed = BIT(1) | BIT(2),
-    .scan = scan_directory_node,
-};
-
-TVIXB_SCAN_MESSAGE(directory_node)
-
-static tvixb_scan_function scan_file_node;
-
-static const tvixb_message file_node = {
-    .name = "tvix.castore.v1.FileNode",
-    .fields =
-        {
-            [1] = {.name = "name",
-                   TYPE(1, BYTES),
-                   .rule = TVIXB_RULE_NAME,
-                   .key = true},
-            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
-            [3] = {.name = "size", TYPE(3, UINT64)},
-            [4] = {.name = "executable", TYPE(4, BOOL)},
-        },
-    .needed = BIT(1) | BIT(2),
-    .scan = scan_file_node,
-};
-
-TVIXB_SCAN_MESSAGE(file_node)
-
-static tvixb_scan_function scan_symlink_node;
-
-static const tvixb_message symlink_node = {
-    .name = "tvix.castore.v1.SymlinkNode",
-    .fields =
-        {
-            [1] = {.name = "name",
-                   TYPE(1, BYTES),
-                   .rule = TVIXB_RULE_NAME,
-                   .key = true},
-            [2] = {.name = "target",
-                   TYPE(2, BYTES),
-                   .rule = TVIXB_RULE_SYMLINK_TARGET},
-        },
-    .needed = BIT(1) | BIT(2),
-    .scan = scan_symlink_node,
-};
-
-TVIXB_SCAN_MESSAGE(symlink_node)
-
-static tvixb_scan_function scan_node;
-
-static const tvixb_message node = {
-    .name = "tvix.castore.v1.Node",
-    .fields =
-        {
-            [1] = {.name = "directory",
-                   TYPE(1, MESSAGE),
-                   .message = &directory_node,
-                   .oneof = true},
-            [2] = {.name = "file",
-                   TYPE(2, MESSAGE),
-                   .message = &file_node,
-                   .oneof = true},
-            [3] = {.name = "symlink",
-                   TYPE(3, MESSAGE),
-                   .message = &symlink_node,
-                   .oneof = true},
-        },
-    .oneof = BIT(1) | BIT(2) | BIT(3),
-    .scan = scan_node,
-};
-
-TVIXB_SCAN_MESSAGE(node)
+#define CASTORE_NAME(tvix, snix) "tvix.castore.v1." tvix
+#define CASTORE_TABLE(name) name
+#define CASTORE_SCAN(name) scan_##name
+#define CASTORE_NAMED 1
+#include "schema_castore.h"
 
 static tvixb_scan_function scan_env_var;
 
@@ -195,33 +112,6 @@ static const tvixb_message build = {
 
 TVIXB_SCAN_MESSAGE(build)
 
-static tvixb_scan_function scan_directory;
-
-static const tvixb_message directory = {
-    .name = "tvix.castore.v1.Directory",
-    .fields =
-        {
-            [1] = {.name = "directories",
-                   TYPE(1, MESSAGE),
-                   .message = &directory_node,
-                   .repeated = true,
-                   .list = 1},
-            [2] = {.name = "files",
-                   TYPE(2, MESSAGE),
-                   .message = &file_node,
-                   .repeated = true,
-                   .list = 2},
-            [3] = {.name = "symlinks",
-                   TYPE(3, MESSAGE),
-                   .message = &symlink_node,
-                   .repeated = true,
-                   .list = 3},
-        },
-    .scan = scan_directory,
-};
-
-TVIXB_SCAN_MESSAGE(directory)
-
 // Lists: 1 outputs, 2 environment_vars, 3 inputs, 4 available_ro_paths, and in
 // a Build 5 outputs. The request's relations come first.
 static const tvixb_relation relations[] = {
@@ -239,7 +129,7 @@ static const tvixb_relation relations[] = {
      .code = TVIXB_CODE_UNEXPECTED_OUTPUT},
 };
 
-const struct tvixb_kind TVIXB_SCHEMA_NAME[TVIXB_SCHEMA_KINDS] = {
+const struct tvixb_kind TVIXB_SCHEMA_NAME[] = {
     {
         .name = "tvix.build.v1.BuildRequest",
         .message = &build_request,
@@ -260,4 +150,5 @@ const struct tvixb_kind TVIXB_SCHEMA_NAME[TVIXB_SCHEMA_KINDS] = {
         .list_count = 3,
         .directory = true,
     },
+    {0},
 };

@@ -27,6 +27,8 @@ static const char* const code_names[] = {
     [TVIXB_CODE_MISSING_OUTPUT] = "missing_output",
     [TVIXB_CODE_UNEXPECTED_OUTPUT] = "unexpected_output",
     [TVIXB_CODE_SIZE_OVERFLOW] = "size_overflow",
+    [TVIXB_CODE_INVALID_NEEDLE] = "invalid_needle",
+    [TVIXB_CODE_NEEDLES_MISMATCH] = "needles_mismatch",
 };
 
 const char* tvixb_code_name(uint8_t code) {
@@ -137,6 +139,19 @@ static void put_unknown(text* text, const tvixb_kind* kind,
       (unsigned)violation->found & 7);
 }
 
+// Of a number in a list.
+static void put_number(text* text, const tvixb_violation* violation) {
+  const char* format =
+      "expected an index of the request's refscan_needles, "
+      "found %" PRIu64;
+  if (violation->code == TVIXB_CODE_NOT_SORTED) {
+    format = "expected ascending numbers, found %" PRIu64 " after a larger one";
+  } else if (violation->code == TVIXB_CODE_DUPLICATE) {
+    format = "expected each number once, found %" PRIu64 " again";
+  }
+  put(text, format, violation->found);
+}
+
 static const char* expected_of(const tvixb_kind* kind,
                                const tvixb_violation* violation) {
   switch (violation->code) {
@@ -162,7 +177,23 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
                                const tvixb_violation* violation, char* out,
                                size_t capacity) {
   text text = {out, capacity, 0};
+  const tvixb_field* field = walk(kind, violation, NULL);
+  if (field && field->type == TVIXB_TYPE_PACKED) {
+    put_number(&text, violation);
+    return text.size;
+  }
+  bool missing = violation->code == TVIXB_CODE_MISSING_OUTPUT;
+  if (field && field->count == TVIXB_COUNT_OUTPUTS &&
+      (missing || violation->code == TVIXB_CODE_UNEXPECTED_OUTPUT)) {
+    put(&text, "expected %" PRIu64 " outputs, as the request has, found %s",
+        violation->found, missing ? "fewer" : "more");
+    return text.size;
+  }
   switch (violation->code) {
+    case TVIXB_CODE_NEEDLES_MISMATCH:
+      put(&text, "expected none or one for each output, found %" PRIu64,
+          violation->found);
+      break;
     case TVIXB_CODE_MALFORMED:
       put(&text,
           "expected a serialized %s, found bytes that do not decode at byte "

@@ -35,6 +35,9 @@ extern "C" {
 // Bytes of a digest (BLAKE3-256).
 #define TVIXB_DIGEST_SIZE 32
 
+// Any number (tvixb_context_set_request).
+#define TVIXB_ANY 0xffffffffffffffffu
+
 // Violations that are kept for one message unless
 // tvixb_context_set_violation_limit says otherwise.
 #define TVIXB_VIOLATION_LIMIT 100
@@ -82,6 +85,8 @@ typedef enum tvixb_code {
   TVIXB_CODE_MISSING_OUTPUT = 13,
   TVIXB_CODE_UNEXPECTED_OUTPUT = 14,
   TVIXB_CODE_SIZE_OVERFLOW = 15,
+  TVIXB_CODE_INVALID_NEEDLE = 16,
+  TVIXB_CODE_NEEDLES_MISMATCH = 17,
 } tvixb_code;
 
 // One violated rule. Plain data: it refers to nothing that could go away.
@@ -90,7 +95,9 @@ typedef struct tvixb_violation {
   uint64_t message;
   // What was found, as far as a number says it. Malformed: offset in the
   // message, in bytes, where decoding stopped. Unknown field: the field's tag
-  // (number << 3 | wire type). Otherwise: size of the value or key, in bytes.
+  // (number << 3 | wire type). In a list of indices: the index. Missing or
+  // unexpected output of an answer: how many the request has. Outputs' needles:
+  // how many there are. Otherwise: size of the value or key, in bytes.
   uint64_t found;
   // Indices of the list elements along the path, outermost first.
   uint64_t index[2];
@@ -150,8 +157,12 @@ typedef struct tvixb_kind tvixb_kind;
 // to call. Keeps what violations the last call found.
 typedef struct tvixb_context tvixb_context;
 
-// The kind with the given name: "tvix.build.v1.BuildRequest",
-// "tvix.build.v1.Build", "tvix.castore.v1.Directory". NULL if there is none.
+// The kind with the given name, NULL if there is none:
+//   "tvix.build.v1.BuildRequest", "tvix.build.v1.Build",
+//   "tvix.build.v1@2024.BuildRequest", "tvix.build.v1@2024.Build",
+//   "tvix.castore.v1.Directory",
+//   "snix.build.v1.BuildRequest", "snix.build.v1.BuildResponse",
+//   "snix.castore.v1.Directory".
 const tvixb_kind* tvixb_kind_find(const char* name);
 
 // The name of a kind, a constant.
@@ -167,6 +178,11 @@ void tvixb_context_free(tvixb_context* context);
 // all of them are counted.
 void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit);
 
+// In later calls, each "snix.build.v1.BuildResponse" answers a request that has
+// so many outputs and refscan_needles. TVIXB_ANY, as at first: whatever it has.
+void tvixb_context_set_request(tvixb_context* context, uint64_t outputs,
+                               uint64_t needles);
+
 // Checks n messages of one kind: verdict, digest, violations and, where wanted,
 // canonical encoding of each.
 //
@@ -180,11 +196,13 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results);
 
-// How many bytes the canonical encodings of n messages take at most, which is
-// how many the messages have themselves; SIZE_MAX if more than that. Ranges
-// that do not lie within `size` bytes count nothing: tvixb_check refuses them.
-size_t tvixb_encoded_room(size_t size, const uint64_t* begins,
-                          const uint64_t* ends, size_t n);
+// How many bytes the canonical encodings of n messages take at most; SIZE_MAX
+// if more than that. It is how many the messages have themselves, or twice as
+// many for kinds with lists of numbers, which need not be packed. Ranges that
+// do not lie within `size` bytes count nothing: tvixb_check refuses them.
+size_t tvixb_encoded_room(const tvixb_kind* kind, size_t size,
+                          const uint64_t* begins, const uint64_t* ends,
+                          size_t n);
 
 // The violations of the last call, grouped by message in ascending order, in
 // each message in the order of the path. Lent by the context until its next

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Constructs, checks, canonicalizes and hashes the messages of the tvix build protocol
-(tvix.build.v1).
+(tvix.build.v1, and later snix.build.v1).
 
     >>> import tvix_build
     >>> request = tvix_build.build_request(command_args=["/bin/true"], outputs=["hi"])
@@ -8,9 +8,9 @@
     True
 
 The messages themselves are protobuf's: `tvix.build.protos.build_pb2` and
-`tvix.castore.protos.castore_pb2`. What is valid and canonical, and what a digest is, says
-docs/canonical-form.md. Every function may be called from many threads at once, changes none of its
-arguments, and returns what is the caller's own.
+`tvix.castore.protos.castore_pb2`, or the same of `snix`. What is valid and canonical, and what a
+digest is, says docs/canonical-form.md. Every function may be called from many threads at once,
+changes none of its arguments, and returns what is the caller's own.
 """
 
 from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 
 from tvix_build._engine import Buffer, Results
 from tvix_build._native import ffi, lib
-from tvix_build._report import Kind
+from tvix_build._report import MessageType
 
 
 class ArrowArrayLike(Protocol):
@@ -150,14 +150,14 @@ def report_schema() -> Any:
     return capsule
 
 
-def report_array(kind: Kind, results: Results) -> tuple[Any, Any]:
+def report_array(kind: MessageType, results: Results) -> tuple[Any, Any]:
     """A report as a struct array: capsules of schema and array, which hold copies."""
     capsule, report = _new_capsule("array")
     _fill(kind, results, report)
     return report_schema(), capsule
 
 
-def report_stream(kind: Kind, results: Results) -> Any:
+def report_stream(kind: MessageType, results: Results) -> Any:
     """A report as a stream of one struct array: a capsule, which holds copies."""
     capsule, stream = _new_capsule("stream")
     report = _new("struct ArrowArray *")
@@ -166,7 +166,7 @@ def report_stream(kind: Kind, results: Results) -> Any:
     return capsule
 
 
-def _fill(kind: Kind, results: Results, report: Any) -> None:
+def _fill(kind: MessageType, results: Results, report: Any) -> None:
     with (
         ffi.from_buffer("uint8_t[]", results.verdicts) as verdicts,
         ffi.from_buffer("uint8_t[]", results.digests) as digests,

@@ -22,35 +22,40 @@ from tvix_build._engine import (
 )
 from tvix_build._pieces import Batch
 from tvix_build._ranges import BytesLike, Offsets, count_of, messages_of
-from tvix_build._report import Kind, Report, refusal
+from tvix_build._report import TYPES, Kind, MessageType, Report, Schema, message_type, refusal
 
 if TYPE_CHECKING:
     from tvix_build._arrow import ArrowLike
 
-_KIND_BY_NAME = {kind.full_name: kind for kind in Kind}
+_TYPE_BY_NAME = {
+    found.full_name: found for found in TYPES if found.schema != Schema.TVIX_BUILD_V1_2024
+}
 # For bytes.translate: verdicts to bools.
 _VALID = bytes(verdict <= Verdict.VALID for verdict in range(256))
 _CANONICAL = bytes(verdict == Verdict.CANONICAL for verdict in range(256))
 
 
-def kind_of(item: object, kind: Kind | str | None) -> Kind:
-    """The kind of a message or of bytes, checked against what the caller says.
+def type_of(item: object, kind: Kind | str | None, schema: Schema | str | None) -> MessageType:
+    """What a message or bytes are, checked against what the caller says.
 
     Raises:
-        TypeError: if the item is neither a message of a known kind nor bytes-like, or a message of
-            another kind.
-        ValueError: if there is no such kind.
+        TypeError: if the item is neither a message of a known type nor bytes-like, or a message of
+            another type.
+        ValueError: if there is no such kind or schema.
     """
-    wanted = None if kind is None else Kind(kind)
+    kind = None if kind is None else Kind(kind)
+    schema = None if schema is None else Schema(schema)
     if isinstance(item, Message):
         name = item.DESCRIPTOR.full_name
-        found = _KIND_BY_NAME.get(name)
-        if found is None or wanted not in (None, found):
-            expected = wanted.full_name if wanted else "one of " + ", ".join(_KIND_BY_NAME)
+        found = _TYPE_BY_NAME.get(name)
+        if found is None or kind not in (None, found.kind) or schema not in (None, found.schema):
+            expected = "one of " + ", ".join(_TYPE_BY_NAME)
+            if found and (kind or schema):
+                expected = message_type(kind or found.kind, schema or found.schema).full_name
             raise TypeError(f"expected {expected}, found a message {name}")
         return found
     if isinstance(item, (bytes, bytearray, memoryview)):
-        return wanted or Kind.BUILD_REQUEST
+        return message_type(kind, schema)
     raise TypeError(f"expected a message or bytes, found {type(item).__name__}")
 
 
@@ -60,7 +65,11 @@ def serialized(item: BytesLike | Message) -> BytesLike:
 
 
 def report_of(
-    kind: Kind, verdict: int, digest: bytes, found: Found | Results | None, message: int = 0
+    kind: MessageType,
+    verdict: int,
+    digest: bytes,
+    found: Found | Results | None,
+    message: int = 0,
 ) -> Report:
     """The report on a message, of which the engine has found this; `message` is its index there."""
     if verdict <= Verdict.VALID:
@@ -82,7 +91,7 @@ class BatchReport:
 
     # Not a collections.abc.Sequence: polars takes those apart into objects, Arrow or not.
 
-    def __init__(self, kind: Kind, results: Results) -> None:
+    def __init__(self, kind: MessageType, results: Results) -> None:
         self._kind = kind
         self._results = results
 
@@ -102,7 +111,7 @@ class BatchReport:
         return map(self._report, range(len(self)))
 
     def __repr__(self) -> str:
-        return f"<BatchReport: {self.valid_count} of {len(self)} {self._kind.value} valid>"
+        return f"<BatchReport: {self.valid_count} of {len(self)} {self._kind.kind.value} valid>"
 
     def _report(self, i: int) -> Report:
         results = self._results
@@ -187,6 +196,7 @@ def check_batch(
     kind: Kind | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
+    schema: Schema | str | None = None,
 ) -> BatchReport:
     """Check many messages of one kind.
 
@@ -200,17 +210,19 @@ def check_batch(
             1]]`; or a tuple `(begins, ends)` of n each, message i being `items[begins[i]:ends[i]]`.
         threads: how many threads share the work, at least 1; by default the CPUs that this process
             may use. They change nothing in the results.
+        schema: the messages' schema; inferred from the first one if that is a message, else
+            tvix.build.v1.
 
     Returns:
         A report on each, in order. A bad message stops nothing.
 
     Raises:
-        TypeError: if an item is neither bytes-like nor a message of the kind.
-        ValueError: if there is no such kind, an Arrow array has a null, or offsets do not lie
-            within the buffer.
+        TypeError: if an item is neither bytes-like nor a message of the kind and the schema.
+        ValueError: if there is no such kind or schema, an Arrow array has a null, or offsets do not
+            lie within the buffer.
     """
-    kind, batch = _run(items, kind, offsets, threads, keep=False)
-    return BatchReport(kind, batch.results())
+    found, batch = _run(items, kind, schema, offsets, threads, keep=False)
+    return BatchReport(found, batch.results())
 
 
 def canonicalize_batch(
@@ -218,6 +230,7 @@ def canonicalize_batch(
     kind: Kind | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
+    schema: Schema | str | None = None,
 ) -> CanonicalBatch:
     """The canonical encodings of many messages of one kind. Arguments as for `check_batch`.
 
@@ -225,9 +238,9 @@ def canonicalize_batch(
         InvalidMessage: for the first message that has none; its `index` says which.
         TypeError, ValueError: as `check_batch`.
     """
-    kind, batch = _run(items, kind, offsets, threads, keep=True)
+    found, batch = _run(items, kind, schema, offsets, threads, keep=True)
     results = batch.results()
-    reports = BatchReport(kind, results)
+    reports = BatchReport(found, results)
     for i in reports.invalid:
         if results.verdicts[i] != Verdict.UNSORTED:
             raise refusal(reports[i], i)
@@ -237,18 +250,19 @@ def canonicalize_batch(
 def _run(
     items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     kind: Kind | str | None,
+    schema: Schema | str | None,
     offsets: Offsets | tuple[Offsets, Offsets] | None,
     threads: int | None,
     keep: bool,
-) -> tuple[Kind, Batch]:
-    convert = _Converter(None if kind is None else Kind(kind))
+) -> tuple[MessageType, Batch]:
+    convert = _Converter(kind, schema)
     pieces: Iterable[Messages]
-    encodings = Encodings(0) if keep else None
+    encodings = Encodings() if keep else None
     if offsets is not None:
-        convert.kind = kind_of(items, convert.kind)
+        convert.found = type_of(items, kind, schema)
         whole = messages_of(items, offsets)
         count, pieces = whole.number, _engine.pieces_of(whole)
-        encodings = Encodings(_engine.size_of(whole)) if keep else None
+        encodings = Encodings(_engine.size_of(convert.found, whole)) if keep else None
     elif isinstance(items, (bytes, bytearray, memoryview, Message)):
         raise TypeError("expected several messages, or a buffer and offsets; found one message")
     elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
@@ -257,22 +271,32 @@ def _run(
         count, pieces = count_of(items), _engine.pieces_of_items(items, convert)
     with Batch(threads, count, encodings) as batch:
         for piece in pieces:
-            # The first piece says what kind it is.
-            batch.add(partial(_engine.run, convert.kind or Kind.BUILD_REQUEST), piece)
-    return convert.kind or Kind.BUILD_REQUEST, batch
+            found = convert.type  # The first piece says what it is.
+            batch.add(partial(_engine.run, found), piece, found)
+    return convert.type, batch
 
 
 class _Converter:
-    """Makes bytes of items that are not, and finds out of what kind all of them are."""
+    """Makes bytes of items that are not, and finds out of what type all of them are."""
 
-    def __init__(self, kind: Kind | None) -> None:
-        self.kind = kind
+    def __init__(self, kind: Kind | str | None, schema: Schema | str | None) -> None:
+        self._asked = (
+            None if kind is None else Kind(kind),
+            None if schema is None else Schema(schema),
+        )
+        self.found: MessageType | None = None
+
+    @property
+    def type(self) -> MessageType:
+        """What the items are."""
+        return self.found or message_type(*self._asked)
 
     def __call__(self, item: BytesLike | Message, index: int) -> bytes:
-        if index and not self.kind:
-            self.kind = Kind.BUILD_REQUEST  # The first item was bytes.
+        if index and not self.found:
+            self.found = self.type  # The first item was bytes.
+        kind, schema = (self.found.kind, self.found.schema) if self.found else self._asked
         try:
-            self.kind = kind_of(item, self.kind)
+            self.found = type_of(item, kind, schema)
         except TypeError as error:
             raise TypeError(f"message {index}: {error}") from None
         return bytes(memoryview(serialized(item)))

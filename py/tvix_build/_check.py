@@ -3,45 +3,72 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
 
 from tvix_build import _engine
-from tvix_build._batch import kind_of, report_of, serialized
-from tvix_build._engine import Encodings
+from tvix_build._batch import report_of, serialized, type_of
+from tvix_build._engine import ANY, Encodings
 from tvix_build._ranges import BytesLike
-from tvix_build._report import InvalidMessage, Kind, Report, refusal
+from tvix_build._report import (
+    InvalidMessage,
+    Kind,
+    MessageType,
+    Report,
+    Schema,
+    message_type,
+    refusal,
+)
 
 
-def check(x: BytesLike | Message, kind: Kind | str | None = None) -> Report:
+def check(
+    x: BytesLike | Message,
+    kind: Kind | str | None = None,
+    schema: Schema | str | None = None,
+    request: BytesLike | Message | None = None,
+) -> Report:
     """All that is known of a message.
 
     Args:
         x: a message, or the bytes of one.
         kind: what it is; inferred from a message, a BuildRequest where bytes say nothing.
+        schema: of which version of the protocol; inferred from a message, tvix.build.v1 where bytes
+            say nothing.
+        request: of a BuildResponse of snix.build.v1, the valid BuildRequest that it answers. With
+            it, the number of outputs and the range of needles are checked, too.
 
     Returns:
         A report. A bad message is no error.
 
     Raises:
-        TypeError: if x is neither bytes-like nor a message of the kind.
-        ValueError: if there is no such kind.
+        TypeError: if x is neither bytes-like nor a message of the kind and the schema.
+        ValueError: if there is no such kind or schema, or there is a request and x is no
+            BuildResponse, or that request does not decode.
     """
-    return _run(x, kind)
+    return _run(x, kind, schema, request=request)
 
 
-def validate(x: BytesLike | Message, kind: Kind | str | None = None) -> None:
+def validate(
+    x: BytesLike | Message,
+    kind: Kind | str | None = None,
+    schema: Schema | str | None = None,
+    request: BytesLike | Message | None = None,
+) -> None:
     """Raise unless a message is valid. Arguments as for `check`.
 
     Raises:
         InvalidMessage: with all violations.
         TypeError, ValueError: as `check`.
     """
-    report = check(x, kind)
+    report = check(x, kind, schema, request)
     if not report.valid:
         raise InvalidMessage(report.violations, report.violation_count)
 
 
-def canonicalize(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
+def canonicalize(
+    x: BytesLike | Message, kind: Kind | str | None = None, schema: Schema | str | None = None
+) -> bytes:
     """The canonical encoding of a message, its lists sorted. Arguments as for `check`.
 
     Raises:
@@ -49,29 +76,54 @@ def canonicalize(x: BytesLike | Message, kind: Kind | str | None = None) -> byte
             repaired.
         TypeError, ValueError: as `check`.
     """
-    encodings = Encodings(0)
-    report = _run(x, kind, encodings)
+    encodings = Encodings()
+    report = _run(x, kind, schema, encodings)
     if report.digest is None:
         raise refusal(report)
     data, _ = encodings.finish()
     return bytes(data)
 
 
-def digest(x: BytesLike | Message, kind: Kind | str | None = None) -> bytes:
+def digest(
+    x: BytesLike | Message, kind: Kind | str | None = None, schema: Schema | str | None = None
+) -> bytes:
     """BLAKE3-256 of the canonical encoding of a message, 32 bytes. Arguments as for `check`.
 
     Raises:
         InvalidMessage: if there is a violation other than `not_sorted`.
         TypeError, ValueError: as `check`.
     """
-    report = check(x, kind)
+    report = check(x, kind, schema)
     if report.digest is None:
         raise refusal(report)
     return report.digest
 
 
 def _run(
-    x: BytesLike | Message, kind: Kind | str | None, encodings: Encodings | None = None
+    x: BytesLike | Message,
+    kind: Kind | str | None,
+    schema: Schema | str | None,
+    encodings: Encodings | None = None,
+    request: BytesLike | Message | None = None,
 ) -> Report:
-    kind = kind_of(x, kind)
-    return report_of(kind, *_engine.run_one(kind, serialized(x), encodings))
+    found = type_of(x, kind, schema)
+    counts = ANY, ANY
+    if request is not None:
+        counts = _counts(found, request)
+    return report_of(found, *_engine.run_one(found, serialized(x), encodings, counts))
+
+
+def _counts(answer: MessageType, request: BytesLike | Message) -> tuple[int, int]:
+    """How many outputs and needles the request has that is answered."""
+    if answer is not message_type(Kind.BUILD, Schema.SNIX_BUILD_V1):
+        raise ValueError(f"expected no request, as {answer} names its own; found one")
+    type_of(request, Kind.BUILD_REQUEST, Schema.SNIX_BUILD_V1)
+    message: Any = request
+    if not isinstance(request, Message):
+        from snix.build.protos.build_pb2 import BuildRequest
+
+        try:
+            message = BuildRequest.FromString(bytes(request))
+        except DecodeError as error:
+            raise ValueError(f"expected a serialized request, found: {error}") from None
+    return len(message.outputs), len(message.refscan_needles)

@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
 from tvix_build._native import ffi, lib
-from tvix_build._report import Kind, Violation, ViolationCode
+from tvix_build._report import TYPES, MessageType, Violation, ViolationCode
 
 Buffer: TypeAlias = Any
 """Anything with the buffer protocol, contiguous."""
@@ -36,7 +36,8 @@ class Verdict(IntEnum):
     MALFORMED = lib.TVIXB_MALFORMED
 
 
-_KINDS = {kind: lib.tvixb_kind_find(kind.full_name.encode()) for kind in Kind}
+_KINDS = {kind: lib.tvixb_kind_find(kind.full_name.encode()) for kind in TYPES}
+ANY: int = lib.TVIXB_ANY
 _CODES = {
     code: ViolationCode(ffi.string(lib.tvixb_code_name(code)).decode())
     for code in range(len(ViolationCode))
@@ -81,9 +82,10 @@ def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messag
     return Messages(data, len(data), begins, ends, number, None)
 
 
-def size_of(some: Messages) -> int:
-    """How many bytes messages have, and their canonical encodings at most."""
-    size: int = lib.tvixb_encoded_room(some.size, some.begins, some.ends, some.number)
+def size_of(kind: MessageType, some: Messages) -> int:
+    """How many bytes the canonical encodings of messages have at most."""
+    native = _KINDS[kind]
+    size: int = lib.tvixb_encoded_room(native, some.size, some.begins, some.ends, some.number)
     return size
 
 
@@ -184,15 +186,15 @@ class Encodings:
     The memory is not cleared, as that of a table.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int = 0) -> None:
         self._size = size
         self._block = _new_uninitialized("uint8_t[]", size)
         self._used = 0
         self._pieces: list[_Encoded] = []
 
-    def add(self, some: Messages) -> Any:
+    def add(self, kind: MessageType, some: Messages) -> Any:
         """Room for the encodings of some messages."""
-        size = size_of(some)
+        size = size_of(kind, some)
         if size > self._size - self._used:
             self._size = max(size, _BLOCK_SIZE)
             self._block = _new_uninitialized("uint8_t[]", self._size)
@@ -301,7 +303,7 @@ class Results(NamedTuple):
     violations: bytes = b""
 
 
-def run(kind: Kind, some: Messages, rows: Rows, first: int = 0) -> Found | None:
+def run(kind: MessageType, some: Messages, rows: Rows, first: int = 0) -> Found | None:
     """Check messages; None if there is nothing to say but what goes to the rows. An error calls
     them message `first` and following.
 
@@ -317,10 +319,14 @@ def run(kind: Kind, some: Messages, rows: Rows, first: int = 0) -> Found | None:
 
 
 def run_one(
-    kind: Kind, data: Buffer, encodings: Encodings | None = None
+    kind: MessageType,
+    data: Buffer,
+    encodings: Encodings | None = None,
+    request: tuple[int, int] = (ANY, ANY),
 ) -> tuple[int, bytes, Found | None]:
     """Check one message: its verdict, its digest, and what else there is to say. Its canonical
-    encoding is added to `encodings`.
+    encoding is added to `encodings`. `request` is how many outputs and needles the request has that
+    it answers.
 
     Raises:
         MemoryError: if memory is out.
@@ -330,14 +336,16 @@ def run_one(
     try:
         size = context.end[0] = len(data)
         one = Messages(data, size, context.begin, context.end, 1, None)
-        room = encodings.add(one) if encodings else ffi.NULL
+        room = encodings.add(kind, one) if encodings else ffi.NULL
+        lib.tvixb_context_set_request(context.native, *request)
         found = _run(context, kind, one, Rows(context.verdict, context.digest, room), 0)
         return context.verdict[0], ffi.buffer(context.digest)[:], found
     finally:
+        lib.tvixb_context_set_request(context.native, ANY, ANY)
         _contexts.append(context)
 
 
-def digest_if_canonical(kind: Kind, data: bytes) -> bytes | None:
+def digest_if_canonical(kind: MessageType, data: bytes) -> bytes | None:
     """The digest of a canonical message; None for any other, of which `run_one` says more. As fast
     as a single message can be.
 
@@ -376,7 +384,9 @@ def digest_rows(digests: memoryview[int]) -> memoryview[int]:
     return view.cast("B", (len(view) // DIGEST_SIZE, DIGEST_SIZE)) if view else view
 
 
-def _run(context: _Context, kind: Kind, some: Messages, rows: Rows, first: int) -> Found | None:
+def _run(
+    context: _Context, kind: MessageType, some: Messages, rows: Rows, first: int
+) -> Found | None:
     native, results, count = context.native, context.results, context.count
     data, size, begins, ends, n, _ = some
     results.verdicts, results.digests, results.encodings = rows
@@ -413,7 +423,7 @@ def rebase(by_message: array[int], messages: int, violations: int) -> None:
         lib.tvixb_violations_rebase(entries, len(entries), messages, violations)
 
 
-def describe(kind: Kind, violations: bytes, first: int, count: int) -> tuple[Violation, ...]:
+def describe(kind: MessageType, violations: bytes, first: int, count: int) -> tuple[Violation, ...]:
     """The engine's records `first` to `first + count`, in words."""
     records = ffi.from_buffer("tvixb_violation[]", violations)
     text = ffi.new("char[]", _TEXT_SIZE)

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from tvix_build import _engine
 from tvix_build._engine import Encodings, Found, Messages, Results, Rows, Table
+from tvix_build._report import MessageType
 
 Work: TypeAlias = Callable[[Messages, Rows, int], Found | None]
 """What is done with a piece: its messages, where their results go, the number of the first."""
@@ -139,12 +140,12 @@ class Batch:
         elif error is None and only:
             only()
 
-    def add(self, work: Work, piece: Messages) -> None:
-        """Run `work` on the next piece of the batch."""
+    def add(self, work: Work, piece: Messages, kind: MessageType | None = None) -> None:
+        """Run `work` on the next piece of the batch. `kind` is needed for encodings."""
         first = self._count
         rows = self._table.rows(piece.number)
-        if self._encodings:
-            rows = rows._replace(encodings=self._encodings.add(piece))
+        if self._encodings and kind:
+            rows = rows._replace(encodings=self._encodings.add(kind, piece))
         self._count += piece.number
         if self._limit == 1:
             self._run(work, piece, rows, first)

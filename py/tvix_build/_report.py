@@ -10,40 +10,80 @@ from enum import Enum
 from typing import Literal, TypeAlias
 
 
-class Kind(str, Enum):
-    """What a message is."""
-
-    BUILD_REQUEST = "build-request"
-    BUILD = "build"
-    DIRECTORY = "directory"
-
-    @property
-    def full_name(self) -> str:
-        """The full protobuf name, such as `tvix.build.v1.BuildRequest`."""
-        return _FULL_NAMES[self]
-
-
-_FULL_NAMES = {
-    Kind.BUILD_REQUEST: "tvix.build.v1.BuildRequest",
-    Kind.BUILD: "tvix.build.v1.Build",
-    Kind.DIRECTORY: "tvix.castore.v1.Directory",
-}
-
-
 class Schema(str, Enum):
     """A version of the protocol."""
 
     TVIX_BUILD_V1 = "tvix.build.v1"
-    """December 2023."""
+    """Of December 2023, the default."""
     TVIX_BUILD_V1_2024 = "tvix.build.v1@2024"
-    """October 2024. Its messages are bytes only, as their names are those of the first version."""
+    """The last tvix, of October 2024: other field numbers under the same names, so bytes only."""
     SNIX_BUILD_V1 = "snix.build.v1"
-    """2025 and on."""
+    """Of 2025 and on."""
 
 
 TvixSchema: TypeAlias = Literal["tvix.build.v1", Schema.TVIX_BUILD_V1]
 SnixSchema: TypeAlias = Literal["snix.build.v1", Schema.SNIX_BUILD_V1]
 BytesSchema: TypeAlias = Literal["tvix.build.v1@2024", Schema.TVIX_BUILD_V1_2024]
+
+
+class Kind(str, Enum):
+    """What a message is."""
+
+    BUILD_REQUEST = "build-request"
+    BUILD = "build"
+    """What came of a request: a Build, a BuildResponse in snix.build.v1."""
+    DIRECTORY = "directory"
+
+    @property
+    def full_name(self) -> str:
+        """The full protobuf name in tvix.build.v1, such as `tvix.build.v1.BuildRequest`."""
+        return message_type(self).full_name
+
+
+class MessageType:
+    """A kind of message in a schema; there is one object for each. Not public.
+
+    Attributes:
+        full_name: how the engine calls it: the schema, which may end in a year, and the protobuf
+            name.
+    """
+
+    def __init__(self, kind: Kind, schema: Schema, full_name: str) -> None:
+        self.kind = kind
+        self.schema = schema
+        self.full_name = full_name
+
+    def __repr__(self) -> str:
+        return self.full_name
+
+
+TYPES: tuple[MessageType, ...] = tuple(
+    MessageType(kind, schema, name)
+    for schema, names in {
+        Schema.TVIX_BUILD_V1: (
+            "tvix.build.v1.BuildRequest",
+            "tvix.build.v1.Build",
+            "tvix.castore.v1.Directory",
+        ),
+        Schema.TVIX_BUILD_V1_2024: (
+            "tvix.build.v1@2024.BuildRequest",
+            "tvix.build.v1@2024.Build",
+            "tvix.castore.v1.Directory",
+        ),
+        Schema.SNIX_BUILD_V1: (
+            "snix.build.v1.BuildRequest",
+            "snix.build.v1.BuildResponse",
+            "snix.castore.v1.Directory",
+        ),
+    }.items()
+    for kind, name in zip(Kind, names, strict=True)
+)
+_TYPES = {(found.kind, found.schema): found for found in TYPES}
+
+
+def message_type(kind: Kind | None = None, schema: Schema | None = None) -> MessageType:
+    """The kind in the schema; by default a BuildRequest, and the first schema."""
+    return _TYPES[kind or Kind.BUILD_REQUEST, schema or Schema.TVIX_BUILD_V1]
 
 
 class ViolationCode(str, Enum):
@@ -66,6 +106,8 @@ class ViolationCode(str, Enum):
     MISSING_OUTPUT = "missing_output"
     UNEXPECTED_OUTPUT = "unexpected_output"
     SIZE_OVERFLOW = "size_overflow"
+    INVALID_NEEDLE = "invalid_needle"
+    NEEDLES_MISMATCH = "needles_mismatch"
 
 
 @dataclass(frozen=True)

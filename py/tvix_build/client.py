@@ -20,7 +20,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from tvix_build._batch import kind_of, serialized
+from tvix_build import Kind
+from tvix_build._batch import serialized, type_of
 from tvix_build._ranges import BytesLike
 from tvix_build._rpc.addresses import Address, parse
 from tvix_build._rpc.channels import MAX_MESSAGE_SIZE, channel_options
@@ -200,7 +201,7 @@ def _where(
 
 
 def _bytes_of(service: Service, request: Message | BytesLike) -> bytes:
-    kind_of(request, service.request)
+    type_of(request, Kind.BUILD_REQUEST, service.request.schema)
     return bytes(serialized(request))
 
 

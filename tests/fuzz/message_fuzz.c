@@ -86,7 +86,7 @@ static outcome encode(const uint8_t* data, size_t size, uint8_t** encoding,
                       size_t* encoded) {
   uint64_t first = 0, end = size, encoding_end = 0;
   uint8_t verdict, digest[TVIXB_DIGEST_SIZE];
-  size_t room = tvixb_encoded_room(size, &first, &end, 1);
+  size_t room = tvixb_encoded_room(kind, size, &first, &end, 1);
   *encoding = malloc(room + 1);
   assert(*encoding);
   tvixb_encodings encodings = {*encoding, room, &encoding_end, 0};

@@ -78,7 +78,7 @@ static void check_ranges(const uint8_t* data, size_t size) {
   tvixb_status wanted = good ? TVIXB_OK : TVIXB_BAD_RANGE;
   assert(tvixb_check(context, kind, data, size, begins, ends, n, &results) ==
          wanted);
-  size_t room = tvixb_encoded_room(size, begins, ends, n);
+  size_t room = tvixb_encoded_room(kind, size, begins, ends, n);
   assert(room <= size * COUNT);
   static const char* const levels[] = {"plain", "avx2", "best"};
   for (size_t level = 0; level < 3; level++) {

@@ -26,8 +26,10 @@ static tvixb_verdict check_one(tvixb_context* context, const buffer* message,
   uint8_t verdict;
   uint64_t end;
   const tvixb_encodings encodings = {
-      encoded, tvixb_encoded_room(message->size, offsets, offsets + 1, 1), &end,
-      7};
+      encoded,
+      tvixb_encoded_room(request_kind(), message->size, offsets, offsets + 1,
+                         1),
+      &end, 7};
   const tvixb_results results = {&verdict, digest, encoded ? &encodings : NULL};
   assert(tvixb_check(context, request_kind(), message->data, message->size,
                      offsets, offsets + 1, 1, &results) == TVIXB_OK);

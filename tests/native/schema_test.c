@@ -10,6 +10,7 @@
 #include "tvix_build.h"
 
 static unsigned lists_seen;
+static bool packed_seen;
 
 static void check_field(const tvixb_message* message, unsigned number,
                         unsigned depth);
@@ -56,18 +57,29 @@ static void check_field(const tvixb_message* message, unsigned number,
     lists_seen |= 1u << field->list;
   }
   assert(!(field->repeated && field->oneof));
+  assert(!field->follows || field->list);
+  assert(!field->count || field->repeated);
+  if (field->type == TVIXB_TYPE_PACKED) {
+    assert(!field->repeated && !field->rule && !field->list);
+    packed_seen = true;
+  }
   if (field->message) check_message(field->message, depth + 1);
 }
 
 int main(void) {
-  static const char* const names[] = {"tvix.build.v1.BuildRequest",
-                                      "tvix.build.v1.Build",
-                                      "tvix.castore.v1.Directory"};
-  for (unsigned i = 0; i < 3; i++) {
+  static const char* const names[] = {
+      "tvix.build.v1.BuildRequest",      "tvix.build.v1.Build",
+      "tvix.castore.v1.Directory",       "snix.build.v1.BuildRequest",
+      "snix.build.v1.BuildResponse",     "snix.castore.v1.Directory",
+      "tvix.build.v1@2024.BuildRequest", "tvix.build.v1@2024.Build",
+  };
+  for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
     const tvixb_kind* kind = tvixb_kind_find(names[i]);
     assert(kind);
     lists_seen = 0;
+    packed_seen = false;
     check_message(kind->message, 1);
+    assert(packed_seen == kind->packed);
     assert(lists_seen == (2u << kind->list_count) - 2);
     for (unsigned j = 0; j < kind->relation_count; j++) {
       assert(kind->relations[j].left <= kind->list_count);
@@ -75,10 +87,10 @@ int main(void) {
     }
   }
   assert(!tvixb_kind_find("tvix.build.v1"));
-  for (unsigned code = 0; code <= TVIXB_CODE_SIZE_OVERFLOW; code++) {
+  for (unsigned code = 0; code <= TVIXB_CODE_NEEDLES_MISMATCH; code++) {
     assert(tvixb_code_name((uint8_t)code));
   }
-  assert(!tvixb_code_name(TVIXB_CODE_SIZE_OVERFLOW + 1));
+  assert(!tvixb_code_name(TVIXB_CODE_NEEDLES_MISMATCH + 1));
   puts("ok");
   return 0;
 }

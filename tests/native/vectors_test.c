@@ -205,7 +205,7 @@ static void check_together(tvixb_context* context, const vector* all,
     n++;
   }
   const tvixb_encodings encodings = {
-      malloc(size + 1), tvixb_encoded_room(size, offsets, offsets + 1, n),
+      malloc(size + 1), tvixb_encoded_room(kind, size, offsets, offsets + 1, n),
       calloc(count + 1, sizeof(uint64_t)), 0};
   const tvixb_results results = {verdicts, digests, &encodings};
   if (tvixb_check(context, kind, data, offsets[n], offsets, offsets + 1, n,

@@ -112,7 +112,7 @@ def build(
         return 0
     with output_errors("standard output"):
         Viewer(stdout_console(), service.answer, full=False).view(
-            builder.text, answer, check(answer, service.answer)
+            builder.text, answer, check(answer, service.answer.kind, service.answer.schema)
         )
     return 0
 

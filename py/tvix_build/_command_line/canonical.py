@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from tvix_build import BatchReport, Kind, Report, canonicalize_batch
+from tvix_build import BatchReport, Report, canonicalize_batch
 from tvix_build._command_line.checking import check_records
 from tvix_build._command_line.output import Output
 from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.records import Batch, Progress
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.terminal import Monitor
+from tvix_build._report import MessageType
 
 REFUSED_SHOWN = 20
 
@@ -56,7 +57,7 @@ class Refusals:
             raise RefusedError
 
 
-def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor) -> None:
+def write_canonical(source: Source, target: Source, kind: MessageType, monitor: Monitor) -> None:
     """Write the canonical encoding of all records of `source` to `target`.
 
     Raises:
@@ -88,7 +89,7 @@ def write_canonical(source: Source, target: Source, kind: Kind, monitor: Monitor
 def write_digests(
     source: Source,
     output: Output,
-    kind: Kind,
+    kind: MessageType,
     refusals: Refusals,
     keep: Callable[[list[bytes]], object] | None = None,
 ) -> None:
@@ -135,11 +136,11 @@ def _refused(batch: Batch, reports: BatchReport) -> Iterator[tuple[int, Report]]
             yield i, report
 
 
-def _canonical_messages(batch: Batch, reports: BatchReport, kind: Kind) -> Iterator[bytes]:
+def _canonical_messages(batch: Batch, reports: BatchReport, kind: MessageType) -> Iterator[bytes]:
     if reports.canonical_count == len(batch):
         return (batch.record(i) for i in range(len(batch)))
     offsets = (batch.begins, batch.ends)
-    return iter(canonicalize_batch(batch.buffer, kind=kind, offsets=offsets))
+    return iter(canonicalize_batch(batch.buffer, kind.kind, offsets, schema=kind.schema))
 
 
 def line_name(path: str) -> tuple[bytes, bytes]:

@@ -9,17 +9,18 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
-from tvix_build import BatchReport, Kind, check_batch
+from tvix_build import BatchReport, check_batch
 from tvix_build._command_line.records import Batch, Progress, open_records
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import InputError
 from tvix_build._pieces import cpu_count
+from tvix_build._report import MessageType
 
 MOST_THREADS = 4  # One of them reads, and has no time to feed more.
 
 
 def check_records(
-    source: Source, kind: Kind, take: Callable[[Batch, Progress, BatchReport], None]
+    source: Source, kind: MessageType, take: Callable[[Batch, Progress, BatchReport], None]
 ) -> None:
     """Check all records of a source; `take` gets each batch, in order, in this thread.
 
@@ -59,8 +60,10 @@ def check_records(
         take_all()
 
 
-def _check(kind: Kind, batch: Batch) -> BatchReport:
-    return check_batch(batch.buffer, kind=kind, offsets=(batch.begins, batch.ends), threads=1)
+def _check(kind: MessageType, batch: Batch) -> BatchReport:
+    return check_batch(
+        batch.buffer, kind.kind, (batch.begins, batch.ends), threads=1, schema=kind.schema
+    )
 
 
 def _done(report: BatchReport) -> Future[BatchReport]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-from tvix_build import BatchReport, Error, Kind
+from tvix_build import BatchReport, Error
 from tvix_build._command_line.build import build
 from tvix_build._command_line.canonical import (
     Refusals,
@@ -42,6 +42,7 @@ from tvix_build._command_line.sources import Source, find_source, find_sources
 from tvix_build._command_line.store import store
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
+from tvix_build._report import MessageType
 from tvix_build._version import __version__
 
 
@@ -102,7 +103,7 @@ def commands() -> None:
 )
 def validate(
     files: tuple[str, ...],
-    kind: Kind,
+    kind: MessageType,
     column: str | None,
     input_format: str | None,
     output: str | None,
@@ -143,7 +144,7 @@ def validate(
 
 def _validate(
     source: Source | InputError,
-    kind: Kind,
+    kind: MessageType,
     write: WriteResults,
     summary: Summary,
     monitor: Monitor,
@@ -172,7 +173,7 @@ def _validate(
 def canonicalize(
     source: str,
     target: str,
-    kind: Kind,
+    kind: MessageType,
     column: str | None,
     input_format: str | None,
     output_format: str | None,
@@ -208,7 +209,9 @@ def canonicalize(
 @kind_option
 @column_option
 @input_format_option
-def digest(files: tuple[str, ...], kind: Kind, column: str | None, input_format: str | None) -> int:
+def digest(
+    files: tuple[str, ...], kind: MessageType, column: str | None, input_format: str | None
+) -> int:
     """Print the digest of every record of FILEs: BLAKE3 of its canonical encoding.
 
     \b
@@ -258,7 +261,7 @@ def _parse_range(
 @click.option("--full", is_flag=True, help="Show long values whole.")
 def show(
     file: str,
-    kind: Kind,
+    kind: MessageType,
     column: str | None,
     input_format: str | None,
     records: tuple[int, int | None],
@@ -281,7 +284,7 @@ def show(
         return 2
 
 
-def _show(source: Source, kind: Kind, records: tuple[int, int | None], full: bool) -> int:
+def _show(source: Source, kind: MessageType, records: tuple[int, int | None], full: bool) -> int:
     first, last = records
     count = status = 0
     viewer = Viewer(stdout_console(), kind, full)
@@ -307,7 +310,7 @@ def _show(source: Source, kind: Kind, records: tuple[int, int | None], full: boo
 @input_format_option
 @click.option("--full", is_flag=True, help="Show long values whole.")
 def diff(
-    old: str, new: str, kind: Kind, column: str | None, input_format: str | None, full: bool
+    old: str, new: str, kind: MessageType, column: str | None, input_format: str | None, full: bool
 ) -> int:
     """Say what differs between the records A and B, field by field: why their digests differ.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import click
 
-from tvix_build import Kind
 from tvix_build._command_line.canonical import RefusedError
 from tvix_build._command_line.options import (
     column_option,
@@ -18,6 +17,7 @@ from tvix_build._command_line.records import Batch, open_records
 from tvix_build._command_line.sources import Source, find_source, find_sources
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor
+from tvix_build._report import MessageType
 
 BYTE_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 SHOWN = 20
@@ -33,7 +33,7 @@ SHOWN = 20
 def convert(
     source: str,
     target: str,
-    kind: Kind,
+    kind: MessageType,
     column: str | None,
     input_format: str | None,
     output_format: str | None,
@@ -72,7 +72,7 @@ def convert(
 def _convert(
     sources: list[Source | InputError],
     target: Source,
-    kind: Kind,
+    kind: MessageType,
     write: WriteRecords,
     monitor: Monitor,
 ) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from rich.text import Text
 
 from tvix.build.protos.build_pb2 import BuildRequest
-from tvix_build import Kind, Report, check
+from tvix_build import Report, check
 from tvix_build._command_line.differences import Difference, differences
 from tvix_build._command_line.protobuf import decode
 from tvix_build._command_line.records import open_records
@@ -21,6 +21,7 @@ from tvix_build._command_line.show import LIMIT, Values
 from tvix_build._command_line.sources import Source, find_source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Console, printable
+from tvix_build._report import MessageType
 
 EnvVar = BuildRequest.EnvVar
 CONTEXT = 20  # characters around what differs in a long value
@@ -43,7 +44,7 @@ def find_record(
     return find_source(path, input_format, column=column), index
 
 
-def read_record(source: Source, index: int | None, kind: Kind) -> Record:
+def read_record(source: Source, index: int | None, kind: MessageType) -> Record:
     """The bytes of a record, and what the engine says of them.
 
     Raises:
@@ -56,7 +57,7 @@ def read_record(source: Source, index: int | None, kind: Kind) -> Record:
             i = (index or 0) - batch.first
             if record is None and i < len(batch):
                 data = batch.record(i)
-                record = data, batch.report(i, check(data, kind))
+                record = data, batch.report(i, check(data, kind.kind, kind.schema))
             count = batch.first + len(batch)
             if count > 1 and (record or index is None):
                 break
@@ -69,7 +70,11 @@ def read_record(source: Source, index: int | None, kind: Kind) -> Record:
 
 
 def print_differences(
-    console: Console, names: tuple[str, str], records: Sequence[Record], kind: Kind, full: bool
+    console: Console,
+    names: tuple[str, str],
+    records: Sequence[Record],
+    kind: MessageType,
+    full: bool,
 ) -> int:
     """Print what differs between two records; the exit status."""
     reports = [report for _, report in records]

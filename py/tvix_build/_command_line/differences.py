@@ -17,13 +17,25 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-ORDERED = frozenset({"tvix.build.v1.BuildRequest.command_args"})
+ORDERED = frozenset(
+    {
+        "tvix.build.v1.BuildRequest.command_args",
+        "snix.build.v1.BuildRequest.command_args",
+        "snix.build.v1.BuildRequest.refscan_needles",
+        "snix.build.v1.BuildResponse.outputs",
+    }
+)
 """Lists whose order means something."""
 KEYS = {
     "tvix.build.v1.BuildRequest.EnvVar": "key",
     "tvix.castore.v1.DirectoryNode": "name",
     "tvix.castore.v1.FileNode": "name",
     "tvix.castore.v1.SymlinkNode": "name",
+    "snix.build.v1.BuildRequest.EnvVar": "key",
+    "snix.build.v1.BuildRequest.AdditionalFile": "path",
+    "snix.castore.v1.DirectoryEntry": "name",
+    "snix.castore.v1.FileEntry": "name",
+    "snix.castore.v1.SymlinkEntry": "name",
 }
 """The field by which elements of the other lists are found; a Node is found by its member's."""
 MOST_COMPARISONS = 1_000_000  # Where lists are longer, difflib would take too long.
@@ -84,8 +96,11 @@ def _key(element: Any) -> str | bytes:
     return key
 
 
-def _in_order(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+def _in_order(old: Sequence[Any], new: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     a, b = list(old), list(new)
+    if any(isinstance(element, Message) for element in (*a[:1], *b[:1])):
+        yield from (pair for pair in zip_longest(a, b) if pair[0] != pair[1])
+        return
     first = 0
     while first < min(len(a), len(b)) and a[first] == b[first]:
         first += 1

@@ -24,6 +24,7 @@ from tvix_build._command_line.sources import Source, find_source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, stdout_console
 from tvix_build._nix_requests import RequestMaker, find_cycles, in_words
+from tvix_build._report import message_type
 from tvix_build.castore import node_from_path
 from tvix_build.nix import STORE, Derivation, DerivationError, DerivationFolder
 
@@ -93,7 +94,7 @@ def from_drv(
         try:
             for file in node_files:
                 nodes.update(read_nodes(file))
-            with record_output(target, Kind.BUILD_REQUEST) if target else _lines() as write:
+            with record_output(target, message_type()) if target else _lines() as write:
                 folder = DerivationFolder(*(one or "." for one in folders))
                 derivations = _read(folder, files, summary, monitor)
                 waiting = _find_cycles(derivations, folder if closure else None)

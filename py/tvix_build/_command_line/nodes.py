@@ -10,11 +10,11 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build import Kind
 from tvix_build._aterm import to_str
 from tvix_build._command_line.records import open_lines, open_records
 from tvix_build._command_line.sources import Source, find_source
 from tvix_build._command_line.streams import InputError
+from tvix_build._report import message_type
 from tvix_build.nix import STORE
 
 
@@ -38,7 +38,7 @@ def read_nodes(path: str) -> dict[str, Node]:
 
 def _read_messages(source: Source) -> dict[str, Node]:
     nodes = {}
-    with open_records(source, Kind.BUILD_REQUEST) as batches:
+    with open_records(source, message_type()) as batches:
         for batch, _ in batches:
             for i in range(len(batch)):
                 try:

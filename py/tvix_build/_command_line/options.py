@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 import click
 
-from tvix_build import Kind
+from tvix_build import Kind, Schema
 from tvix_build._command_line.sources import FORMATS
+from tvix_build._report import message_type
 
-kind_option = click.option(
+_kind_option = click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Kind]),
     default=Kind.BUILD_REQUEST.value,
@@ -16,6 +21,28 @@ kind_option = click.option(
     callback=lambda _context, _option, value: Kind(value),
     help="What message the records are.",
 )
+schema_option = click.option(
+    "--schema",
+    type=click.Choice([schema.value for schema in Schema]),
+    default=Schema.TVIX_BUILD_V1.value,
+    show_default=True,
+    callback=lambda _context, _option, value: Schema(value),
+    help="Of which version of the protocol they are.",
+)
+
+
+def kind_option(command: Callable[..., int]) -> Callable[..., int]:
+    """Options --kind and --schema, which make one MessageType, the argument `kind`."""
+
+    @_kind_option
+    @schema_option
+    @wraps(command)
+    def run(*arguments: Any, kind: Kind, schema: Schema, **options: Any) -> int:
+        return command(*arguments, kind=message_type(kind, schema), **options)
+
+    return run
+
+
 input_format_option = click.option(
     "--input-format",
     type=click.Choice(list(FORMATS)),

@@ -9,33 +9,53 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import click
 from google.protobuf import json_format, text_format
 
-from tvix.build.protos import build_pb2
-from tvix.castore.protos import castore_pb2
-from tvix_build import Kind
+from snix.build.protos import build_pb2 as snix_build_pb2
+from snix.castore.protos import castore_pb2 as snix_castore_pb2
+from tvix.build.protos import build_pb2 as tvix_build_pb2
+from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
+from tvix_build._report import MessageType
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 REASON_LIMIT = 400
-_CLASSES: dict[Kind, type[Message]] = {
-    Kind.BUILD_REQUEST: build_pb2.BuildRequest,
-    Kind.BUILD: build_pb2.Build,
-    Kind.DIRECTORY: castore_pb2.Directory,
+_CLASSES: dict[str, type[Message]] = {
+    found.DESCRIPTOR.full_name: found
+    for found in (
+        *(tvix_build_pb2.BuildRequest, tvix_build_pb2.Build, tvix_castore_pb2.Directory),
+        *(snix_build_pb2.BuildRequest, snix_build_pb2.BuildResponse, snix_castore_pb2.Directory),
+    )
 }
+# The last tvix has no module, but snix kept its request.
+_CLASSES["tvix.build.v1@2024.BuildRequest"] = snix_build_pb2.BuildRequest
 
 
 class TextError(ValueError):
     """A text that is no message: `expected …, found …`, with line and column where known."""
 
 
-def decode(data: bytes, kind: Kind) -> Message:
+def decode(data: bytes, kind: MessageType) -> Message:
     """The message in `data`, which must decode."""
-    return _CLASSES[kind].FromString(data)
+    return _class_of(kind).FromString(data)
 
 
-def parse_text(text: bytes, format_name: str, kind: Kind) -> bytes:
+def _class_of(kind: MessageType) -> type[Message]:
+    """The class of messages.
+
+    Raises:
+        click.UsageError: if there is none.
+    """
+    found = _CLASSES.get(kind.full_name)
+    if found is None:
+        reason = "expected a message with a Python class, to show it or to read or write text"
+        raise click.UsageError(f"{reason}; found {kind}, of which only bytes are known")
+    return found
+
+
+def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
     """The message that a text says, serialized.
 
     Args:
@@ -46,7 +66,7 @@ def parse_text(text: bytes, format_name: str, kind: Kind) -> bytes:
     Raises:
         TextError: if it says none.
     """
-    message = _CLASSES[kind]()
+    message = _class_of(kind)()
     what = f"a {message.DESCRIPTOR.name} in "
     what += "protobuf's text format" if format_name == "txtpb" else "proto3 JSON"
     if format_name != "txtpb" and text.lstrip()[:1] not in (b"{", b""):

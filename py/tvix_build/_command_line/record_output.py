@@ -12,13 +12,14 @@ from tvix_build._command_line.extras import extra
 from tvix_build._command_line.output import Output
 from tvix_build._command_line.protobuf import decode, write_text
 from tvix_build._command_line.sources import Source
+from tvix_build._report import MessageType
 
 WriteRecords: TypeAlias = Callable[[Iterable[bytes]], None]
 _COLUMNS = {Kind.BUILD_REQUEST: "request", Kind.BUILD: "build", Kind.DIRECTORY: "directory"}
 
 
 @contextmanager
-def record_output(target: Source, kind: Kind) -> Iterator[WriteRecords]:
+def record_output(target: Source, kind: MessageType) -> Iterator[WriteRecords]:
     """Open a file for records, which is there whole or not at all; see `Output`.
 
     Args:
@@ -37,12 +38,12 @@ def record_output(target: Source, kind: Kind) -> Iterator[WriteRecords]:
             return
         with extra("arrow"):
             from tvix_build._command_line import table_output
-        schema = table_output.message_schema(target.column or _COLUMNS[kind])
+        schema = table_output.message_schema(target.column or _COLUMNS[kind.kind])
         with table_output.TableOutput(output, target.format, schema) as table:
             yield lambda messages: table.write(table_output.message_rows(list(messages), schema))
 
 
-def _encode(message: bytes, format_name: str, kind: Kind) -> bytes:
+def _encode(message: bytes, format_name: str, kind: MessageType) -> bytes:
     """A message as a file of a format has it."""
     if format_name == "binpbs":
         return _varint(len(message)) + message

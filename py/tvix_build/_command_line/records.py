@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from tvix_build import Kind, Report, Violation, ViolationCode
+from tvix_build import Report, Violation, ViolationCode
 from tvix_build._command_line.extras import extra
 from tvix_build._command_line.protobuf import TextError, parse_text
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import ByteStream, InputError, record_place
 from tvix_build._engine import split_delimited
+from tvix_build._report import MessageType
 
 WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
 TEXT_BATCH = 1 << 20
@@ -92,7 +93,7 @@ def _nothing() -> None:
 
 @contextmanager
 def open_records(
-    source: Source, kind: Kind, ahead: int = 0, before_wait: Callable[[], None] = _nothing
+    source: Source, kind: MessageType, ahead: int = 0, before_wait: Callable[[], None] = _nothing
 ) -> Iterator[Iterator[tuple[Batch, Progress]]]:
     """Open a source as batches of records.
 
@@ -143,7 +144,7 @@ def _open(source: Source) -> ByteStream:
         raise
 
 
-def _read(window: Window, source: Source, kind: Kind) -> Iterator[tuple[Batch, Progress]]:
+def _read(window: Window, source: Source, kind: MessageType) -> Iterator[tuple[Batch, Progress]]:
     parse = partial(parse_text, format_name=source.format, kind=kind)
     if source.format == "binpbs":
         batches = _delimited(window)

@@ -13,11 +13,12 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
-from tvix_build import Kind, Report, check
+from tvix_build import Report, check
 from tvix_build._command_line.protobuf import decode
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.terminal import Console, printable
+from tvix_build._report import MessageType
 
 LIMIT = 160  # characters of a value that is cut
 DIGEST_SIZE = 32
@@ -38,15 +39,23 @@ class Values:
         name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
         if name == "EnvVar":
             return Text(self.scalar(value.key), style="green") + "=" + self.scalar(value.value)
-        if name == "Node":
-            member = value.WhichOneof("node")
-            return self._node(getattr(value, member)) if member else Text("no node", style="red")
+        if name in ("Node", "Entry"):
+            return self._member(value, name.lower())
+        if name == "AdditionalFile":
+            return Text(self.scalar(value.path), style="green") + "=" + self.scalar(value.contents)
+        if name == "Output":
+            needles = ", ".join(map(str, value.needles)) or "none"
+            return self._member(value.output, "entry") + f"  needles: {needles}"
         return self._node(value) if name else Text(self.scalar(value))
+
+    def _member(self, node: Any, oneof: str) -> Text:
+        member = node.WhichOneof(oneof)
+        return self._node(getattr(node, member)) if member else Text(f"no {oneof}", style="red")
 
     def _node(self, node: Any) -> Text:
         """`KIND  DIGEST  SIZE  NAME`, `symlink  NAME -> TARGET`."""
         name = self.scalar(node.name)
-        kind = node.DESCRIPTOR.name.removesuffix("Node").lower()
+        kind = node.DESCRIPTOR.name.removesuffix("Node").removesuffix("Entry").lower()
         if kind == "symlink":
             return Text("symlink    ", style="cyan") + f"{name} -> {self.scalar(node.target)}"
         if getattr(node, "executable", False):
@@ -80,7 +89,7 @@ class Viewer:
         full: whether long values are shown whole.
     """
 
-    def __init__(self, console: Console, kind: Kind, full: bool) -> None:
+    def __init__(self, console: Console, kind: MessageType, full: bool) -> None:
         self._console = console
         self._kind = kind
         self._values = Values(full)
@@ -89,7 +98,7 @@ class Viewer:
     def show(self, source: Source, batch: Batch, i: int) -> bool:
         """Print record i; whether it is valid."""
         data = batch.record(i)
-        report = batch.report(i, check(data, self._kind))
+        report = batch.report(i, check(data, self._kind.kind, self._kind.schema))
         if self._printed:
             self._console.say("")
         self._printed += 1
@@ -142,12 +151,12 @@ class Viewer:
         self._console.say(Text("  " * depth) + Text(name, style="bold") + " " * bool(value) + value)
 
 
-def _title(name: str, kind: Kind, report: Report) -> Text:
+def _title(name: str, kind: MessageType, report: Report) -> Text:
     state = "canonical" if report.canonical else "valid, not canonical"
     style = "green"
     if not report.valid:
         state, style = "invalid", "bold red"
-    return Text(name, style="bold") + f"  {kind.value}  " + Text(state, style=style)
+    return Text(name, style="bold") + f"  {kind.kind.value}  " + Text(state, style=style)
 
 
 def _is_list(value: object) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tvix_build import Kind
 from tvix_build._command_line.canonical import Refusals, RefusedError, write_digests
 from tvix_build._command_line.options import (
     column_option,
@@ -20,6 +19,7 @@ from tvix_build._command_line.record_output import WriteRecords, record_output
 from tvix_build._command_line.sources import find_source, find_sources
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, printable, stdout_console
+from tvix_build._report import message_type
 
 if TYPE_CHECKING:
     from tvix_build.store import RequestStore
@@ -63,7 +63,7 @@ def add(path: str, files: tuple[str, ...], column: str | None, input_format: str
             try:
                 if isinstance(source, InputError):
                     raise source
-                write_digests(source, output, Kind.BUILD_REQUEST, refusals, requests.put_many)
+                write_digests(source, output, message_type(), refusals, requests.put_many)
             except InputError as error:
                 failed = True
                 monitor.error(error)
@@ -94,7 +94,7 @@ def get(path: str, digests: tuple[str, ...], target: str, output_format: str | N
         )
     monitor = Monitor(quiet=True)
     try:
-        with _open(path) as requests, record_output(wanted, Kind.BUILD_REQUEST) as write:
+        with _open(path) as requests, record_output(wanted, message_type()) as write:
             _get(requests, digests, write, monitor)
     except RefusedError:
         return 1

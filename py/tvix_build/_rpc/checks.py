@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tvix_build import _engine
 from tvix_build._batch import report_of
 from tvix_build._engine import Encodings, Verdict
-from tvix_build._report import Error, InvalidMessage, Kind, Violation
+from tvix_build._report import Error, InvalidMessage, MessageType, Violation
 from tvix_build._rpc.services import Service
 
 DIGEST_KEY = "tvix-build-digest"
@@ -89,13 +89,13 @@ async def check_answer_aside(service: Service, data: bytes, request: bytes) -> b
     return await asyncio.to_thread(check_answer, service, data, request)
 
 
-def _check(kind: Kind, data: bytes) -> Checked:
+def _check(kind: MessageType, data: bytes) -> Checked:
     canonical = _engine.digest_if_canonical(kind, data)
     if canonical is not None:
         return Checked(data, canonical)
     verdict, digest, found = _engine.run_one(kind, data)
     if verdict == Verdict.VALID:
-        encodings = Encodings(0)
+        encodings = Encodings()
         _engine.run_one(kind, data, encodings)
         return Checked(bytes(encodings.finish()[0]), digest)
     report = report_of(kind, verdict, digest, found)

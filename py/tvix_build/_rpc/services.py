@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from tvix_build._report import Kind
+from tvix_build._report import Kind, MessageType, Schema, message_type
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,6 @@ class Service:
     schema: str
     name: str
     module: str | None
-    request: Kind = Kind.BUILD_REQUEST
-    answer: Kind = Kind.BUILD
 
     def answer_class(self) -> type[Message]:
         """The class of the messages that come out."""
@@ -35,6 +33,16 @@ class Service:
         services = importlib.import_module(self.module).DESCRIPTOR.services_by_name
         method = services["BuildService"].methods_by_name["DoBuild"]
         return GetMessageClass(method.output_type)
+
+    @property
+    def request(self) -> MessageType:
+        """What goes in."""
+        return message_type(Kind.BUILD_REQUEST, Schema(self.schema))
+
+    @property
+    def answer(self) -> MessageType:
+        """What comes out."""
+        return message_type(Kind.BUILD, Schema(self.schema))
 
     @property
     def method(self) -> str:
