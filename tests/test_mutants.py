@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from mutants import FILE, TREE, Mutant, read_mutants
+from mutants import FILES, TREE, Mutant, read_mutants
 
-MUTANTS = read_mutants(FILE.read_text())
+MUTANTS = [mutant for file in FILES for mutant in read_mutants(file.read_text())]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.file}: {mutant.about}")
