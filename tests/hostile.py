@@ -2,13 +2,16 @@
 """Messages made to be slow or large: worst cases of n parts for what might be quadratic.
 
 As a program it prints what each takes for n, 2n and 4n parts: CPU time a part, and the memory
-that is needed besides the message (ARCHITECTURE.md says how much it may be).
+that is needed besides the message (ARCHITECTURE.md says how much it may be). Then the same once for
+messages of full size: 10,000,000 parts, and 1 GiB of such parts as are a few bytes and no element
+of a sorted list.
 
-usage: python tests/hostile.py [N]     (N: 1,000,000 if not given)
+usage: bazel run //tests:hostile [N]     (N: 1,000,000 if not given; 5 GB of memory are needed)
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -109,20 +112,46 @@ print(len(data), peak() - before, seconds, report.violation_count, report.valid,
 def measure(name: str, n: int, environment: dict[str, str] | None = None) -> list[str]:
     """Bytes of message, of memory besides it, seconds of CPU; violations, valid, digest."""
     command = [sys.executable, "-c", MEASURE, name, str(n)]
+    environment = environment or {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
     ).stdout.split()
 
 
-def main() -> None:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+GIB = 1 << 30
+#: How many parts there are in 1 GiB of them; of the other messages 10,000,000 are the full size.
+PARTS_OF_GIB = {
+    "arguments of one byte": GIB // 3,
+    "unknown fields": GIB // 2,
+    "groups, deep": GIB // 2,
+    "groups without end": GIB,
+}
+
+
+def print_growth(n: int) -> None:
+    """A line for each message, with n, 2n and 4n parts."""
     print(f"{'':32} {'ns a part, n':>12} {'2n':>6} {'4n':>6}  {'bytes a part':>12} {'besides':>8}")
     for name in MAKERS:
         rows = [measure(name, n * factor) for factor in (1, 2, 4)]
         one, two, four = (float(row[2]) * 1e9 / n for row in rows)
         size, memory = (int(number) / (4 * n) for number in rows[-1][:2])
         times = f"{one:12.0f} {two / 2:6.0f} {four / 4:6.0f}"
-        print(f"{name:32} {times}  {size:12.1f} {memory:8.1f}")
+        print(f"{name:32} {times}  {size:12.1f} {memory:8.1f}", flush=True)
+
+
+def print_full_size() -> None:
+    """A line for each message at its full size."""
+    print(f"\n{'':32} {'MB':>6} {'seconds':>8} {'besides, MB':>12} {'violations':>12}")
+    for name in MAKERS:
+        parts = PARTS_OF_GIB.get(name, 10_000_000)
+        size, memory, seconds, violations, *_ = measure(name, parts)
+        times = f"{int(size) / 1e6:6.0f} {float(seconds):8.2f} {int(memory) / 1e6:12.0f}"
+        print(f"{name:32} {times} {int(violations):12,}", flush=True)
+
+
+def main() -> None:
+    print_growth(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    print_full_size()
 
 
 if __name__ == "__main__":
