@@ -13,7 +13,9 @@ from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import duckdb
 import grpc
+import polars
 import pytest
 from typing_extensions import assert_type
 
@@ -23,7 +25,9 @@ from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import castore
 from tvix_build.client import AsyncBuildService, BuildService, InvalidAnswer
+from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Lookup, Output
+from tvix_build.polars import TvixNamespace
 from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
 
 DIGEST = bytes(32)
@@ -149,6 +153,27 @@ def test_a_store(tmp_path: Path) -> None:
     damage = Damage(digest=None, message="")
     assert assert_type(damage.digest, bytes | None) is None
     assert assert_type(damage.message, str) == ""
+
+
+def test_a_database() -> None:
+    with duckdb.connect() as connection:
+        assert_type(register(connection), None)
+        assert_type(register(connection, kind=tvix_build.Kind.DIRECTORY, prefix="directory_"), None)
+        register(connection, "build", "build_")
+        found = connection.execute("SELECT build_valid(''::BLOB), directory_valid(''::BLOB)")
+        assert found.fetchall() == [(False, True)]
+
+
+def test_expressions() -> None:
+    frame = polars.DataFrame({"request": [b""]})
+    namespace = TvixNamespace(polars.col("request"))
+    assert_type(namespace.valid("directory"), polars.Expr)
+    assert_type(namespace.canonical(), polars.Expr)
+    assert_type(namespace.digest(kind="directory"), polars.Expr)
+    assert_type(namespace.violations(), polars.Expr)
+    assert_type(namespace.canonicalize(), polars.Expr)
+    check = assert_type(namespace.check(tvix_build.Kind.DIRECTORY), polars.Expr)
+    assert frame.select(check).unnest("request")["valid"].to_list() == [True]
 
 
 def test_files(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""SQL functions for DuckDB that check, canonicalize and hash messages, a vector at a time.
+
+    >>> import duckdb
+    >>> import tvix_build.duckdb
+    >>> connection = duckdb.connect()
+    >>> tvix_build.duckdb.register(connection)
+    >>> connection.sql("SELECT tvix_valid('\\x0A\\x09/bin/true'::BLOB)").fetchall()
+    [(True,)]
+
+Needs duckdb and pyarrow, the extra `duckdb`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tvix_build._batch import canonicalize_batch, check_batch
+from tvix_build._report import Kind
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["register"]
+
+_VIOLATIONS = "STRUCT(code VARCHAR, path VARCHAR, message VARCHAR)[]"
+_COLUMNS = {
+    "valid": "BOOLEAN",
+    "canonical": "BOOLEAN",
+    "digest": "BLOB",
+    "violations": _VIOLATIONS,
+}
+_REPORT = f"STRUCT({', '.join(f'{name} {type}' for name, type in _COLUMNS.items())})"
+
+
+def register(
+    connection: DuckDBPyConnection, kind: Kind | str = Kind.BUILD_REQUEST, prefix: str = "tvix_"
+) -> None:
+    """Define SQL functions of a message, a BLOB, in a connection and its cursors.
+
+    | function | gives |
+    | --- | --- |
+    | `tvix_valid` | BOOLEAN |
+    | `tvix_canonical` | BOOLEAN: valid, and encoded canonically |
+    | `tvix_digest` | BLOB of 32 bytes; NULL where there is none |
+    | `tvix_violations` | a list of STRUCT(code, path, message) |
+    | `tvix_check` | STRUCT(valid, canonical, digest, violations): one pass for all of them |
+    | `tvix_canonicalize` | BLOB, the canonical encoding; NULL where it is refused |
+
+    Of NULL, all are NULL. A bad message stops no query. DuckDB calls the functions in each of its
+    threads (`SET threads`), so a call uses no others.
+
+    Args:
+        connection: where to.
+        kind: what the messages are.
+        prefix: what the names begin with, in place of `tvix_`; for the functions of another kind.
+
+    Raises:
+        ValueError: if there is no such kind.
+        duckdb.Error: if there are functions of these names.
+    """
+    kind = Kind(kind)
+    functions: dict[str, tuple[Callable[[Any, Kind], Any], str]] = {
+        "check": (_check, _REPORT),
+        "canonicalize": (_canonicalize, "BLOB"),
+    }
+    for column, column_type in _COLUMNS.items():
+        functions[column] = (partial(_column, name=column), column_type)
+    for name, (function, returned) in functions.items():
+        connection.create_function(
+            f"{prefix}{name}",
+            partial(_of_present, function, kind),
+            ["BLOB"],
+            returned,
+            type="arrow",
+            null_handling="special",
+        )
+
+
+def _check(messages: Any, kind: Kind) -> Any:
+    """What is said of the messages of an Arrow array without nulls."""
+    import pyarrow
+
+    return pyarrow.array(check_batch(messages, kind, threads=1))
+
+
+def _column(messages: Any, kind: Kind, name: str) -> Any:
+    return _check(messages, kind).field(name)
+
+
+def _canonicalize(messages: Any, kind: Kind) -> Any:
+    accepted = _column(messages, kind, "digest").is_valid()
+    return _where(accepted, messages, lambda some: _encodings(some, kind))
+
+
+def _encodings(messages: Any, kind: Kind) -> Any:
+    import pyarrow
+
+    batch = canonicalize_batch(messages, kind, threads=1)
+    buffers = [None, pyarrow.py_buffer(batch.offsets), pyarrow.py_buffer(batch.data)]
+    return pyarrow.Array.from_buffers(pyarrow.large_binary(), len(batch), buffers)
+
+
+def _of_present(function: Callable[[Any, Kind], Any], kind: Kind, messages: Any) -> Any:
+    """A function of messages, null where there is none."""
+    if not messages.null_count:
+        return function(messages, kind)
+    return _where(messages.is_valid(), messages, lambda some: function(some, kind))
+
+
+def _where(wanted: Any, messages: Any, function: Callable[[Any], Any]) -> Any:
+    """A function of the messages that are wanted, null for the others."""
+    from pyarrow import compute
+
+    places = compute.subtract(compute.cumulative_sum(wanted.cast("int64")), 1)
+    return function(messages.filter(wanted)).take(compute.if_else(wanted, places, None))

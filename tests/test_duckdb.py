@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""The SQL functions in DuckDB say what the Python API says of the same messages."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import real_data
+import tvix_build
+import tvix_build.duckdb
+from bench.corpora import messages_of
+from few_messages import messages
+from tvix_build import InvalidMessage
+
+NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as made:
+        tvix_build.duckdb.register(made)
+        yield made
+
+
+def expected(item: bytes | None, kind: str) -> tuple[Any, ...]:
+    """What the functions give for a message."""
+    if item is None:
+        return (None,) * len(NAMES)
+    report = tvix_build.check(item, kind)
+    violations = [
+        {"code": one.code.value, "path": one.path, "message": one.message}
+        for one in report.violations
+    ]
+    values = (report.valid, report.canonical, report.digest, violations)
+    try:
+        encoding = tvix_build.canonicalize(item, kind)
+    except InvalidMessage:
+        encoding = None
+    return (*values, dict(zip(NAMES, values, strict=False)), encoding)
+
+
+def query(connection: duckdb.DuckDBPyConnection, items: list[bytes | None], prefix: str) -> Any:
+    """What the functions say of messages."""
+    column = pa.array(items, pa.binary())
+    connection.register("messages", pa.table({"i": range(len(items)), "request": column}))
+    columns = ", ".join(f"{prefix}{name}(request)" for name in NAMES)
+    return connection.sql(f"SELECT {columns} FROM messages ORDER BY i").fetchall()
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [],
+        [None],
+        [None, None, *messages(), None],
+        messages(),
+        messages()[:1],
+        [b""],
+        [*messages(), None] * 500,  # several vectors
+    ],
+    ids=len,
+)
+def test_every_function(connection: duckdb.DuckDBPyConnection, items: list[bytes | None]) -> None:
+    assert query(connection, items, "tvix_") == [expected(item, "build-request") for item in items]
+
+
+def test_kinds(connection: duckdb.DuckDBPyConnection) -> None:
+    tvix_build.duckdb.register(connection, "directory", prefix="directory_")
+    items = [b"", b"\x0a\x00", None, b"\xff"]
+    assert query(connection, items, "directory_") == [expected(item, "directory") for item in items]
+    assert query(connection, items, "tvix_") == [expected(item, "build-request") for item in items]
+    with pytest.raises(ValueError, match="derivation"):
+        tvix_build.duckdb.register(connection, "derivation", prefix="derivation_")
+    with pytest.raises(duckdb.Error):
+        tvix_build.duckdb.register(connection)
+
+
+def test_types(connection: duckdb.DuckDBPyConnection) -> None:
+    columns = ", ".join(f"tvix_{name}(''::BLOB) AS {name}" for name in NAMES)
+    described = connection.sql(f"DESCRIBE SELECT {columns}").fetchall()
+    types = {name: type.replace('"', "") for name, type, *_ in described}
+    violations = "STRUCT(code VARCHAR, path VARCHAR, message VARCHAR)[]"
+    assert types == {
+        "valid": "BOOLEAN",
+        "canonical": "BOOLEAN",
+        "digest": "BLOB",
+        "violations": violations,
+        "check": (
+            f"STRUCT(valid BOOLEAN, canonical BOOLEAN, digest BLOB, violations {violations})"
+        ),
+        "canonicalize": "BLOB",
+    }
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_parquet_in_threads(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, threads: int
+) -> None:
+    items = messages() * 2000
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"request": items}), path, row_group_size=1500)
+    connection.execute(f"SET threads = {threads}")
+    counts = connection.sql(
+        f"SELECT count(*), count_if(tvix_valid(request)), count(tvix_digest(request)), "
+        f"count(DISTINCT tvix_digest(request)) FROM '{path}' WHERE octet_length(request) >= 0"
+    ).fetchall()
+    reports = tvix_build.check_batch(messages())
+    digests = [report.digest for report in reports if report.digest]
+    expected_counts = (len(items), 2000 * reports.valid_count, 2000 * len(digests))
+    assert counts == [(*expected_counts, len(set(digests)))]
+
+
+def test_real_requests(connection: duckdb.DuckDBPyConnection) -> None:
+    items = list(messages_of(real_data.read("closure.binpbs")))[:1000]
+    table = query(connection, [*items], "tvix_")
+    reports = tvix_build.check_batch(items)
+    assert [row[2] for row in table] == [report.digest for report in reports]
+    assert [row[0] for row in table] == list(reports.valid)
+    assert reports.valid_count < len(items)
+
+
+def test_in_a_process_of_its_own() -> None:
+    """Importing the package imports neither; at the end nothing is left over."""
+    script = f"""
+import sys
+sys.path[:] = {sys.path!r}
+import tvix_build
+assert not {{"duckdb", "polars", "pyarrow"}} & set(sys.modules)
+import duckdb
+import tvix_build.duckdb
+with duckdb.connect() as connection:
+    tvix_build.duckdb.register(connection)
+    assert connection.sql("SELECT tvix_valid(NULL)").fetchall() == [(None,)]
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_duplicates_as_documented(connection: duckdb.DuckDBPyConnection) -> None:
+    """The query of docs/columnar.md finds what a dictionary of Python finds."""
+    page = (Path(__file__).parents[1] / "docs" / "columnar.md").read_text()
+    (query,) = re.findall(r'^>>> connection\.sql\("""\n(.*?)^\.\.\. """\)', page, re.DOTALL | re.M)
+    canonical = messages()[1]
+    padded = b"\x0a\x81\x00t"
+    unsorted = messages()[2]
+    items = [
+        *[canonical] * 3,
+        *[padded] * 2,
+        b"\x0a\x81\x80\x00t",
+        unsorted,
+        tvix_build.canonicalize(unsorted),
+        *[messages()[0]] * 2,
+        *[messages()[6]] * 2,  # not canonical, but always the same
+        b"",
+        b"\xff",
+        None,
+    ]
+    found: dict[bytes, list[bytes]] = {}
+    for item in filter(None, items):
+        report = tvix_build.check(item)
+        if report.digest:
+            found.setdefault(report.digest, []).append(item)
+    column = pa.array(items, pa.binary())
+    connection.register("requests", pa.table({"request": column}))
+    rows = connection.sql(query.replace("... ", "")).fetchall()
+    assert rows == [
+        (digest.hex().upper()[:8], len(some), len(set(some)))
+        for digest, some in sorted(found.items(), key=lambda item: -len(item[1]))
+        if len(set(some)) > 1
+    ]
+    assert [row[1:] for row in rows] == [(6, 3), (2, 2)]
