@@ -53,5 +53,6 @@ def row(vector: dict[str, Any]) -> str:
         expected = "valid"
     else:
         expected = "; ".join(f"{code} {path}".strip() for code, path in vector["violations"])
-    texts = (vector["name"], vector["kind"], vector["about"], expected)
+    kind = f"{vector['kind']} {vector.get('schema', '')}".rstrip()
+    texts = (vector["name"], kind, vector["about"], expected)
     return "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in texts) + "</tr>"

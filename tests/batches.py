@@ -16,6 +16,16 @@ from hypothesis.strategies import SearchStrategy
 from strategies import Batch
 
 KINDS = ("build-request", "build", "directory")
+FIRST = "tvix.build.v1"
+TVIX_2024 = "tvix.build.v1@2024"
+SNIX = "snix.build.v1"
+
+#: Every kind with its schema. The Directory of tvix.build.v1@2024 is that of tvix.build.v1.
+TYPES = (
+    *((kind, FIRST) for kind in KINDS),
+    *(("build-request", TVIX_2024), ("build", TVIX_2024)),
+    *((kind, SNIX) for kind in KINDS),
+)
 
 _FACTOR = int(os.environ.get("TVIX_BUILD_CASE_FACTOR", "1"))
 

@@ -34,22 +34,23 @@ class Disagreement:
     reference: object
 
 
-def disagreement(data: bytes, kind: str) -> Disagreement | None:
+def disagreement(data: bytes, kind: str, schema: str = "tvix.build.v1") -> Disagreement | None:
     """How check() and canonicalize() differ from the reference on `data`, or None."""
-    expected_report = reference.check(data, kind)
+    expected_report = reference.check(data, kind, schema)
     expected = of_reference(expected_report)
-    found = of_report(tvix_build.check(data, tvix_build.Kind(kind)))
+    found = of_report(tvix_build.check(data, tvix_build.Kind(kind), tvix_build.Schema(schema)))
     if found != expected:
         return Disagreement("check", found, expected)
-    expected_bytes = None if expected_report.digest is None else reference.canonicalize(data, kind)
-    found_bytes = _canonical_or_none(data, kind)
+    refused = expected_report.digest is None
+    expected_bytes = None if refused else reference.canonicalize(data, kind, schema)
+    found_bytes = _canonical_or_none(data, kind, schema)
     if found_bytes != expected_bytes:
         return Disagreement("canonicalize", found_bytes, expected_bytes)
     return None
 
 
-def _canonical_or_none(data: bytes, kind: str) -> bytes | None:
+def _canonical_or_none(data: bytes, kind: str, schema: str) -> bytes | None:
     try:
-        return tvix_build.canonicalize(data, tvix_build.Kind(kind))
+        return tvix_build.canonicalize(data, tvix_build.Kind(kind), tvix_build.Schema(schema))
     except tvix_build.InvalidMessage:
         return None

@@ -9,7 +9,9 @@ to look for the next quote.
 
     name, about     a name, unique in its file; what is particular about it
     kind            "build-request", "build" or "directory"
+    schema          "tvix.build.v1@2024" or "snix.build.v1"; absent where it is "tvix.build.v1"
     hex             the input
+    request_hex     the BuildRequest that the input answers; absent where it is checked alone
     valid, canonical
     digest          BLAKE3 of the canonical encoding, hex; null where that is refused
     canonical_hex   the canonical encoding; null where it is refused
@@ -29,9 +31,15 @@ from vector_sources import (
     decoding,
     digests,
     merging,
+    packed,
+    paths_later,
     rules_build,
+    rules_build_2024,
     rules_build_request,
+    rules_build_snix,
     rules_directory,
+    rules_directory_snix,
+    rules_request_later,
     sorting,
     unknown_fields,
     utf8,
@@ -50,6 +58,15 @@ TOPICS: tuple[Topic, ...] = (
     merging.TOPIC,
     utf8.TOPIC,
     digests.TOPIC,
+    rules_request_later.TOPIC_2024,
+    rules_request_later.TOPIC_SNIX,
+    paths_later.TOPIC_2024,
+    paths_later.TOPIC_SNIX,
+    rules_build_2024.TOPIC,
+    rules_build_snix.TOPIC,
+    rules_directory_snix.TOPIC,
+    packed.TOPIC,
+    packed.TOPIC_2024,
 )
 
 ORIGIN = (
@@ -61,12 +78,14 @@ ORIGIN = (
 
 def disagreement(vector: Vector) -> str | None:
     """What the reference finds otherwise than `vector` says, or None."""
-    report = check(vector.data, vector.kind)
+    report = check(vector.data, vector.kind, vector.schema, vector.request)
     digest = None if vector.encoding is None else blake3(vector.encoding).digest()
     expected = ReferenceReport(vector.valid, vector.canonical, digest, list(vector.violations))
     if report != expected:
         return f"{vector.name}: expected {expected}, the reference finds {report}"
-    if vector.encoding is not None and canonicalize(vector.data, vector.kind) != vector.encoding:
+    if vector.encoding is None:
+        return None
+    if canonicalize(vector.data, vector.kind, vector.schema) != vector.encoding:
         return f"{vector.name}: the reference encodes it otherwise"
     return None
 
@@ -76,7 +95,7 @@ def to_json(topic: Topic) -> str:
     rows = [vector.to_json() for vector in topic.vectors]
     if any("\\" in row or not row.isascii() for row in rows):
         raise ValueError(f"{topic.name}: a string needs an escape")
-    origin = ORIGIN.format(name=topic.name)
+    origin = ORIGIN.format(name=topic.source or topic.name)
     head = f'{{"origin": "{origin}",\n"about": "{topic.about}",\n"vectors": [\n'
     return head + ",\n".join(rows) + "\n]}\n"
 

@@ -96,7 +96,7 @@ def _overwrite(rng: random.Random, root: str, fields: Fields) -> None:
     """Puts another value before a singular field: overwritten, merged into or switched from."""
     name, message = _any_message(rng, root, fields)
     numbers = SINGULAR.get(name, ())
-    if not numbers or (name == "Build" and rng.random() < 0.9):
+    if not numbers or (name in ("Build", "Build2024") and rng.random() < 0.9):
         return
     message.insert(0, random_field(rng, name, rng.choice(numbers)))
 
@@ -204,7 +204,7 @@ def _cut_value(rng: random.Random, root: str, fields: Fields) -> None:
 def _unknown(rng: random.Random, root: str, fields: Fields) -> None:
     """Adds a field of another number or, more often than not, of another wire type."""
     message = _any_message(rng, root, fields)[1]
-    number = rng.choice((1, 2, 3, 4, 5, 6, 15, 16, 19000, 2**29 - 1))
+    number = rng.choice((1, 2, 3, 4, 5, 6, 10, 11, 15, 16, 19000, 2**29 - 1))
     message.insert(_any_index(rng, message), random_unknown(rng, number))
 
 
@@ -249,17 +249,87 @@ def _many(rng: random.Random, root: str, fields: Fields) -> None:
         message += [copy([field])[0] for _ in range(rng.randrange(99, 140))]
 
 
+def _numbers(content: bytes) -> list[int] | None:
+    """The numbers of a packed list, None if it is not one."""
+    numbers, number, shift = [], 0, 0
+    for byte in content:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            numbers.append(number)
+            number = shift = 0
+    return None if shift else numbers
+
+
+def _pieces(rng: random.Random, number: int, values: list[int]) -> Fields:
+    """A list of numbers in pieces, packed or not, some padded, some empty."""
+    pieces: Fields = []
+    while values:
+        if rng.random() < 0.4:
+            padding = rng.choice((0, 0, 0, 2, 10))
+            pieces.append(Field(number, VARINT, values.pop(0), length=padding))
+            continue
+        count = rng.choice((0, 1, 2, len(values), len(values)))
+        packed = b"".join(varint(value, rng.choice((0, 0, 0, 3, 10))) for value in values[:count])
+        pieces.append(Field(number, LEN, packed))
+        del values[:count]
+    return pieces
+
+
+def _repack(rng: random.Random, root: str, fields: Fields) -> None:
+    """Writes a list of numbers otherwise, sometimes in another order."""
+    packed = [
+        (message, field)
+        for name, message in _messages(root, fields)
+        for field in message
+        if SCHEMA[name].get(field.number) == "needles" and isinstance(field.value, bytes)
+    ]
+    if not packed:
+        return
+    message, field = rng.choice(packed)
+    assert isinstance(field.value, bytes)
+    values = _numbers(field.value) if field.wire_type == LEN else None
+    if values is None:
+        return
+    if rng.random() < 0.2:
+        rng.shuffle(values)
+    # The very field, not one that is equal to it.
+    at = next(i for i, other in enumerate(message) if other is field)
+    message[at : at + 1] = _pieces(rng, field.number, values)
+
+
+def _at_inputs_dir(rng: random.Random, root: str, fields: Fields) -> None:
+    """Gives a path of a later request that of an input, of their folder, or of something there."""
+    requests = [message for name, message in _messages(root, fields) if name == "LaterRequest"]
+    if not requests:
+        return
+    request = rng.choice(requests)
+    leaves = _leaves("LaterRequest", request)
+    names = [f.value for kind, f in leaves if kind == "name" and isinstance(f.value, bytes)]
+    folder = next((f.value for f in request if f.number == 5 and isinstance(f.value, bytes)), b"")
+    name = rng.choice(names or [b"a"])
+    below = folder + b"/" + name if folder else name
+    if rng.random() < 0.5:
+        request.append(Field(6, LEN, below))
+        return
+    paths = [f for kind, f in leaves if kind in ("path", "ro_path") and f.wire_type == LEN]
+    if paths:
+        field = rng.choice(paths)
+        path = rng.choice((below, folder, folder + b"x"))
+        field.value = b"/" + path if ("ro_path", field) in leaves else path
+
+
 #: Mutations that mostly change how a message is written, not what it says.
 REWRITINGS: tuple[Mutation, ...] = (
     *(_pad, _interleave, _split, _overwrite, _explicit_default, _there_and_back, _lengthen),
-    *(_pad, _interleave, _split, _overwrite, _explicit_default, _there_and_back),
+    *(_pad, _interleave, _split, _overwrite, _explicit_default, _there_and_back, _repack, _repack),
 )
 REORDERINGS: tuple[Mutation, ...] = (_shuffle, _swap)
 #: Mutations that mostly break a rule or the encoding.
 BREAKAGES: tuple[Mutation, ...] = (
     *(_duplicate, _delete, _add, _set_value, _copy_value, _cut_value, _unknown, _surplus_bits),
     *(_duplicate, _delete, _add, _set_value, _copy_value, _cut_value, _set_value, _copy_value),
-    *(_field_0, _deep_groups, _wire_type, _many),
+    *(_field_0, _deep_groups, _wire_type, _many, _at_inputs_dir, _repack),
 )
 
 
@@ -286,9 +356,11 @@ def _damage(rng: random.Random, data: bytes) -> bytes:
     return bytes(damaged)
 
 
-def mutant(rng: random.Random, kind: str, base: Fields) -> bytes:
+def mutant(
+    rng: random.Random, kind: str, base: Fields, schema: str = "tvix.build.v1"
+) -> bytes:
     """The wire bytes of `base`, a message of `kind`, after one to six mutations."""
-    root = ROOTS[kind]
+    root = ROOTS[kind, schema]
     fields = copy(base)
     for _ in range(rng.randrange(4)):
         rng.choice(REWRITINGS)(rng, root, fields)

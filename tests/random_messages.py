@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 
-from trees import NUMBERS, Field, encode
+from trees import NUMBERS, ROOTS, Field, Fields, copy, encode
 from wire import FIXED32, FIXED64, LEN, VARINT, tag, varint
 
 # ---- long lists
@@ -38,31 +39,109 @@ def _node(rng: random.Random, name: bytes) -> Field:
     return Field(member, LEN, [Field(1, LEN, name), Field(2, LEN, content)])
 
 
-def large_message(rng: random.Random, kind: str) -> bytes:
+def _names(rng: random.Random) -> list[bytes]:
+    return _keys(rng, rng.choice((1, 30, 60, 255, 256, 257, 500, 2000)))
+
+
+def large_message(rng: random.Random, kind: str, schema: str = "tvix.build.v1") -> bytes:
     """A message of `kind` whose lists have up to 2,000 elements, valid but for order and keys."""
+    return encode(_LARGE[ROOTS[kind, schema]](rng))
 
-    def names() -> list[bytes]:
-        return _keys(rng, rng.choice((1, 30, 60, 255, 256, 257, 500, 2000)))
 
-    if kind == "directory":
-        nodes = [_node(rng, name) for name in names()]
-        return encode(nodes)
-    outputs = names()[: rng.choice((1, 300, 2000))]
+def _large_directory(rng: random.Random) -> Fields:
+    return [_node(rng, name) for name in _names(rng)]
+
+
+def _large_request(rng: random.Random) -> Fields:
+    outputs = _names(rng)[: rng.choice((1, 300, 2000))]
     request = [Field(1, LEN, b"sh"), *(Field(2, LEN, name) for name in outputs)]
-    request += [Field(3, LEN, [Field(1, LEN, key), Field(2, LEN, b"v")]) for key in names()]
-    request += [Field(4, LEN, [_node(rng, b"in-" + name)]) for name in names()]
+    request += [Field(3, LEN, [Field(1, LEN, key), Field(2, LEN, b"v")]) for key in _names(rng)]
+    request += [Field(4, LEN, [_node(rng, b"in-" + name)]) for name in _names(rng)]
     if rng.random() < 0.1:
         request.append(Field(4, LEN, [_node(rng, rng.choice(outputs))]))
-    paths = [Field(3, LEN, b"/" + name) for name in names()]
+    paths = [Field(3, LEN, b"/" + name) for name in _names(rng)]
     request.append(Field(5, LEN, [Field(1, LEN, b"x86_64-linux"), *paths]))
-    if kind == "build-request":
-        return encode(request)
-    produced = [_node(rng, name) for name in outputs]
+    return request
+
+
+def _produced(rng: random.Random, names: Iterable[bytes]) -> Fields:
+    """The nodes of a Build's outputs, as they were asked for, in disorder, or one less."""
+    produced = [_node(rng, name) for name in names]
     if rng.random() < 0.5:
         rng.shuffle(produced)
     if rng.random() < 0.2:
         produced.pop()
-    return encode([Field(1, LEN, request), *(Field(2, LEN, [node]) for node in produced)])
+    return [Field(2, LEN, [node]) for node in produced]
+
+
+def _values_of(fields: Fields, number: int) -> list[bytes]:
+    return [f.value for f in fields if f.number == number and isinstance(f.value, bytes)]
+
+
+def _large_build(rng: random.Random) -> Fields:
+    request = _large_request(rng)
+    return [Field(1, LEN, request), *_produced(rng, _values_of(request, 2))]
+
+
+def _large_later_request(rng: random.Random) -> Fields:
+    folder = rng.choice((b"", b"d", b"nix/store"))
+    inputs = _names(rng)
+    outputs = [rng.choice((b"o/", b"x/y/")) + name for name in _names(rng)[:500]]
+    if rng.random() < 0.1:
+        outputs.append(folder + b"/" + rng.choice(inputs))
+    request = [Field(1, LEN, [_node(rng, name)]) for name in inputs]
+    request.append(Field(2, LEN, b"sh"))
+    request += [Field(4, LEN, name + b"/s") for name in _names(rng)]
+    request += [Field(5, LEN, folder)] if folder else []
+    request += [Field(6, LEN, path) for path in outputs]
+    request += [Field(7, LEN, [Field(1, LEN, key), Field(2, LEN, b"v")]) for key in _names(rng)]
+    paths = [Field(3, LEN, b"/host/" + name) for name in _names(rng)]
+    request.append(Field(8, LEN, [Field(1, LEN, b"x86_64-linux"), *paths]))
+    request += [Field(9, LEN, [Field(1, LEN, b"f/" + name)]) for name in _names(rng)]
+    return request + [Field(10, LEN, name) for name in _names(rng)]
+
+
+def _needles(rng: random.Random, number: int, count: int) -> Fields:
+    """A packed list of needles out of `count`, mostly sorted, seldom with one that is too large."""
+    found = sorted(rng.sample(range(count), rng.choice((0, 0, 1, min(count, 20), count))))
+    if rng.random() < 0.02:
+        rng.shuffle(found)
+    if rng.random() < 0.0005:
+        found.append(count)
+    return [Field(number, LEN, b"".join(map(varint, found)))] if found else []
+
+
+def _large_build_2024(rng: random.Random) -> Fields:
+    request = _large_later_request(rng)
+    names = dict.fromkeys(path.rpartition(b"/")[2] for path in _values_of(request, 6))
+    outputs = _produced(rng, names)
+    asked = min(len(_values_of(request, 10)), 40)
+    needles = [Field(3, LEN, _needles(rng, 1, asked)) for _ in outputs]
+    return [Field(1, LEN, request), *outputs, *needles]
+
+
+def _large_response(rng: random.Random) -> Fields:
+    """Outputs without names, and many needles; sometimes an output has one needle twice."""
+    asked = rng.choice((1, 30, 300, 2000))
+    response: Fields = []
+    for _ in range(rng.choice((1, 10, 100))):
+        content = [Field(2, LEN, rng.randbytes(32))]
+        needles = _needles(rng, 2, asked)
+        if needles and rng.random() < 0.03:
+            needles.append(copy(needles)[0])
+        entry = Field(1, LEN, [Field(rng.choice((1, 2)), LEN, content)])
+        response.append(Field(1, LEN, [entry, *needles]))
+    return response
+
+
+_LARGE: dict[str, Callable[[random.Random], Fields]] = {
+    "BuildRequest": _large_request,
+    "Build": _large_build,
+    "Directory": _large_directory,
+    "LaterRequest": _large_later_request,
+    "Build2024": _large_build_2024,
+    "BuildResponse": _large_response,
+}
 
 
 # ---- bytes of no origin
@@ -79,7 +158,7 @@ def _random_fields(rng: random.Random, depth: int) -> bytes:
     out = bytearray()
     for _ in range(rng.randrange(6)):
         odd = rng.random() < 0.03
-        number = 0 if odd else rng.choice((1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6))
+        number = 0 if odd else rng.choice((1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10))
         wire_type = rng.randrange(8) if rng.random() < 0.05 else rng.choice((VARINT, LEN, LEN, LEN))
         out += tag(number, wire_type, rng.choice((0, 0, 0, 2, 5)))
         if wire_type == LEN:

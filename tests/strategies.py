@@ -16,7 +16,7 @@ import mutations
 import random_messages
 import trees
 from trees import Field, Fields
-from wire import LEN, VARINT
+from wire import LEN, VARINT, varint
 
 
 def _absent_if_default(number: int, value: int | bytes) -> Fields:
@@ -129,10 +129,95 @@ def directories(draw: DrawFn) -> Fields:
     return elements
 
 
+# ---- messages of the later schemas
+
+_PATHS = st.lists(_TEXT_NAMES | st.sampled_from((b"nix", b"store")), min_size=1, max_size=3).map(
+    b"/".join
+)
+_FEW_NEEDLES = st.lists(st.integers(0, 5), unique=True, max_size=4)
+_NEEDLES = _FEW_NEEDLES | st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=4)
+
+
+def _is_below(path: bytes, folder: bytes) -> bool:
+    return folder != b"" and (path + b"/").startswith(folder + b"/")
+
+
+@st.composite
+def _later_constraints(draw: DrawFn, inputs_dir: bytes) -> Fields:
+    paths = [b"/" + path for path in draw(_sorted(_PATHS, 4)) if not _is_below(path, inputs_dir)]
+    return [
+        Field(1, LEN, draw(_TEXT.map(lambda text: text or b"x86_64-linux"))),
+        *_absent_if_default(2, draw(_SIZES)),
+        *_elements(3, paths),
+        *_absent_if_default(4, int(draw(st.booleans()))),
+        *_absent_if_default(5, int(draw(st.booleans()))),
+    ]
+
+
+@st.composite
+def later_build_requests(draw: DrawFn) -> Fields:
+    """A canonical BuildRequest of the later schemas."""
+    names = draw(_sorted(_NAMES, 4))
+    folder = draw(st.just(b"") | st.just(b"nix/store") | _PATHS)
+    inputs = {folder + b"/" + name if folder else name for name in names}
+    fields = [Field(1, LEN, [draw(_nodes(name))]) for name in names]
+    fields += _elements(2, draw(st.lists(_TEXT, min_size=1, max_size=3)))
+    fields += _absent_if_default(3, draw(st.just(b"") | _PATHS))
+    fields += _elements(4, draw(_sorted(_PATHS, 3)))
+    fields += _absent_if_default(5, folder)
+    fields += _elements(6, [path for path in draw(_sorted(_PATHS, 3)) if path not in inputs])
+    for key in draw(_sorted(_ENV_KEYS, 4)):
+        fields.append(Field(7, LEN, [Field(1, LEN, key), *_absent_if_default(2, draw(_BYTES))]))
+    if draw(st.booleans()):
+        fields.append(Field(8, LEN, draw(_later_constraints(folder))))
+    for path in draw(_sorted(_PATHS, 3)):
+        if not _is_below(path, folder):
+            contents = _absent_if_default(2, draw(st.binary(max_size=8)))
+            fields.append(Field(9, LEN, [Field(1, LEN, path), *contents]))
+    return fields + _elements(10, draw(st.lists(_TEXT.filter(bool), max_size=3)))
+
+
+def _packed(number: int, values: list[int]) -> Fields:
+    content = b"".join(varint(value) for value in sorted(values))
+    return [Field(number, LEN, content)] if content else []
+
+
+@st.composite
+def builds_2024(draw: DrawFn) -> Fields:
+    """A canonical Build of tvix.build.v1@2024."""
+    request = draw(later_build_requests())
+    paths = [field.value for field in request if field.number == 6]
+    names = sorted({path.rpartition(b"/")[2] for path in paths if isinstance(path, bytes)})
+    asked = sum(field.number == 10 for field in request)
+    build = [Field(1, LEN, request), *(Field(2, LEN, [draw(_nodes(name))]) for name in names)]
+    if draw(st.booleans()):
+        for _ in names:
+            found = [i for i in range(asked) if draw(st.booleans())]
+            build.append(Field(3, LEN, _packed(1, found)))
+    return build
+
+
+@st.composite
+def build_responses(draw: DrawFn) -> Fields:
+    """A canonical BuildResponse."""
+    response: Fields = []
+    for _ in range(draw(st.integers(0, 4))):
+        entry = draw(_nodes(b""))
+        assert isinstance(entry.value, list)
+        del entry.value[0]  # the name, which is empty
+        needles = _packed(2, draw(_NEEDLES))
+        response.append(Field(1, LEN, [Field(1, LEN, [entry]), *needles]))
+    return response
+
+
+#: Canonical messages, by the names that trees.ROOTS gives them.
 MESSAGES: dict[str, SearchStrategy[Fields]] = {
-    "build-request": build_requests(),
-    "build": builds(),
-    "directory": directories(),
+    "BuildRequest": build_requests(),
+    "Build": builds(),
+    "Directory": directories(),
+    "LaterRequest": later_build_requests(),
+    "Build2024": builds_2024(),
+    "BuildResponse": build_responses(),
 }
 
 _SEEDS = st.integers(0, 2**64 - 1)
@@ -148,18 +233,20 @@ class Batch(list[bytes]):
         return f"<Batch of {len(self)}>"
 
 
-def canonical_batches(kind: str, size: int) -> SearchStrategy[Batch]:
+def canonical_batches(
+    kind: str, size: int, schema: str = "tvix.build.v1"
+) -> SearchStrategy[Batch]:
     """Batches of `size` canonical messages."""
-    messages = MESSAGES[kind].map(trees.encode)
+    messages = MESSAGES[trees.ROOTS[kind, schema]].map(trees.encode)
     return st.lists(messages, min_size=size, max_size=size).map(Batch)
 
 
 @st.composite
-def mutant_batches(draw: DrawFn, kind: str, size: int) -> Batch:
+def mutant_batches(draw: DrawFn, kind: str, size: int, schema: str = "tvix.build.v1") -> Batch:
     """Batches of `size` mutants of one message."""
-    base = draw(MESSAGES[kind])
+    base = draw(MESSAGES[trees.ROOTS[kind, schema]])
     rng = random.Random(draw(_SEEDS))
-    return Batch(mutations.mutant(rng, kind, base) for _ in range(size))
+    return Batch(mutations.mutant(rng, kind, base, schema) for _ in range(size))
 
 
 def random_batches(size: int) -> SearchStrategy[Batch]:

@@ -18,93 +18,140 @@ import random_messages
 import reference
 import strategies
 import tvix_build
-from batches import KINDS, run, smallest
-from engine import disagreement, of_report
+from batches import FIRST, SNIX, TVIX_2024, TYPES, run, smallest
+from engine import disagreement, of_reference, of_report
 from strategies import Batch
+from wire import blob
 
-# Batches and messages in a batch, for each kind.
-MUTANTS = (400, 100)
-CANONICAL = (40, 5)
-RANDOM = (50, 200)
-# Messages, for each kind.
-LARGE = 100
+# Batches and messages in a batch, for each kind in each schema.
+MUTANTS = (100, 100)
+CANONICAL = (20, 5)
+RANDOM = (16, 200)
+ANSWERS = (20, 100)
+# Messages, for each kind in each schema.
+LARGE = 30
+# How many of the mutants must show what they are made to show.
+SHOWN = 10
 
 #: Codes that mutants must show of each kind, beside those of every kind.
-CODES_OF_KIND = {
-    "build-request": {"output_is_input", "required", "invalid_path", "invalid_env_key"},
-    "build": {"missing_output", "unexpected_output", "output_is_input", "required"},
-    "directory": {"size_overflow"},
+_CODES_OF_LATER_REQUEST = {
+    *("output_is_input", "required", "invalid_path", "invalid_env_key", "invalid_needle"),
+}
+CODES_OF_TYPE = {
+    ("build-request", FIRST): {"output_is_input", "required", "invalid_path", "invalid_env_key"},
+    ("build", FIRST): {"missing_output", "unexpected_output", "output_is_input", "required"},
+    ("directory", FIRST): {"size_overflow"},
+    ("build-request", TVIX_2024): _CODES_OF_LATER_REQUEST,
+    ("build", TVIX_2024): {
+        *("missing_output", "unexpected_output", "output_is_input", "required"),
+        *("invalid_needle", "needles_mismatch"),
+    },
+    ("build-request", SNIX): _CODES_OF_LATER_REQUEST,
+    ("build", SNIX): {"required"},
+    ("directory", SNIX): {"size_overflow"},
 }
 CODES_OF_ALL = {
     *("malformed", "unknown_field", "invalid_name", "invalid_digest"),
     *("invalid_symlink_target", "not_sorted", "duplicate"),
 }
 
+of_every_type = pytest.mark.parametrize(("kind", "schema"), TYPES)
+
 
 def test_enough_cases() -> None:
     cases = sum(batches * size for batches, size in (MUTANTS, CANONICAL, RANDOM))
-    assert cases * len(KINDS) >= 100_000
+    assert cases * len(TYPES) >= 100_000
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_canonical_messages(kind: str) -> None:
+@of_every_type
+def test_canonical_messages(kind: str, schema: str) -> None:
     batches, size = CANONICAL
-    cases = run(strategies.canonical_batches(kind, size), batches, _comparing(kind, Counter()))
+    compare = _comparing(kind, Counter(), schema)
+    cases = run(strategies.canonical_batches(kind, size, schema), batches, compare)
     assert cases >= batches * size
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_mutants(kind: str) -> None:
+@of_every_type
+def test_mutants(kind: str, schema: str) -> None:
     seen: Counter[str] = Counter()
     batches, size = MUTANTS
-    cases = run(strategies.mutant_batches(kind, size), batches, _comparing(kind, seen))
+    compare = _comparing(kind, seen, schema)
+    cases = run(strategies.mutant_batches(kind, size, schema), batches, compare)
     assert cases >= batches * size
     # The mutator does its work: every sort of message is there, and not by chance alone.
-    expected = {"canonical", "valid", "unsorted", *CODES_OF_ALL, *CODES_OF_KIND[kind]}
-    assert {what: seen[what] for what in expected if seen[what] < 50} == {}
+    expected = {"canonical", "valid", "unsorted", *CODES_OF_ALL, *CODES_OF_TYPE[kind, schema]}
+    assert {what: seen[what] for what in expected if seen[what] < SHOWN} == {}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_large_lists(kind: str) -> None:
+@of_every_type
+def test_large_lists(kind: str, schema: str) -> None:
     """Lists of up to 2,000 elements, which an engine may sort and search by other means."""
-    rng = random.Random(kind)
+    rng = random.Random(f"{kind} {schema}")
     seen: Counter[str] = Counter()
-    messages = Batch(random_messages.large_message(rng, kind) for _ in range(LARGE))
-    _comparing(kind, seen)(messages)
-    assert seen["unsorted"] > LARGE / 10
-    assert seen["duplicate"] > LARGE / 10
+    messages = Batch(random_messages.large_message(rng, kind, schema) for _ in range(LARGE))
+    _comparing(kind, seen, schema)(messages)
+    assert seen["unsorted"] > LARGE / 20
+    assert seen["duplicate"] > LARGE / 20
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_random_bytes(kind: str) -> None:
+@of_every_type
+def test_random_bytes(kind: str, schema: str) -> None:
     batches, size = RANDOM
-    cases = run(strategies.random_batches(size), batches, _comparing(kind, Counter()))
+    compare = _comparing(kind, Counter(), schema)
+    cases = run(strategies.random_batches(size), batches, compare)
     assert cases >= batches * size
 
 
-def _comparing(kind: str, seen: Counter[str]) -> Callable[[Batch], None]:
+def test_answers() -> None:
+    """Mutants of a BuildResponse as answers to requests of up to five outputs and needles."""
+    seen: Counter[str] = Counter()
+    rng = random.Random("answers")
+
+    def compare(batch: Batch) -> None:
+        for data in batch:
+            request = answered_request(rng.randrange(6), rng.randrange(6))
+            report = tvix_build.check(data, "build", SNIX, request)
+            expected = of_reference(reference.check(data, "build", SNIX, request))
+            assert of_report(report) == expected, f"{data.hex()} as answer to {request.hex()}"
+            _count(report, seen)
+
+    batches, size = ANSWERS
+    assert run(strategies.mutant_batches("build", size, SNIX), batches, compare) >= batches * size
+    expected = {"canonical", "unsorted", "missing_output", "unexpected_output", "invalid_needle"}
+    assert {what: seen[what] for what in expected if seen[what] < SHOWN} == {}
+
+
+def answered_request(outputs: int, needles: int) -> bytes:
+    """A canonical BuildRequest of snix.build.v1."""
+    named = (blob(6, f"{i}") for i in range(outputs))
+    return b"".join((blob(2, "sh"), *named, *(blob(10, f"{i}") for i in range(needles))))
+
+
+def _comparing(
+    kind: str, seen: Counter[str], schema: str = FIRST
+) -> Callable[[Batch], None]:
     """A check of a batch that also counts what the reference has `seen`."""
 
     def compare(batch: Batch) -> None:
-        reports = tvix_build.check_batch(batch, kind=tvix_build.Kind(kind))
+        reports = tvix_build.check_batch(batch, kind=kind, schema=schema)
         assert len(reports) == len(batch)
         for data, report in zip(batch, reports, strict=True):
-            found = disagreement(data, kind)
+            found = disagreement(data, kind, schema)
             if found is not None:
-                _report_smallest(data, kind)
-            single = of_report(tvix_build.check(data, tvix_build.Kind(kind)))
-            assert of_report(report) == single, f"{kind} in a batch: {data.hex()}"
+                _report_smallest(data, kind, schema)
+            single = of_report(tvix_build.check(data, kind, schema))
+            assert of_report(report) == single, f"{kind} of {schema} in a batch: {data.hex()}"
             _count(report, seen)
 
     return compare
 
 
-def _report_smallest(data: bytes, kind: str) -> None:
-    least = smallest(data, lambda shorter: disagreement(shorter, kind) is not None)
-    found = disagreement(least, kind)
+def _report_smallest(data: bytes, kind: str, schema: str) -> None:
+    least = smallest(data, lambda shorter: disagreement(shorter, kind, schema) is not None)
+    found = disagreement(least, kind, schema)
     assert found is not None
     raise AssertionError(
-        f"{kind} {least.hex()}: {found.what}\n"
+        f"{kind} of {schema} {least.hex()}: {found.what}\n"
         f"tvix_build: {found.engine}\nreference:  {found.reference}\nout of {data.hex()}"
     )
 
@@ -123,13 +170,13 @@ def test_disagreement_is_found_and_made_small() -> None:
     """The comparison itself: a reference that forgot a rule is found out."""
     forgetful = reference.check
 
-    def check(data: bytes, kind: str) -> reference.ReferenceReport:
-        report = forgetful(data, kind)
+    def check(data: bytes, kind: str, schema: str) -> reference.ReferenceReport:
+        report = forgetful(data, kind, schema)
         violations = [found for found in report.violations if found[0] != "invalid_arg"]
         return reference.ReferenceReport(report.valid, report.canonical, report.digest, violations)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "check", check)
         batch = Batch([b"\x0a\x02sh", b"\x0a\x03a\0b\x12\x03out"])
-        with pytest.raises(AssertionError, match="build-request 0a03610062: check"):
+        with pytest.raises(AssertionError, match="build-request of tvix.build.v1 0a03610062: check"):
             _comparing("build-request", Counter())(batch)

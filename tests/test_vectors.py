@@ -9,9 +9,26 @@ from itertools import accumulate
 import pytest
 
 import tvix_build
-from batches import KINDS
+from batches import TYPES
 from engine import LISTED, of_report
 from vector_files import ROWS, Row
+
+
+#: Rows that are checked alone, not as an answer.
+ALONE = [row for row in ROWS if row.request is None]
+
+
+def _type(row: Row) -> tuple[tvix_build.Kind, tvix_build.Schema]:
+    return tvix_build.Kind(row.kind), tvix_build.Schema(row.schema)
+
+
+def _rows(kind: str, schema: str) -> list[Row]:
+    """All rows of one sort, for a batch."""
+    return [row for row in ALONE if (row.kind, row.schema) == (kind, schema)]
+
+
+def _check(row: Row) -> tvix_build.Report:
+    return tvix_build.check(row.data, *_type(row), request=row.request)
 
 
 def _expected(row: Row) -> tuple[object, ...]:
@@ -21,32 +38,30 @@ def _expected(row: Row) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_check(row: Row) -> None:
-    assert of_report(tvix_build.check(row.data, tvix_build.Kind(row.kind))) == _expected(row)
+    assert of_report(_check(row)) == _expected(row)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_validate(row: Row) -> None:
-    kind = tvix_build.Kind(row.kind)
     if row.valid:
-        tvix_build.validate(row.data, kind)
+        tvix_build.validate(row.data, *_type(row), request=row.request)
         return
     with pytest.raises(tvix_build.InvalidMessage) as refusal:
-        tvix_build.validate(row.data, kind)
+        tvix_build.validate(row.data, *_type(row), request=row.request)
     found = [(found.code.value, found.path) for found in refusal.value.violations]
     assert found == row.violations[:LISTED]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", ALONE, ids=lambda row: row.id)
 def test_canonicalize_and_digest(row: Row) -> None:
-    kind = tvix_build.Kind(row.kind)
     if row.encoding is not None:
-        assert tvix_build.canonicalize(row.data, kind) == row.encoding
-        assert tvix_build.digest(row.data, kind) == row.digest
+        assert tvix_build.canonicalize(row.data, *_type(row)) == row.encoding
+        assert tvix_build.digest(row.data, *_type(row)) == row.digest
         return
     forbidding = [found for found in row.violations[:LISTED] if found[0] != "not_sorted"]
     for function in (tvix_build.canonicalize, tvix_build.digest):
         with pytest.raises(tvix_build.InvalidMessage) as refusal:
-            function(row.data, kind)
+            function(row.data, *_type(row))
         found = [(found.code.value, found.path) for found in refusal.value.violations]
         assert found == forbidding
 
@@ -54,25 +69,25 @@ def test_canonicalize_and_digest(row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_messages_of_violations(row: Row) -> None:
     """Each violation says something, and is not the code or the path again."""
-    for found in tvix_build.check(row.data, tvix_build.Kind(row.kind)).violations:
+    for found in _check(row).violations:
         assert found.message
         assert found.message not in (found.code.value, found.path)
 
 
 @pytest.mark.parametrize("form", ["list", "offsets", "ranges"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_check_batch(kind: str, form: str) -> None:
+@pytest.mark.parametrize(("kind", "schema"), TYPES)
+def test_check_batch(kind: str, schema: str, form: str) -> None:
     """All vectors of a kind at once, as a list and as ranges of one buffer."""
-    rows = [row for row in ROWS if row.kind == kind]
+    rows = _rows(kind, schema)
     items = [row.data for row in rows]
     ends = array("Q", accumulate(map(len, items)))
     begins = array("Q", [0, *ends[:-1]])
     if form == "list":
-        batch = tvix_build.check_batch(items, kind=tvix_build.Kind(kind))
+        batch = tvix_build.check_batch(items, kind=kind, schema=schema)
     else:
         offsets = array("Q", [0, *ends]) if form == "offsets" else (begins, ends)
         buffer = b"".join(items)
-        batch = tvix_build.check_batch(buffer, kind=tvix_build.Kind(kind), offsets=offsets)
+        batch = tvix_build.check_batch(buffer, kind=kind, schema=schema, offsets=offsets)
 
     assert len(batch) == len(rows)
     assert [of_report(report) for report in batch] == [_expected(row) for row in rows]
@@ -87,19 +102,19 @@ def test_check_batch(kind: str, form: str) -> None:
         assert row.digest is None or digests[32 * i : 32 * i + 32] == row.digest
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_canonicalize_batch(kind: str) -> None:
-    rows = [row for row in ROWS if row.kind == kind and row.encoding is not None]
+@pytest.mark.parametrize(("kind", "schema"), TYPES)
+def test_canonicalize_batch(kind: str, schema: str) -> None:
+    rows = [row for row in _rows(kind, schema) if row.encoding is not None]
     items = [row.data for row in rows]
-    encodings = tvix_build.canonicalize_batch(items, kind=tvix_build.Kind(kind))
+    encodings = tvix_build.canonicalize_batch(items, kind=kind, schema=schema)
     assert list(encodings) == [row.encoding for row in rows]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_canonicalize_batch_names_the_first_refused(kind: str) -> None:
-    rows = [row for row in ROWS if row.kind == kind]
+@pytest.mark.parametrize(("kind", "schema"), TYPES)
+def test_canonicalize_batch_names_the_first_refused(kind: str, schema: str) -> None:
+    rows = _rows(kind, schema)
     rows.sort(key=lambda row: row.encoding is None)
     first = next(i for i, row in enumerate(rows) if row.encoding is None)
     with pytest.raises(tvix_build.InvalidMessage) as refusal:
-        tvix_build.canonicalize_batch([row.data for row in rows], kind=tvix_build.Kind(kind))
+        tvix_build.canonicalize_batch([row.data for row in rows], kind=kind, schema=schema)
     assert refusal.value.index == first

@@ -72,9 +72,30 @@ SCHEMA: dict[str, dict[int, str]] = {
     "FileNode": {1: "name", 2: "digest", 3: "uint", 4: "bool"},
     "SymlinkNode": {1: "name", 2: "target"},
     "Directory": {1: "DirectoryNode", 2: "FileNode", 3: "SymlinkNode"},
+    # Of the later schemas.
+    "LaterRequest": {
+        **{1: "Node", 2: "arg", 3: "folder", 4: "path", 5: "folder", 6: "path", 7: "EnvVar"},
+        **{8: "LaterConstraints", 9: "AdditionalFile", 10: "needle"},
+    },
+    "LaterConstraints": {1: "system", 2: "uint", 3: "ro_path", 4: "bool", 5: "bool"},
+    "AdditionalFile": {1: "path", 2: "contents"},
+    "Build2024": {1: "LaterRequest", 2: "Node", 3: "OutputNeedles"},
+    "OutputNeedles": {1: "needles"},
+    "BuildResponse": {1: "Output"},
+    "Output": {1: "Node", 2: "needles"},
 }
 
-ROOTS = {"build-request": "BuildRequest", "build": "Build", "directory": "Directory"}
+#: The message that a kind is in a schema.
+ROOTS = {
+    ("build-request", "tvix.build.v1"): "BuildRequest",
+    ("build", "tvix.build.v1"): "Build",
+    ("directory", "tvix.build.v1"): "Directory",
+    ("build-request", "tvix.build.v1@2024"): "LaterRequest",
+    ("build", "tvix.build.v1@2024"): "Build2024",
+    ("build-request", "snix.build.v1"): "LaterRequest",
+    ("build", "snix.build.v1"): "BuildResponse",
+    ("directory", "snix.build.v1"): "Directory",
+}
 
 #: The fields that are no lists: a second occurrence overwrites, merges or switches.
 SINGULAR = {
@@ -86,6 +107,11 @@ SINGULAR = {
     "DirectoryNode": (1, 2, 3),
     "FileNode": (1, 2, 3, 4),
     "SymlinkNode": (1, 2),
+    "LaterRequest": (3, 5, 8),
+    "LaterConstraints": (1, 2, 4, 5),
+    "AdditionalFile": (1, 2),
+    "Build2024": (1,),
+    "Output": (1,),
 }
 
 _NAMES: tuple[bytes, ...] = (
@@ -109,6 +135,19 @@ VALUES: dict[str, tuple[bytes | int, ...]] = {
     "name": (*_NAMES, b"\x80", b"\xff", b"\xff\0"),
     "digest": (bytes(32), bytes(31), bytes(33), b"", b"\xff" * 32, bytes(64)),
     "target": (b"t", b"../x", b"", b"t\0", b"\xff", b"t" * 4095, b"t" * 4096),
+    "folder": (b"", b"build", b"nix/store", b"a", b"/", b"a/", b"..", b"a\0", b"\xff", b"a/b"),
+    "path": (
+        *(b"a", b"b", b"a/b", b"a-", b"build", b"nix/store", b"nix/store/a", b"nix/stor", b".a"),
+        *(b"", b"/", b"/a", b"a/", b"a//b", b".", b"./a", b"a/..", b"a/./b", b"a\0b", b"\xff"),
+    ),
+    "contents": (b"", b"v", b"\0", b"\xff", b"x" * 3000),
+    "needle": (b"", b"", b"a" * 32, b"b" * 32, b"\0", b"\x80"),
+    # A list of numbers: packed, or one that is not.
+    "needles": (
+        *(0, 1, 2, 3, 128, 2**64 - 1),
+        *(b"", b"\0", b"\0\1", b"\2\1", b"\1\1", b"\x81\0\2", b"\x80\1", bytes(range(9))),
+        *(b"\x80", b"\1\xff", b"\xff" * 10, b"\xff" * 9 + b"\1"),
+    ),
     "uint": NUMBERS,
     "bool": (0, 1, 2, 256, 2**32, 2**64 - 1),
 }

@@ -23,6 +23,8 @@ class Row:
     digest: bytes | None
     encoding: bytes | None
     violations: list[tuple[str, str]]
+    schema: str
+    request: bytes | None  # that `data` answers
 
     @property
     def id(self) -> str:
@@ -44,6 +46,8 @@ def load(path: Path) -> list[Row]:
                 None if row["digest"] is None else bytes.fromhex(row["digest"]),
                 None if row["canonical_hex"] is None else bytes.fromhex(row["canonical_hex"]),
                 [(code, place) for code, place in row["violations"]],
+                row.get("schema", "tvix.build.v1"),
+                bytes.fromhex(row["request_hex"]) if "request_hex" in row else None,
             )
         )
     return rows

@@ -18,6 +18,10 @@ BUILD_REQUEST = "build-request"
 BUILD = "build"
 DIRECTORY = "directory"
 
+FIRST = "tvix.build.v1"
+TVIX_2024 = "tvix.build.v1@2024"
+SNIX = "snix.build.v1"
+
 
 @dataclass(frozen=True)
 class Vector:
@@ -29,6 +33,8 @@ class Vector:
     data: bytes
     encoding: bytes | None
     violations: tuple[Violation, ...]
+    schema: str = FIRST
+    request: bytes | None = None  # that `data` answers
 
     @property
     def valid(self) -> bool:
@@ -41,12 +47,16 @@ class Vector:
     def to_json(self) -> str:
         """One line; the order of its keys is part of the format."""
         encoding = self.encoding
+        schema = {} if self.schema == FIRST else {"schema": self.schema}
+        request = {} if self.request is None else {"request_hex": self.request.hex()}
         return json.dumps(
             {
                 "name": self.name,
                 "about": self.about,
                 "kind": self.kind,
+                **schema,
                 "hex": self.data.hex(),
+                **request,
                 "valid": self.valid,
                 "canonical": self.canonical,
                 "digest": None if encoding is None else blake3(encoding).hexdigest(),
@@ -63,6 +73,9 @@ class Topic:
     name: str
     kind: str
     about: str
+    schema: str = FIRST
+    source: str = ""  # the module that makes them, if `name` is not its name
+    request: bytes | None = None  # what vectors answer that are added from now on
     vectors: list[Vector] = field(default_factory=list)
 
     def canonical(self, name: str, about: str, data: bytes, kind: str = "") -> None:
@@ -107,4 +120,15 @@ class Topic:
     ) -> None:
         if any(vector.name == name for vector in self.vectors):
             raise ValueError(f"{self.name}: {name} is there already")
-        self.vectors.append(Vector(name, about, kind or self.kind, data, encoding, violations))
+        self.vectors.append(
+            Vector(
+                name,
+                about,
+                kind or self.kind,
+                data,
+                encoding,
+                violations,
+                self.schema,
+                self.request,
+            )
+        )

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: MIT
+"""Each rule of a Directory of snix, which has the fields and rules of tvix's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vector_sources import rules_directory
+from vector_sources.topic import DIRECTORY, SNIX, Topic
+
+TOPIC = Topic(
+    "rules_directory_snix",
+    DIRECTORY,
+    "each rule of a castore Directory of snix, as those of tvix",
+    schema=SNIX,
+    vectors=[replace(vector, schema=SNIX) for vector in rules_directory.TOPIC.vectors],
+)
