@@ -131,9 +131,14 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
 }
 
 // Encodes an unsorted message: to the arena, or, if it is large and nobody
-// wants to keep it, straight into its digest; *bytes is {0} then.
+// wants to keep it, straight into its digest; *bytes is {0} then, and if nobody
+// wants a digest either.
 static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
                            tvixb_view* bytes, uint8_t* digest, bool keep) {
+  if (!digest && !keep) {
+    *bytes = (tvixb_view){0};
+    return TVIXB_OK;
+  }
   if (context->scan.packed.count &&
       !tvixb_packed_sort(&context->scan, &context->arena, bytes)) {
     return TVIXB_OUT_OF_MEMORY;
@@ -173,7 +178,7 @@ static tvixb_status check_message(tvixb_context* context,
   if (report->total > report->not_sorted) {
     if (*verdict != TVIXB_MALFORMED) *verdict = TVIXB_INVALID;
     *bytes = (tvixb_view){0};
-    memset(digest, 0, TVIXB_DIGEST_SIZE);
+    if (digest) memset(digest, 0, TVIXB_DIGEST_SIZE);
   } else if (report->total) {
     *verdict = TVIXB_UNSORTED;
     status = encode(context, kind, bytes, digest, keep);
@@ -212,6 +217,7 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
                                 const uint64_t* begins, const uint64_t* ends,
                                 size_t n, const tvixb_results* results) {
   bool keep = results->encodings != NULL;
+  uint8_t* digests = results->digests;
   size_t used = 0;
   for (size_t first = 0; first < n;) {
     tvixb_arena_reset(&context->arena);
@@ -222,15 +228,17 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
       *bytes = view_of(data, data_size, begins[i], ends[i]);
       size += bytes->size;
       tvixb_verdict verdict;
+      uint8_t* digest = digests ? digests + i * TVIXB_DIGEST_SIZE : NULL;
       tvixb_status status =
-          check_message(context, kind, i, bytes, &verdict,
-                        results->digests + i * TVIXB_DIGEST_SIZE, keep);
+          check_message(context, kind, i, bytes, &verdict, digest, keep);
       if (status != TVIXB_OK) return status;
       results->verdicts[i] = (uint8_t)verdict;
       count++;
     }
-    tvixb_hash_many(context->window, count,
-                    results->digests + first * TVIXB_DIGEST_SIZE);
+    if (digests) {
+      tvixb_hash_many(context->window, count,
+                      digests + first * TVIXB_DIGEST_SIZE);
+    }
     if (keep && keep_encoded(context, results->encodings, first, count,
                              &used) != TVIXB_OK) {
       return TVIXB_OUT_OF_MEMORY;

@@ -144,7 +144,8 @@ typedef struct tvixb_results {
   // n verdicts (tvixb_verdict). All results are undefined unless the call
   // returns TVIXB_OK.
   uint8_t* verdicts;
-  // n digests of TVIXB_DIGEST_SIZE bytes; all zero where there is none.
+  // n digests of TVIXB_DIGEST_SIZE bytes; all zero where there is none. NULL if
+  // nobody wants them: then nothing is hashed.
   uint8_t* digests;
   // NULL if nobody wants them.
   const tvixb_encodings* encodings;

@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
+from tvix_build import Schema
 from tvix_build._rpc.addresses import parse
 from tvix_build._rpc.services import SERVICES
 from tvix_build._serve.server import Options, Server
@@ -87,7 +88,7 @@ async def running(builder: Builder, address: str = "127.0.0.1:0") -> AsyncIterat
 async def open_door(upstream: str | None = None, **options: Any) -> AsyncIterator[Server]:
     """A door, closed at the end."""
     options.setdefault("listen", [parse(FREE_PORT)])
-    options.setdefault("services", [SERVICES["tvix.build.v1"]])
+    options.setdefault("services", [SERVICES[Schema.TVIX_BUILD_V1]])
     server = Server(Options(upstream=parse(upstream) if upstream else None, **options))
     await server.start()
     try:

@@ -259,6 +259,7 @@ class _Context:
         self.digest = ffi.new("uint8_t[]", DIGEST_SIZE)
         self.digest_buffer = ffi.buffer(self.digest)
         self.result = ffi.new("tvixb_results *", (self.verdict, self.digest, ffi.NULL))
+        self.verdict_alone = ffi.new("tvixb_results *", (self.verdict, ffi.NULL, ffi.NULL))
 
 
 # Those that no thread uses at the moment; a thread takes one for a call.
@@ -354,16 +355,35 @@ def digest_if_canonical(kind: MessageType, data: bytes) -> bytes | None:
     """
     context = _take_context()
     try:
-        size = context.end[0] = len(data)
-        begin, end, result = context.begin, context.end, context.result
-        if lib.tvixb_check(context.native, _KINDS[kind], data, size, begin, end, 1, result):
-            raise MemoryError
-        if context.verdict[0] != _CANONICAL:
+        if not _is_canonical(context, kind, data, context.result):
             return None
         digest: bytes = context.digest_buffer[:]
         return digest
     finally:
         _contexts.append(context)
+
+
+def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] = (ANY, ANY)) -> bool:
+    """Whether a message is canonical, without hashing it; `request` as for `run_one`.
+
+    Raises:
+        MemoryError: if memory is out.
+    """
+    context = _take_context()
+    try:
+        lib.tvixb_context_set_request(context.native, *request)
+        return _is_canonical(context, kind, data, context.verdict_alone)
+    finally:
+        lib.tvixb_context_set_request(context.native, ANY, ANY)
+        _contexts.append(context)
+
+
+def _is_canonical(context: _Context, kind: MessageType, data: bytes, results: Any) -> bool:
+    size = context.end[0] = len(data)
+    begin, end = context.begin, context.end
+    if lib.tvixb_check(context.native, _KINDS[kind], data, size, begin, end, 1, results):
+        raise MemoryError
+    return bool(context.verdict[0] == _CANONICAL)
 
 
 def blake3(some: Messages, rows: Rows, first: int = 0) -> None:

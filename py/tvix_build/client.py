@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from tvix_build import Kind
+from tvix_build import Kind, Schema
 from tvix_build._batch import serialized, type_of
 from tvix_build._ranges import BytesLike
 from tvix_build._rpc.addresses import Address, parse
@@ -34,7 +34,7 @@ from tvix_build._rpc.checks import (
     check_request,
     check_request_aside,
 )
-from tvix_build._rpc.services import DEFAULT, SERVICES, Service
+from tvix_build._rpc.services import SERVICES, Service
 
 if TYPE_CHECKING:
     from tvix.build.protos.build_pb2 import Build, BuildRequest
@@ -65,7 +65,7 @@ class BuildService:
         self,
         address: str,
         *,
-        schema: str = DEFAULT,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
@@ -136,7 +136,7 @@ class AsyncBuildService:
         self,
         address: str,
         *,
-        schema: str = DEFAULT,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
@@ -186,12 +186,10 @@ class AsyncBuildService:
 
 
 def _where(
-    address: str, schema: str, credentials: grpc.ChannelCredentials | None
+    address: str, schema: Schema | str, credentials: grpc.ChannelCredentials | None
 ) -> tuple[Service, Address, grpc.ChannelCredentials | None]:
     """What is called, where, and with which credentials; none without TLS."""
-    service = SERVICES.get(schema)
-    if service is None:
-        raise ValueError(f"expected one of {', '.join(SERVICES)}, found {schema!r}")
+    service = SERVICES[Schema(schema)]
     place = parse(address)
     if place.tls:
         credentials = credentials or grpc.ssl_channel_credentials()

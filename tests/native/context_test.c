@@ -152,7 +152,7 @@ static void check_bad_ranges(tvixb_context* context) {
 static void check_batch(tvixb_context* context) {
   enum { COUNT = 5000 };
   static uint64_t begins[COUNT], ends[COUNT];
-  static uint8_t verdicts[COUNT], digests[COUNT * 32];
+  static uint8_t verdicts[COUNT], without[COUNT], digests[COUNT * 32];
   buffer stream = {0};
   uint32_t seed = 7;
   for (size_t i = 0; i < COUNT; i++) {
@@ -176,9 +176,13 @@ static void check_batch(tvixb_context* context) {
   assert(tvixb_split_delimited(stream.data, stream.size, begins, ends, COUNT,
                                &count, &consumed) == TVIXB_SPLIT_OK);
   assert(count == COUNT && consumed == stream.size);
+  const tvixb_results undigested = {without, NULL, NULL};
+  assert(tvixb_check(context, request_kind(), stream.data, stream.size, begins,
+                     ends, COUNT, &undigested) == TVIXB_OK);
   const tvixb_results results = {verdicts, digests, NULL};
   assert(tvixb_check(context, request_kind(), stream.data, stream.size, begins,
                      ends, COUNT, &results) == TVIXB_OK);
+  assert(memcmp(verdicts, without, COUNT) == 0);
   size_t rows, seen[5] = {0};
   tvixb_violations_by_message(context, &rows);
   tvixb_context* other = tvixb_context_new();
@@ -234,12 +238,16 @@ static void check_room(tvixb_context* context) {
   const uint64_t offsets[] = {0, 3, 6};
   uint8_t verdicts[2], digests[64], encoded[6];
   uint64_t ends[2];
-  for (size_t room = 5; room <= 6; room++) {
+  for (size_t i = 0; i < 4; i++) {
+    size_t room = 5 + i % 2;
     const tvixb_encodings encodings = {encoded, room, ends, 0};
-    const tvixb_results results = {verdicts, digests, &encodings};
+    const tvixb_results results = {verdicts, i < 2 ? digests : NULL,
+                                   &encodings};
     assert(tvixb_check(context, request_kind(), data, 6, offsets, offsets + 1,
                        2, &results) ==
            (room == 6 ? TVIXB_OK : TVIXB_OUT_OF_MEMORY));
+    assert(room < 6 || memcmp(encoded, data, 6) == 0);
+    memset(encoded, 0, sizeof encoded);
   }
 }
 

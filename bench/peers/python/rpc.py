@@ -23,13 +23,14 @@ import grpc.aio
 from bench.corpora import messages_of
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
+from tvix_build import Schema
 from tvix_build._rpc.addresses import parse
-from tvix_build._rpc.services import DEFAULT, SERVICES
+from tvix_build._rpc.services import SERVICES
 from tvix_build._serve.builders import Answer, Call
 from tvix_build._serve.server import Options, Server
 
 Handler: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
-SERVICE = SERVICES[DEFAULT]
+SERVICE = SERVICES[Schema.TVIX_BUILD_V1]
 CALL_KEY = "call"
 """The metadata that numbers the calls of the soak."""
 MOST_CALLS = 1 << 27

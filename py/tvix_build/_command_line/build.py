@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tvix_build import Report, check
+from tvix_build import Report, Schema, check
 from tvix_build._command_line.connections import FILE, client_credentials, parse_address
 from tvix_build._command_line.diff import find_record, read_record
 from tvix_build._command_line.extras import extra
@@ -17,15 +17,17 @@ from tvix_build._command_line.options import (
     column_option,
     input_format_option,
     output_format_option,
+    schema_option,
 )
 from tvix_build._command_line.output import output_errors
+from tvix_build._command_line.protobuf import class_of
 from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.show import Viewer
 from tvix_build._command_line.sources import find_source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, stdout_console
 from tvix_build._rpc.addresses import FORMS, Address
-from tvix_build._rpc.services import DEFAULT, SERVICES
+from tvix_build._rpc.services import SERVICES
 
 if TYPE_CHECKING:
     import grpc
@@ -42,13 +44,7 @@ if TYPE_CHECKING:
     callback=parse_address,
     help=f"Where it is: {FORMS}.",
 )
-@click.option(
-    "--schema",
-    type=click.Choice(list(SERVICES)),
-    default=DEFAULT,
-    show_default=True,
-    help="What the request and the builder speak.",
-)
+@schema_option
 @click.option(
     "-o", "--output", "target", metavar="OUT", help="Write the answer there; '-' for stdout."
 )
@@ -62,7 +58,7 @@ if TYPE_CHECKING:
 def build(
     file: str,
     builder: Address,
-    schema: str,
+    schema: Schema,
     target: str | None,
     timeout: float | None,
     ca: Path | None,
@@ -85,6 +81,8 @@ def build(
     """
     wanted = None if target is None else find_source(target, output_format, "--output-format")
     service = SERVICES[schema]
+    if wanted is None or not wanted.format.startswith("binpb"):
+        class_of(service.answer)  # Not once the answer is there.
     monitor = Monitor(quiet=True)
     try:
         data, report = read_record(*find_record(file, input_format, column), service.request)
@@ -120,7 +118,7 @@ def build(
 def _ask(
     monitor: Monitor,
     builder: Address,
-    schema: str,
+    schema: Schema,
     request: bytes,
     timeout: float | None,
     credentials: grpc.ChannelCredentials | None,

@@ -39,10 +39,10 @@ class TextError(ValueError):
 
 def decode(data: bytes, kind: MessageType) -> Message:
     """The message in `data`, which must decode."""
-    return _class_of(kind).FromString(data)
+    return class_of(kind).FromString(data)
 
 
-def _class_of(kind: MessageType) -> type[Message]:
+def class_of(kind: MessageType) -> type[Message]:
     """The class of messages.
 
     Raises:
@@ -66,7 +66,7 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
     Raises:
         TextError: if it says none.
     """
-    message = _class_of(kind)()
+    message = class_of(kind)()
     what = f"a {message.DESCRIPTOR.name} in "
     what += "protobuf's text format" if format_name == "txtpb" else "proto3 JSON"
     if format_name != "txtpb" and text.lstrip()[:1] not in (b"{", b""):

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from tvix_build import Schema
 from tvix_build._command_line.connections import (
     FILE,
     client_credentials,
@@ -39,13 +40,13 @@ def _parse_host_and_port(
 def _parse_services(
     _context: click.Context, _option: click.Parameter, value: tuple[str, ...]
 ) -> list[Service]:
-    services = [SERVICES[schema] for schema in dict.fromkeys(value)]
+    services = [SERVICES[Schema(schema)] for schema in dict.fromkeys(value)]
     for i, service in enumerate(services):
         for other in services[:i]:
             if other.name == service.name:
                 raise click.BadParameter(
-                    f"expected one schema for {service.name}, found {other.schema} and "
-                    f"{service.schema}"
+                    f"expected one schema for {service.name}, found {other.schema.value} and "
+                    f"{service.schema.value}"
                 )
     return services
 
@@ -67,9 +68,9 @@ def _parse_services(
 @click.option(
     "--schema",
     "services",
-    type=click.Choice(list(SERVICES)),
+    type=click.Choice([schema.value for schema in SERVICES]),
     multiple=True,
-    default=[schema for schema in SERVICES if "@" not in schema],
+    default=[schema.value for schema, service in SERVICES.items() if service.module],
     show_default=True,
     callback=_parse_services,
     help="What to offer; may come several times.",

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from tvix_build import _engine
 from tvix_build._batch import report_of
-from tvix_build._engine import Encodings, Verdict
+from tvix_build._engine import ANY, Encodings, Verdict
 from tvix_build._report import Error, InvalidMessage, MessageType, Violation
 from tvix_build._rpc.services import Service
 
 DIGEST_KEY = "tvix-build-digest"
 """The metadata in which a request's digest travels, as hex digits."""
 LARGE = 1 << 18
-"""Bytes that take about as long to check as a call costs anyway. More must not hold up others."""
+"""Bytes that take about as long to check as a call costs anyway. More must not hold up others, and
+are checked in a thread."""
 
 
 class InvalidAnswer(Error):  # noqa: N818 - the name says what was found
@@ -54,7 +55,10 @@ def check_request(service: Service, data: bytes) -> Checked:
     Raises:
         InvalidMessage: with all violations, also if the only ones are `not_sorted`.
     """
-    return _check(service.request, data)
+    digest = _engine.digest_if_canonical(service.request, data)
+    if digest is not None:
+        return Checked(data, digest)
+    return _canonicalize(service.request, data)
 
 
 def check_answer(service: Service, data: bytes, request: bytes) -> bytes:
@@ -63,43 +67,49 @@ def check_answer(service: Service, data: bytes, request: bytes) -> bytes:
     Raises:
         InvalidAnswer: if it is not valid, or not the answer to this request.
     """
-    expected = f"expected a valid answer of {service.schema}"
-    try:
-        answer = _check(service.answer, data).encoding
-    except InvalidMessage as error:
-        raise InvalidAnswer(
-            f"{expected}, found {error}", error.violations, error.violation_count
-        ) from None
-    if not answer.startswith(_beginning(request)):
+    counts = (ANY, ANY) if service.names_request else _counts(request)
+    expected = f"expected a valid answer of {service.schema.value}"
+    if not _engine.is_canonical(service.answer, data, counts):
+        try:
+            data = _canonicalize(service.answer, data, counts).encoding
+        except InvalidMessage as error:
+            raise InvalidAnswer(
+                f"{expected}, found {error}", error.violations, error.violation_count
+            ) from None
+    if service.names_request and not data.startswith(_beginning(request)):
         raise InvalidAnswer(f"{expected} to this request, found another request's")
-    return answer
+    return data
 
 
 async def check_request_aside(service: Service, data: bytes) -> Checked:
-    """As `check_request`, in a thread where that takes long."""
+    """As `check_request`; a large one in a thread."""
     if len(data) < LARGE:
         return check_request(service, data)
     return await asyncio.to_thread(check_request, service, data)
 
 
 async def check_answer_aside(service: Service, data: bytes, request: bytes) -> bytes:
-    """As `check_answer`, in a thread where that takes long."""
+    """As `check_answer`; a large one in a thread."""
     if len(data) < LARGE:
         return check_answer(service, data, request)
     return await asyncio.to_thread(check_answer, service, data, request)
 
 
-def _check(kind: MessageType, data: bytes) -> Checked:
-    canonical = _engine.digest_if_canonical(kind, data)
-    if canonical is not None:
-        return Checked(data, canonical)
-    verdict, digest, found = _engine.run_one(kind, data)
-    if verdict == Verdict.VALID:
-        encodings = Encodings()
-        _engine.run_one(kind, data, encodings)
-        return Checked(bytes(encodings.finish()[0]), digest)
-    report = report_of(kind, verdict, digest, found)
-    raise InvalidMessage(report.violations, report.violation_count)
+def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] = (ANY, ANY)) -> Checked:
+    encodings = Encodings()
+    verdict, digest, found = _engine.run_one(kind, data, encodings, counts)
+    if verdict > Verdict.VALID:
+        report = report_of(kind, verdict, digest, found)
+        raise InvalidMessage(report.violations, report.violation_count)
+    return Checked(bytes(encodings.finish()[0]), digest)
+
+
+def _counts(request: bytes) -> tuple[int, int]:
+    """How many outputs and needles a request of snix.build.v1 has."""
+    from snix.build.protos.build_pb2 import BuildRequest
+
+    message = BuildRequest.FromString(request)
+    return len(message.outputs), len(message.refscan_needles)
 
 
 def _beginning(request: bytes) -> bytes:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -17,15 +17,29 @@ class Service:
     """The BuildService of one schema; its one method is DoBuild.
 
     Attributes:
-        schema: its id, such as `tvix.build.v1@2024`.
+        schema: of its messages.
         name: as calls and health checks say it.
+        module: of its descriptors; None where another schema has the same names.
         method: the path of DoBuild.
-        module: of its descriptors; None where two schemas have the same names.
+        request, answer: what goes in and comes out.
+        names_request: whether an answer has its request in it, as its first field.
     """
 
-    schema: str
+    schema: Schema
     name: str
     module: str | None
+    names_request: bool
+    method: str = field(init=False)
+    request: MessageType = field(init=False)
+    answer: MessageType = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, value in {
+            "method": f"/{self.name}/DoBuild",
+            "request": message_type(Kind.BUILD_REQUEST, self.schema),
+            "answer": message_type(Kind.BUILD, self.schema),
+        }.items():
+            object.__setattr__(self, name, value)
 
     def answer_class(self) -> type[Message]:
         """The class of the messages that come out."""
@@ -34,25 +48,22 @@ class Service:
         method = services["BuildService"].methods_by_name["DoBuild"]
         return GetMessageClass(method.output_type)
 
-    @property
-    def request(self) -> MessageType:
-        """What goes in."""
-        return message_type(Kind.BUILD_REQUEST, Schema(self.schema))
-
-    @property
-    def answer(self) -> MessageType:
-        """What comes out."""
-        return message_type(Kind.BUILD, Schema(self.schema))
-
-    @property
-    def method(self) -> str:
-        return f"/{self.name}/DoBuild"
-
 
 SERVICES = {
     service.schema: service
     for service in [
-        Service("tvix.build.v1", "tvix.build.v1.BuildService", "tvix.build.protos.rpc_build_pb2"),
+        Service(
+            Schema.TVIX_BUILD_V1,
+            "tvix.build.v1.BuildService",
+            "tvix.build.protos.rpc_build_pb2",
+            names_request=True,
+        ),
+        Service(Schema.TVIX_BUILD_V1_2024, "tvix.build.v1.BuildService", None, names_request=True),
+        Service(
+            Schema.SNIX_BUILD_V1,
+            "snix.build.v1.BuildService",
+            "snix.build.protos.rpc_build_pb2",
+            names_request=False,
+        ),
     ]
 }
-DEFAULT = "tvix.build.v1"

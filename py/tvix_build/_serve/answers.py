@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from tvix_build._rpc.checks import InvalidAnswer, check_answer_aside
 from tvix_build._serve.builders import Answer, Builder, Call
 from tvix_build._serve.statuses import invalid_answer
@@ -23,4 +21,4 @@ class CheckedAnswers:
             data = await check_answer_aside(call.service, answer.data, call.request)
         except InvalidAnswer as error:
             raise invalid_answer(error) from None
-        return answer if data is answer.data else dataclasses.replace(answer, data=data)
+        return answer if data is answer.data else answer._replace(data=data)

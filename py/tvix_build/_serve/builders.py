@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from tvix_build._rpc.services import Service
 
 Metadata: TypeAlias = tuple[tuple[str, "str | bytes"], ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Call:
+class Call(NamedTuple):
     """A valid request on its way to a builder.
 
     Attributes:
@@ -30,8 +28,7 @@ class Call:
     remaining: Callable[[], float | None]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a builder answers, and the metadata that came before and after it."""
 
     data: bytes

@@ -47,7 +47,7 @@ def log_call(outcome: Outcome) -> None:
     if not LOG.isEnabledFor(level):
         return
     fields: dict[str, object] = {
-        "schema": outcome.service.schema,
+        "schema": outcome.service.schema.value,
         "code": outcome.code.name,
         "seconds": round(outcome.seconds, 6),
         "peer": outcome.peer(),

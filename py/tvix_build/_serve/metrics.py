@@ -22,6 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from tvix_build._report import Schema
 from tvix_build._serve.outcomes import Outcome
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
@@ -51,7 +52,7 @@ class Metrics(Collector):
 
     def __init__(self, numbers: Mapping[str, Callable[[], float]]) -> None:
         self._numbers = numbers
-        self._schemas: dict[str, _OfSchema] = {}
+        self._schemas: dict[Schema, _OfSchema] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -89,7 +90,8 @@ class Metrics(Collector):
         sizes = CounterMetricFamily(
             "tvix_build_message_bytes", "Bytes of messages.", labels=["schema", "message"]
         )
-        for schema, found in list(self._schemas.items()):
+        for key, found in list(self._schemas.items()):
+            schema = key.value
             for (code, by), number in list(found.ends.items()):
                 calls.add_metric([schema, code.name, by], number)
             for violation, number in list(found.violations.items()):

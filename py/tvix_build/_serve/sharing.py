@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,7 +49,7 @@ class Shared:
                 build.task.cancel()
 
     def _begin(self, key: _Key, call: Call) -> _Build:
-        alone = dataclasses.replace(call, remaining=lambda: None)
+        alone = call._replace(remaining=lambda: None)
         build = _Build(asyncio.create_task(self._builder.build(alone)))
 
         def done(task: asyncio.Task[Answer]) -> None:

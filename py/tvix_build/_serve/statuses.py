@@ -67,7 +67,7 @@ def invalid_request(service: Service, error: InvalidMessage) -> Refusal:
     return _refusal(
         grpc.StatusCode.INVALID_ARGUMENT,
         _info("INVALID_REQUEST", error),
-        f"expected a valid request of {service.schema}, found {error}",
+        f"expected a valid request of {service.schema.value}, found {error}",
         BadRequest(field_violations=_fitting(violations)),
         error,
     )

@@ -4,7 +4,6 @@ context comes and goes as W3C's `traceparent` in the metadata."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -67,7 +66,7 @@ class Traces:
             f"{service.name}/DoBuild",
             context=_CONTEXT.extract(carrier),
             kind=SpanKind.SERVER,
-            attributes={**_attributes(service.name), "tvix_build.schema": service.schema},
+            attributes={**_attributes(service.name), "tvix_build.schema": service.schema.value},
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -96,7 +95,7 @@ class TracedBuilds:
             carrier: dict[str, str] = {}
             _CONTEXT.inject(carrier)
             metadata = tuple(one for one in call.metadata if one[0] not in _CONTEXT.fields)
-            told = dataclasses.replace(call, metadata=(*metadata, *carrier.items()))
+            told = call._replace(metadata=(*metadata, *carrier.items()))
             try:
                 answer = await self._builder.build(told)
             except Refusal as refusal:
