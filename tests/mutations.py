@@ -356,9 +356,7 @@ def _damage(rng: random.Random, data: bytes) -> bytes:
     return bytes(damaged)
 
 
-def mutant(
-    rng: random.Random, kind: str, base: Fields, schema: str = "tvix.build.v1"
-) -> bytes:
+def mutant(rng: random.Random, kind: str, base: Fields, schema: str = "tvix.build.v1") -> bytes:
     """The wire bytes of `base`, a message of `kind`, after one to six mutations."""
     root = ROOTS[kind, schema]
     fields = copy(base)

@@ -33,7 +33,7 @@ from reference_parts import (
     sort_directory,
 )
 
-__all__ = ["CODES", "RefusedError", "ReferenceReport", "Violation", "canonicalize", "check"]
+__all__ = ["CODES", "ReferenceReport", "RefusedError", "Violation", "canonicalize", "check"]
 
 if api_implementation.Type() != "upb":
     raise RuntimeError(f"the reference needs protobuf's upb, found {api_implementation.Type()}")

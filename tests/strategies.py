@@ -233,9 +233,7 @@ class Batch(list[bytes]):
         return f"<Batch of {len(self)}>"
 
 
-def canonical_batches(
-    kind: str, size: int, schema: str = "tvix.build.v1"
-) -> SearchStrategy[Batch]:
+def canonical_batches(kind: str, size: int, schema: str = "tvix.build.v1") -> SearchStrategy[Batch]:
     """Batches of `size` canonical messages."""
     messages = MESSAGES[trees.ROOTS[kind, schema]].map(trees.encode)
     return st.lists(messages, min_size=size, max_size=size).map(Batch)

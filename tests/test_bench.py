@@ -20,9 +20,7 @@ CORPORA = {
     "common prefix": list(corpora.common_prefix(2, 300)),
     "shuffled": list(corpora.shuffled(corpora.tiny(50))),
 }
-VECTORS = [
-    row.data for row in ROWS if (row.kind, row.schema) == ("build-request", "tvix.build.v1")
-]
+VECTORS = [row.data for row in ROWS if (row.kind, row.schema) == ("build-request", "tvix.build.v1")]
 
 
 @pytest.mark.parametrize("messages", [*CORPORA.values(), VECTORS], ids=[*CORPORA, "vectors"])

@@ -127,9 +127,7 @@ def answered_request(outputs: int, needles: int) -> bytes:
     return b"".join((blob(2, "sh"), *named, *(blob(10, f"{i}") for i in range(needles))))
 
 
-def _comparing(
-    kind: str, seen: Counter[str], schema: str = FIRST
-) -> Callable[[Batch], None]:
+def _comparing(kind: str, seen: Counter[str], schema: str = FIRST) -> Callable[[Batch], None]:
     """A check of a batch that also counts what the reference has `seen`."""
 
     def compare(batch: Batch) -> None:
@@ -178,5 +176,7 @@ def test_disagreement_is_found_and_made_small() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "check", check)
         batch = Batch([b"\x0a\x02sh", b"\x0a\x03a\0b\x12\x03out"])
-        with pytest.raises(AssertionError, match="build-request of tvix.build.v1 0a03610062: check"):
+        with pytest.raises(
+            AssertionError, match="build-request of tvix.build.v1 0a03610062: check"
+        ):
             _comparing("build-request", Counter())(batch)

@@ -13,7 +13,6 @@ from batches import TYPES
 from engine import LISTED, of_report
 from vector_files import ROWS, Row
 
-
 #: Rows that are checked alone, not as an answer.
 ALONE = [row for row in ROWS if row.request is None]
 

@@ -12,6 +12,7 @@
 
 #include "level.h"
 #include "tvix_build.h"
+#include "wire.h"
 
 #define VIOLATIONS_MAX 200
 
@@ -19,6 +20,8 @@ typedef struct vector {
   char* line;
   const char* name;
   const tvixb_kind* kind;
+  bool has_request;           // that it answers, of
+  uint64_t outputs, needles;  // so many
   uint8_t* data;
   size_t size;
   bool valid, canonical;
@@ -35,11 +38,18 @@ static void fail(const vector* v, const char* what) {
   failures++;
 }
 
-static const char* const kind_names[][2] = {
-    {"build-request", "tvix.build.v1.BuildRequest"},
-    {"build", "tvix.build.v1.Build"},
-    {"directory", "tvix.castore.v1.Directory"},
+// Kind, schema, and the name of both together.
+static const char* const kind_names[][3] = {
+    {"build-request", "tvix.build.v1", "tvix.build.v1.BuildRequest"},
+    {"build", "tvix.build.v1", "tvix.build.v1.Build"},
+    {"directory", "tvix.build.v1", "tvix.castore.v1.Directory"},
+    {"build-request", "tvix.build.v1@2024", "tvix.build.v1@2024.BuildRequest"},
+    {"build", "tvix.build.v1@2024", "tvix.build.v1@2024.Build"},
+    {"build-request", "snix.build.v1", "snix.build.v1.BuildRequest"},
+    {"build", "snix.build.v1", "snix.build.v1.BuildResponse"},
+    {"directory", "snix.build.v1", "snix.castore.v1.Directory"},
 };
+#define KINDS (sizeof kind_names / sizeof *kind_names)
 
 // Moves *p behind `text`, which must come next.
 static void expect(char** p, const char* text) {
@@ -79,15 +89,40 @@ static void read_hex(const char* hex, vector* v) {
   }
 }
 
+// Whether `text` comes next; moves *p behind it then.
+static bool comes(char** p, const char* text) {
+  bool found = strncmp(*p, text, strlen(text)) == 0;
+  if (found) *p += strlen(text);
+  return found;
+}
+
 static const tvixb_kind* read_kind(char** p) {
-  const char* name = read_string(p);
-  for (size_t i = 0; i < 3; i++) {
-    if (strcmp(name, kind_names[i][0]) == 0) {
-      return tvixb_kind_find(kind_names[i][1]);
+  const char *name = read_string(p), *schema = "tvix.build.v1";
+  if (comes(p, ", \"schema\": ")) schema = read_string(p);
+  for (size_t i = 0; i < KINDS; i++) {
+    if (strcmp(name, kind_names[i][0]) == 0 &&
+        strcmp(schema, kind_names[i][1]) == 0) {
+      return tvixb_kind_find(kind_names[i][2]);
     }
   }
-  fprintf(stderr, "no kind %s\n", name);
+  fprintf(stderr, "no kind %s in %s\n", name, schema);
   exit(1);
+}
+
+// Counts what an answer depends on in its request, whose fields outputs and
+// refscan_needles have the numbers 6 and 10.
+static void read_request(const char* hex, vector* v) {
+  vector request = {0};
+  read_hex(hex, &request);
+  const uint8_t *p = request.data, *end = p + request.size, *stop;
+  v->has_request = true;
+  for (uint32_t tag; p < end;) {
+    p = tvixb_wire_tag(p, end, &tag);
+    p = tvixb_wire_skip(p, end, tag, 1, &stop);
+    v->outputs += tag == (6 << 3 | TVIXB_WIRE_LENGTH);
+    v->needles += tag == (10 << 3 | TVIXB_WIRE_LENGTH);
+  }
+  free(request.data);
 }
 
 static void read_violations(char** p, vector* v) {
@@ -112,6 +147,7 @@ static void read_vector(char* p, vector* v) {
   v->kind = read_kind(&p);
   expect(&p, ", \"hex\": ");
   read_hex(read_string(&p), v);
+  if (comes(&p, ", \"request_hex\": ")) read_request(read_string(&p), v);
   expect(&p, ", \"valid\": ");
   v->valid = read_bool(&p);
   expect(&p, ", \"canonical\": ");
@@ -180,17 +216,23 @@ static void check_alone(tvixb_context* context, const vector* v) {
   const uint64_t offsets[2] = {0, v->size};
   uint8_t verdict, digest[TVIXB_DIGEST_SIZE];
   uint64_t end;
-  const tvixb_encodings encodings = {malloc(v->size + 1), v->size, &end, 0};
+  size_t room = tvixb_encoded_room(v->kind, v->size, offsets, offsets + 1, 1);
+  const tvixb_encodings encodings = {malloc(room + 1), room, &end, 0};
   const tvixb_results results = {&verdict, digest, &encodings};
+  if (v->has_request) {
+    tvixb_context_set_request(context, v->outputs, v->needles);
+  }
   if (tvixb_check(context, v->kind, v->data, v->size, offsets, offsets + 1, 1,
                   &results) != TVIXB_OK) {
     fail(v, "status");
   }
+  tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
   check_result(context, v, 0, &results);
   free(encodings.data);
 }
 
-// All vectors of one kind in one call, back to back.
+// All vectors of one kind in one call, back to back, but for answers to a
+// request.
 static void check_together(tvixb_context* context, const vector* all,
                            size_t count, const tvixb_kind* kind) {
   size_t size = 0, n = 0;
@@ -199,14 +241,14 @@ static void check_together(tvixb_context* context, const vector* all,
   uint8_t* verdicts = malloc(count + 1);
   uint64_t* offsets = calloc(count + 1, sizeof *offsets);
   for (size_t i = 0; i < count; i++) {
-    if (all[i].kind != kind) continue;
+    if (all[i].kind != kind || all[i].has_request) continue;
     memcpy(data + offsets[n], all[i].data, all[i].size);
     offsets[n + 1] = offsets[n] + all[i].size;
     n++;
   }
+  size_t room = tvixb_encoded_room(kind, size, offsets, offsets + 1, n);
   const tvixb_encodings encodings = {
-      malloc(size + 1), tvixb_encoded_room(kind, size, offsets, offsets + 1, n),
-      calloc(count + 1, sizeof(uint64_t)), 0};
+      malloc(room + 1), room, calloc(count + 1, sizeof(uint64_t)), 0};
   const tvixb_results results = {verdicts, digests, &encodings};
   if (tvixb_check(context, kind, data, offsets[n], offsets, offsets + 1, n,
                   &results) != TVIXB_OK) {
@@ -214,7 +256,8 @@ static void check_together(tvixb_context* context, const vector* all,
   }
   n = 0;
   for (size_t i = 0; i < count; i++) {
-    if (all[i].kind == kind) check_result(context, &all[i], n++, &results);
+    if (all[i].kind != kind || all[i].has_request) continue;
+    check_result(context, &all[i], n++, &results);
   }
   free(encodings.data);
   free(encodings.ends);
@@ -263,8 +306,8 @@ int main(int argc, char** argv) {
   closedir(files);
   tvixb_context* context = tvixb_context_new();
   for (size_t i = 0; i < count; i++) check_alone(context, &all[i]);
-  for (size_t i = 0; i < 3; i++) {
-    check_together(context, all, count, tvixb_kind_find(kind_names[i][1]));
+  for (size_t i = 0; i < KINDS; i++) {
+    check_together(context, all, count, tvixb_kind_find(kind_names[i][2]));
   }
   tvixb_context_free(context);
   for (size_t i = 0; i < count; i++) {

@@ -42,10 +42,16 @@ def _forms(field: int) -> dict[str, tuple[str, bytes]]:
         "pieces_of_one": ("pieces of one", b"".join(packed(field, value) for value in NUMBERS)),
         "piece_empty": ("an empty piece first", blob(field) + packed(field, *NUMBERS)),
         "piece_empty_last": ("an empty piece last", packed(field, *NUMBERS) + blob(field)),
-        "piece_empty_between": ("between", packed(field, 1) + blob(field) * 2 + packed(field, 3, 7)),
+        "piece_empty_between": (
+            "between",
+            packed(field, 1) + blob(field) * 2 + packed(field, 3, 7),
+        ),
         "padded": ("padded", blob(field, varint(1, 2), varint(3, 10), varint(7, 5))),
         "padded_last": ("the last padded", blob(field, varint(1), varint(3), varint(7, 2))),
-        "surplus_bits": ("bits above the 64th", blob(field, varint(1 | 63 << 64), varint(3), varint(7))),
+        "surplus_bits": (
+            "bits above the 64th",
+            blob(field, varint(1 | 63 << 64), varint(3), varint(7)),
+        ),
         "tag_padded": ("a longer tag", long_tag + packed(field, *NUMBERS)[1:]),
         "length_padded": ("a longer length", tag(field, 2) + varint(3, 5) + bytes(NUMBERS)),
     }
@@ -81,7 +87,9 @@ _forms_vectors()
 
 # ---- edges
 
-TOPIC.other_bytes("empty_written", "no number, but a field", blob(1, ENTRY, blob(2)), blob(1, ENTRY))
+TOPIC.other_bytes(
+    "empty_written", "no number, but a field", blob(1, ENTRY, blob(2)), blob(1, ENTRY)
+)
 TOPIC_2024.other_bytes(
     "empty_written", "no number, but a field", MESSAGE + blob(3, blob(1)), MESSAGE + found()
 )

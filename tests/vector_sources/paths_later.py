@@ -171,7 +171,9 @@ def _additional_files(topic: Topic) -> None:
         ("inputs_slash", "the inputs' path and a slash: one violation", "nix/store/"),
     ):
         data = ARGS + STORE + file_at(path)
-        topic.refused(f"file_{label}", f"path: {about}", data, ("invalid_path", "additional_files[0].path"))
+        topic.refused(
+            f"file_{label}", f"path: {about}", data, ("invalid_path", "additional_files[0].path")
+        )
     topic.canonical(
         "file_beside",
         "near where the inputs are, or named like it",

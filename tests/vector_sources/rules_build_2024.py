@@ -302,14 +302,23 @@ TOPIC.unsorted(
 TOPIC.unsorted(
     "needles_stay",
     "the outputs of the request move, those of the Build are in order",
-    build_request(ARGS, outputs("b", "a"), THREE) + produced(file("a"), file("b")) + found(1) + found(),
-    build_request(ARGS, outputs("a", "b"), THREE) + produced(file("a"), file("b")) + found(1) + found(),
+    build_request(ARGS, outputs("b", "a"), THREE)
+    + produced(file("a"), file("b"))
+    + found(1)
+    + found(),
+    build_request(ARGS, outputs("a", "b"), THREE)
+    + produced(file("a"), file("b"))
+    + found(1)
+    + found(),
     "build_request.outputs[1]",
 )
 TOPIC.unsorted(
     "needles_move_late",
     "fields in descending number",
-    found(2) + found(1) + produced(file("b"), file("a")) + build_request(THREE, outputs("a", "b"), ARGS),
+    found(2)
+    + found(1)
+    + produced(file("b"), file("a"))
+    + build_request(THREE, outputs("a", "b"), ARGS),
     build_request(ARGS, outputs("a", "b"), THREE)
     + produced(file("a"), file("b"))
     + found(1)

@@ -39,7 +39,11 @@ TOPIC.refused(
     output(FILE) + blob(1, packed(2, 1)),
     ("required", "outputs[1].output"),
 )
-for _field, _member, _make in ((1, "directory", directory), (2, "file", file), (3, "symlink", symlink)):
+for _field, _member, _make in (
+    (1, "directory", directory),
+    (2, "file", file),
+    (3, "symlink", symlink),
+):
     for _label, _name in (("a", b"a"), ("slash", b"/"), ("nul", b"\0"), ("not_utf8", b"\xff")):
         TOPIC.refused(
             f"{_member}_named_{_label}",
@@ -83,7 +87,8 @@ TOPIC.refused(
 TOPIC.refused(
     "unknown_fields",
     "at every depth",
-    blob(1, blob(1, blob(2, blob(2, DIGEST), number(9, 1)), number(4, 1)), number(3, 1)) + number(2, 1),
+    blob(1, blob(1, blob(2, blob(2, DIGEST), number(9, 1)), number(4, 1)), number(3, 1))
+    + number(2, 1),
     ("unknown_field", ""),
     ("unknown_field", "outputs[0]"),
     ("unknown_field", "outputs[0].output"),

@@ -117,7 +117,10 @@ def _outputs_and_inputs(topic: Topic) -> None:
     node = inputs(file("a"))
     place = ("output_is_input", "outputs[0]")
     topic.refused(
-        "output_is_input", "in the folder of inputs", node + ARGS + STORE + outputs("nix/store/a"), place
+        "output_is_input",
+        "in the folder of inputs",
+        node + ARGS + STORE + outputs("nix/store/a"),
+        place,
     )
     topic.canonical(
         "output_is_named_as_input",
