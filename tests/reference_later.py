@@ -103,7 +103,7 @@ def sort_build_request(request: BuildRequest) -> None:
 def check_needles(
     holder: Message, needles: Sequence[int], count: int | None, path: Path, findings: Findings
 ) -> None:
-    """The `needles` of `holder`, which index `count` refscan_needles, or as many as there may be."""
+    """The `needles` of `holder`, which index `count` refscan_needles; None: any number."""
     keys = [needle.to_bytes(8, "big") for needle in needles]
     check_list(holder, "needles", keys, path, findings)
     for i, needle in enumerate(needles):

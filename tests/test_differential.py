@@ -177,6 +177,6 @@ def test_disagreement_is_found_and_made_small() -> None:
         patch.setattr(reference, "check", check)
         batch = Batch([b"\x0a\x02sh", b"\x0a\x03a\0b\x12\x03out"])
         with pytest.raises(
-            AssertionError, match="build-request of tvix.build.v1 0a03610062: check"
+            AssertionError, match=r"build-request of tvix\.build\.v1 0a03610062: check"
         ):
             _comparing("build-request", Counter())(batch)
