@@ -116,7 +116,7 @@ static void read_request(const char* hex, vector* v) {
   read_hex(hex, &request);
   const uint8_t *p = request.data, *end = p + request.size, *stop;
   v->has_request = true;
-  for (uint32_t tag; p < end;) {
+  for (uint32_t tag = 0; p < end;) {
     p = tvixb_wire_tag(p, end, &tag);
     p = tvixb_wire_skip(p, end, tag, 1, &stop);
     v->outputs += tag == (6 << 3 | TVIXB_WIRE_LENGTH);
