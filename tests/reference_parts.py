@@ -176,7 +176,8 @@ def check_member(
 def name_of_member(node: Node) -> str | None:
     """Which member of the oneof is set."""
     (oneof,) = node.DESCRIPTOR.oneofs
-    return node.WhichOneof(oneof.name)
+    name: str | None = node.WhichOneof(oneof.name)
+    return name
 
 
 def check_node(
@@ -208,6 +209,7 @@ def check_command_args(request: Request, path: Path, findings: Findings) -> None
 
 
 def check_inputs(request: Request, path: Path, findings: Findings) -> None:
+    node: Any
     for i, node in enumerate(request.inputs):
         check_node(node, path.field(request, "inputs", i), findings)
     names = [node_name(node) for node in request.inputs]
@@ -215,6 +217,7 @@ def check_inputs(request: Request, path: Path, findings: Findings) -> None:
 
 
 def check_environment_vars(request: Request, path: Path, findings: Findings) -> None:
+    variable: Any
     for i, variable in enumerate(request.environment_vars):
         place = path.field(request, "environment_vars", i)
         check_unknown_fields(variable, place, findings)

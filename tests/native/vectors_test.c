@@ -247,8 +247,8 @@ static void check_together(tvixb_context* context, const vector* all,
     n++;
   }
   size_t room = tvixb_encoded_room(kind, size, offsets, offsets + 1, n);
-  const tvixb_encodings encodings = {
-      malloc(room + 1), room, calloc(count + 1, sizeof(uint64_t)), 0};
+  const tvixb_encodings encodings = {malloc(room + 1), room,
+                                     calloc(count + 1, sizeof(uint64_t)), 0};
   const tvixb_results results = {verdicts, digests, &encodings};
   if (tvixb_check(context, kind, data, offsets[n], offsets, offsets + 1, n,
                   &results) != TVIXB_OK) {
