@@ -201,6 +201,13 @@ def _cut_value(rng: random.Random, root: str, fields: Fields) -> None:
         field.value = field.value[:at] + middle + field.value[at + rng.randrange(2) :]
 
 
+def _empty_value(rng: random.Random, root: str, fields: Fields) -> None:
+    """Takes all bytes from a value."""
+    blobs = [field for _, field in _leaves(root, fields) if isinstance(field.value, bytes)]
+    if blobs:
+        rng.choice(blobs).value = b""
+
+
 def _unknown(rng: random.Random, root: str, fields: Fields) -> None:
     """Adds a field of another number or, more often than not, of another wire type."""
     message = _any_message(rng, root, fields)[1]
@@ -329,7 +336,7 @@ REORDERINGS: tuple[Mutation, ...] = (_shuffle, _swap)
 BREAKAGES: tuple[Mutation, ...] = (
     *(_duplicate, _delete, _add, _set_value, _copy_value, _cut_value, _unknown, _surplus_bits),
     *(_duplicate, _delete, _add, _set_value, _copy_value, _cut_value, _set_value, _copy_value),
-    *(_field_0, _deep_groups, _wire_type, _many, _at_inputs_dir, _repack),
+    *(_field_0, _deep_groups, _wire_type, _many, _at_inputs_dir, _repack, _empty_value),
 )
 
 

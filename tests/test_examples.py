@@ -129,7 +129,9 @@ def test_broken(name: str, checker: Checker) -> None:
 
 def test_broken_of_every_code() -> None:
     codes = {violation["code"] for row in EXPECTED.values() for violation in row["violations"]}
-    assert codes == {code.value for code in tvix_build.ViolationCode} == set(reference.CODES)
+    assert {code.value for code in tvix_build.ViolationCode} == set(reference.CODES)
+    of_later_schemas = {"invalid_needle", "needles_mismatch"}
+    assert codes == set(reference.CODES) - of_later_schemas
 
 
 @examples("broken/*/*")
