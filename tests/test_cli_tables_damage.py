@@ -217,16 +217,19 @@ def test_signal_at_every_line(tmp_path: Path) -> None:
 
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pyarrow.py").write_text("raise ModuleNotFoundError(name='pyarrow')\n")
-    monkeypatch.syspath_prepend(tmp_path)  # The process has this one's path.
-    make(tmp_path, "x.binpbs", REQUESTS)
+    modules, folder = tmp_path / "modules", tmp_path / "folder"
+    modules.mkdir()
+    folder.mkdir()
+    (modules / "pyarrow.py").write_text("raise ModuleNotFoundError(name='pyarrow')\n")
+    monkeypatch.syspath_prepend(modules)  # The process has this one's path.
+    make(folder, "x.binpbs", REQUESTS)
     for command in (("convert", "x.binpbs", "x.parquet"), ("validate", "x.arrow")):
-        result = run(*command, cwd=tmp_path)
+        result = run(*command, cwd=folder)
         assert (result.status, result.stderr) == (
             2,
             "Error: the command needs pyarrow: pip install 'tvix-build[cli,arrow]'\n",
         )
-    assert sorted(os.listdir(tmp_path)) == ["pyarrow.py", "x.binpbs"]
+    assert os.listdir(folder) == ["x.binpbs"]
 
 
 # pyarrow itself, and a row group where one is written.
