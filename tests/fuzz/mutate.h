@@ -148,6 +148,7 @@ static inline size_t mutate_message(uint8_t* data, size_t size, size_t max,
     }
     default:
       if (field->wire_type != TVIXB_WIRE_LENGTH) {
+        if (field->value == field->end) return size;  // of a group: no value
         data[field->value] = (uint8_t)mutate_random(128);
         return size;
       }
