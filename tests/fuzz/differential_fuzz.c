@@ -18,9 +18,10 @@
 #define BUILT_REFERENCE ".bazel/bin/tests/fuzz/reference_answers"
 
 static const char* const kinds[] = {
-    "tvix.build.v1.BuildRequest",
-    "tvix.build.v1.Build",
-    "tvix.castore.v1.Directory",
+    "tvix.build.v1.BuildRequest",  "tvix.build.v1.Build",
+    "tvix.castore.v1.Directory",   "tvix.build.v1@2024.BuildRequest",
+    "tvix.build.v1@2024.Build",    "snix.build.v1.BuildRequest",
+    "snix.build.v1.BuildResponse", "snix.castore.v1.Directory",
 };
 
 static const char* const verdicts[] = {
@@ -67,10 +68,12 @@ static answer engine_answer(const char* name, const uint8_t* data,
   const tvixb_kind* kind = tvixb_kind_find(name);
   uint64_t first = 0, end = size, encoding_end = 0;
   uint8_t verdict, digest[TVIXB_DIGEST_SIZE];
-  uint8_t* encoding = malloc(size + 1);
-  tvixb_encodings encodings = {encoding, size, &encoding_end, 0};
+  assert(kind);
+  size_t room = tvixb_encoded_room(kind, size, &first, &end, 1);
+  uint8_t* encoding = malloc(room + 1);
+  tvixb_encodings encodings = {encoding, room, &encoding_end, 0};
   tvixb_results results = {&verdict, digest, &encodings};
-  assert(encoding && kind);
+  assert(encoding);
   assert(!tvixb_check(context, kind, data, size, &first, &end, 1, &results));
   size_t count, kept;
   const tvixb_violations_of* found =

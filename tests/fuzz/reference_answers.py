@@ -14,10 +14,16 @@ import reference
 
 #: Violations that are listed; all are counted.
 LISTED = 100
+#: Of each name: kind and schema.
 KINDS = {
-    b"tvix.build.v1.BuildRequest": "build-request",
-    b"tvix.build.v1.Build": "build",
-    b"tvix.castore.v1.Directory": "directory",
+    b"tvix.build.v1.BuildRequest": ("build-request", reference.FIRST),
+    b"tvix.build.v1.Build": ("build", reference.FIRST),
+    b"tvix.castore.v1.Directory": ("directory", reference.FIRST),
+    b"tvix.build.v1@2024.BuildRequest": ("build-request", reference.TVIX_2024),
+    b"tvix.build.v1@2024.Build": ("build", reference.TVIX_2024),
+    b"snix.build.v1.BuildRequest": ("build-request", reference.SNIX),
+    b"snix.build.v1.BuildResponse": ("build", reference.SNIX),
+    b"snix.castore.v1.Directory": ("directory", reference.SNIX),
 }
 
 
@@ -32,12 +38,12 @@ def verdict(report: reference.ReferenceReport) -> str:
     return "malformed" if report.violations == [("malformed", "")] else "invalid"
 
 
-def answer(data: bytes, kind: str) -> bytes:
+def answer(data: bytes, kind: str, schema: str) -> bytes:
     """What there is to say of a message."""
-    report = reference.check(data, kind)
+    report = reference.check(data, kind, schema)
     lines = [f"{verdict(report)} {len(report.violations)}"]
     lines += [f"{code} {path}" for code, path in report.violations[:LISTED]]
-    encoding = b"" if report.digest is None else reference.canonicalize(data, kind)
+    encoding = b"" if report.digest is None else reference.canonicalize(data, kind, schema)
     return "\n".join([*lines, "\n"]).encode() + encoding
 
 
@@ -45,7 +51,7 @@ def main() -> None:
     """Answers questions."""
     while head := sys.stdin.buffer.readline():
         name, size = head.split()
-        text = answer(sys.stdin.buffer.read(int(size)), KINDS[name])
+        text = answer(sys.stdin.buffer.read(int(size)), *KINDS[name])
         sys.stdout.buffer.write(b"%d\n" % len(text) + text)
         sys.stdout.buffer.flush()
 
