@@ -133,7 +133,7 @@ def run(_):
     thing = Thing()
     reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
     del thing
-    time.sleep(60)
+    time.sleep(SECONDS)
     return 0
 
 cli._run = run
@@ -141,9 +141,32 @@ sys.exit(cli.main([]))
 """
 
 
-def test_lost_exception() -> None:
+# Has it come where Python makes another exception of it: while a class is made.
+CHANGED = """
+import signal, sys, time
+from tvix_build import cli
+
+class Name:
+    def __set_name__(self, owner, name):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+def run(_):
+    type("Thing", (), {"name": Name()})
+    return 0
+
+cli._run = run
+sys.exit(cli.main([]))
+"""
+
+
+# The first in two ways: it comes again while the program runs, or that ends before.
+@pytest.mark.parametrize(
+    "program", [LOST.replace("SECONDS", "60"), LOST.replace("SECONDS", "0"), CHANGED]
+)
+def test_exception_that_does_not_arrive(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOST],
+        [sys.executable, "-c", program],
         env=environment(),
         capture_output=True,
         timeout=120,

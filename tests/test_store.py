@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """`tvix_build.store` against protobuf, PyPI's blake3 and plain sqlite3; under many writers and
-kills."""
+kills.
+
+TVIX_BUILD_KILL_TRIALS is how many kills, 20 if unset.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ import tvix_build.store
 from cli_support import encoded, environment, invalid_request, request, unsorted_request
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.store import AmbiguousDigest, RequestStore, StoreError, UnknownDigest
+
+KILLS = int(os.environ.get("TVIX_BUILD_KILL_TRIALS", "20"))
 
 # Puts requests FIRST, FIRST + STEP, ... and prints the number of each that is stored. SIZE of them
 # are put at once.
@@ -436,7 +441,7 @@ def test_a_writer_waits_for_another(path: Path) -> None:
 def test_killed_writers(path: Path) -> None:
     acknowledged: set[int] = set()
     rng = random.Random(2)
-    for trial in range(20):
+    for trial in range(KILLS):
         # Some die while they make the store, most while they put.
         if trial % 5 == 0:
             path.unlink(missing_ok=True)

@@ -25,6 +25,10 @@ PROGRAM = "tvix-build"
 EXTRA = frozenset({"click", "rich", "zstandard"})
 
 
+# Interruptions that went no further and have not come again yet.
+_lost: list[Interrupted] = []
+
+
 class Interrupted(BaseException):
     """A signal that ends the program, raised wherever it hits; none catches it as an Exception."""
 
@@ -47,12 +51,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _listen()
         status = _run_to_end(sys.argv[1:] if arguments is None else list(arguments))
         _stop_listening()
+        if _lost:
+            raise _lost.pop()
         return status
-    except Interrupted as interruption:
+    except BaseException as error:
+        number = _signal_of(error)
+        if number is None:
+            raise
         temporary.remove_all()
         _abandon_stdout()
-        _complain("interrupted" if interruption.number == signal.SIGINT else "terminated")
-        return 128 + interruption.number
+        _complain("interrupted" if number == signal.SIGINT else "terminated")
+        return 128 + number
+
+
+def _signal_of(error: BaseException | None) -> int | None:
+    """The signal behind an exception: an interruption, or what came from one. Python before 3.12
+    makes a RuntimeError of what is raised while a class is made.
+    """
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__cause__ or error.__context__
+    return error.number if error is not None else None
 
 
 def _run_to_end(arguments: list[str]) -> int:
@@ -91,6 +109,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _listen() -> None:
+    _lost.clear()
     sys.unraisablehook = _on_unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         # One that is ignored from the start (nohup, a background job) stays so.
@@ -118,6 +137,7 @@ def _on_unraisable(unraisable: UnraisableHookArgs) -> None:
     if not isinstance(lost, Interrupted):
         sys.__unraisablehook__(unraisable)
         return
+    _lost.append(lost)
     signal.signal(lost.number, _interrupt)
     threading.Timer(0.01, os.kill, (os.getpid(), lost.number)).start()
 
