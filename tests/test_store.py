@@ -23,6 +23,7 @@ from blake3 import blake3
 
 import tvix_build.store
 from cli_support import encoded, environment, invalid_request, request, unsorted_request
+from snix.build.protos import build_pb2 as snix_build_pb2
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.store import AmbiguousDigest, RequestStore, StoreError, UnknownDigest
 
@@ -128,6 +129,21 @@ def test_put_refuses_what_has_no_canonical_encoding(path: Path) -> None:
         with pytest.raises(TypeError):
             store.put("text")  # type: ignore[arg-type]
         assert [digest for digest, _ in store] == [key(request(0))]
+
+
+def test_put_refuses_other_schemas(path: Path) -> None:
+    later = snix_build_pb2.BuildRequest(command_args=["a"])
+    expected = "expected tvix.build.v1.BuildRequest, found a message snix.build.v1.BuildRequest"
+    with RequestStore(path) as store:
+        with pytest.raises(TypeError, match=expected):
+            store.put(later)
+        with pytest.raises(TypeError, match=f"message 0: {expected}"):
+            store.put_many([later])
+        with pytest.raises(TypeError, match=f"message 1: {expected}"):
+            store.put_many([request(0), later])
+        with pytest.raises(tvix_build.InvalidMessage):
+            store.put(later.SerializeToString())
+        assert list(store) == []
 
 
 def test_put_writes_nothing_that_is_there(path: Path) -> None:

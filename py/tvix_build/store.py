@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A store of build requests, by digest: what a Build that names its request by hash refers to.
+"""A store of build requests of tvix.build.v1, by digest: what a Build that names its request by
+hash refers to.
 
     >>> from tvix_build import build_request
     >>> from tvix_build.store import RequestStore
@@ -32,19 +33,20 @@ from tvix_build._blake3 import blake3_many
 from tvix_build._check import canonicalize, check
 from tvix_build._engine import DIGEST_SIZE
 from tvix_build._ranges import BytesLike, Offsets
-from tvix_build._report import Error, Kind, Report, refusal
+from tvix_build._report import Error, Kind, Report, Schema, refusal
 
 if TYPE_CHECKING:
     from tvix_build._arrow import ArrowLike
 
 __all__ = ["AmbiguousDigest", "Damage", "RequestStore", "StoreError", "UnknownDigest"]
 
+SCHEMA = Schema.TVIX_BUILD_V1  # Nothing in a store says which one its requests are of.
 APPLICATION_ID = int.from_bytes(b"tvix", "big")
 VERSION = 1
 BUSY_SECONDS = 60.0  # A large put_many of another process may take that long.
 HEX_PREFIX = re.compile(f"[0-9a-fA-F]{{1,{2 * DIGEST_SIZE}}}")
 # Not WITHOUT ROWID, which is slow where rows do not fit a page several times.
-SCHEMA = f"""
+CREATE = f"""
 CREATE TABLE request (
     digest BLOB NOT NULL PRIMARY KEY
         CHECK (typeof(digest) = 'blob' AND length(digest) = {DIGEST_SIZE}),
@@ -89,7 +91,8 @@ class Damage:
 
 
 class RequestStore:
-    """The canonical encodings of build requests, by digest, in the order of the digests.
+    """The canonical encodings of build requests of tvix.build.v1, by digest, in the order of the
+    digests.
 
     What `put` and `put_many` have returned is on the disk, and survives a crash of the process and
     of the machine; what they have not is there wholly or not at all. Any number of processes and
@@ -130,16 +133,16 @@ class RequestStore:
         """Store a request; nothing changes if it is there already.
 
         Args:
-            request: a BuildRequest or the bytes of one.
+            request: a BuildRequest of tvix.build.v1 or the bytes of one.
 
         Returns:
             Its digest, 32 bytes.
 
         Raises:
             InvalidMessage: if it has no canonical encoding.
-            TypeError: if it is neither bytes-like nor a BuildRequest.
+            TypeError: if it is neither bytes-like nor a BuildRequest of tvix.build.v1.
         """
-        encoding = canonicalize(request, Kind.BUILD_REQUEST)
+        encoding = canonicalize(request, Kind.BUILD_REQUEST, SCHEMA)
         digest = blake3_many([encoding]).tobytes()
         self._put([(digest, encoding)])
         return digest
@@ -157,9 +160,10 @@ class RequestStore:
 
         Raises:
             InvalidMessage: for the first one without a canonical encoding; its `index` says which.
-            TypeError, ValueError: as `canonicalize_batch`.
+            TypeError: if one is neither bytes-like nor a BuildRequest of tvix.build.v1.
+            ValueError: as `canonicalize_batch`.
         """
-        batch = canonicalize_batch(requests, Kind.BUILD_REQUEST, offsets)
+        batch = canonicalize_batch(requests, Kind.BUILD_REQUEST, offsets, schema=SCHEMA)
         rows = blake3_many(batch.data, batch.offsets).tobytes()
         digests = [rows[i : i + DIGEST_SIZE] for i in range(0, len(rows), DIGEST_SIZE)]
         self._put(zip(digests, batch, strict=True))
@@ -267,7 +271,7 @@ class RequestStore:
         if create and not _number(connection, "page_count") and not os.path.getsize(self._path):
             with _transaction(connection):
                 if not _number(connection, "schema_version"):  # Nobody else was faster.
-                    connection.execute(SCHEMA)
+                    connection.execute(CREATE)
                     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     connection.execute(f"PRAGMA user_version = {VERSION}")
         if _number(connection, "application_id") != APPLICATION_ID:
@@ -338,7 +342,7 @@ def _range(digest: bytes | str) -> tuple[bytes, bytes]:
 
 def _damage(digest: bytes, encoding: bytes) -> str | None:
     """What is wrong with a row."""
-    report: Report = check(encoding, Kind.BUILD_REQUEST)
+    report: Report = check(encoding, Kind.BUILD_REQUEST, SCHEMA)
     if report.digest is None:
         return f"expected a canonical request, found an invalid one: {refusal(report)}"
     if not report.canonical:
