@@ -281,6 +281,11 @@ def _build(
             return code
 
 
+FIRST, YEAR, LAST = (
+    ("--schema", schema) for schema in ("tvix.build.v1", "tvix.build.v1@2024", "snix.build.v1")
+)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -294,7 +299,10 @@ def _build(
         (["--upstream", "grpc+unix:/a", "--upstream-ca", __file__], "expected grpc+https"),
         (["--check-only", "--metrics", "here"], "expected HOST:PORT"),
         (["--check-only", "--listen", "grpc+unix:/no/such/folder/a"], "expected to listen"),
-        (["--check-only", "--store", "/no/such/folder/a"], "unable to open"),
+        (["--check-only", *FIRST, "--store", "/no/such/folder/a"], "unable to open"),
+        (["--check-only", "--store", "/no/such/folder/a"], "alone with --store"),
+        (["--check-only", *FIRST, *LAST, "--store", "/no/such/folder/a"], "found snix.build.v1"),
+        (["--check-only", *YEAR, "--store", "/no/such/folder/a"], "found tvix.build.v1@2024"),
     ],
 )
 def test_usage(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:

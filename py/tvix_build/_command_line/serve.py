@@ -105,7 +105,8 @@ def _parse_services(
 @click.option(
     "--store",
     metavar="STORE",
-    help="Record every request in this request store before it is built.",
+    help="Record every request in this request store before it is built; with --schema "
+    "tvix.build.v1 alone.",
 )
 @click.option("--tls-certificate", metavar="FILE", type=FILE, help="Of this server, in PEM.")
 @click.option("--tls-key", metavar="FILE", type=FILE, help="Its private key, in PEM.")
@@ -159,6 +160,7 @@ def serve(
     upstream: Address | None,
     check_only: bool,
     services: Sequence[Service],
+    store: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -183,6 +185,12 @@ def serve(
     """
     if check_only == (upstream is not None):
         raise click.UsageError("expected one of --upstream and --check-only")
+    for service in services:
+        if store is not None and service.schema is not Schema.TVIX_BUILD_V1:
+            raise click.UsageError(
+                f"expected --schema tvix.build.v1 alone with --store, which keeps no others' "
+                f"requests, found {service.schema.value}"
+            )
     # The C core of gRPC would write lines of its own; what they say, statuses say, too.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with extra("serve"):
@@ -200,6 +208,7 @@ def serve(
         client_credentials(
             upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
         ),
+        store=store,
         **others,
     )
     logs.configure(log_level)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group(no_args_is_help=False, short_help="Keep requests by digest in an SQLite file.")
 def store() -> None:
-    """Keep build requests by digest in STORE, a file, in their canonical encoding.
+    """Keep build requests of tvix.build.v1 by digest in STORE, a file, in their canonical encoding.
 
     Any number of processes may use a STORE at once. What was added survives crashes.
     """
