@@ -48,12 +48,14 @@ def type_of(item: object, kind: Kind | str | None, schema: Schema | str | None) 
     if isinstance(item, Message):
         name = item.DESCRIPTOR.full_name
         found = _TYPE_BY_NAME.get(name)
-        if found is None or kind not in (None, found.kind) or schema not in (None, found.schema):
-            expected = "one of " + ", ".join(_TYPE_BY_NAME)
-            if found and (kind or schema):
-                expected = message_type(kind or found.kind, schema or found.schema).full_name
-            raise TypeError(f"expected {expected}, found a message {name}")
-        return found
+        if found is None:
+            known = ", ".join(_TYPE_BY_NAME)
+            raise TypeError(f"expected one of {known}, found a message {name}")
+        # Schemas may share one: that of tvix.build.v1@2024 has the Directory of tvix.build.v1.
+        wanted = message_type(kind or found.kind, schema or found.schema)
+        if wanted.full_name != name:
+            raise TypeError(f"expected {wanted}, found a message {name}")
+        return wanted
     if isinstance(item, (bytes, bytearray, memoryview)):
         return message_type(kind, schema)
     raise TypeError(f"expected a message or bytes, found {type(item).__name__}")

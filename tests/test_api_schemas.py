@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""The Python API on messages of several schemas: what is inferred, accepted and refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import blake3
+import pytest
+from google.protobuf.message import Message
+
+import tvix_build
+from schema_2024 import BuildRequest as RequestOf2024
+from snix.build.protos import build_pb2 as snix_build
+from snix.castore.protos import castore_pb2 as snix_castore
+from tvix.build.protos import build_pb2
+from tvix.castore.protos import castore_pb2
+from tvix_build import Schema
+
+DIGEST = bytes(range(32))
+DIRECTORY = castore_pb2.Directory(
+    directories=[castore_pb2.DirectoryNode(name=b"b", digest=DIGEST, size=1)],
+    files=[castore_pb2.FileNode(name=b"a", digest=DIGEST, size=1)],
+)
+UNSORTED = castore_pb2.Directory(
+    symlinks=[castore_pb2.SymlinkNode(name=name, target=b"t") for name in (b"b", b"a")]
+)
+SORTED = castore_pb2.Directory(symlinks=UNSORTED.symlinks[::-1])
+SNIX_REQUEST = snix_build.BuildRequest(command_args=["a"], outputs=["nix/store/a"])
+SNIX_DIRECTORY = snix_castore.Directory.FromString(DIRECTORY.SerializeToString())
+YEARS = ["tvix.build.v1@2024", Schema.TVIX_BUILD_V1_2024]
+
+
+def digest_of(message: Message) -> bytes:
+    """The digest of a canonical message."""
+    return blake3.blake3(message.SerializeToString()).digest()
+
+
+@pytest.mark.parametrize("schema", [None, "tvix.build.v1", *YEARS])
+def test_one_directory_of_two_schemas(schema: Any) -> None:
+    for kind in (None, "directory"):
+        report = tvix_build.check(DIRECTORY, kind, schema)
+        assert (report.canonical, report.digest) == (True, digest_of(DIRECTORY))
+        assert tvix_build.digest(UNSORTED, kind, schema) == digest_of(SORTED)
+        encoding = tvix_build.canonicalize(UNSORTED, kind, schema)
+        assert encoding == SORTED.SerializeToString()
+        with pytest.raises(tvix_build.InvalidMessage, match=r"symlinks\[1\]: not_sorted"):
+            tvix_build.validate(UNSORTED, kind, schema)
+        some: list[Message | bytes] = [DIRECTORY, SORTED.SerializeToString(), UNSORTED]
+        reports = tvix_build.check_batch(some, kind, schema=schema)
+        assert list(reports.valid) == [True, True, False]
+        assert bytes(reports.digests) == digest_of(DIRECTORY) + 2 * digest_of(SORTED)
+        batch = tvix_build.canonicalize_batch(some, kind, schema=schema)
+        assert batch[2] == SORTED.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("message", "schema"),
+    [
+        (SNIX_REQUEST, "snix.build.v1"),
+        (SNIX_DIRECTORY, Schema.SNIX_BUILD_V1),
+        (build_pb2.BuildRequest(command_args=["a"]), "tvix.build.v1"),
+    ],
+)
+def test_a_message_says_its_schema(message: Message, schema: str) -> None:
+    for said in (None, schema):
+        assert tvix_build.check(message, schema=said).canonical
+        assert tvix_build.digest(message, schema=said) == digest_of(message)
+        (report,) = tvix_build.check_batch([message], schema=said)
+        assert (report.canonical, report.digest) == (True, digest_of(message))
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "schema", "expected"),
+    [
+        (DIRECTORY, None, "snix.build.v1", "snix.castore.v1.Directory"),
+        (DIRECTORY, "build", YEARS[0], "tvix.build.v1@2024.Build"),
+        (SNIX_DIRECTORY, None, YEARS[0], "tvix.castore.v1.Directory"),
+        (SNIX_REQUEST, None, "tvix.build.v1", "tvix.build.v1.BuildRequest"),
+        (SNIX_REQUEST, "build", None, "snix.build.v1.BuildResponse"),
+        # Its fields have other numbers there.
+        (build_pb2.BuildRequest(), None, YEARS[0], "tvix.build.v1@2024.BuildRequest"),
+    ],
+)
+def test_a_message_of_another_schema(
+    message: Message, kind: str | None, schema: str | None, expected: str
+) -> None:
+    error = f"expected {expected}, found a message {message.DESCRIPTOR.full_name}"
+    for call in (tvix_build.check, tvix_build.digest, tvix_build.canonicalize):
+        with pytest.raises(TypeError) as caught:
+            call(message, kind, schema)
+        assert str(caught.value) == error
+    with pytest.raises(TypeError) as caught:
+        tvix_build.check_batch([b"", message], kind or "directory", schema=schema or YEARS[0])
+    assert str(caught.value).startswith("message 1: expected ")
+
+
+def test_bytes_of_2024() -> None:
+    request = RequestOf2024(command_args=["a"], working_dir="build")
+    data = request.SerializeToString()
+    for schema in (*YEARS, "snix.build.v1"):  # They have one wire format.
+        assert tvix_build.digest(data, schema=schema) == digest_of(request)
+        assert tvix_build.check_batch([data], schema=schema)[0].canonical
+    assert not tvix_build.check(data).valid
+
+
+@pytest.mark.parametrize("schema", ["", "tvix.build.v2", "tvix.build.v1@2023"])
+def test_no_such_schema(schema: str) -> None:
+    for call in (
+        lambda: tvix_build.check(b"", schema=schema),
+        lambda: tvix_build.digest(DIRECTORY, schema=schema),
+        lambda: tvix_build.check_batch([], schema=schema),
+    ):
+        with pytest.raises(ValueError, match="is not a valid Schema"):
+            call()
