@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tvix_build
+from snix.build.protos import build_pb2 as snix_build
 
 
 def messages() -> list[bytes]:
@@ -22,3 +23,13 @@ def messages() -> list[bytes]:
         b"\x0a\x8a\x00" + b"0123456789",  # valid, not canonical
         b"\xff" * 20,
     ]
+
+
+def later_messages() -> list[bytes]:
+    """Likewise, of tvix.build.v1@2024 and snix.build.v1, which have one wire format."""
+    good = snix_build.BuildRequest(command_args=["a"], outputs=["a", "b"], working_dir="build")
+    unsorted = snix_build.BuildRequest(command_args=["a"], outputs=["b", "a"])
+    twice = snix_build.BuildRequest(command_args=["a"], outputs=["a", "a"], working_dir="/")
+    some = [one.SerializeToString() for one in (good, unsorted, twice)]
+    mended = tvix_build.canonicalize(unsorted)
+    return [*some, mended, b"\x12\x81\x00a", b"", b"\x12"]

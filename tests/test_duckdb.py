@@ -19,7 +19,7 @@ import real_data
 import tvix_build
 import tvix_build.duckdb
 from bench.corpora import messages_of
-from few_messages import messages
+from few_messages import later_messages, messages
 from tvix_build import InvalidMessage
 
 NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
@@ -32,18 +32,18 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield made
 
 
-def expected(item: bytes | None, kind: str) -> tuple[Any, ...]:
+def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> tuple[Any, ...]:
     """What the functions give for a message."""
     if item is None:
         return (None,) * len(NAMES)
-    report = tvix_build.check(item, kind)
+    report = tvix_build.check(item, kind, schema)
     violations = [
         {"code": one.code.value, "path": one.path, "message": one.message}
         for one in report.violations
     ]
     values = (report.valid, report.canonical, report.digest, violations)
     try:
-        encoding = tvix_build.canonicalize(item, kind)
+        encoding = tvix_build.canonicalize(item, kind, schema)
     except InvalidMessage:
         encoding = None
     return (*values, dict(zip(NAMES, values, strict=False)), encoding)
@@ -83,6 +83,24 @@ def test_kinds(connection: duckdb.DuckDBPyConnection) -> None:
         tvix_build.duckdb.register(connection, "derivation", prefix="derivation_")
     with pytest.raises(duckdb.Error):
         tvix_build.duckdb.register(connection)
+
+
+def test_schemas(connection: duckdb.DuckDBPyConnection) -> None:
+    for name in ("snix.build.v1", "tvix.build.v1@2024"):
+        prefix = f"of_{name[:4]}_"
+        tvix_build.duckdb.register(connection, prefix=prefix, schema=name)
+        for items in (later_messages(), messages()):
+            found = query(connection, [*items, None], prefix)
+            assert found == [expected(item, "build-request", name) for item in [*items, None]]
+    schema = tvix_build.Schema.SNIX_BUILD_V1
+    tvix_build.duckdb.register(connection, "build", "answer_", schema)
+    items = [b"", b"\x0a\x02\x12\x00", b"\x0a\x00"]
+    found = query(connection, [*items], "answer_")
+    assert found == [expected(item, "build", schema) for item in items]
+    with pytest.raises(ValueError, match=r"tvix\.build\.v2"):
+        tvix_build.duckdb.register(connection, prefix="other_", schema="tvix.build.v2")
+    with pytest.raises(duckdb.Error, match="other_valid"):
+        connection.sql("SELECT other_valid(''::BLOB)")
 
 
 def test_types(connection: duckdb.DuckDBPyConnection) -> None:

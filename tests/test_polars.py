@@ -13,18 +13,18 @@ import real_data
 import tvix_build
 import tvix_build.polars
 from bench.corpora import messages_of
-from few_messages import messages
+from few_messages import later_messages, messages
 from tvix_build import InvalidMessage
 
 NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
 Items = Sequence[bytes | None]
 
 
-def expected(item: bytes | None, kind: str) -> dict[str, Any]:
+def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> dict[str, Any]:
     """What the expressions give for a message."""
     if item is None:
         return dict.fromkeys(NAMES)
-    report = tvix_build.check(item, kind)
+    report = tvix_build.check(item, kind, schema)
     violations = [
         {"code": one.code.value, "path": one.path, "message": one.message}
         for one in report.violations
@@ -32,7 +32,7 @@ def expected(item: bytes | None, kind: str) -> dict[str, Any]:
     values = (report.valid, report.canonical, report.digest, violations)
     said = dict(zip(NAMES, values, strict=False))
     try:
-        encoding = tvix_build.canonicalize(item, kind)
+        encoding = tvix_build.canonicalize(item, kind, schema)
     except InvalidMessage:
         encoding = None
     return {**said, "check": said, "canonicalize": encoding}
@@ -42,10 +42,10 @@ def frame_of(items: Items) -> polars.DataFrame:
     return polars.DataFrame({"request": items}, schema={"request": polars.Binary})
 
 
-def expressions(kind: str) -> list[polars.Expr]:
+def expressions(kind: str, **schema: str) -> list[polars.Expr]:
     """One for each name."""
     namespace = polars.col("request").tvix
-    return [getattr(namespace, name)(kind=kind).alias(name) for name in NAMES]
+    return [getattr(namespace, name)(kind=kind, **schema).alias(name) for name in NAMES]
 
 
 @pytest.mark.parametrize("kind", ["build-request", "directory"])
@@ -69,6 +69,22 @@ def test_every_expression(
     found = query.collect(engine=engine)
     assert found.schema == query.collect_schema()
     assert found.to_dicts() == [expected(item, kind) for item in items]
+
+
+@pytest.mark.parametrize("kind", ["build-request", "build"])
+@pytest.mark.parametrize(
+    "schema", ["tvix.build.v1", "tvix.build.v1@2024", tvix_build.Schema.SNIX_BUILD_V1]
+)
+def test_schemas(kind: str, schema: str) -> None:
+    items = [*later_messages(), *messages(), b"\x0a\x02\x12\x00", None]
+    found = frame_of(items).select(expressions(kind, schema=schema))
+    assert found.to_dicts() == [expected(item, kind, schema) for item in items]
+
+
+def test_no_such_schema() -> None:
+    for name in NAMES:
+        with pytest.raises(ValueError, match=r"tvix\.build\.v2"):
+            getattr(polars.col("request").tvix, name)(schema="tvix.build.v2")
 
 
 def test_chunks_and_slices() -> None:

@@ -159,18 +159,19 @@ def test_a_database() -> None:
     with duckdb.connect() as connection:
         assert_type(register(connection), None)
         assert_type(register(connection, kind=tvix_build.Kind.DIRECTORY, prefix="directory_"), None)
-        register(connection, "build", "build_")
+        register(connection, "build", "build_", "snix.build.v1")
+        register(connection, prefix="later_", schema=tvix_build.Schema.TVIX_BUILD_V1_2024)
         found = connection.execute("SELECT build_valid(''::BLOB), directory_valid(''::BLOB)")
-        assert found.fetchall() == [(False, True)]
+        assert found.fetchall() == [(True, True)]
 
 
 def test_expressions() -> None:
     frame = polars.DataFrame({"request": [b""]})
     namespace = TvixNamespace(polars.col("request"))
     assert_type(namespace.valid("directory"), polars.Expr)
-    assert_type(namespace.canonical(), polars.Expr)
+    assert_type(namespace.canonical(schema="tvix.build.v1@2024"), polars.Expr)
     assert_type(namespace.digest(kind="directory"), polars.Expr)
-    assert_type(namespace.violations(), polars.Expr)
+    assert_type(namespace.violations("build", tvix_build.Schema.SNIX_BUILD_V1), polars.Expr)
     assert_type(namespace.canonicalize(), polars.Expr)
     check = assert_type(namespace.check(tvix_build.Kind.DIRECTORY), polars.Expr)
     assert frame.select(check).unnest("request")["valid"].to_list() == [True]

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tvix_build._batch import canonicalize_batch, check_batch
-from tvix_build._report import Kind
+from tvix_build._report import Kind, MessageType, Schema, message_type
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,7 +36,10 @@ _REPORT = f"STRUCT({', '.join(f'{name} {type}' for name, type in _COLUMNS.items(
 
 
 def register(
-    connection: DuckDBPyConnection, kind: Kind | str = Kind.BUILD_REQUEST, prefix: str = "tvix_"
+    connection: DuckDBPyConnection,
+    kind: Kind | str = Kind.BUILD_REQUEST,
+    prefix: str = "tvix_",
+    schema: Schema | str = Schema.TVIX_BUILD_V1,
 ) -> None:
     """Define SQL functions of a message, a BLOB, in a connection and its cursors.
 
@@ -55,14 +58,16 @@ def register(
     Args:
         connection: where to.
         kind: what the messages are.
-        prefix: what the names begin with, in place of `tvix_`; for the functions of another kind.
+        prefix: what the names begin with, in place of `tvix_`; for the functions of another kind or
+            schema.
+        schema: of which version of the protocol.
 
     Raises:
-        ValueError: if there is no such kind.
+        ValueError: if there is no such kind or schema.
         duckdb.Error: if there are functions of these names.
     """
-    kind = Kind(kind)
-    functions: dict[str, tuple[Callable[[Any, Kind], Any], str]] = {
+    wanted = message_type(Kind(kind), Schema(schema))
+    functions: dict[str, tuple[Callable[[Any, MessageType], Any], str]] = {
         "check": (_check, _REPORT),
         "canonicalize": (_canonicalize, "BLOB"),
     }
@@ -71,7 +76,7 @@ def register(
     for name, (function, returned) in functions.items():
         connection.create_function(
             f"{prefix}{name}",
-            partial(_of_present, function, kind),
+            partial(_of_present, function, wanted),
             ["BLOB"],
             returned,
             type="arrow",
@@ -79,31 +84,33 @@ def register(
         )
 
 
-def _check(messages: Any, kind: Kind) -> Any:
+def _check(messages: Any, kind: MessageType) -> Any:
     """What is said of the messages of an Arrow array without nulls."""
     import pyarrow
 
-    return pyarrow.array(check_batch(messages, kind, threads=1))
+    return pyarrow.array(check_batch(messages, kind.kind, threads=1, schema=kind.schema))
 
 
-def _column(messages: Any, kind: Kind, name: str) -> Any:
+def _column(messages: Any, kind: MessageType, name: str) -> Any:
     return _check(messages, kind).field(name)
 
 
-def _canonicalize(messages: Any, kind: Kind) -> Any:
+def _canonicalize(messages: Any, kind: MessageType) -> Any:
     accepted = _column(messages, kind, "digest").is_valid()
     return _where(accepted, messages, lambda some: _encodings(some, kind))
 
 
-def _encodings(messages: Any, kind: Kind) -> Any:
+def _encodings(messages: Any, kind: MessageType) -> Any:
     import pyarrow
 
-    batch = canonicalize_batch(messages, kind, threads=1)
+    batch = canonicalize_batch(messages, kind.kind, threads=1, schema=kind.schema)
     buffers = [None, pyarrow.py_buffer(batch.offsets), pyarrow.py_buffer(batch.data)]
     return pyarrow.Array.from_buffers(pyarrow.large_binary(), len(batch), buffers)
 
 
-def _of_present(function: Callable[[Any, Kind], Any], kind: Kind, messages: Any) -> Any:
+def _of_present(
+    function: Callable[[Any, MessageType], Any], kind: MessageType, messages: Any
+) -> Any:
     """A function of messages, null where there is none."""
     if not messages.null_count:
         return function(messages, kind)

@@ -19,7 +19,7 @@ from functools import partial
 import polars
 
 from tvix_build._batch import canonicalize_batch, check_batch
-from tvix_build._report import Kind
+from tvix_build._report import Kind, MessageType, Schema, message_type
 
 __all__ = ["TvixNamespace"]
 
@@ -36,47 +36,63 @@ _COLUMNS = {
 
 @polars.api.register_expr_namespace("tvix")
 class TvixNamespace:
-    """What `polars.col("request").tvix` has. The expression is one of binary, messages of a kind;
-    of null all is null. A bad message stops no query. A batch is checked by all CPUs.
+    """What `polars.col("request").tvix` has. The expression is one of binary, messages of a kind in
+    a schema; of null all is null. A bad message stops no query. A batch is checked by all CPUs.
+
+    Raises:
+        ValueError: from every method, if there is no such kind or schema.
     """
 
     def __init__(self, expression: polars.Expr) -> None:
         self._expression = expression
 
-    def check(self, kind: Kind | str = Kind.BUILD_REQUEST) -> polars.Expr:
+    def check(
+        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+    ) -> polars.Expr:
         """A struct of `valid`, `canonical`, `digest` and `violations`: one pass for all."""
-        return self._map(_check, polars.Struct(_COLUMNS), kind)
+        return self._map(_check, polars.Struct(_COLUMNS), kind, schema)
 
-    def valid(self, kind: Kind | str = Kind.BUILD_REQUEST) -> polars.Expr:
+    def valid(
+        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+    ) -> polars.Expr:
         """Boolean: which messages are valid."""
-        return self._column("valid", kind)
+        return self._column("valid", kind, schema)
 
-    def canonical(self, kind: Kind | str = Kind.BUILD_REQUEST) -> polars.Expr:
+    def canonical(
+        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+    ) -> polars.Expr:
         """Boolean: which messages are valid and encoded canonically."""
-        return self._column("canonical", kind)
+        return self._column("canonical", kind, schema)
 
-    def digest(self, kind: Kind | str = Kind.BUILD_REQUEST) -> polars.Expr:
+    def digest(
+        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+    ) -> polars.Expr:
         """Binary of 32 bytes, BLAKE3 of the canonical encoding; null where that is refused."""
-        return self._column("digest", kind)
+        return self._column("digest", kind, schema)
 
-    def violations(self, kind: Kind | str = Kind.BUILD_REQUEST) -> polars.Expr:
+    def violations(
+        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+    ) -> polars.Expr:
         """A list of structs of `code`, `path` and `message`."""
-        return self._column("violations", kind)
+        return self._column("violations", kind, schema)
 
-    def canonicalize(self, kind: Kind | str = Kind.BUILD_REQUEST) -> polars.Expr:
+    def canonicalize(
+        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+    ) -> polars.Expr:
         """Binary: the canonical encoding; null where it is refused."""
-        return self._map(_canonicalize, polars.Binary(), kind)
+        return self._map(_canonicalize, polars.Binary(), kind, schema)
 
-    def _column(self, name: str, kind: Kind | str) -> polars.Expr:
-        return self._map(partial(_column, name=name), _COLUMNS[name], kind)
+    def _column(self, name: str, kind: Kind | str, schema: Schema | str) -> polars.Expr:
+        return self._map(partial(_column, name=name), _COLUMNS[name], kind, schema)
 
     def _map(
         self,
-        function: Callable[[polars.Series, Kind], polars.Series],
+        function: Callable[[polars.Series, MessageType], polars.Series],
         type: polars.DataType,
         kind: Kind | str,
+        schema: Schema | str,
     ) -> polars.Expr:
-        wanted = Kind(kind)
+        wanted = message_type(Kind(kind), Schema(schema))
         return self._expression.map_batches(
             lambda messages: _of_present(lambda some: function(some, wanted), messages),
             return_dtype=type,
@@ -84,22 +100,24 @@ class TvixNamespace:
         )
 
 
-def _check(messages: polars.Series, kind: Kind) -> polars.Series:
+def _check(messages: polars.Series, kind: MessageType) -> polars.Series:
     """What is said of messages, none of which is null."""
-    return polars.DataFrame(check_batch(messages, kind)).to_struct()
+    return polars.DataFrame(check_batch(messages, kind.kind, schema=kind.schema)).to_struct()
 
 
-def _column(messages: polars.Series, kind: Kind, name: str) -> polars.Series:
-    return polars.DataFrame(check_batch(messages, kind))[name]
+def _column(messages: polars.Series, kind: MessageType, name: str) -> polars.Series:
+    return polars.DataFrame(check_batch(messages, kind.kind, schema=kind.schema))[name]
 
 
-def _canonicalize(messages: polars.Series, kind: Kind) -> polars.Series:
+def _canonicalize(messages: polars.Series, kind: MessageType) -> polars.Series:
     accepted = _column(messages, kind, "digest").is_not_null()
     return _where(accepted, messages, lambda some: _encodings(some, kind))
 
 
-def _encodings(messages: polars.Series, kind: Kind) -> polars.Series:
-    return polars.Series(list(canonicalize_batch(messages, kind)), dtype=polars.Binary)
+def _encodings(messages: polars.Series, kind: MessageType) -> polars.Series:
+    return polars.Series(
+        list(canonicalize_batch(messages, kind.kind, schema=kind.schema)), dtype=polars.Binary
+    )
 
 
 def _of_present(
