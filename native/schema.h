@@ -102,7 +102,6 @@ typedef const uint8_t* tvixb_scan_function(tvixb_scan* scan, const uint8_t* p,
                                            tvixb_view* key);
 
 struct tvixb_message {
-  const char* name;  // full protobuf name
   // Indexed by field number; [0] is a hole.
   tvixb_field fields[TVIXB_FIELD_NUMBER_MAX + 1];
   tvixb_scan_function* scan;  // made from this table by scan_message.h

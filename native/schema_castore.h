@@ -3,8 +3,8 @@
 // The castore of every schema: nodes, which snix calls entries, and Directory.
 // The wire format is the same everywhere. Included once for each set of tables,
 // with CASTORE_TABLE(name) and CASTORE_SCAN(name), the names of a table and of
-// its scan function, CASTORE_NAME(tvix, snix), the protobuf name of a message,
-// and CASTORE_NAMED: 1 if nodes have a name, their key; 0 if they must not.
+// its scan function, and CASTORE_NAMED: 1 if nodes have a name, their key; 0 if
+// they must not.
 #if CASTORE_NAMED
 #define CASTORE_NAME_RULE TVIXB_RULE_NAME
 #else
@@ -14,7 +14,6 @@
 static tvixb_scan_function CASTORE_SCAN(directory_node);
 
 static const tvixb_message CASTORE_TABLE(directory_node) = {
-    .name = CASTORE_NAME("DirectoryNode", "DirectoryEntry"),
     .fields =
         {
             [1] = {.name = "name",
@@ -33,7 +32,6 @@ TVIXB_SCAN_TABLE(CASTORE_TABLE(directory_node))
 static tvixb_scan_function CASTORE_SCAN(file_node);
 
 static const tvixb_message CASTORE_TABLE(file_node) = {
-    .name = CASTORE_NAME("FileNode", "FileEntry"),
     .fields =
         {
             [1] = {.name = "name",
@@ -53,7 +51,6 @@ TVIXB_SCAN_TABLE(CASTORE_TABLE(file_node))
 static tvixb_scan_function CASTORE_SCAN(symlink_node);
 
 static const tvixb_message CASTORE_TABLE(symlink_node) = {
-    .name = CASTORE_NAME("SymlinkNode", "SymlinkEntry"),
     .fields =
         {
             [1] = {.name = "name",
@@ -73,7 +70,6 @@ TVIXB_SCAN_TABLE(CASTORE_TABLE(symlink_node))
 static tvixb_scan_function CASTORE_SCAN(node);
 
 static const tvixb_message CASTORE_TABLE(node) = {
-    .name = CASTORE_NAME("Node", "Entry"),
     .fields =
         {
             [1] = {.name = "directory",
@@ -100,7 +96,6 @@ TVIXB_SCAN_TABLE(CASTORE_TABLE(node))
 static tvixb_scan_function CASTORE_SCAN(directory);
 
 static const tvixb_message CASTORE_TABLE(directory) = {
-    .name = CASTORE_NAME("Directory", "Directory"),
     .fields =
         {
             [1] = {.name = "directories",

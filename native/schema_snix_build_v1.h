@@ -9,7 +9,6 @@
 #include "schema_rows.h"
 #include "tvix_build.h"
 
-#define CASTORE_NAME(tvix, snix) "snix.castore.v1." snix
 #define CASTORE_TABLE(name) name
 #define CASTORE_SCAN(name) scan_##name
 #define CASTORE_NAMED 1
@@ -24,7 +23,6 @@
 static tvixb_scan_function scan_env_var;
 
 static const tvixb_message env_var = {
-    .name = "snix.build.v1.BuildRequest.EnvVar",
     .fields =
         {
             [1] = {.name = "key",
@@ -44,7 +42,6 @@ TVIXB_SCAN_MESSAGE(env_var)
 static tvixb_scan_function scan_build_constraints;
 
 static const tvixb_message build_constraints = {
-    .name = "snix.build.v1.BuildRequest.BuildConstraints",
     .fields =
         {
             [1] = {.name = "system", TYPE(1, STRING), .required = true},
@@ -66,7 +63,6 @@ TVIXB_SCAN_MESSAGE(build_constraints)
 static tvixb_scan_function scan_additional_file;
 
 static const tvixb_message additional_file = {
-    .name = "snix.build.v1.BuildRequest.AdditionalFile",
     .fields =
         {
             [1] = {.name = "path",
@@ -84,7 +80,6 @@ TVIXB_SCAN_MESSAGE(additional_file)
 static tvixb_scan_function scan_build_request;
 
 static const tvixb_message build_request = {
-    .name = "snix.build.v1.BuildRequest",
     .fields =
         {
             [1] = {.name = "inputs",
@@ -142,7 +137,6 @@ TVIXB_SCAN_MESSAGE(build_request)
 static tvixb_scan_function scan_output_needles;
 
 static const tvixb_message output_needles = {
-    .name = "tvix.build.v1.Build.OutputNeedles",
     .fields = {[1] = {.name = "needles", TYPE(1, PACKED)}},
     .scan = scan_output_needles,
 };
@@ -152,7 +146,6 @@ TVIXB_SCAN_MESSAGE(output_needles)
 static tvixb_scan_function scan_build;
 
 static const tvixb_message build = {
-    .name = "tvix.build.v1.Build",
     .fields =
         {
             [1] = {.name = "build_request",
@@ -180,7 +173,6 @@ TVIXB_SCAN_MESSAGE(build)
 static tvixb_scan_function scan_output;
 
 static const tvixb_message output = {
-    .name = "snix.build.v1.BuildResponse.Output",
     .fields =
         {
             [1] = {.name = "output",
@@ -198,7 +190,6 @@ TVIXB_SCAN_MESSAGE(output)
 static tvixb_scan_function scan_build_response;
 
 static const tvixb_message build_response = {
-    .name = "snix.build.v1.BuildResponse",
     .fields = {[1] = {.name = "outputs",
                       TYPE(1, MESSAGE),
                       .message = &output,

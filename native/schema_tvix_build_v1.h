@@ -8,7 +8,6 @@
 #include "schema_rows.h"
 #include "tvix_build.h"
 
-#define CASTORE_NAME(tvix, snix) "tvix.castore.v1." tvix
 #define CASTORE_TABLE(name) name
 #define CASTORE_SCAN(name) scan_##name
 #define CASTORE_NAMED 1
@@ -17,7 +16,6 @@
 static tvixb_scan_function scan_env_var;
 
 static const tvixb_message env_var = {
-    .name = "tvix.build.v1.BuildRequest.EnvVar",
     .fields =
         {
             [1] = {.name = "key",
@@ -37,7 +35,6 @@ TVIXB_SCAN_MESSAGE(env_var)
 static tvixb_scan_function scan_build_constraints;
 
 static const tvixb_message build_constraints = {
-    .name = "tvix.build.v1.BuildRequest.BuildConstraints",
     .fields =
         {
             [1] = {.name = "system", TYPE(1, STRING), .required = true},
@@ -57,7 +54,6 @@ TVIXB_SCAN_MESSAGE(build_constraints)
 static tvixb_scan_function scan_build_request;
 
 static const tvixb_message build_request = {
-    .name = "tvix.build.v1.BuildRequest",
     .fields =
         {
             [1] = {.name = "command_args",
@@ -93,7 +89,6 @@ TVIXB_SCAN_MESSAGE(build_request)
 static tvixb_scan_function scan_build;
 
 static const tvixb_message build = {
-    .name = "tvix.build.v1.Build",
     .fields =
         {
             [1] = {.name = "build_request",

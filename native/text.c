@@ -117,25 +117,26 @@ static void put_members(text* text, const tvixb_message* message) {
 static void put_required(text* text, const tvixb_kind* kind,
                          const tvixb_violation* violation) {
   const tvixb_field* field = walk(kind, violation, NULL);
-  if (field && field->required) {
-    put(text, "expected %s, found none",
-        field->repeated                     ? "at least one element"
-        : field->type == TVIXB_TYPE_MESSAGE ? "this message to be there"
-                                            : "a value that is not empty");
+  const tvixb_message* message = message_in(kind, field);
+  if (message && message->oneof) {
+    put(text, "expected one of ");
+    put_members(text, message);
+    put(text, " to be set, found none");
     return;
   }
-  put(text, "expected one of ");
-  put_members(text, message_in(kind, field));
-  put(text, " to be set, found none");
+  put(text, "expected %s, found none",
+      !field || field->repeated           ? "at least one element"
+      : field->type == TVIXB_TYPE_MESSAGE ? "this message to be there"
+                                          : "a value that is not empty");
 }
 
+// Only the root has a name that is its own: schemas share tables.
 static void put_unknown(text* text, const tvixb_kind* kind,
                         const tvixb_violation* violation) {
-  const tvixb_field* field = walk(kind, violation, NULL);
   put(text,
       "expected the fields of %s alone, found field %" PRIu64
       " with wire type %u",
-      message_in(kind, field)->name, violation->found >> 3,
+      violation->depth ? "this message" : kind->name, violation->found >> 3,
       (unsigned)violation->found & 7);
 }
 
@@ -152,25 +153,41 @@ static void put_number(text* text, const tvixb_violation* violation) {
   put(text, format, violation->found);
 }
 
-static const char* expected_of(const tvixb_kind* kind,
-                               const tvixb_violation* violation) {
-  switch (violation->code) {
+// The words before a key that violates a rule of lists; NULL for other rules.
+static const char* words_of_key(uint8_t code) {
+  switch (code) {
     case TVIXB_CODE_NOT_SORTED:
       return "keys in ascending order of their bytes, found after a larger "
              "one";
     case TVIXB_CODE_DUPLICATE:
       return "each key once, found again";
     case TVIXB_CODE_OUTPUT_IS_INPUT:
-      return "an output that is not an input, found the name of an input";
+      return "an output where no input is, found an input at";
     case TVIXB_CODE_MISSING_OUTPUT:
       return "an output node for each output of the request, found none for";
     case TVIXB_CODE_UNEXPECTED_OUTPUT:
       return "outputs of the request alone, found";
     default:
-      break;
+      return NULL;
   }
-  const tvixb_field* field = walk(kind, violation, NULL);
-  return field ? tvixb_rules[field->rule].expected : "";
+}
+
+// Of a value, or of the key of a list's element.
+static void put_value(text* text, const tvixb_field* field,
+                      const tvixb_violation* violation) {
+  const char* words = words_of_key(violation->code);
+  if (words) {
+    put(text, "expected %s ", words);
+    put_found(text, violation);
+    return;
+  }
+  put(text, "expected %s, found ",
+      field ? tvixb_rules[field->rule].expected : "");
+  if (violation->code == TVIXB_CODE_INVALID_DIGEST) {
+    put(text, "%" PRIu64 " bytes", violation->found);
+  } else {
+    put_found(text, violation);
+  }
 }
 
 size_t tvixb_violation_message(const tvixb_kind* kind,
@@ -211,14 +228,8 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
           "expected a size below 2^64, found more elements below the "
           "directory");
       break;
-    case TVIXB_CODE_INVALID_DIGEST:
-      put(&text, "expected %s, found %" PRIu64 " bytes",
-          expected_of(kind, violation), violation->found);
-      break;
     default:
-      put(&text, "expected %s", expected_of(kind, violation));
-      put(&text, violation->code < TVIXB_CODE_NOT_SORTED ? ", found " : " ");
-      put_found(&text, violation);
+      put_value(&text, field, violation);
   }
   return text.size;
 }

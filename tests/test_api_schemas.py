@@ -104,6 +104,53 @@ def test_bytes_of_2024() -> None:
     assert not tvix_build.check(data).valid
 
 
+_Output = snix_build.BuildResponse.Output
+_FILE = snix_castore.Entry(file=snix_castore.FileEntry(name=b"a", digest=DIGEST))
+
+
+@pytest.mark.parametrize("schema", ["tvix.build.v1@2024", "snix.build.v1"])
+@pytest.mark.parametrize(
+    ("request_", "rest", "words"),
+    [
+        ({"refscan_needles": [""]}, b"", 'expected a needle that is not empty, found ""'),
+        (
+            {"inputs_dir": "b", "inputs": [_FILE], "outputs": ["b/a"]},
+            b"",
+            'expected an output where no input is, found an input at "b/a"',
+        ),
+        ({}, b"\x78\0", "expected the fields of * alone, found field 15 with wire type 0"),
+        (
+            {},
+            b"\x42\x05\x0a\x01a\x78\0",
+            "expected the fields of this message alone, found field 15 with wire type 0",
+        ),
+    ],
+)
+def test_words_of_requests(schema: str, request_: dict[str, Any], rest: bytes, words: str) -> None:
+    request = snix_build.BuildRequest(command_args=["a"], **request_)
+    data = request.SerializeToString() + rest
+    (found,) = tvix_build.check(data, schema=schema).violations
+    assert found.message == words.replace("*", f"{schema}.BuildRequest")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ([_Output()], "expected one of directory, file, symlink to be set, found none"),
+        (
+            [_Output(output=snix_castore.Entry())],
+            "expected one of directory, file, symlink to be set, found none",
+        ),
+        ([_Output(output=_FILE)], 'expected no name, as the request has it, found "a"'),
+        ([], "expected 1 outputs, as the request has, found fewer"),
+    ],
+)
+def test_words_of_answers(outputs: list[snix_build.BuildResponse.Output], words: str) -> None:
+    answer = snix_build.BuildResponse(outputs=outputs)
+    (found,) = tvix_build.check(answer, request=SNIX_REQUEST).violations
+    assert found.message == words
+
+
 @pytest.mark.parametrize("schema", ["", "tvix.build.v2", "tvix.build.v1@2023"])
 def test_no_such_schema(schema: str) -> None:
     for call in (

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from itertools import accumulate
 
@@ -11,6 +12,7 @@ import pytest
 import tvix_build
 from batches import TYPES
 from engine import LISTED, of_report
+from tvix_build._report import message_type
 from vector_files import ROWS, Row
 
 #: Rows that are checked alone, not as an answer.
@@ -67,10 +69,11 @@ def test_canonicalize_and_digest(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_messages_of_violations(row: Row) -> None:
-    """Each violation says something, and is not the code or the path again."""
+    """Each violation says what was expected and found, and names no message of another schema."""
+    own = message_type(*_type(row)).full_name
     for found in _check(row).violations:
-        assert found.message
-        assert found.message not in (found.code.value, found.path)
+        assert re.fullmatch("expected .+, found .+", found.message)
+        assert set(re.findall(r"[a-z]+\.[a-z]+\.v1[@.\w]*", found.message)) <= {own}
 
 
 @pytest.mark.parametrize("form", ["list", "offsets", "ranges"])

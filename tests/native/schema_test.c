@@ -16,7 +16,7 @@ static void check_field(const tvixb_message* message, unsigned number,
                         unsigned depth);
 
 static void check_message(const tvixb_message* message, unsigned depth) {
-  assert(message->name && message->scan && depth <= TVIXB_DEPTH_MAX);
+  assert(message->scan && depth <= TVIXB_DEPTH_MAX);
   assert(message->fields[0].type == TVIXB_TYPE_NONE);
   unsigned needed = 0, oneof = 0;
   for (unsigned i = 1; i <= TVIXB_FIELD_NUMBER_MAX; i++) {
