@@ -63,6 +63,35 @@ def test_build_request_without_constraints() -> None:
     assert made == build_pb2.BuildRequest(command_args=["true"])
 
 
+def test_a_system_alone_makes_constraints() -> None:
+    made = tvix_build.build_request(command_args=["true"], system="x")
+    assert made.constraints == build_pb2.BuildRequest.BuildConstraints(system="x")
+
+
+@pytest.mark.parametrize(
+    "values", [{"system": ""}, {"min_memory": 1}, {"available_ro_paths": ["/a"]}]
+)
+def test_constraints_of_anything_need_a_system(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage, match=r"constraints\.system"):
+        tvix_build.build_request(command_args=["true"], **values)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, b"\xff" * 300])
+def test_nodes_say_what_they_are_given(name: str | bytes) -> None:
+    raw = name if isinstance(name, bytes) else name.encode()
+    target = raw + b"/"
+    assert tvix_build.directory_node(name, DIGEST, 1 << 40) == castore_pb2.Node(
+        directory=castore_pb2.DirectoryNode(name=raw, digest=DIGEST, size=1 << 40)
+    )
+    for executable in (False, True):
+        assert tvix_build.file_node(name, DIGEST, 2, executable) == castore_pb2.Node(
+            file=castore_pb2.FileNode(name=raw, digest=DIGEST, size=2, executable=executable)
+        )
+    assert tvix_build.symlink_node(name, target) == castore_pb2.Node(
+        symlink=castore_pb2.SymlinkNode(name=raw, target=target)
+    )
+
+
 def test_build_request_takes_pairs_and_bytes() -> None:
     made = request(
         command_args=[b"/bin/true"], outputs=[b"out"], environment_vars=[("B", "2"), ("A", "1")]
