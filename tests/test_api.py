@@ -132,6 +132,21 @@ def test_build_request_refuses(
     assert code.value in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("paths", "rest"),
+    [
+        (["a"], ""),
+        (["a", "b"], " (and 1 more violation)"),
+        (["a", "b", "c"], " (and 2 more violations)"),
+    ],
+)
+def test_a_refusal_says_how_many_violations_there_are(paths: list[str], rest: str) -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        request(available_ro_paths=paths)
+    first = caught.value.violations[0]
+    assert str(caught.value) == f"{first.path}: {first.code.value}: {first.message}{rest}"
+
+
 def test_build_request_refuses_what_does_not_fit_a_field() -> None:
     with pytest.raises(UnicodeDecodeError):
         request(command_args=[b"\xff"])
@@ -170,6 +185,8 @@ def test_kind_is_inferred_or_checked() -> None:
     assert not tvix_build.check(b"").valid
     with pytest.raises(TypeError, match=r"expected tvix\.build\.v1\.Build, found a message"):
         tvix_build.check(directory, kind="build")
+    with pytest.raises(TypeError, match=r"expected snix\.build\.v1\.BuildRequest, found a message"):
+        tvix_build.check(request(), schema="snix.build.v1")
     with pytest.raises(TypeError, match="found a message"):
         tvix_build.check(castore_pb2.Node())
     with pytest.raises(TypeError, match="found str"):
