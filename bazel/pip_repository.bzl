@@ -7,6 +7,12 @@ def _pip_repository_impl(ctx):
     python = ctx.read(ctx.attr._python)
     packages = ctx.path("site-packages")
     lock = ctx.path(ctx.attr.lock)
+    arguments = ["--only-binary=:all:"]
+    environment = {}
+    if ctx.attr.sources:
+        # With a setuptools that a lock file names, not the newest.
+        arguments += ["--no-binary=" + ",".join(ctx.attr.sources), "--no-build-isolation", "--use-pep517"]
+        environment["PYTHONPATH"] = str(ctx.path(ctx.attr.setuptools).dirname.dirname)
     run(ctx, [
         python,
         "-m",
@@ -16,14 +22,13 @@ def _pip_repository_impl(ctx):
         "--quiet",
         "--no-deps",
         "--require-hashes",
-        "--only-binary=:all:",
         "--no-compile",
         "--no-warn-script-location",
         "--target",
         packages,
         "--requirement",
         lock,
-    ], "pip install of " + str(lock), timeout = 1800)
+    ] + arguments, "pip install of " + str(lock), environment = environment, timeout = 1800)
     build = run(
         ctx,
         [python, "-I", ctx.path(ctx.attr._writer), packages],
@@ -41,6 +46,8 @@ repository: @NAME//:site-packages/bin/ruff; so is the folder of all, @NAME//:sit
 @NAME//:packages is a library of it.""",
     attrs = {
         "lock": attr.label(mandatory = True, allow_single_file = True),
+        "setuptools": attr.label(doc = "The __init__.py of setuptools, which `sources` need."),
+        "sources": attr.string_list(doc = "Distributions of which only sources are published."),
         # Another interpreter needs other files.
         "_python": attr.label(default = Label("@tvix_build_python//:interpreter")),
         "_writer": attr.label(default = Label("//bazel:pip_build_file.py")),

@@ -8,8 +8,8 @@ load(":pip_repository.bzl", "pip_repository")
 load(":python_repository.bzl", "python_repository")
 load(":shared_data_repository.bzl", "shared_data_repository")
 
-def _pip(purpose):
-    return (pip_repository, {"lock": Label("//requirements:%s.txt" % purpose)})
+def _pip(purpose, **attributes):
+    return (pip_repository, dict(attributes, lock = Label("//requirements:%s.txt" % purpose)))
 
 # What the public targets and macros need: a rule and its attributes for each name. Each is fetched once it is used:
 # tvix_build_pip_test by pytest_tests alone.
@@ -31,6 +31,11 @@ DEVELOPMENT_REPOSITORIES = {
     "tvix_build_pip_lint": _pip("lint"),
     "tvix_build_pip_pyright": _pip("pyright"),
     "tvix_build_pip_serve": _pip("serve"),
+    "tvix_build_pip_spark": _pip(
+        "spark",
+        setuptools = Label("@tvix_build_pip_generate//:site-packages/setuptools/__init__.py"),
+        sources = ["pyspark"],
+    ),
 }
 
 def define_repositories(repositories, defined = []):

@@ -12,6 +12,7 @@ import dataclasses
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import grpc
@@ -28,7 +29,11 @@ from tvix_build.client import AsyncBuildService, BuildService, InvalidAnswer
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Lookup, Output
 from tvix_build.polars import TvixNamespace
+from tvix_build.spark import distinct, validate
 from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 DIGEST = bytes(32)
 
@@ -283,6 +288,15 @@ def test_clients() -> None:
     error = InvalidAnswer("reason")
     assert assert_type(error.violations, tuple[tvix_build.Violation, ...]) == ()
     assert assert_type(error.violation_count, int) == 0
+
+
+def in_spark(df: DataFrame) -> None:
+    """Needs Spark, so it is checked only; test_spark.py runs the functions."""
+    kind, schema = tvix_build.Kind.DIRECTORY, tvix_build.Schema.SNIX_BUILD_V1
+    assert_type(validate(df, "request", kind=kind, schema=schema), DataFrame)
+    assert_type(validate(df, kind="directory", schema="snix.build.v1"), DataFrame)
+    assert_type(distinct(df, "request", kind=kind, schema=schema), DataFrame)
+    assert_type(distinct(df, kind="directory", schema="snix.build.v1"), DataFrame)
 
 
 def test_every_public_name_is_in_this_file() -> None:

@@ -24,6 +24,7 @@ Buffer: TypeAlias = Any
 
 DIGEST_SIZE: int = lib.TVIXB_DIGEST_SIZE
 VIOLATION_SIZE: int = ffi.sizeof("tvixb_violation")
+VIOLATION_LIMIT: int = lib.TVIXB_VIOLATION_LIMIT
 
 
 class Verdict(IntEnum):

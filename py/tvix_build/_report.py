@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, TypeAlias
 
+NULL = "expected a message, found null"
+"""Why a null in a table is malformed."""
+
 
 class Schema(str, Enum):
     """A version of the protocol."""

@@ -21,8 +21,8 @@ from tvix_build import _arrow
 from tvix_build._command_line.records import BATCH_RECORDS, UNPARSED, WINDOW, Batch, Progress
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import InputError
+from tvix_build._report import NULL
 
-NULL = "expected a message, found null"
 NAMES = {"parquet": "a Parquet file", "arrow": "an Arrow file or stream"}
 PAGE_BUFFER = 1 << 18
 # A dictionary of up to so many bytes is not unfolded; so few records of a larger one are at once.

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""What a task does: Arrow batches to Arrow batches. Imported where tasks run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tvix_build._batch import BatchReport, check_batch
+from tvix_build._blake3 import blake3_many
+from tvix_build._engine import DIGEST_SIZE, VIOLATION_LIMIT
+from tvix_build._report import NULL, Kind, Schema, ViolationCode
+
+# So few rows at once that all their violations fit memory, and an Arrow array.
+_ROWS = 1 << 11
+
+
+def results(batches: Iterator[Any], place: int, kind: Kind, schema: Schema) -> Iterator[Any]:
+    """Batches without their column of messages, and with what is said of those behind it."""
+    for batch in _pieces(batches):
+        kept = [column for i, column in enumerate(batch.columns) if i != place]
+        names = [name for i, name in enumerate(batch.schema.names) if i != place]
+        said = _said(batch.column(place), kind, schema)
+        yield pa.RecordBatch.from_arrays(kept + said.columns, names + said.schema.names)
+
+
+def names(batches: Iterator[Any], kind: Kind, schema: Schema) -> Iterator[Any]:
+    """The digest of each message of batches of one column, and the BLAKE3 of its bytes."""
+    for batch in _pieces(batches):
+        messages = batch.column(0)
+        present = messages.drop_null()
+        said = pa.record_batch(_reports(present, kind, schema))
+        digests = said.column("digest").cast(pa.binary())
+        odd = pc.invert(said.column("canonical"))
+        others = [message.as_buffer() for message in present.filter(odd)]
+        hashes = blake3_many(others, threads=1)
+        encodings = pc.replace_with_mask(digests, odd, _rows(hashes, len(others)))
+        pairs = pa.RecordBatch.from_arrays([digests, encodings], ["digest", "encoding"])
+        yield _with_nulls(messages, pairs, {"digest": None, "encoding": None})
+
+
+def _pieces(batches: Iterator[Any]) -> Iterator[Any]:
+    for batch in batches:
+        for begin in range(0, max(len(batch), 1), _ROWS):
+            yield batch.slice(begin, _ROWS)
+
+
+def _reports(messages: Any, kind: Kind, schema: Schema) -> BatchReport:
+    """Of an array without nulls. Spark has a task for each CPU, so this one takes no more."""
+    return check_batch(messages, kind, threads=1, schema=schema)
+
+
+def _said(messages: Any, kind: Kind, schema: Schema) -> Any:
+    reports = _reports(messages.drop_null(), kind, schema)
+    said = pa.record_batch(reports)
+    columns = {name: said.column(name) for name in said.schema.names}
+    columns["digest"] = columns["digest"].cast(pa.binary())  # Spark knows no fixed size.
+    columns["violation_count"] = _counts(reports, columns["violations"])
+    null = {"code": ViolationCode.MALFORMED.value, "path": "", "message": NULL}
+    row = {
+        "valid": False,
+        "canonical": False,
+        "digest": None,
+        "violations": [null],
+        "violation_count": 1,
+    }
+    made = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+    return _with_nulls(messages, made, row)
+
+
+def _counts(reports: BatchReport, violations: Any) -> Any:
+    """How many violations there are in truth; only where not all are kept need one ask."""
+    counts = pc.list_value_length(violations).cast(pa.int64())
+    full = pc.equal(counts, VIOLATION_LIMIT)
+    asked = [reports[i].violation_count for i in pc.indices_nonzero(full).to_pylist()]
+    return pc.replace_with_mask(counts, full, pa.array(asked, pa.int64())) if asked else counts
+
+
+def _with_nulls(messages: Any, rows: Any, null: dict[str, Any]) -> Any:
+    """Rows for the messages that are there, and `null` in the places of those that are not."""
+    if not messages.null_count:
+        return rows
+    there = messages.is_valid()
+    places = pc.subtract(pc.cumulative_sum(there.cast(pa.int64())), 1)
+    last = pa.Table.from_pylist([null], rows.schema)
+    both = pa.concat_tables([pa.Table.from_batches([rows]), last]).combine_chunks()
+    return both.take(pc.if_else(there, places, len(rows))).combine_chunks().to_batches()[0]
+
+
+def _rows(hashes: memoryview[int], count: int) -> Any:
+    """n x 32 bytes as an array."""
+    buffers = [None, pa.py_buffer(hashes)]
+    return pa.Array.from_buffers(pa.binary(DIGEST_SIZE), count, buffers).cast(pa.binary())

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""A cluster of Spark on this machine: two executors, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyspark
+import pytest
+from pyspark.sql import SparkSession
+
+from cli_support import environment
+
+OPTIONS = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.executor.memory": "512m",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.ui.enabled": "false",
+    # Less to compile: the tests are short.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+
+
+def variables(home: Path) -> dict[str, str]:
+    """The environment of a driver, for `home`, a folder that it makes.
+
+    Spark's own folder may be one to which nobody can write, and executors write beside it.
+    """
+    home.mkdir()
+    for part in Path(pyspark.__file__).parent.iterdir():
+        (home / part.name).symlink_to(part)
+    return {
+        "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": environment()["PYTHONPATH"],
+        "SPARK_HOME": str(home),
+        "SPARK_LOCAL_DIRS": str(home / "blocks"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
+
+
+@contextmanager
+def cluster(home: Path) -> Iterator[SparkSession]:
+    """A session with two executors."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables(home).items():
+            patch.setenv(name, value)
+        builder: Any = SparkSession.builder
+        for name, value in OPTIONS.items():
+            builder = builder.config(name, value)
+        session = builder.master("local-cluster[2,1,1024]").getOrCreate()
+        try:
+            session.sparkContext.setLogLevel("OFF")
+            yield session
+        finally:
+            session.stop()
+            # The process in which Java runs, which otherwise lives as long as this one.
+            gateway = pyspark.SparkContext._gateway
+            gateway.shutdown()
+            gateway.proc.stdin.close()
+            gateway.proc.wait(timeout=60)
+
+
+def parent(process: int) -> int:
+    """The process that started another one."""
+    status = Path(f"/proc/{process}/stat").read_text()
+    return int(status.rpartition(")")[2].split()[1])
+
+
+def executor_of(worker: int) -> int:
+    """The executor, a Java process, that a Python process works for."""
+    while os.path.basename(os.readlink(f"/proc/{worker}/exe")) != "java":
+        worker = parent(worker)
+    return worker
