@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from array import array
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import InvalidMessage, Kind, ViolationCode
+from tvix_build._pieces import _Workers
 
 DIGEST = bytes(range(32))
 
@@ -260,6 +262,27 @@ def test_batch_of_a_buffer() -> None:
     for given in (offsets, array("Q", offsets), (begins, ends), (array("Q", begins), ends)):
         assert list(tvix_build.check_batch(buffer, offsets=given)) == expected
     assert len(tvix_build.check_batch(b"", offsets=[0])) == 0
+    assert list(tvix_build.check_batch(buffer, offsets=(0, offsets[1]))) == expected[:1]
+
+
+def test_the_earliest_error_is_raised() -> None:
+    """Also where a later piece fails first."""
+    workers = _Workers(2)
+    later_failed = Event()
+
+    def earlier() -> None:
+        assert later_failed.wait(60)
+        time.sleep(0.05)  # Until what the other raises is written down.
+        raise LookupError("earlier")
+
+    def later() -> None:
+        later_failed.set()
+        raise LookupError("later")
+
+    workers.run(earlier)
+    workers.run(later)
+    with pytest.raises(LookupError, match="earlier"):
+        workers.finish()
 
 
 class Bytes(bytes):
@@ -340,6 +363,8 @@ def test_empty_batch() -> None:
         ([0, 2**64 - 1], "0 to 18446744073709551615"),
         ([], "n \\+ 1 offsets"),
         (([0, 1], [1]), "as many ends"),
+        (([0], [1, 2]), "as many ends"),
+        (memoryview(array("Q", range(4)))[::2], "unsigned 64-bit integers, back to back"),
         (array("I", [0, 1]), "unsigned 64-bit"),
         (array("q", [0, 1]), "unsigned 64-bit"),
     ],
@@ -493,8 +518,9 @@ def test_blake3_many(threads: int | None) -> None:
 
 def test_blake3_many_refuses() -> None:
     assert len(tvix_build.blake3_many([])) == 0
-    with pytest.raises(TypeError, match="found one buffer"):
-        tvix_build.blake3_many(b"abc")
+    for buffer in (b"abc", bytearray(b"abc"), memoryview(b"abc")):
+        with pytest.raises(TypeError, match="found one buffer"):
+            tvix_build.blake3_many(buffer)
     with pytest.raises(TypeError, match=r"^buffer 1: expected a bytes-like object, found str$"):
         tvix_build.blake3_many([b"", "text"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"message 1: .*2 to 9"):

@@ -34,7 +34,7 @@ def _integers(numbers: Offsets) -> Any:
         return array("Q", numbers)
     if view.format not in ("Q", "L", "N") or view.itemsize != 8 or not view.contiguous:
         raise ValueError(
-            "expected offsets as unsigned 64-bit integers, found a buffer of format "
+            "expected offsets as unsigned 64-bit integers, back to back, found a buffer of format "
             f"{view.format!r} with items of {view.itemsize} bytes"
         )
     return numbers
