@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Writes tests/vectors/*.json from vector_sources; with --check, only says which are stale.
+"""Writes tests/vectors/*.json and tests/translations/*.json from vector_sources; with --check, only
+says which are stale.
 
     python tests/make_vectors.py [--check]
 
@@ -16,6 +17,15 @@ to look for the next quote.
     digest          BLAKE3 of the canonical encoding, hex; null where that is refused
     canonical_hex   the canonical encoding; null where it is refused
     violations      all of them, each as [code, path], in their order
+
+Those in tests/translations are of docs/translation.md: in pairs.json requests as both say them, in
+refusals.json such that have no form in the other schema.
+
+    network_access  what the caller of a translation asks for
+    hex, later_hex  of a pair: canonical bytes in "tvix.build.v1", and in both later schemas
+    schema          of a refusal: "tvix.build.v1", or "snix.build.v1" for both later schemas
+    reasons         paths of all reasons, in their order
+    violations      of a request that is not valid: all of them, as above
 """
 
 from __future__ import annotations
@@ -41,12 +51,14 @@ from vector_sources import (
     rules_directory_snix,
     rules_request_later,
     sorting,
+    translation,
     unknown_fields,
     utf8,
 )
 from vector_sources.topic import Topic, Vector
 
 VECTORS = Path(__file__).with_name("vectors")
+TRANSLATIONS = Path(__file__).with_name("translations")
 
 TOPICS: tuple[Topic, ...] = (
     rules_build_request.TOPIC,
@@ -75,6 +87,12 @@ ORIGIN = (
     "(tests/reference.py). To change it, change the source and run tests/make_vectors.py."
 )
 
+TRANSLATED = (
+    "Made by hand in tests/vector_sources/translation.py. Held against the translation in plain "
+    "Python on protobuf (tests/reference_translation.py). To change it, change the source and run "
+    "tests/make_vectors.py."
+)
+
 
 def disagreement(vector: Vector) -> str | None:
     """What the reference finds otherwise than `vector` says, or None."""
@@ -93,10 +111,23 @@ def disagreement(vector: Vector) -> str | None:
 def to_json(topic: Topic) -> str:
     """The text of the topic's file."""
     rows = [vector.to_json() for vector in topic.vectors]
+    return _file_of(rows, ORIGIN.format(name=topic.source or topic.name), topic.about)
+
+
+def translation_files() -> dict[str, str]:
+    """The texts of the files in tests/translations, by name."""
+    pairs = [one.to_json() for one in translation.PAIRS]
+    refusals = [one.to_json() for one in translation.REFUSALS]
+    return {
+        "pairs.json": _file_of(pairs, TRANSLATED, "requests and their translations"),
+        "refusals.json": _file_of(refusals, TRANSLATED, "requests that have none"),
+    }
+
+
+def _file_of(rows: list[str], origin: str, about: str) -> str:
     if any("\\" in row or not row.isascii() for row in rows):
-        raise ValueError(f"{topic.name}: a string needs an escape")
-    origin = ORIGIN.format(name=topic.source or topic.name)
-    head = f'{{"origin": "{origin}",\n"about": "{topic.about}",\n"vectors": [\n'
+        raise ValueError(f"{about}: a string needs an escape")
+    head = f'{{"origin": "{origin}",\n"about": "{about}",\n"vectors": [\n'
     return head + ",\n".join(rows) + "\n]}\n"
 
 
@@ -105,14 +136,16 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, fail if one is stale")
     only_check = parser.parse_args().check
     failures = []
+    files = {TRANSLATIONS / name: text for name, text in translation_files().items()}
     for topic in TOPICS:
         failures += [found for vector in topic.vectors if (found := disagreement(vector))]
-        path = VECTORS / f"{topic.name}.json"
+        files[VECTORS / f"{topic.name}.json"] = to_json(topic)
+    for path, text in files.items():
         if not only_check:
-            path.write_text(to_json(topic))
-        elif not path.exists() or path.read_text() != to_json(topic):
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
             failures.append(f"{path.name} is stale")
-        print(f"{path.name}: {len(topic.vectors)} vectors")
+        print(f"{path.name}: {len(text.splitlines()) - 4} vectors")
     print(*failures, sep="\n", end="\n" if failures else "")
     return 1 if failures else 0
 

@@ -19,13 +19,16 @@ import real_data
 from bench.corpora import messages_of
 from cli_support import Result, run
 from derivations_support import EXAMPLES, ODD, odd, read
+from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
+from tvix_build import convert
 from tvix_build.nix import Derivation
 
 HERE = EXAMPLES[0].parents[1]
 NODES = HERE / "nodes.ndjson"
 STORE = "/nix/store/"
+LATER = ("tvix.build.v1@2024", "snix.build.v1")
 
 
 def line(file: Path | str, request: bytes) -> str:
@@ -69,6 +72,28 @@ def test_requests_in_the_order_of_the_paths(order: int, tmp_path: Path) -> None:
         *("derivations", "10", "requests", "10", "without", "one", "0")
     ]
     assert list(messages_of(target.read_bytes())) == [wanted(file) for file in EXAMPLES[::order]]
+
+
+@pytest.mark.parametrize("schema", LATER)
+def test_requests_in_a_later_schema(schema: str, tmp_path: Path) -> None:
+    target = tmp_path / "requests.binpbs"
+    command = ("from-drv", EXAMPLES[0].parent, "--nodes", NODES, "--schema", schema)
+    result = run(*command, "-o", target)
+    assert (result.status, result.stderr) == (0, "")
+    made = list(messages_of(target.read_bytes()))
+    assert network_access(made, [wanted(file) for file in EXAMPLES], schema) == 1
+    lines = [line(file, request) for file, request in zip(EXAMPLES, made, strict=True)]
+    assert run(*command).stdout.decode() == "".join(lines)
+
+
+def network_access(made: Sequence[bytes], first: Sequence[bytes], schema: str) -> int:
+    """That requests are those of tvix.build.v1 converted; how many may use the network."""
+    count = 0
+    for later, data in zip(made, first, strict=True):
+        access = SnixBuildRequest.FromString(later).constraints.network_access
+        assert convert(data, to=schema, network_access=access) == later
+        count += access
+    return count
 
 
 def test_formats_and_compression(tmp_path: Path) -> None:
@@ -274,6 +299,15 @@ def test_real_requests(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     result = make(real, target, real[0])
     assert (result.status, result.stderr) == (0, "")
     assert target.read_bytes() == real_data.read("direct.binpbs")
+
+
+def test_real_requests_in_a_later_schema(real: tuple[Path, list[str]], tmp_path: Path) -> None:
+    target = tmp_path / "direct.binpbs"
+    result = make(real, target, real[0], "--schema", "snix.build.v1")
+    assert (result.status, result.stderr) == (0, "")
+    made = list(messages_of(target.read_bytes()))
+    first = list(messages_of(real_data.read("direct.binpbs")))
+    assert network_access(made, first, "snix.build.v1") > 1_000
 
 
 def test_real_closures(real: tuple[Path, list[str]], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import real_data
+import tvix_build
 from cli_support import SUFFIXES, Result, compressed, decompressed, delimited, make, request, run
 from few_messages import messages
 
@@ -153,6 +154,20 @@ def test_converted_table(tmp_path: Path) -> None:
     assert run("convert", "out.arrow", "out.binpbs", cwd=tmp_path).status == 0
     direct = run("canonicalize", "in.ndjson", "-", "--output-format", "binpbs", cwd=tmp_path)
     assert (tmp_path / "out.binpbs").read_bytes() == direct.stdout
+
+
+def test_convert_to_another_schema(tmp_path: Path) -> None:
+    data = request(outputs=[], inputs=[]).SerializeToString(deterministic=True)
+    later = tvix_build.convert(data, to="snix.build.v1")
+    for rows, status in (([data] * 3, 0), ([data, None], 1)):
+        write_parquet(pa.table({"request": pa.array(rows, pa.binary())}), tmp_path / "in.parquet")
+        command = ("convert", "--to", "snix.build.v1", "in.parquet", f"{status}.arrow")
+        result = run(*command, cwd=tmp_path)
+        assert result.status == status
+    assert "in.parquet: record 1: malformed: expected a message, found null\n" in result.stderr
+    with pa.ipc.open_file(tmp_path / "0.arrow") as file:
+        assert file.read_all()["request"].to_pylist() == [later] * 3
+    assert not (tmp_path / "1.arrow").exists()
 
 
 def test_row_groups_are_small(tmp_path: Path) -> None:

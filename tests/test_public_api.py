@@ -106,6 +106,25 @@ def test_violations() -> None:
     assert assert_type(violation.message, str)
 
 
+def test_translation() -> None:
+    made = request()
+    with pytest.raises(tvix_build.NotRepresentable) as caught:
+        tvix_build.convert(made, to="snix.build.v1")
+    error = caught.value
+    assert isinstance(error, tvix_build.Error)
+    assert isinstance(error, ValueError)
+    reasons = assert_type(error.reasons, tuple[tvix_build.Reason, ...])
+    assert assert_type(reasons[0].path, str) == "outputs[0]"
+    assert assert_type(reasons[0].message, str)
+    del made.outputs[:], made.inputs[:]
+    data = assert_type(
+        tvix_build.convert(made, to=tvix_build.Schema.SNIX_BUILD_V1, network_access=True), bytes
+    )
+    back = tvix_build.convert(data, to="tvix.build.v1", schema="snix.build.v1", network_access=True)
+    assert back == made.SerializeToString()
+    assert tvix_build.convert(snix_build_pb2.BuildRequest.FromString(data), to="snix.build.v1")
+
+
 def test_a_batch() -> None:
     reports = tvix_build.check_batch([request(), b""], threads=1)
     assert_type(reports, tvix_build.BatchReport)

@@ -29,6 +29,8 @@ FILES = {
 
 #: The reference is slow: it looks at each so many-th request only.
 SAMPLE = 50
+#: Every so many-th is translated, which takes longer than checking it.
+TRANSLATED = 5
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,15 @@ def test_shuffled_come_back(requests: Requests) -> None:
     moved = sum(data != other for data, other in zip(requests.good, disorder, strict=True))
     assert moved > 0.9 * len(requests.good)
     assert list(tvix_build.canonicalize_batch(disorder)) == requests.good
+
+
+def test_translated_there_and_back(requests: Requests) -> None:
+    sample = requests.good[::TRANSLATED]
+    later = [tvix_build.convert(data, to="snix.build.v1") for data in sample]
+    batch = tvix_build.check_batch(later, schema="snix.build.v1")
+    assert batch.canonical_count == len(sample)
+    back = [tvix_build.convert(data, to="tvix.build.v1", schema="snix.build.v1") for data in later]
+    assert back == sample
 
 
 def test_reference_agrees(requests: Requests) -> None:

@@ -17,7 +17,18 @@ from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, c
 from tvix_build._blake3 import blake3_many
 from tvix_build._check import canonicalize, check, digest, validate
 from tvix_build._construct import build_request, directory_node, file_node, symlink_node
-from tvix_build._report import Error, InvalidMessage, Kind, Report, Schema, Violation, ViolationCode
+from tvix_build._report import (
+    Error,
+    InvalidMessage,
+    Kind,
+    NotRepresentable,
+    Reason,
+    Report,
+    Schema,
+    Violation,
+    ViolationCode,
+)
+from tvix_build._translate import convert
 from tvix_build._version import __version__
 
 __all__ = [
@@ -26,6 +37,8 @@ __all__ = [
     "Error",
     "InvalidMessage",
     "Kind",
+    "NotRepresentable",
+    "Reason",
     "Report",
     "Schema",
     "Violation",
@@ -37,6 +50,7 @@ __all__ = [
     "canonicalize_batch",
     "check",
     "check_batch",
+    "convert",
     "digest",
     "directory_node",
     "file_node",

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Translates build requests between schemas, and says why one cannot be said in the other.
 
-A request of tvix.build.v1 says a Nix build. In the later schemas that is one form among others,
-which `to_later` makes and `to_first` demands. Both take what is valid, and make what is valid with
-its lists in order. Nothing is checked here but what the other schema cannot say.
+A request of tvix.build.v1 says a Nix build. In the later schemas, whose requests are alike, that is
+one form among others, which `to_later` makes and `to_first` demands. Both take what is valid, and
+make what is valid with its lists in order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tvix_build._report import NotRepresentable, Reason
+from tvix_build._batch import serialized, type_of
+from tvix_build._check import canonicalize, validate
+from tvix_build._report import Kind, NotRepresentable, Reason, Schema
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -21,14 +23,83 @@ if TYPE_CHECKING:
     from snix.castore.protos import castore_pb2 as later_castore_pb2
     from tvix.build.protos import build_pb2
     from tvix.castore.protos import castore_pb2
+    from tvix_build._ranges import BytesLike
 
 BUILD = "build"
 STORE = "nix/store"
 
 _SCRATCH_PATHS = [BUILD, STORE]
 _HASH_PART = re.compile(rb"([0-9a-df-np-sv-z]{32})-.", re.DOTALL)
+_FIELD = re.compile(r"(\w+)(?:\[(\d+)\])?")
 _NAME_SIZE = 255  # bytes of a path component
 _SHOWN = 80  # characters of a value that a reason shows
+_FIRST = Schema.TVIX_BUILD_V1
+
+
+def convert(
+    request: BytesLike | Message,
+    *,
+    to: Schema | str,
+    schema: Schema | str | None = None,
+    network_access: bool = False,
+) -> bytes:
+    """A valid BuildRequest as another schema says it; docs/translation.md says how. The same call
+    with the schemas exchanged leads back to the canonical encoding of the request.
+
+    Args:
+        request: a message, or the bytes of one.
+        to: the schema that shall say it.
+        schema: the one that says it now; inferred from a message, tvix.build.v1 where bytes say
+            nothing.
+        network_access: whether the build may use the network, which tvix.build.v1 leaves unsaid:
+            what a request from there gets, and what one on the way there must have.
+
+    Returns:
+        The canonical encoding in the schema `to`. Bytes, as for `canonicalize`: there are no
+        messages of tvix.build.v1@2024.
+
+    Raises:
+        InvalidMessage: with all violations, if the request is not valid; nothing is repaired, not
+            even the order of lists.
+        NotRepresentable: with all reasons, if the other schema cannot say what the request says.
+        TypeError: if the request is neither bytes-like nor a BuildRequest of the schema.
+        ValueError: if there is no such schema, or `network_access` is true and not one of the two
+            is tvix.build.v1.
+    """
+    found = type_of(request, Kind.BUILD_REQUEST, schema).schema
+    target = Schema(to)
+    check_network_access(found, target, network_access)
+    data = bytes(serialized(request))
+    validate(data, schema=found)
+    return translate(data, found, target, network_access)
+
+
+def check_network_access(schema: Schema, target: Schema, network_access: bool) -> None:
+    """Raise a ValueError if network_access is asked for where both schemas say it, or neither."""
+    if network_access and not _differ(schema, target):
+        raise ValueError(
+            f"expected network_access on the way from {_FIRST.value} to a later schema or back, "
+            f"found it on the way from {schema.value} to {target.value}"
+        )
+
+
+def translate(data: bytes, schema: Schema, target: Schema, network_access: bool) -> bytes:
+    """What `convert` returns of bytes that are valid, or it raises NotRepresentable."""
+    if not _differ(schema, target):
+        return canonicalize(data, schema=target)
+    if target is _FIRST:
+        from snix.build.protos import build_pb2 as later_pb2
+
+        later = later_pb2.BuildRequest.FromString(data)
+        return to_first(later, network_access).SerializeToString()
+    from tvix.build.protos import build_pb2
+
+    return to_later(build_pb2.BuildRequest.FromString(data), network_access).SerializeToString()
+
+
+def _differ(schema: Schema, target: Schema) -> bool:
+    """Whether a request has other fields in the one than in the other."""
+    return (schema is _FIRST) != (target is _FIRST)
 
 
 def to_later(request: build_pb2.BuildRequest, network_access: bool) -> later_pb2.BuildRequest:
@@ -83,8 +154,10 @@ def to_first(request: later_pb2.BuildRequest, network_access: bool) -> build_pb2
         ("constraints.provide_bin_sh", True, constraints.provide_bin_sh),
         ("additional_files", [], [file.path for file in request.additional_files]),
     ]
-    reasons = [_unequal(*one) for one in form if one[1] != one[2]]
+    reasons = _paths_in_store(constraints.available_ro_paths)
+    reasons += [_unequal(*one) for one in form if one[1] != one[2]]
     outputs = _names_in_store(request.outputs, reasons)
+    reasons += _outputs_that_are_inputs(outputs, request.inputs)
     needles, nameless = _needles(outputs, request.inputs)
     reasons += nameless
     if len(outputs) == len(request.outputs) and not nameless:
@@ -104,6 +177,18 @@ def to_first(request: later_pb2.BuildRequest, network_access: bool) -> build_pb2
     )
 
 
+def _paths_in_store(paths: Iterable[str]) -> list[Reason]:
+    """Which host paths are those of the store, wherever inputs are now."""
+    return [
+        Reason(
+            f"constraints.available_ro_paths[{i}]",
+            f"expected a path outside of /{STORE}, found {_shown(path)}",
+        )
+        for i, path in enumerate(paths)
+        if f"{path}/".startswith(f"/{STORE}/")
+    ]
+
+
 def _names_in_store(paths: Iterable[str], reasons: list[Reason]) -> dict[int, str]:
     """Names of outputs by index, without those that are not in the store."""
     names = {}
@@ -117,16 +202,27 @@ def _names_in_store(paths: Iterable[str], reasons: list[Reason]) -> dict[int, st
     return names
 
 
+def _outputs_that_are_inputs(
+    outputs: Mapping[int, str], inputs: Iterable[later_castore_pb2.Entry]
+) -> list[Reason]:
+    """Which outputs have the name of an input, wherever inputs are now."""
+    names = {_named(entry)[1] for entry in inputs}
+    return [
+        Reason(f"outputs[{i}]", f"expected a name that no input has, found {_shown(name)}")
+        for i, name in outputs.items()
+        if name.encode() in names
+    ]
+
+
 def _needles(
     outputs: Mapping[int, str],
-    inputs: Iterable[castore_pb2.Node] | Iterable[later_castore_pb2.Entry],
+    inputs: Iterable[castore_pb2.Node | later_castore_pb2.Entry],
 ) -> tuple[list[str], list[Reason]]:
     """The hash parts of names, and which of these have none."""
     names = [(f"outputs[{i}]", name.encode()) for i, name in outputs.items()]
     for i, node in enumerate(inputs):
-        # Both oneofs are their message's only one, and have the same members.
-        ((member, value),) = node.ListFields()
-        names.append((f"inputs[{i}].{member.name}.name", value.name))
+        member, name = _named(node)
+        names.append((f"inputs[{i}].{member}.name", name))
     needles, reasons = [], []
     for path, name in names:
         match = _HASH_PART.match(name)
@@ -137,6 +233,13 @@ def _needles(
             wanted = "the 32 characters of a hash, '-' and more, as in a store path"
             reasons.append(Reason(path, f"expected {wanted}, found {found}"))
     return needles, reasons
+
+
+def _named(node: castore_pb2.Node | later_castore_pb2.Entry) -> tuple[str, bytes]:
+    """The member that is set, and its name."""
+    # Both oneofs are their message's only one, and have the same members.
+    ((member, value),) = node.ListFields()
+    return member.name, value.name
 
 
 def _compare_needles(wanted: Sequence[str], found: Sequence[str]) -> list[Reason]:
@@ -151,17 +254,22 @@ def _compare_needles(wanted: Sequence[str], found: Sequence[str]) -> list[Reason
 
 
 def _unequal(path: str, wanted: object, found: object) -> Reason:
-    return Reason(path, f"expected {wanted!r}, found {_shown(found)}")
+    return Reason(path, f"expected {_shown(wanted)}, found {_shown(found)}")
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def _refuse(request: Message, reasons: Iterable[Reason]) -> None:
     """Raise if there are reasons."""
-    numbers = {field.name: field.number for field in request.DESCRIPTOR.fields}
-    in_order = sorted(reasons, key=lambda one: numbers[re.split(r"[.[]", one.path)[0]])
+    fields = request.DESCRIPTOR.fields_by_name
+
+    def place(reason: Reason) -> tuple[int, int]:
+        name, index = _FIELD.findall(reason.path)[0]
+        return fields[name].number, int(index or 0)
+
+    in_order = sorted(reasons, key=place)
     if in_order:
         raise NotRepresentable(in_order)

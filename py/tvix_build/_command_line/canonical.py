@@ -7,7 +7,7 @@ A record without a canonical encoding is refused aloud; nothing is dropped silen
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
@@ -37,16 +37,15 @@ class Refusals:
 
     def add(self, source: Source, batch: Batch, i: int, report: Report) -> None:
         """Report record i, of which the engine says `report`."""
+        self.add_reasons(source, batch, i, _in_words(report))
+
+    def add_reasons(self, source: Source, batch: Batch, i: int, reasons: Iterable[str]) -> None:
+        """Report record i, a line for each reason."""
         self.count += 1
         if self._limit is not None and self.count > self._limit:
             return
-        place = f"{source.path}: {batch.place(i)}"
-        for violation in report.violations:
-            path = f"{violation.path}: " if violation.path else ""
-            self._monitor.error(f"{place}: {violation.code.value}: {path}{violation.message}")
-        left = report.violation_count - len(report.violations)
-        if left:
-            self._monitor.error(f"{place}: and {left} more violations")
+        for reason in reasons:
+            self._monitor.error(f"{source.path}: {batch.place(i)}: {reason}")
 
     def finish(self, source: Source, target: Source) -> None:
         """Raise RefusedError if there were any."""
@@ -127,6 +126,16 @@ def _not_one(source: Source, target: Source, found: str) -> click.UsageError:
         f"expected one record, as a .{target.format} file holds, found {found} in "
         f"{source.path}: write binpbs or ndjson"
     )
+
+
+def _in_words(report: Report) -> Iterator[str]:
+    """The violations of a record."""
+    for violation in report.violations:
+        path = f"{violation.path}: " if violation.path else ""
+        yield f"{violation.code.value}: {path}{violation.message}"
+    left = report.violation_count - len(report.violations)
+    if left:
+        yield f"and {left} more violations"
 
 
 def _refused(batch: Batch, reports: BatchReport) -> Iterator[tuple[int, Report]]:

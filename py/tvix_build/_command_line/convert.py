@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The command `convert`: records from one format to another, their bytes as they are."""
+"""The command `convert`: records from one format to another, their bytes as they are, or requests
+from one schema to another."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
 import click
 
-from tvix_build._command_line.canonical import RefusedError
+from tvix_build import Kind, NotRepresentable, Schema, check_batch
+from tvix_build._command_line.canonical import Refusals, RefusedError
 from tvix_build._command_line.options import (
     column_option,
     input_format_option,
@@ -18,15 +24,30 @@ from tvix_build._command_line.sources import Source, find_source, find_sources
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor
 from tvix_build._report import MessageType
+from tvix_build._translate import check_network_access, translate
 
 BYTE_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 SHOWN = 20
 
+Make: TypeAlias = Callable[[Source, Batch, Refusals], list[bytes]]
+"""What to write of a batch; what cannot be written is refused."""
 
-@click.command(short_help="Write records in another format, bytes as they are.")
+
+@click.command(short_help="Write records in another format or schema.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @kind_option
+@click.option(
+    "--to",
+    type=click.Choice([schema.value for schema in Schema]),
+    callback=lambda _context, _option, value: value and Schema(value),
+    help="Write requests as this version of the protocol says them.",
+)
+@click.option(
+    "--network-access",
+    is_flag=True,
+    help="With --to: builds may use the network, which tvix.build.v1 leaves unsaid.",
+)
 @column_option
 @input_format_option
 @output_format_option
@@ -34,22 +55,28 @@ def convert(
     source: str,
     target: str,
     kind: MessageType,
+    to: Schema | None,
+    network_access: bool,
     column: str | None,
     input_format: str | None,
     output_format: str | None,
 ) -> int:
     """Write the records of IN, a file, a folder or '-', to OUT ('-': stdout): between streams
-    and tables.
+    and tables, and with --to between schemas.
 
     \b
     Examples:
       tvix-build convert requests.binpbs.zst requests.parquet
       tvix-build convert requests.parquet requests.binpbs.xz
+      tvix-build convert --to snix.build.v1 requests.binpbs snix.binpbs
 
     Messages keep their bytes, valid or not, so OUT is no text; canonicalize writes such. Of a
     table only the column of messages is read. In OUT it is called NAME as well, else request,
     build or directory. What is no message, a null or a text that cannot be parsed, is reported
     on stderr; then nothing is written, or on stdout nothing from there on.
+
+    With --to, requests must be valid, and become canonical ones of the other schema. One that is
+    not, or that the other schema cannot say, is reported likewise, with all reasons.
     """
     wanted = find_source(target, output_format, "--output-format", column)
     if wanted.format not in BYTE_FORMATS:
@@ -57,10 +84,18 @@ def convert(
             f"expected a format of bytes for OUT ({', '.join(BYTE_FORMATS)}), found "
             f"{wanted.format}: canonicalize writes text"
         )
+    make = _find_way(kind, to, network_access)
     with Monitor(quiet=target == "-") as monitor:
         try:
             with record_output(wanted, kind) as write:
-                _convert(find_sources([source], input_format, column), wanted, kind, write, monitor)
+                sources = find_sources([source], input_format, column)
+                refused = _convert(sources, wanted, kind, make, write, monitor)
+                if refused:
+                    what = "1 record is" if refused == 1 else f"{refused} records are"
+                    why = f"not converted to {to.value}" if to else "no message"
+                    left = "the output ends before" if target == "-" else "nothing written"
+                    monitor.error(f"{what} {why}, {left}")
+                    raise RefusedError
         except InputError as error:
             monitor.error(error)
             return 2
@@ -69,47 +104,88 @@ def convert(
     return 0
 
 
+def _find_way(kind: MessageType, to: Schema | None, network_access: bool) -> Make:
+    """What to do with batches.
+
+    Raises:
+        click.UsageError: if the options do not go together.
+    """
+    if to is None:
+        if network_access:
+            raise click.UsageError("expected --network-access with --to, found it alone")
+        return _take
+    if kind.kind is not Kind.BUILD_REQUEST:
+        raise click.UsageError(f"expected --to with requests, found --kind {kind.kind.value}")
+    try:
+        check_network_access(kind.schema, to, network_access)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return partial(_translate, schema=kind.schema, to=to, network_access=network_access)
+
+
 def _convert(
     sources: list[Source | InputError],
     target: Source,
     kind: MessageType,
+    make: Make,
     write: WriteRecords,
     monitor: Monitor,
-) -> None:
-    """Write the records of all sources.
+) -> int:
+    """Write the records of all sources until one is refused; how many are.
 
     Raises:
         InputError: where one cannot be read.
-        RefusedError: if a record is no message; all such have been reported.
         click.UsageError: if there is not one record where the target holds but one.
     """
-    count = refused = 0
+    refusals = Refusals(monitor, SHOWN)
+    count = 0
     for source in sources:
         if isinstance(source, InputError):
             raise source
         with open_records(source, kind) as batches:
             for batch, progress in batches:
-                refused += _report(source, batch, monitor, SHOWN - refused)
+                made = make(source, batch, refusals)
                 count += len(batch)
                 if count > 1 and not target.many:
                     raise click.UsageError(
                         f"expected one record, as a .{target.format} file holds, found more"
                     )
-                if not refused:
-                    write(batch.record(i) for i in range(len(batch)))
-                monitor.show(progress.consumed, progress.offset, count, refused)
+                if not refusals.count:
+                    write(made)
+                monitor.show(progress.consumed, progress.offset, count, refusals.count)
         monitor.next_file()
     if not count and not target.many:
         raise click.UsageError(f"expected one record, as a .{target.format} file holds, found none")
-    if refused:
-        what = "1 record is" if refused == 1 else f"{refused} records are"
-        left = "the output ends before" if target.path == "-" else "nothing written"
-        monitor.error(f"{what} no message, {left}")
-        raise RefusedError
+    return refusals.count
 
 
-def _report(source: Source, batch: Batch, monitor: Monitor, limit: int) -> int:
-    """Report what is no message, not more than `limit`; how many there are."""
-    for i, reason in sorted(batch.reasons.items())[: max(limit, 0)]:
-        monitor.error(f"{source.path}: {batch.place(i)}: {reason}")
-    return len(batch.reasons)
+def _take(source: Source, batch: Batch, refusals: Refusals) -> list[bytes]:
+    """The records as they are."""
+    for i, reason in sorted(batch.reasons.items()):
+        refusals.add_reasons(source, batch, i, [reason])
+    return [batch.record(i) for i in range(len(batch))]
+
+
+def _translate(
+    source: Source,
+    batch: Batch,
+    refusals: Refusals,
+    schema: Schema,
+    to: Schema,
+    network_access: bool,
+) -> list[bytes]:
+    """The records in another schema."""
+    ranges = batch.begins, batch.ends
+    reports = check_batch(batch.buffer, Kind.BUILD_REQUEST, ranges, schema=schema)
+    valid = reports.valid
+    made = []
+    for i in range(len(batch)):
+        if not valid[i]:
+            refusals.add(source, batch, i, batch.report(i, reports[i]))
+            continue
+        try:
+            made.append(translate(batch.record(i), schema, to, network_access))
+        except NotRepresentable as error:
+            reasons = [f"{one.path}: {one.message}" for one in error.reasons]
+            refusals.add_reasons(source, batch, i, reasons)
+    return made

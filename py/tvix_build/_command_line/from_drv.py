@@ -14,10 +14,10 @@ import click
 from rich.table import Table
 
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build import Kind, check_batch
+from tvix_build import Kind, Schema, check_batch
 from tvix_build._command_line.canonical import RefusedError, line_name
 from tvix_build._command_line.nodes import read_nodes
-from tvix_build._command_line.options import output_format_option
+from tvix_build._command_line.options import output_format_option, schema_option
 from tvix_build._command_line.output import Output, output_errors
 from tvix_build._command_line.record_output import WriteRecords, record_output
 from tvix_build._command_line.sources import Source, find_source
@@ -52,6 +52,7 @@ REQUESTS = 1 << 10  # that are checked and written together
     "--cores", metavar="N", type=click.IntRange(min=0), default=0, help="NIX_BUILD_CORES, else 0."
 )
 @click.option("--system", metavar="SYSTEM", help="System instead of the derivations' own.")
+@schema_option
 @click.option("-o", "--output", metavar="OUT", help="Write the requests; else print digests.")
 @output_format_option
 def from_drv(
@@ -62,6 +63,7 @@ def from_drv(
     closure: bool,
     cores: int,
     system: str | None,
+    schema: Schema,
     output: str | None,
     output_format: str | None,
 ) -> int:
@@ -94,16 +96,19 @@ def from_drv(
         try:
             for file in node_files:
                 nodes.update(read_nodes(file))
-            with record_output(target, message_type()) if target else _lines() as write:
+            kind = message_type(Kind.BUILD_REQUEST, schema)
+            with record_output(target, kind) if target else _lines() as write:
                 folder = DerivationFolder(*(one or "." for one in folders))
                 derivations = _read(folder, files, summary, monitor)
                 waiting = _find_cycles(derivations, folder if closure else None)
                 look_up = _Ingesting(nodes, folders) if ingest else nodes.get
-                maker = RequestMaker(look_up, folder, closure=closure, cores=cores, system=system)
+                maker = RequestMaker(
+                    look_up, folder, closure=closure, cores=cores, system=system, schema=schema
+                )
                 for first in range(0, len(derivations), REQUESTS):
                     some = derivations[first : first + REQUESTS]
                     made = _make(some, waiting, maker, summary, monitor)
-                    _write(made, write, target, summary, monitor)
+                    _write(made, schema, write, target, summary, monitor)
                     monitor.show(
                         first + len(some), summary.written, summary.requests, summary.failed
                     )
@@ -247,13 +252,14 @@ def _make(
 
 def _write(
     made: list[tuple[str, bytes]],
+    schema: Schema,
     write: WriteRecords,
     target: Source | None,
     summary: _Summary,
     monitor: Monitor,
 ) -> None:
     """Check requests, and write them or their digests."""
-    reports = check_batch([message for _, message in made], Kind.BUILD_REQUEST)
+    reports = check_batch([message for _, message in made], Kind.BUILD_REQUEST, schema=schema)
     for i in reports.invalid:
         _report(made[i][0], in_words(reports[i].violations), monitor)
     summary.requests += reports.valid_count

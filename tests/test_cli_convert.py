@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""The command `convert --to`: requests of one schema as another says them, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli_support import delimited, encoded, request, run
+from tvix.build.protos.build_pb2 import BuildRequest
+from tvix_build import convert
+
+LATER = ("tvix.build.v1@2024", "snix.build.v1")
+HASH = "0123456789abcdfghijklmnpqrsvwxyz"
+
+
+def named(number: int) -> BuildRequest:
+    """A request that the later schemas can say."""
+    return request(number, outputs=[f"{HASH}-{number}"], inputs=[])
+
+
+MESSAGES = [encoded(named(number)) for number in range(5)]
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_there_and_back(tmp_path: Path, later: str) -> None:
+    (tmp_path / "in.binpbs").write_bytes(delimited(MESSAGES))
+    there = run("convert", "--to", later, "in.binpbs", "later.binpbs.xz", cwd=tmp_path)
+    back = ("--to", "tvix.build.v1", "--schema", later)
+    again = run("convert", *back, "later.binpbs.xz", "out.binpbs.zst", cwd=tmp_path)
+    plain = ("--output-format", "binpbs", "out.binpbs.zst", "-")
+    assert [there.status, again.status, there.stderr, again.stderr] == [0, 0, "", ""]
+    assert run("convert", *plain, cwd=tmp_path).stdout == delimited(MESSAGES)
+    made = run("convert", "--output-format", "binpbs", "later.binpbs.xz", "-", cwd=tmp_path)
+    assert made.stdout == delimited(convert(data, to=later) for data in MESSAGES)
+
+
+def test_text_and_one_message(tmp_path: Path) -> None:
+    text = '{"commandArgs": ["sh"], "constraints": {"system": "x"}}'
+    (tmp_path / "in.json").write_text(text)
+    assert run("convert", "--to", LATER[1], "in.json", "out.binpb", cwd=tmp_path).status == 0
+    expected = BuildRequest(command_args=["sh"])
+    expected.constraints.system = "x"
+    assert (tmp_path / "out.binpb").read_bytes() == convert(expected, to=LATER[1])
+
+
+def test_network_access(tmp_path: Path) -> None:
+    (tmp_path / "in.binpb").write_bytes(MESSAGES[0])
+    there = ("convert", "--to", LATER[1], "--network-access", "in.binpb", "later.binpb")
+    assert run(*there, cwd=tmp_path).status == 0
+    data = convert(MESSAGES[0], to=LATER[1], network_access=True)
+    assert (tmp_path / "later.binpb").read_bytes() == data
+    back = ("convert", "--to", "tvix.build.v1", "--schema", LATER[1], "later.binpb", "out.binpb")
+    refused = run(*back, cwd=tmp_path)
+    assert refused.status == 1
+    assert refused.stderr == (
+        "tvix-build: later.binpb: record 0 at byte 0: constraints.network_access: "
+        "expected false, found true\n"
+        "tvix-build: 1 record is not converted to tvix.build.v1, nothing written\n"
+    )
+    assert not (tmp_path / "out.binpb").exists()
+    assert run(*back, "--network-access", cwd=tmp_path).status == 0
+    assert (tmp_path / "out.binpb").read_bytes() == MESSAGES[0]
+
+
+def test_all_that_is_refused_is_said(tmp_path: Path) -> None:
+    nameless = request(7, outputs=["a", "b"], inputs=[])
+    nameless.ClearField("constraints")
+    unsorted = request(8, outputs=[f"{HASH}-b", f"{HASH}-a"], inputs=[])
+    bad = [encoded(nameless), b"\xff", encoded(unsorted), b""]
+    (tmp_path / "in.binpbs").write_bytes(delimited([MESSAGES[0], *bad, MESSAGES[1]]))
+    result = run("convert", "--to", LATER[0], "in.binpbs", "out.binpbs", cwd=tmp_path)
+    assert result.status == 1
+    assert not (tmp_path / "out.binpbs").exists()
+    hash_part = "expected the 32 characters of a hash, '-' and more, as in a store path"
+    lines = [line.split(": ", 3)[1:] for line in result.stderr.splitlines()]
+    offset = 1 + len(MESSAGES[0])
+    assert lines[:3] == [
+        ["in.binpbs", f"record 1 at byte {offset}", f"outputs[0]: {hash_part}, found 'a'"],
+        ["in.binpbs", f"record 1 at byte {offset}", f"outputs[1]: {hash_part}, found 'b'"],
+        [
+            "in.binpbs",
+            f"record 1 at byte {offset}",
+            "constraints: expected a system, found no constraints",
+        ],
+    ]
+    assert [line[2].split(":")[0] for line in lines[3:6]] == [
+        "malformed",
+        "not_sorted",
+        "required",
+    ]
+    assert lines[6:] == [["4 records are not converted to tvix.build.v1@2024, nothing written"]]
+
+
+def test_on_stdout_it_ends_before_what_is_refused() -> None:
+    first = [encoded(named(number)) for number in range(3000)]  # more than a batch
+    data = delimited([*first, b"", MESSAGES[0]])
+    formats = ("--input-format", "binpbs", "--output-format", "binpbs")
+    result = run("convert", "--to", LATER[1], "-", "-", *formats, stdin=data)
+    assert result.status == 1
+    assert "1 record is not converted to snix.build.v1, the output ends before" in result.stderr
+    whole = delimited(convert(one, to=LATER[1]) for one in first)
+    assert whole.startswith(result.stdout)
+    assert len(result.stdout) > len(whole) // 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--network-access",), "expected --network-access with --to, found it alone"),
+        (("--to", "snix.build.v1", "--kind", "build"), "expected --to with requests, found"),
+        (("--to", "tvix.build.v1", "--network-access"), "expected network_access on the way"),
+        (("--to", "snix"), "Invalid value for '--to'"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    tmp_path: Path, options: tuple[str, ...], reason: str
+) -> None:
+    (tmp_path / "in.binpb").write_bytes(MESSAGES[0])
+    result = run("convert", *options, "in.binpb", "out.binpb", cwd=tmp_path)
+    assert result.status == 2
+    assert reason in " ".join(result.stderr.split())
+    assert not (tmp_path / "out.binpb").exists()
