@@ -56,7 +56,7 @@ FLAGS = ("-std=c11", "-w", "-fPIC", "-DTVIXB_TEST_BUILD", "-DPy_LIMITED_API=0x03
 PLAIN = ("-O1",)
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 SECONDS = 60  # of CPU that a C test may take before it counts as hanging
-PYTHON_SECONDS = 600
+PYTHON_SECONDS = 240
 
 
 @dataclass(frozen=True)
