@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from tvix_build import _engine
 from tvix_build._batch import report_of, serialized, type_of
-from tvix_build._engine import ANY, Encodings
+from tvix_build._engine import Encodings
 from tvix_build._ranges import BytesLike
 from tvix_build._report import (
     InvalidMessage,
@@ -107,9 +107,7 @@ def _run(
     request: BytesLike | Message | None = None,
 ) -> Report:
     found = type_of(x, kind, schema)
-    counts = ANY, ANY
-    if request is not None:
-        counts = _counts(found, request)
+    counts = None if request is None else _counts(found, request)
     return report_of(found, *_engine.run_one(found, serialized(x), encodings, counts))
 
 

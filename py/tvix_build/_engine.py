@@ -38,7 +38,7 @@ class Verdict(IntEnum):
 
 
 _KINDS = {kind: lib.tvixb_kind_find(kind.full_name.encode()) for kind in TYPES}
-ANY: int = lib.TVIXB_ANY
+_ANY: int = lib.TVIXB_ANY
 _CODES = {
     code: ViolationCode(ffi.string(lib.tvixb_code_name(code)).decode())
     for code in range(len(ViolationCode))
@@ -324,11 +324,11 @@ def run_one(
     kind: MessageType,
     data: Buffer,
     encodings: Encodings | None = None,
-    request: tuple[int, int] = (ANY, ANY),
+    request: tuple[int, int] | None = None,
 ) -> tuple[int, bytes, Found | None]:
     """Check one message: its verdict, its digest, and what else there is to say. Its canonical
     encoding is added to `encodings`. `request` is how many outputs and needles the request has that
-    it answers.
+    it answers, where that is known.
 
     Raises:
         MemoryError: if memory is out.
@@ -339,11 +339,13 @@ def run_one(
         size = context.end[0] = len(data)
         one = Messages(data, size, context.begin, context.end, 1, None)
         room = encodings.add(kind, one) if encodings else ffi.NULL
-        lib.tvixb_context_set_request(context.native, *request)
+        if request:
+            lib.tvixb_context_set_request(context.native, *request)
         found = _run(context, kind, one, Rows(context.verdict, context.digest, room), 0)
         return context.verdict[0], ffi.buffer(context.digest)[:], found
     finally:
-        lib.tvixb_context_set_request(context.native, ANY, ANY)
+        if request:
+            lib.tvixb_context_set_request(context.native, _ANY, _ANY)
         _contexts.append(context)
 
 
@@ -364,7 +366,7 @@ def digest_if_canonical(kind: MessageType, data: bytes) -> bytes | None:
         _contexts.append(context)
 
 
-def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] = (ANY, ANY)) -> bool:
+def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None = None) -> bool:
     """Whether a message is canonical, without hashing it; `request` as for `run_one`.
 
     Raises:
@@ -372,10 +374,12 @@ def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] = (ANY
     """
     context = _take_context()
     try:
-        lib.tvixb_context_set_request(context.native, *request)
+        if request:
+            lib.tvixb_context_set_request(context.native, *request)
         return _is_canonical(context, kind, data, context.verdict_alone)
     finally:
-        lib.tvixb_context_set_request(context.native, ANY, ANY)
+        if request:
+            lib.tvixb_context_set_request(context.native, _ANY, _ANY)
         _contexts.append(context)
 
 

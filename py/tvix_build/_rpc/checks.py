@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tvix_build import _engine
 from tvix_build._batch import report_of
-from tvix_build._engine import ANY, Encodings, Verdict
+from tvix_build._engine import Encodings, Verdict
 from tvix_build._report import Error, InvalidMessage, MessageType, Violation
 from tvix_build._rpc.services import Service
 
@@ -67,17 +67,16 @@ def check_answer(service: Service, data: bytes, request: bytes) -> bytes:
     Raises:
         InvalidAnswer: if it is not valid, or not the answer to this request.
     """
-    counts = (ANY, ANY) if service.names_request else _counts(request)
-    expected = f"expected a valid answer of {service.schema.value}"
+    counts = None if service.names_request else _counts(request)
     if not _engine.is_canonical(service.answer, data, counts):
         try:
             data = _canonicalize(service.answer, data, counts).encoding
         except InvalidMessage as error:
             raise InvalidAnswer(
-                f"{expected}, found {error}", error.violations, error.violation_count
+                f"{_expected(service)}, found {error}", error.violations, error.violation_count
             ) from None
     if service.names_request and not data.startswith(_beginning(request)):
-        raise InvalidAnswer(f"{expected} to this request, found another request's")
+        raise InvalidAnswer(f"{_expected(service)} to this request, found another request's")
     return data
 
 
@@ -95,7 +94,11 @@ async def check_answer_aside(service: Service, data: bytes, request: bytes) -> b
     return await asyncio.to_thread(check_answer, service, data, request)
 
 
-def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] = (ANY, ANY)) -> Checked:
+def _expected(service: Service) -> str:
+    return f"expected a valid answer of {service.schema.value}"
+
+
+def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None = None) -> Checked:
     encodings = Encodings()
     verdict, digest, found = _engine.run_one(kind, data, encodings, counts)
     if verdict > Verdict.VALID:

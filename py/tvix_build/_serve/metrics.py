@@ -22,14 +22,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from tvix_build._report import Schema
+from tvix_build._rpc.services import Service
 from tvix_build._serve.outcomes import Outcome
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 
 
-class _OfSchema:
-    """What is counted of the calls of one schema."""
+class _OfService:
+    """What is counted of the calls of one service."""
 
     def __init__(self) -> None:
         self.ends: Counter[tuple[grpc.StatusCode, str]] = Counter()
@@ -52,16 +52,15 @@ class Metrics(Collector):
 
     def __init__(self, numbers: Mapping[str, Callable[[], float]]) -> None:
         self._numbers = numbers
-        self._schemas: dict[Schema, _OfSchema] = {}
+        self._services: dict[Service, _OfService] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def observe(self, outcome: Outcome) -> None:
         """Count a call that ended."""
-        schema = outcome.service.schema
-        found = self._schemas.get(schema)
+        found = self._services.get(outcome.service)
         if found is None:
-            found = self._schemas[schema] = _OfSchema()
+            found = self._services[outcome.service] = _OfService()
         found.ends[outcome.code, outcome.by] += 1
         found.buckets[bisect_left(SECONDS, outcome.seconds)] += 1
         found.seconds += outcome.seconds
@@ -90,8 +89,8 @@ class Metrics(Collector):
         sizes = CounterMetricFamily(
             "tvix_build_message_bytes", "Bytes of messages.", labels=["schema", "message"]
         )
-        for key, found in list(self._schemas.items()):
-            schema = key.value
+        for service, found in list(self._services.items()):
+            schema = service.schema.value
             for (code, by), number in list(found.ends.items()):
                 calls.add_metric([schema, code.name, by], number)
             for violation, number in list(found.violations.items()):
