@@ -22,6 +22,7 @@ from typing_extensions import assert_type
 
 import tvix_build
 from snix.build.protos import build_pb2 as snix_build_pb2
+from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import castore
@@ -89,6 +90,22 @@ def test_messages_and_kinds() -> None:
     for kind, message in messages.items():
         assert assert_type(kind.full_name, str) == message.DESCRIPTOR.full_name
         assert tvix_build.check(message, kind) == tvix_build.check(message, kind.value)
+
+
+def test_later_schemas() -> None:
+    later = snix_build_pb2.BuildRequest(command_args=["a"])
+    answer = snix_build_pb2.BuildResponse()
+    directory = snix_castore_pb2.Directory()
+    snix = tvix_build.Schema.SNIX_BUILD_V1
+    assert assert_type(tvix_build.check(later), tvix_build.Report).canonical
+    assert tvix_build.check(answer, "build", snix, request=later).valid
+    assert tvix_build.check(bytearray(), "build", "snix.build.v1", request=b"").valid
+    tvix_build.validate(answer, request=later.SerializeToString())
+    data = assert_type(tvix_build.canonicalize(later, schema="snix.build.v1"), bytes)
+    digest = assert_type(tvix_build.digest(data, schema="tvix.build.v1@2024"), bytes)
+    assert digest == tvix_build.digest(later, "build-request")
+    assert tvix_build.check_batch([later, data], schema=snix).valid_count == 2
+    assert list(tvix_build.canonicalize_batch(iter([directory]))) == [b""]
 
 
 def test_violations() -> None:
@@ -293,6 +310,10 @@ def test_clients() -> None:
     with pytest.raises(tvix_build.InvalidMessage):
         assert_type(client.do_build(b"", metadata=[("a-bin", b"b")]), bytes)
     client.close()
+    broken_later = snix_build_pb2.BuildRequest()
+    later = BuildService("grpc+unix:/a", schema=tvix_build.Schema.SNIX_BUILD_V1)
+    with later, pytest.raises(tvix_build.InvalidMessage):
+        assert_type(later.do_build(broken_later, timeout=1.0), snix_build_pb2.BuildResponse)
 
     async def scenario() -> None:
         async with AsyncBuildService("grpc+unix:/a") as client:
@@ -301,6 +322,9 @@ def test_clients() -> None:
             with pytest.raises(tvix_build.InvalidMessage):
                 assert_type(await client.do_build(b"", timeout=1), bytes)
         await client.close()
+        async with AsyncBuildService("grpc+unix:/a", schema="snix.build.v1") as later:
+            with pytest.raises(tvix_build.InvalidMessage):
+                assert_type(await later.do_build(broken_later), snix_build_pb2.BuildResponse)
 
     asyncio.run(scenario())
     assert issubclass(InvalidAnswer, tvix_build.Error)

@@ -37,6 +37,7 @@ from tvix_build._rpc.checks import (
 from tvix_build._rpc.services import SERVICES, Service
 
 if TYPE_CHECKING:
+    from snix.build.protos import build_pb2 as snix_build_pb2
     from tvix.build.protos.build_pb2 import Build, BuildRequest
 
 __all__ = ["AsyncBuildService", "BuildService", "InvalidAnswer"]
@@ -84,15 +85,23 @@ class BuildService:
     ) -> Build: ...
     @overload
     def do_build(
+        self,
+        request: snix_build_pb2.BuildRequest,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> snix_build_pb2.BuildResponse: ...
+    @overload
+    def do_build(
         self, request: BytesLike, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> bytes: ...
     def do_build(
         self,
-        request: BuildRequest | BytesLike,
+        request: BuildRequest | snix_build_pb2.BuildRequest | BytesLike,
         *,
         timeout: float | None = None,
         metadata: Metadata = (),
-    ) -> Build | bytes:
+    ) -> Build | snix_build_pb2.BuildResponse | bytes:
         """Have a request built. It is sent in its canonical encoding, with its digest as metadata.
 
         Args:
@@ -155,15 +164,23 @@ class AsyncBuildService:
     ) -> Build: ...
     @overload
     async def do_build(
+        self,
+        request: snix_build_pb2.BuildRequest,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> snix_build_pb2.BuildResponse: ...
+    @overload
+    async def do_build(
         self, request: BytesLike, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> bytes: ...
     async def do_build(
         self,
-        request: BuildRequest | BytesLike,
+        request: BuildRequest | snix_build_pb2.BuildRequest | BytesLike,
         *,
         timeout: float | None = None,
         metadata: Metadata = (),
-    ) -> Build | bytes:
+    ) -> Build | snix_build_pb2.BuildResponse | bytes:
         """As `BuildService.do_build`."""
         service = self._service
         checked = await check_request_aside(service, _bytes_of(service, request))
@@ -207,8 +224,10 @@ def _metadata(checked: Checked, metadata: Metadata) -> tuple[tuple[str, str | by
     return (*metadata, (DIGEST_KEY, checked.digest.hex()))
 
 
-def _result(request: Message | BytesLike, answer: bytes, service: Service) -> Build | bytes:
+def _result(
+    request: Message | BytesLike, answer: bytes, service: Service
+) -> Build | snix_build_pb2.BuildResponse | bytes:
     if not isinstance(request, Message):
         return answer
     message: Any = service.answer_class().FromString(answer)
-    return cast("Build", message)
+    return cast("Build | snix_build_pb2.BuildResponse", message)
