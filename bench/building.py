@@ -22,6 +22,7 @@ RUSTC = os.environ.get("RUSTC", "/usr/bin/rustc")
 _CRATES = Path("/usr/share/cargo/registry")
 _C_FLAGS = ["-O3", "-march=native", "-Wall", "-Wextra"]
 _ASSEMBLY = ["sse2", "sse41", "avx2", "avx512"]
+_ENGINE = [PEERS / "c" / "engine.c", *sorted((ROOT / "native").glob("*.c"))]
 
 
 def blake3_folder() -> Path:
@@ -77,9 +78,12 @@ class Builder:
         blake3 = self._build_blake3()
         self._build_cpp(blake3)
         self._build_c(self.official, PEERS.glob("c/official.c"), blake3)
-        engine = [PEERS / "c" / "engine.c", *(ROOT / "native").glob("*.c")]
-        self._build_c(self.engine, engine, blake3)
-        self._build_c(self.engine_of_any_level, engine, blake3, "-DTVIXB_TEST_BUILD")
+        self.build_engine()
+        self._build_c(self.engine_of_any_level, _ENGINE, blake3, "-DTVIXB_TEST_BUILD")
+
+    def build_engine(self) -> None:
+        """Build the engine alone."""
+        self._build_c(self.engine, _ENGINE, self._build_blake3())
 
     def _build_rust(self) -> None:
         subprocess.run(

@@ -91,7 +91,7 @@ class DisagreementError(Exception):
     """Two peers do not give the same verdicts or digests."""
 
 
-class _Process:
+class Process:
     """A peer that runs."""
 
     def __init__(self, peer: Peer, corpus: Path, cpu: int) -> None:
@@ -154,16 +154,16 @@ class Race:
             DisagreementError: if they do not find the same.
         """
         cpu = max(os.sched_getaffinity(0))
-        processes: list[_Process] = []
+        processes: list[Process] = []
         try:
-            processes.extend(_Process(peer, corpus, cpu) for peer in peers)
+            processes.extend(Process(peer, corpus, cpu) for peer in peers)
             first = [process.ask("run 1") for process in processes]
             self._compare(processes, first)
-            repetitions = [_repetitions(answer["seconds"][0], self.turn) for answer in first]
+            counts = [repetitions(answer["seconds"][0], self.turn) for answer in first]
             rounds: list[list[list[float]]] = [[] for _ in peers]
             for _ in range(self.rounds):
                 for i, process in enumerate(processes):
-                    answer = process.ask(f"run {repetitions[i]}")
+                    answer = process.ask(f"run {counts[i]}")
                     rounds[i].append(answer["seconds"])
                     if answer["digest"] != first[i]["digest"]:
                         raise DisagreementError(f"{peers[i].name} disagrees with itself")
@@ -177,7 +177,7 @@ class Race:
             for peer, answer, seconds in zip(peers, first, rounds, strict=True)
         }
 
-    def _compare(self, processes: list[_Process], answers: list[dict[str, Any]]) -> None:
+    def _compare(self, processes: list[Process], answers: list[dict[str, Any]]) -> None:
         reference = answers[0]
         for process, answer in zip(processes[1:], answers[1:], strict=True):
             keys = ["requests", "bytes", "valid", *["digest"] * process.peer.hashes]
@@ -185,7 +185,7 @@ class Race:
                 raise DisagreementError(self._difference(processes[0], process, reference, answer))
 
     def _difference(
-        self, a: _Process, b: _Process, of_a: dict[str, Any], of_b: dict[str, Any]
+        self, a: Process, b: Process, of_a: dict[str, Any], of_b: dict[str, Any]
     ) -> str:
         of_each = [a.digests(self.folder / "a.digests"), b.digests(self.folder / "b.digests")]
         pairs = enumerate(zip(*of_each, strict=False))
@@ -197,5 +197,5 @@ class Race:
         )
 
 
-def _repetitions(seconds: float, turn: float) -> int:
+def repetitions(seconds: float, turn: float) -> int:
     return min(max(1, math.ceil(turn / max(seconds, 1e-9))), _MOST_REPETITIONS)

@@ -29,14 +29,14 @@ static void repeat(const corpus* messages, findings* found) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 2 && argc != 3) {
-    fprintf(stderr, "usage: %s CORPUS [VIOLATIONS]\n", argv[0]);
+  if (argc < 2 || argc > 4) {
+    fprintf(stderr, "usage: %s CORPUS [VIOLATIONS [KIND]]\n", argv[0]);
     return 2;
   }
   context = tvixb_context_new();
-  kind = tvixb_kind_find("tvix.build.v1.BuildRequest");
+  kind = tvixb_kind_find(argc == 4 ? argv[3] : "tvix.build.v1.BuildRequest");
   if (!context || !kind) return 2;
-  if (argc == 3) {
+  if (argc > 2) {
     tvixb_context_set_violation_limit(context, (uint32_t)atoi(argv[2]));
   }
   return peer_serve(argv[1], repeat);

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Whether the engine is as fast in a later schema (bench/schemas): the requests of nixpkgs in
+tvix.build.v1, and what `tvix_build.convert` makes of them in snix.build.v1.
+
+Both are canonical, so that a digest is BLAKE3 of a message; all are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from blake3 import blake3
+
+import tvix_build
+from bench import corpora, machine
+from bench.building import FOLDER, Builder
+from bench.corpora import ROOT, Cache
+from bench.measure import DisagreementError, Peer, Process, Ratio, Sample, ratio, repetitions
+
+RESULTS = ROOT / "bench" / "results" / "schemas.md"
+CORPORA = ("direct", "closure")
+FIRST, LATER = "tvix.build.v1", "snix.build.v1"
+TURN = 0.3
+"""Seconds."""
+
+
+def messages(name: str, schema: str) -> Iterator[bytes]:
+    """Valid requests of nixpkgs in a schema."""
+    found = list(corpora.nixpkgs(name))
+    valid = tvix_build.check_batch(found).valid
+    for i, data in enumerate(found):
+        if valid[i]:
+            yield tvix_build.convert(data, to=schema)
+
+
+def measure(rounds: int) -> dict[str, list[Sample]]:
+    """For each corpus a sample of each schema, measured in turns."""
+    builder = Builder(FOLDER)
+    builder.build_engine()
+    cache = Cache(FOLDER / "corpora")
+    samples = {}
+    for name in CORPORA:
+        files = [
+            cache.get(f"{name}-in-{schema}", partial(messages, name, schema))
+            for schema in (FIRST, LATER)
+        ]
+        peers = [
+            Peer(schema, [str(builder.engine), "CORPUS", "100", f"{schema}.BuildRequest"])
+            for schema in (FIRST, LATER)
+        ]
+        samples[name] = _race(peers, files, rounds)
+    return samples
+
+
+def _race(peers: list[Peer], files: list[Path], rounds: int) -> list[Sample]:
+    """As `Race`, but each peer has a corpus of its own."""
+    cpu = max(os.sched_getaffinity(0))
+    processes: list[Process] = []
+    try:
+        for peer, file in zip(peers, files, strict=True):
+            processes.append(Process(peer, file, cpu))
+        first = [process.ask("run 1") for process in processes]
+        for peer, file, answer in zip(peers, files, first, strict=True):
+            expected = _digest(corpora.messages_of(file.read_bytes()))
+            if answer["valid"] != answer["requests"] or answer["digest"] != expected:
+                raise DisagreementError(f"{peer.name} finds other digests than BLAKE3 of {file}")
+        counts = [repetitions(answer["seconds"][0], TURN) for answer in first]
+        seconds: list[list[list[float]]] = [[] for _ in peers]
+        for _ in range(rounds):
+            for i, process in enumerate(processes):
+                seconds[i].append(process.ask(f"run {counts[i]}")["seconds"])
+    finally:
+        for process in processes:
+            process.stop()
+    return [
+        Sample(answer["requests"], answer["bytes"], taken, answer["valid"], answer["digest"])
+        for answer, taken in zip(first, seconds, strict=True)
+    ]
+
+
+def _digest(some: Iterable[bytes]) -> str:
+    """What a peer says of canonical messages."""
+    return blake3(b"".join(blake3(data).digest() for data in some)).hexdigest()
+
+
+def report(samples: dict[str, list[Sample]]) -> str:
+    """The page."""
+    lines = [
+        _HEAD,
+        f"| nixpkgs | requests | bytes each, {FIRST} | {LATER} | GB/s, {FIRST} | {LATER} | ratio |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for name, (first, later) in samples.items():
+        sizes = [f"{one.bytes / one.requests:,.0f}" for one in (first, later)]
+        speeds = [f"{one.bytes / one.seconds / 1e9:.2f}" for one in (first, later)]
+        cells = [name, f"{first.requests:,}", *sizes, *speeds, _words(ratio(later, first))]
+        lines.append(f"| {' | '.join(cells)} |")
+    turns = statistics.median(len(one.rounds) for pair in samples.values() for one in pair)
+    lines += [
+        "",
+        f"{machine.cpu()}, one thread, {turns:.0f} turns of {TURN:g} s for each. The machine had a "
+        f"load of {machine.busy():.0f} on {os.cpu_count()} CPUs, which the ratio of turns side by "
+        "side bears, but not the GB/s.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _words(found: Ratio) -> str:
+    return f"**{found.median:.2f}** ({found.least:.2f}-{found.greatest:.2f})"
+
+
+_HEAD = """<!-- SPDX-License-Identifier: MIT -->
+<!-- Written by bench/schemas. Do not edit. -->
+# A later schema
+
+The C core checks, canonicalizes and hashes the same requests in two schemas: nixpkgs' as they are,
+and as `tvix_build.convert` translates them. The ratio is that of bytes a second, the median of the
+rounds (the least and the greatest). [How it is measured](../README.md#a-later-schema).
+"""
+
+
+def main() -> int:
+    """The program."""
+    parser = argparse.ArgumentParser(prog="bench/schemas", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each (%(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
+    arguments = parser.parse_args()
+    try:
+        page = report(measure(arguments.rounds))
+    except corpora.NoDataError as error:
+        print(f"bench/schemas: {error}", file=sys.stderr)
+        return 2
+    arguments.output.write_text(page)
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
