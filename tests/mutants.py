@@ -49,6 +49,7 @@ TESTS_OF = {
     "py/tvix_build/castore.py": ("test_castore",),
     "py/tvix_build/nix.py": ("test_nix",),
     "py/tvix_build/store.py": ("test_store",),
+    "py/tvix_build/_engine.py": ("test_api", "test_arrow", "test_vectors", "test_cli_streams"),
     "py/tvix_build/_arrow.py": ("test_arrow", "test_arrow_tables"),
     "py/": ("test_api", "test_arrow", "test_vectors"),
 }

@@ -368,11 +368,21 @@ class Wrapped:
         return CStream.from_address(pointer(self.capsule, b"arrow_array_stream"))
 
 
-def test_stream_that_fails() -> None:
+@pytest.mark.parametrize("call", ["get_schema", "get_next"])
+def test_stream_that_fails(call: str) -> None:
     wrapped = Wrapped(pa.chunked_array([messages()]))
-    fail = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 5)
-    wrapped.stream.get_next = ctypes.cast(fail, ctypes.c_void_p).value
-    with pytest.raises(OSError, match="expected the next chunk of an Arrow stream") as caught:
+    real = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(
+        getattr(wrapped.stream, call)
+    )
+
+    def fails(stream: int, out: int) -> int:
+        """Does its work, and says that it failed."""
+        real(stream, out)
+        return 5
+
+    fail = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(fails)
+    setattr(wrapped.stream, call, ctypes.cast(fail, ctypes.c_void_p).value)
+    with pytest.raises(OSError, match="expected the next part of an Arrow stream") as caught:
         tvix_build.check_batch(wrapped)
     assert caught.value.errno == 5
 

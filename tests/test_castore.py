@@ -71,7 +71,8 @@ def tree(tmp_path: Path) -> Path:
     (root / "a0").mkdir()
     (root / "a" / "dangling").symlink_to("nowhere")
     (root / "a.b" / "loop").symlink_to("..")
-    (root / "link").symlink_to("a/b")
+    for name in ("link", "first", "z", "m", "k"):
+        (root / name).symlink_to("a/b")
     (root / "none").write_bytes(b"")
     (root / "words").write_bytes(b"words\n")
     for mode in (0o600, 0o700, 0o654, 0o101 | stat.S_IRUSR):
@@ -350,6 +351,7 @@ def test_moved_while_it_is_deep_below(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(castore, "_OPEN_PARENTS", 1)
     bottom = tmp_path / "root/a/b/c/d"
     bottom.mkdir(parents=True)
+    (bottom.parent / "next").mkdir()
     assert node_from_path(tmp_path / "root") == expected(os.fsencode(tmp_path / "root"), b"root")
     (tmp_path / "other").mkdir()
     original = castore._Folder.scan
@@ -357,10 +359,10 @@ def test_moved_while_it_is_deep_below(tmp_path: Path, monkeypatch: pytest.Monkey
     def scan(folder: castore._Folder) -> None:
         original(folder)
         if folder.name == b"d":
-            bottom.parent.rename(tmp_path / "other" / "c")
+            bottom.rename(tmp_path / "other" / "d")
 
     monkeypatch.setattr(castore._Folder, "scan", scan)
-    with pytest.raises(ChangedError, match="root/a/b"):
+    with pytest.raises(ChangedError, match="root/a/b/c:"):
         node_from_path(tmp_path / "root")
 
 

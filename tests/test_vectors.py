@@ -12,6 +12,7 @@ import pytest
 import tvix_build
 from batches import TYPES
 from engine import LISTED, of_report
+from tvix_build import _engine
 from tvix_build._report import message_type
 from vector_files import ROWS, Row
 
@@ -65,6 +66,11 @@ def test_canonicalize_and_digest(row: Row) -> None:
             function(row.data, *_type(row))
         found = [(found.code.value, found.path) for found in refusal.value.violations]
         assert found == forbidding
+
+
+def test_canonical_without_a_digest() -> None:
+    for row in ALONE:
+        assert _engine.is_canonical(message_type(*_type(row)), row.data) == row.canonical, row.id
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)

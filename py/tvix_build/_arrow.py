@@ -95,7 +95,7 @@ def _check_stream(stream: Any, error: int) -> None:
     if error:
         text = stream.get_last_error(stream)
         found = ffi.string(text).decode(errors="replace") if text else os.strerror(error)
-        raise OSError(error, f"expected the next chunk of an Arrow stream, found: {found}")
+        raise OSError(error, f"expected the next part of an Arrow stream, found: {found}")
 
 
 def _layout_of(schema: Any) -> int:
