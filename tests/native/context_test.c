@@ -2,6 +2,7 @@
 //
 // What vectors cannot say: large batches, large lists, limits, words, reuse,
 // bad ranges, streams.
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "build.h"
@@ -127,6 +128,70 @@ static void check_limit(tvixb_context* context) {
     }
   }
   tvixb_context_set_violation_limit(context, TVIXB_VIOLATION_LIMIT);
+  free(message.data);
+}
+
+static tvixb_verdict check_kind(tvixb_context* context, const char* name,
+                                const buffer* message) {
+  const uint64_t offsets[2] = {0, message->size};
+  uint8_t verdict, digest[32];
+  const tvixb_results results = {&verdict, digest, NULL};
+  assert(tvixb_check(context, tvixb_kind_find(name), message->data,
+                     message->size, offsets, offsets + 1, 1,
+                     &results) == TVIXB_OK);
+  return verdict;
+}
+
+// Whether the last message checked has one violation, at the output `index`.
+static bool has_alone(tvixb_context* context, tvixb_code code, uint64_t index) {
+  size_t count;
+  const tvixb_violation* all = tvixb_violations(context, &count);
+  return count == 1 && all[0].code == code && all[0].index[0] == index;
+}
+
+// Two outputs, symbolic links, the second with the needle 2.
+static buffer answer(void) {
+  static const char outputs[] =
+      "\x0a\x07\x0a\x05\x1a\x03\x12\1x"
+      "\x0a\x0a\x0a\x05\x1a\x03\x12\1x\x12\1\2";
+  buffer message = {0};
+  buffer_add(&message, outputs, sizeof outputs - 1);
+  return message;
+}
+
+// A request stays until the next one, and only answers of snix have one.
+static void check_request(tvixb_context* context) {
+  static const char response[] = "snix.build.v1.BuildResponse";
+  buffer message = answer();
+  static const struct {
+    uint64_t outputs, needles;
+    tvixb_code code;  // 0 for no violation
+    uint64_t index;
+  } cases[] = {
+      {TVIXB_ANY, TVIXB_ANY, 0, 0},
+      {2, 3, 0, 0},
+      {2, TVIXB_ANY, 0, 0},
+      {TVIXB_ANY, 3, 0, 0},
+      {1, TVIXB_ANY, TVIXB_CODE_UNEXPECTED_OUTPUT, 1},
+      {3, TVIXB_ANY, TVIXB_CODE_MISSING_OUTPUT, 2},
+      {TVIXB_ANY, 2, TVIXB_CODE_INVALID_NEEDLE, 1},
+      {2, 0, TVIXB_CODE_INVALID_NEEDLE, 1},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    tvixb_context_set_request(context, cases[i].outputs, cases[i].needles);
+    for (int again = 0; again < 2; again++) {
+      tvixb_verdict verdict = check_kind(context, response, &message);
+      assert(verdict == (cases[i].code ? TVIXB_INVALID : TVIXB_CANONICAL));
+      assert(!cases[i].code ||
+             has_alone(context, cases[i].code, cases[i].index));
+      // No other message has a request.
+      const buffer nothing = {0};
+      assert(check_kind(context, "snix.castore.v1.Directory", &nothing) ==
+             TVIXB_CANONICAL);
+    }
+  }
+  tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
+  assert(check_kind(context, response, &message) == TVIXB_CANONICAL);
   free(message.data);
 }
 
@@ -365,6 +430,7 @@ int main(void) {
   }
   check_large_elements(context);
   check_limit(context);
+  check_request(context);
   check_all_words(context);
   check_bad_ranges(context);
   check_batch(context);
