@@ -22,6 +22,7 @@ from tvix_build._serve.statuses import Refusal, invalid_request, refusal
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Tracing: TypeAlias = Callable[[Outcome, Metadata], AbstractContextManager[None]]
+_NOTHING = nullcontext()
 
 
 class Door:
@@ -38,7 +39,7 @@ class Door:
     ) -> None:
         self._builder = builder
         self._observers = observers
-        self._tracing = tracing
+        self._tracing = tracing or (lambda *_: _NOTHING)
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -71,7 +72,7 @@ class Door:
         begin = time.monotonic()
         answer: Answer | None = None
         refused: Refusal | None = None
-        with self._tracing(outcome, metadata) if self._tracing else nullcontext():
+        with self._tracing(outcome, metadata):
             try:
                 answer = await self._answer(request, metadata, context, outcome)
                 outcome.answer_size = len(answer.data)

@@ -42,8 +42,10 @@ def configure(level: str) -> None:
 
 def log_call(outcome: Outcome) -> None:
     """A line for a call: `debug` if it went well, `info` if its caller is to blame."""
-    fault = outcome.by == "upstream" or outcome.code is grpc.StatusCode.INTERNAL
-    level = logging.WARNING if fault else logging.INFO if outcome.by else logging.DEBUG
+    level = logging.DEBUG
+    if outcome.by:
+        fault = outcome.by == "upstream" or outcome.code is grpc.StatusCode.INTERNAL
+        level = logging.WARNING if fault else logging.INFO
     if not LOG.isEnabledFor(level):
         return
     fields: dict[str, object] = {
