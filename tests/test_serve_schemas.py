@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""The door and clients with services of the later schemas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import tvix_build
+from schema_2024 import Build as BuildOf2024
+from serving import details_of, method_of, open_door, refused
+from snix.build.protos import build_pb2, rpc_build_pb2_grpc
+from snix.castore.protos.castore_pb2 import Entry, FileEntry
+from tvix_build import Schema
+from tvix_build._rpc.addresses import parse
+from tvix_build._rpc.services import SERVICES
+from tvix_build.client import AsyncBuildService, InvalidAnswer
+
+SNIX, YEAR = SERVICES[Schema.SNIX_BUILD_V1], SERVICES[Schema.TVIX_BUILD_V1_2024]
+REQUEST = build_pb2.BuildRequest(
+    command_args=["a"], outputs=["nix/store/a", "nix/store/b"], refscan_needles=["n", "m"]
+)
+DATA = REQUEST.SerializeToString()
+FILE = Entry(file=FileEntry(digest=bytes(32), size=1))
+
+
+def answer(*needles: list[int]) -> build_pb2.BuildResponse:
+    """One output for each list of needles."""
+    outputs = [build_pb2.BuildResponse.Output(output=FILE, needles=some) for some in needles]
+    return build_pb2.BuildResponse(outputs=outputs)
+
+
+class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
+    """A builder of snix by gRPC's own code, which answers the same to all."""
+
+    def __init__(self, response: build_pb2.BuildResponse) -> None:
+        self._response = response
+        self.asked: list[tuple[build_pb2.BuildRequest, Any]] = []
+
+    async def DoBuild(  # noqa: N802 - gRPC's
+        self, request: build_pb2.BuildRequest, context: Any
+    ) -> build_pb2.BuildResponse:
+        self.asked.append((request, dict(context.invocation_metadata())))
+        return self._response
+
+
+@asynccontextmanager
+async def serving_snix(builder: Builder) -> AsyncIterator[str]:
+    """Its server; yields the address."""
+    server = grpc.aio.server()
+    add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
+    add(builder, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"grpc+http://127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+def test_snix_through_the_door() -> None:
+    builder = Builder(answer([0, 1], []))
+
+    async def scenario() -> None:
+        services = [SERVICES[Schema.TVIX_BUILD_V1], SNIX]
+        async with (
+            serving_snix(builder) as upstream,
+            open_door(upstream, services=services) as door,
+            AsyncBuildService(door.addresses[0], schema="snix.build.v1") as client,
+            method_of(door, SNIX.method) as do_build,
+            method_of(door) as do_first,
+        ):
+            assert await client.do_build(REQUEST) == answer([0, 1], [])
+            assert await do_build(DATA) == answer([0, 1], []).SerializeToString()
+            twice = build_pb2.BuildRequest(command_args=["a"], outputs=["a", "a"])
+            reason, violations = details_of(await refused(do_build(twice.SerializeToString())))
+            assert (reason, violations[0][:2]) == ("INVALID_REQUEST", ("outputs[1]", "duplicate"))
+            # Each service has its own schema.
+            assert details_of(await refused(do_first(DATA)))[0] == "INVALID_REQUEST"
+            async with grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel:
+                stub: Any = health_pb2_grpc.HealthStub(channel)
+                for service in services:
+                    state = await stub.Check(health_pb2.HealthCheckRequest(service=service.name))
+                    assert state.status == health_pb2.HealthCheckResponse.SERVING
+
+    asyncio.run(scenario())
+    assert [request for request, _ in builder.asked] == [REQUEST, REQUEST]
+    digest = tvix_build.digest(REQUEST).hex()
+    assert all(metadata["tvix-build-digest"] == digest for _, metadata in builder.asked)
+
+
+@pytest.mark.parametrize(
+    ("response", "code", "path"),
+    [
+        (answer([]), "missing_output", "outputs[1]"),
+        (answer([], [], []), "unexpected_output", "outputs[2]"),
+        (answer([1, 0], []), "not_sorted", "outputs[0].needles[1]"),
+        (answer([2], []), "invalid_needle", "outputs[0].needles[0]"),
+        (answer([1], [0, 0]), "duplicate", "outputs[1].needles[1]"),
+    ],
+)
+def test_answers_that_do_not_fit_their_request(
+    response: build_pb2.BuildResponse, code: str, path: str
+) -> None:
+    async def scenario() -> None:
+        async with (
+            serving_snix(Builder(response)) as upstream,
+            open_door(upstream, services=[SNIX]) as door,
+            method_of(door, SNIX.method) as do_build,
+            AsyncBuildService(upstream, schema=Schema.SNIX_BUILD_V1) as client,
+        ):
+            error = await refused(do_build(DATA))
+            assert error.code() is grpc.StatusCode.INTERNAL
+            assert path in (error.details() or "")
+            with pytest.raises(InvalidAnswer) as caught:
+                await client.do_build(DATA)
+            assert (code, path) in [(one.code.value, one.path) for one in caught.value.violations]
+
+    asyncio.run(scenario())
+
+
+def test_bytes_of_2024() -> None:
+    """Its service has the name of the first one, its messages have other numbers."""
+    build: Any = BuildOf2024()
+    build.build_request.ParseFromString(DATA)
+
+    async def do_build(request: bytes, context: Any) -> bytes:
+        assert request == DATA
+        data: bytes = build.SerializeToString()
+        return data
+
+    async def scenario() -> None:
+        server = grpc.aio.server()
+        handlers: Any = {"DoBuild": grpc.unary_unary_rpc_method_handler(do_build)}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(YEAR.name, handlers)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with (
+                open_door(f"grpc+http://127.0.0.1:{port}", services=[YEAR]) as door,
+                AsyncBuildService(door.addresses[0], schema="tvix.build.v1@2024") as client,
+            ):
+                with pytest.raises(grpc.aio.AioRpcError, match="missing_output"):
+                    await client.do_build(DATA)
+                for name in (b"a", b"b"):
+                    build.outputs.add().file.MergeFromString(
+                        FileEntry(name=name, digest=bytes(32)).SerializeToString()
+                    )
+                assert await client.do_build(DATA) == build.SerializeToString()
+        finally:
+            await server.stop(None)
+
+    asyncio.run(scenario())
