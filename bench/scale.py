@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: MIT
+"""What the job in Spark costs (bench/scale), on this machine and, by a model, on a cluster.
+
+nixpkgs' requests, again and again until they are as many bytes as asked for, are Parquet files.
+Each stage is timed alone: reading the column, the engine, writing results. Then the job runs with
+one core on a gigabyte and on three, of which the model is made; the model says what it takes with
+two cores, and for ten gigabytes, and the job runs so, too. At last a cluster of 1,000 cores is
+simulated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import tvix_build
+from bench import cluster, corpora, machine
+from bench.cluster import BILLION, Job, Model, Prices, Run, Store, Stragglers, fitted
+from bench.corpora import ROOT
+from bench.tables import GIGABYTE, Tables, tables
+
+RESULTS = ROOT / "bench" / "results" / "scale.md"
+CORES = 1000
+TASK = 128 << 20
+"""Bytes of Parquet that Spark gives to one task, where files are as large or larger."""
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
+
+
+def stages(source: Tables) -> dict[str, float]:
+    """CPU seconds of each stage for all messages, one thread."""
+    spent = {"reading the column": 0.0, "the engine": 0.0, "writing results": 0.0}
+
+    def step(name: str, begin: float) -> float:
+        end = time.process_time()
+        spent[name] += end - begin
+        return end
+
+    sink = source.folder / "stages"
+    schema = pa.schema([pa.field("id", pa.int64()), *pa.schema(tvix_build.check_batch([]))])
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for path in source.paths:
+            file = pq.ParquetFile(path)
+            begin = time.process_time()
+            for batch in file.iter_batches(4096, use_threads=False):
+                begin = step("reading the column", begin)
+                reports = tvix_build.check_batch(batch.column("request"), threads=1)
+                begin = step("the engine", begin)
+                found = pa.record_batch(reports)
+                rows = [batch.column("id"), *found.columns]
+                writer.write_batch(pa.RecordBatch.from_arrays(rows, schema=schema))
+                begin = step("writing results", begin)
+    sink.unlink()
+    return spent
+
+
+def run(source: Tables, cores: int) -> Run:
+    """The job as a process, and all that it starts."""
+    # What loses its parent becomes a child of this process, which so learns what it took.
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+    options = f"--master local[{cores}] --driver-memory 2g --conf spark.ui.enabled=false"
+    variables = {"PYSPARK_SUBMIT_ARGS": f"{options} pyspark-shell", "SPARK_LOCAL_IP": "127.0.0.1"}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tvix_build.spark", str(source.folder)]
+        before, begin = _children(), time.monotonic()
+        done = subprocess.run(
+            [*command, f"{folder}/results"],
+            env={**os.environ, **variables, "PYSPARK_PYTHON": sys.executable},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        taken = time.monotonic() - begin
+        if done.returncode not in (0, 1):
+            raise RuntimeError(done.stderr)
+        _wait_for_all()
+    found = Run(source.bytes, cores, taken, _children() - before)
+    _say(f"{found.size / GIGABYTE:.1f} GB, {cores} cores: {taken:.1f} s, {found.cpu:.1f} s of CPU")
+    return found
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _wait_for_all() -> None:
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        one, more: runs on one core, of which the model is made.
+        checked: the other runs.
+        stages: CPU seconds of each stage for the messages of `one`.
+        records: messages of `one`.
+        packed: their bytes as Parquet.
+    """
+
+    one: Run
+    more: Run
+    checked: list[Run]
+    stages: dict[str, float]
+    records: int
+    packed: int
+
+
+def measure(size: int, large: int) -> Measured:
+    """Measure all; `large` may be 0."""
+    with tables(size) as source:
+        spent = stages(source)
+        one, two = run(source, 1), run(source, 2)
+        records, packed = source.records * source.files, source.packed
+    with tables(3 * size) as source:
+        more = run(source, 1)
+    checked = [two]
+    if large:
+        with tables(large) as source:
+            checked += [run(source, 1), run(source, 2)]
+    return Measured(one, more, checked, spent, records, packed)
+
+
+_HEAD = """<!-- SPDX-License-Identifier: MIT -->
+<!-- Written by bench/scale. Do not edit. -->
+# What the job in Spark costs
+
+[How it is measured](../README.md#tables), [what follows](../../docs/scale.md).
+
+## Stages
+
+One thread, nixpkgs' requests, {size:.2f} GB in {records:,} records of {mean:,.0f} bytes, as
+Parquet with zstd {packed:.2f} GB. GB are of messages, a second of CPU.
+"""
+
+
+def report(found: Measured, options: argparse.Namespace) -> str:
+    """The page."""
+    model = fitted(found.one, found.more)
+    size = found.one.size
+    lines = [
+        _HEAD.format(
+            size=size / GIGABYTE,
+            records=found.records,
+            mean=size / found.records,
+            packed=found.packed / GIGABYTE,
+        ),
+        "| stage | GB/s a core |",
+        "| --- | --: |",
+        *(f"| {name} | {size / GIGABYTE / spent:.2f} |" for name, spent in found.stages.items()),
+        f"| all three, one after the other | {size / GIGABYTE / sum(found.stages.values()):.2f} |",
+        f"| the job in Spark, from Parquet to Parquet | {1 / model.byte / GIGABYTE:.2f} |",
+        "",
+        f"The engine is {found.stages['the engine'] / (size * model.byte):.0%} of the job. The job "
+        f"also takes {model.start:.1f} s of CPU whatever it reads.",
+        "\n## The model against this machine\n",
+        "The model is the line through the first two runs.\n",
+        "| GB | cores | seconds of CPU | by the model | | seconds |",
+        "| --: | --: | --: | --: | --: | --: |",
+        *(_run_row(one, model) for one in (found.one, found.more, *found.checked)),
+        *_cluster_lines(found, model, options),
+        "",
+        f"{machine.cpu()}, {os.cpu_count()} CPUs; the load of the machine was "
+        f"{machine.busy():.1f}. Spark {metadata.version('pyspark')}, pyarrow "
+        f"{metadata.version('pyarrow')}, Python {platform.python_version()}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _run_row(one: Run, model: Model) -> str:
+    said = model.cpu(one.size)
+    return (
+        f"| {one.size / GIGABYTE:.2f} | {one.cores} | {one.cpu:.1f} | {said:.1f} | "
+        f"{one.cpu / said - 1:+.0%} | {one.seconds:.1f} |"
+    )
+
+
+def billion(found: Measured, model: Model, options: argparse.Namespace) -> Job:
+    """The job of a billion such requests, with files of TASK bytes."""
+    size = BILLION * found.one.size / found.records
+    packed = BILLION * found.packed / found.records
+    return Job(
+        size=size,
+        packed=packed,
+        task=TASK * size / packed,
+        rate=1 / model.byte,
+        task_seconds=options.task_seconds,
+        start_seconds=options.start_seconds,
+    )
+
+
+def _cluster_lines(found: Measured, model: Model, options: argparse.Namespace) -> list[str]:
+    job = billion(found, model, options)
+    store = Store(options.bandwidth * GIGABYTE, options.gets, options.task_gets)
+    prices = Prices(options.core_hour, options.thousand_gets, options.thousand_puts)
+    taken = {}
+    slow = Stragglers(0.01, 5.0)
+    again = replace(slow, speculative=1.5)
+    small = replace(job, task=job.task / 8)
+    narrow = replace(store, bandwidth=store.bandwidth / 10)
+    unlimited = replace(store, bandwidth=float("inf"), gets=float("inf"))
+    for name, of, through, how in (
+        ("all tasks alike", job, store, Stragglers()),
+        ("all tasks alike, a store without limits", job, unlimited, Stragglers()),
+        ("1 % of the tasks 5 times slower", job, store, slow),
+        ("the same, speculative copies after 1.5 times", job, store, again),
+        ("the same, tasks of an eighth", small, store, again),
+        ("a store of a tenth of the bandwidth", job, narrow, Stragglers()),
+    ):
+        seconds = cluster.simulate(of, through, options.cores, how)
+        taken[name] = (of, seconds, cluster.dollars(of, through, prices, options.cores, seconds))
+    return [
+        f"\n## A billion requests on {options.cores:,} cores, simulated\n",
+        f"{job.size / 1e12:.1f} TB of messages, {job.packed / 1e12:.2f} TB of Parquet in "
+        f"{job.tasks:,} tasks. Assumed: a task takes {options.task_seconds:g} s and the job "
+        f"{options.start_seconds:g} s besides; the store gives {options.bandwidth:g} GB/s and "
+        f"{options.gets:,.0f} answers a second, {options.task_gets} of them a task; a core costs "
+        f"${options.core_hour:g} an hour, 1,000 reads ${options.thousand_gets:g}, 1,000 writes "
+        f"${options.thousand_puts:g}. All are options of the command.\n",
+        "| what bounds it | seconds, if nothing else did |",
+        "| --- | --: |",
+        *(
+            f"| {name} | {bound:,.0f} |"
+            for name, bound in cluster.bounds(job, store, options.cores).items()
+        ),
+        "",
+        "| | tasks | seconds | of all cores' time used | $ |",
+        "| --- | --: | --: | --: | --: |",
+        *(
+            f"| {name} | {of.tasks:,} | {seconds:,.0f} | "
+            f"{of.core_seconds / options.cores / seconds:.0%} | {cost:,.2f} |"
+            for name, (of, seconds, cost) in taken.items()
+        ),
+    ]
+
+
+def _say(text: str) -> None:
+    print(f"bench/scale: {text}", file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench/scale", description=__doc__)
+    numbers = {
+        "gigabytes": (1.0, "of messages on one core and two"),
+        "large": (10.0, "gigabytes of the large runs; 0: none"),
+        "bandwidth": (10.0, "GB/s of the store"),
+        "gets": (5500.0, "answers a second of the store"),
+        "task-seconds": (0.1, "that a task takes besides"),
+        "start-seconds": (30.0, "that a job takes besides"),
+        "core-hour": (0.05, "dollars for a core with its memory"),
+        "thousand-gets": (0.0004, "dollars for 1,000 reads"),
+        "thousand-puts": (0.005, "dollars for 1,000 writes"),
+    }
+    for name, (usual, text) in numbers.items():
+        parser.add_argument(f"--{name}", type=float, default=usual, help=f"{text} (%(default)s)")
+    parser.add_argument("--cores", type=int, default=CORES, help="of the cluster (%(default)s)")
+    parser.add_argument("--task-gets", type=int, default=8, help="reads of a task (%(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
+    return parser
+
+
+def main() -> int:
+    """The program."""
+    options = _parser().parse_args()
+    try:
+        found = measure(int(options.gigabytes * GIGABYTE), int(options.large * GIGABYTE))
+    except corpora.NoDataError as error:
+        print(f"bench/scale: {error}", file=sys.stderr)
+        return 2
+    page = report(found, options)
+    options.output.write_text(page)
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
