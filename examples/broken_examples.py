@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from google.protobuf import json_format
 
+from snix.build.protos.build_pb2 import BuildRequest as LaterRequest
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, FileNode, Node
 
@@ -22,8 +23,9 @@ README = """\
 # Broken messages
 
 One mistake a file, with its code as the first part of the name; `several.at-once` has many. The
-folder says what a file holds: BuildRequest, Build or Directory. `expected.json` has this table for
-programs.
+folder says what a file holds: BuildRequest, Build or Directory; those in `requests-snix` are of
+`snix.build.v1`, those in `builds-2024` of `tvix.build.v1@2024`, all others of `tvix.build.v1`.
+`expected.json` has this table for programs.
 
 | file | what is wrong | violations, in order |
 | --- | --- | --- |
@@ -48,6 +50,7 @@ def binary_examples(whole: BuildRequest) -> dict[str, Broken]:
     with_input.MergeFrom(small)
     directory = Directory(files=[FileNode(name=b"setup.sh", digest=bytes(range(32)), size=77)])
     return {
+        **builds_2024(),
         "requests/malformed.cut-short.binpb": Broken(
             "The last three bytes are lost.", ["malformed"], data[:-3]
         ),
@@ -89,6 +92,33 @@ def binary_examples(whole: BuildRequest) -> dict[str, Broken]:
             "A file with an owner, for which the schema has no field.",
             ["unknown_field files[0]"],
             Directory(files=[file]).SerializeToString(),
+        ),
+    }
+
+
+def builds_2024() -> dict[str, Broken]:
+    """Builds of tvix.build.v1@2024, which has no classes. Its request is that of snix."""
+    request = LaterRequest(
+        command_args=["/bin/sh"],
+        outputs=["build/a", "build/b"],
+        refscan_needles=["5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq"],
+    )
+    # The request is field 1 and the outputs field 2, as in tvix.build.v1.
+    build = Build()
+    build.build_request.MergeFromString(request.SerializeToString())
+    for name in (b"a", b"b"):
+        build.outputs.add(file=FileNode(name=name, digest=bytes(range(32))))
+    data = build.SerializeToString()
+    return {
+        "builds-2024/needles_mismatch.one-for-two.binpb": Broken(
+            "The needles of one output, and two outputs.",
+            ["needles_mismatch outputs_needles"],
+            data + b"\x1a\x00",
+        ),
+        "builds-2024/invalid_needle.out-of-range.binpb": Broken(
+            "The second needle of a request that has one.",
+            ["invalid_needle outputs_needles[1].needles[0]"],
+            data + b"\x1a\x00\x1a\x03\x0a\x01\x01",
         ),
     }
 

@@ -22,10 +22,12 @@ from google.protobuf.proto import parse_length_prefixed
 
 import reference
 import tvix_build
+from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, Node
 
 EXAMPLES = Path(__file__).absolute().parent.parent / "examples"
+FIRST = "tvix.build.v1"
 EXPECTED = json.loads((EXAMPLES / "broken/expected.json").read_text("utf-8"))
 
 KINDS: dict[str, tuple[str, type[Message]]] = {
@@ -33,7 +35,10 @@ KINDS: dict[str, tuple[str, type[Message]]] = {
     "not-canonical": ("build-request", BuildRequest),
     "builds": ("build", Build),
     "directories": ("directory", Directory),
+    "requests-snix": ("build-request", SnixBuildRequest),
+    "builds-2024": ("build", Build),  # in bytes only
 }
+SCHEMAS = {"requests-snix": "snix.build.v1", "builds-2024": "tvix.build.v1@2024"}
 
 # What Nix sets in every build.
 NIX_ENVIRONMENT = {
@@ -48,16 +53,16 @@ NIX_ENVIRONMENT = {
 
 # valid, canonical, digest, violations as (code, path)
 Verdict = tuple[bool, bool, "bytes | None", list[tuple[str, str]]]
-Checker = Callable[[bytes, str], Verdict]
+Checker = Callable[[bytes, str, str], Verdict]
 
 
-def by_reference(data: bytes, kind: str) -> Verdict:
-    report = reference.check(data, kind)
+def by_reference(data: bytes, kind: str, schema: str) -> Verdict:
+    report = reference.check(data, kind, schema)
     return report.valid, report.canonical, report.digest, report.violations
 
 
-def by_package(data: bytes, kind: str) -> Verdict:
-    report = tvix_build.check(data, tvix_build.Kind(kind))
+def by_package(data: bytes, kind: str, schema: str) -> Verdict:
+    report = tvix_build.check(data, tvix_build.Kind(kind), tvix_build.Schema(schema))
     violations = [(violation.code.value, violation.path) for violation in report.violations]
     assert report.violation_count == len(violations)
     return report.valid, report.canonical, report.digest, violations
@@ -99,7 +104,7 @@ def requests() -> dict[str, BuildRequest]:
 def test_canonical(path: Path, checker: Checker) -> None:
     data = path.read_bytes()
     kind, _ = KINDS[path.parent.name]
-    assert checker(data, kind) == (True, True, blake3(data).digest(), [])
+    assert checker(data, kind, FIRST) == (True, True, blake3(data).digest(), [])
 
 
 @CHECKERS
@@ -108,7 +113,7 @@ def test_not_canonical(path: Path, checker: Checker) -> None:
     data = path.read_bytes()
     message = BuildRequest.FromString(data)
     canonical = next(found for found in requests().values() if found == message).SerializeToString()
-    assert checker(data, "build-request") == (True, False, blake3(canonical).digest(), [])
+    assert checker(data, "build-request", FIRST) == (True, False, blake3(canonical).digest(), [])
     assert reference.canonicalize(data, "build-request") == canonical
     assert tvix_build.canonicalize(data) == canonical
 
@@ -118,7 +123,8 @@ def test_not_canonical(path: Path, checker: Checker) -> None:
 def test_broken(name: str, checker: Checker) -> None:
     path = EXAMPLES / "broken" / name
     kind, _ = KINDS[path.parent.name]
-    valid, canonical, digest, violations = checker(wire_bytes(path), kind)
+    schema = SCHEMAS.get(path.parent.name, FIRST)
+    valid, canonical, digest, violations = checker(wire_bytes(path), kind, schema)
     assert violations == [
         (violation["code"], violation["path"]) for violation in EXPECTED[name]["violations"]
     ]
@@ -130,8 +136,7 @@ def test_broken(name: str, checker: Checker) -> None:
 def test_broken_of_every_code() -> None:
     codes = {violation["code"] for row in EXPECTED.values() for violation in row["violations"]}
     assert {code.value for code in tvix_build.ViolationCode} == set(reference.CODES)
-    of_later_schemas = {"invalid_needle", "needles_mismatch"}
-    assert codes == set(reference.CODES) - of_later_schemas
+    assert codes == set(reference.CODES)
 
 
 @examples("broken/*/*")
