@@ -172,8 +172,8 @@ def _corpus() -> Path:
     )
 
 
-def report(pairs: Sequence[Pair]) -> str:
-    """The page."""
+def report(pairs: Sequence[Pair], busy: float) -> str:
+    """The page; `busy` is the machine's load average before."""
     lines = [_HEAD]
     for load in LOADS:
         lines += [
@@ -201,7 +201,8 @@ def report(pairs: Sequence[Pair]) -> str:
         "",
         f"{machine.cpu()}: one CPU for the server, one for the client and what is behind a proxy; "
         f"{len(pairs[0].bare.turns[1].rates)} turns of {CALLS_A_TURN} calls each; grpcio "
-        f"{metadata.version('grpcio')}, Python {platform.python_version()}.",
+        f"{metadata.version('grpcio')}, Python {platform.python_version()}. What else ran on the "
+        f"machine: a load average of {busy:.1f} at the beginning.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -233,12 +234,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=40, help="turns of each (%(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
     arguments = parser.parse_args()
+    busy = os.getloadavg()[0]
     try:
         pairs = asyncio.run(measure(arguments.rounds))
     except corpora.NoDataError as error:
         print(f"bench/load: {error}", file=sys.stderr)
         return 2
-    page = report(pairs)
+    page = report(pairs, busy)
     arguments.output.write_text(page)
     print(page)
     return 0
