@@ -308,12 +308,51 @@ def test_changed_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
         node_from_path(file)
 
 
-def test_touched_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def touch(file: Path) -> None:
+    os.utime(file, (1, 1))
+
+
+def overwrite_and_set_time_back(file: Path) -> None:
+    before = file.stat()
+    while file.stat().st_ctime_ns == before.st_ctime_ns:  # Its steps may be long.
+        with file.open("r+b") as stream:
+            stream.write(b"other")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("do", [touch, overwrite_and_set_time_back])
+def test_touched_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, do: Callable[[Path], None]
+) -> None:
     file = tmp_path / "large"
     file.write_bytes(bytes(LARGE + 5))
-    change_in_fstat(monkeypatch, LARGE + 5, lambda: os.utime(file, (1, 1)))
+    change_in_fstat(monkeypatch, LARGE + 5, lambda: do(file))
     with pytest.raises(ChangedError, match="large: expected no change"):
         node_from_path(file)
+
+
+def make_large(path: Path) -> None:
+    path.write_bytes(bytes(LARGE + 5))
+
+
+@pytest.mark.parametrize(
+    ("make", "function"), [(make_large, "hash_large"), (Path.mkdir, "open_folder")]
+)
+def test_swapped_for_a_link_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], function: str
+) -> None:
+    path = tmp_path / "path"
+    make(path)
+    original = getattr(_files, function)
+
+    def swap(*arguments: object) -> object:
+        path.rename(tmp_path / "moved")
+        path.symlink_to("moved")
+        return original(*arguments)
+
+    monkeypatch.setattr(_files, function, swap)
+    with pytest.raises(ChangedError, match="path: expected no change"):
+        node_from_path(path)
 
 
 def ingest_often(path: Path) -> None:
@@ -398,6 +437,14 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(_files, "hash_files", hash_files)
     (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        node_from_path(tmp_path)
+    assert caught.value.filename == str(tmp_path / "file")
+
+
+def test_part_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_files, "_hash_parts", lambda *_: errno.EIO)
+    make_large(tmp_path / "file")
     with pytest.raises(OSError, match="Input/output error") as caught:
         node_from_path(tmp_path)
     assert caught.value.filename == str(tmp_path / "file")

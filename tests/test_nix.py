@@ -20,6 +20,7 @@ import tvix_build
 from derivations_support import EXAMPLES, ODD, fields, literal, odd, read, text_of
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
+from tvix_build._nix_requests import find_cycles
 from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Output
 
 REQUESTS = EXAMPLES[0].parents[1] / "requests"
@@ -182,9 +183,14 @@ def _read_strictly(data: bytes) -> object:
             b'Derive([],[],[],"\n","",[],[])',
             r"expected \n in its place, found a line feed at byte 17",
         ),
+        (
+            b'Derive([],[],[],"\r","",[],[])',
+            r"expected \r in its place, found a carriage return at byte 17",
+        ),
+        (b'Derive([],[],[],"\t","",[],[])', r"expected \t in its place, found a tab at byte 17"),
         (b'Derive([],[],[],"\0","",[],[])', "expected text, found NUL at byte 17"),
         (
-            b'Derive([],[],[],"","",[],[("a","1"),("b",""),("a","2")])',
+            b'Derive([],[],[],"","",[],[("b",""),("a","1"),("a","2")])',
             "expected each variable once, found 'a' again",
         ),
         (
@@ -246,6 +252,40 @@ def test_a_closure_has_the_inputs_of_inputs() -> None:
     request = bundle.to_build_request(node, folder, closure=True)
     assert [f"/nix/store/{one.file.name.decode()}" for one in request.inputs] == sorted(wanted)
     assert len(wanted) > len(bundle.to_build_request(node, folder).inputs)
+
+
+def chain(names: str) -> dict[str, Derivation]:
+    """Derivations by path, each but the last with the next one as an input, and with a source."""
+    return {
+        f"/nix/store/{name}.drv": derivation(
+            outputs={"out": Output(f"/nix/store/{name}-out")},
+            input_derivations={f"/nix/store/{other}.drv": ("out",) for other in after},
+            input_sources=(f"/nix/store/{name}-source",),
+            path=f"/nix/store/{name}.drv",
+        )
+        for name, after in zip(names, [*names[1:], ""], strict=True)
+    }
+
+
+def test_a_closure_ends_where_there_are_no_more_inputs() -> None:
+    known = chain("abcd")
+    first = known["/nix/store/a.drv"]
+    request = first.to_build_request(node, known, closure=True)
+    assert [one.file.name.decode() for one in request.inputs] == [
+        *("a-source", "b-out", "b-source", "c-out", "c-source", "d-out", "d-source")
+    ]
+    del known["/nix/store/d.drv"]
+    with pytest.raises(DerivationError) as found:
+        first.to_build_request(node, known, closure=True)
+    assert reasons(found) == [
+        "/nix/store/c.drv: expected the input derivation /nix/store/d.drv, found none of that name"
+    ]
+
+
+def test_a_cycle_is_without_what_waits_for_it() -> None:
+    b, c = "/nix/store/b.drv", "/nix/store/c.drv"
+    known = {**chain("abc"), c: chain("cb")[c]}
+    assert find_cycles(known.values(), known.get) == dict.fromkeys(known, (b, c, b))
 
 
 def test_what_nix_sets_is_overlaid_and_overridden() -> None:
@@ -319,12 +359,12 @@ def test_all_that_is_missing_is_said_at_once() -> None:
         },
     )
     with pytest.raises(DerivationError) as found:
-        one.to_build_request({"/nix/store/c-source": node("/nix/store/other")}, {one.path: one})
+        one.to_build_request({"/nix/store/c-source": node("/nix/store/source")}, {one.path: one})
     assert reasons(found) == [
         "expected the input derivation /nix/store/d.drv, found none of that name",
         "expected an output doc of /nix/store/a.drv, found none",
         "expected a node for the input /nix/store/b-source, found none",
-        "expected a node with the name of the input /nix/store/c-source, found the name 'other'",
+        "expected a node with the name of the input /nix/store/c-source, found the name 'source'",
     ]
 
 
@@ -361,13 +401,17 @@ def test_a_folder_reads_each_derivation_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_has_nothing_but_derivations_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "bad.drv").write_bytes(b"Derive")
-    folder = DerivationFolder(tmp_path)
+    (tmp_path / "store" / "a").mkdir(parents=True)
+    for name in ("x.drv", "store/bad.drv", "store/a/b.drv"):
+        (tmp_path / name).write_bytes(b"Derive")
+    folder = DerivationFolder(tmp_path / "store")
     for path in ("/nix/store/none.drv", "bad.drv", "/nix/store/../x.drv", "/nix/store/a/b.drv"):
         assert folder.get(path) is None
     for _ in range(2):
         with pytest.raises(DerivationError, match=r"^/nix/store/bad\.drv: expected Derive\("):
             folder["/nix/store/bad.drv"]
+        with pytest.raises(DerivationError, match=r"^/nix/store/a: Is a directory$"):
+            folder["/nix/store/a"]
 
 
 def test_nodes_of_the_examples_are_a_file_of_their_own() -> None:

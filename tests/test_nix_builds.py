@@ -126,6 +126,20 @@ def test_fixed_outputs_may_use_the_network(name: str, network_access: bool) -> N
     assert request.constraints.network_access == network_access
 
 
+@pytest.mark.parametrize(
+    ("kind", "network_access"),
+    [(("sha256", "00"), True), (("", ""), False), (("r:sha256", "impure"), False)],
+)
+def test_all_outputs_must_be_fixed_for_the_network(
+    kind: tuple[str, str], network_access: bool
+) -> None:
+    out = Output("/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-out", "sha256", "00")
+    other = Output("/nix/store/6qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-other", *kind)
+    one = derivation(outputs={"out": out, "other": other})
+    request = one.to_build_request(node, schema="snix.build.v1")
+    assert request.constraints.network_access == network_access
+
+
 def test_needles_are_the_hash_parts_of_outputs_and_inputs() -> None:
     folder = DerivationFolder(ODD[0].parent)
     request = odd("many-outputs").to_build_request(node, folder, schema="snix.build.v1")

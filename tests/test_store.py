@@ -131,6 +131,23 @@ def test_put_refuses_what_has_no_canonical_encoding(path: Path) -> None:
         assert [digest for digest, _ in store] == [key(request(0))]
 
 
+def test_an_error_in_the_midst_of_many_puts_none(path: Path) -> None:
+    messages = [request(number) for number in range(3)]
+    RequestStore(path).close()
+    sql(
+        path,
+        "CREATE TRIGGER refuse BEFORE INSERT ON request"
+        f" WHEN NEW.digest = x'{key(messages[1]).hex()}'"
+        " BEGIN SELECT RAISE(ABORT, 'no space'); END",
+    )
+    with RequestStore(path) as store:
+        with pytest.raises(StoreError, match="no space"):
+            store.put_many(messages)
+        assert rows(path) == []
+        store.put(messages[0])
+        assert rows(path) == [(key(messages[0]), encoded(messages[0]))]
+
+
 def test_put_refuses_other_schemas(path: Path) -> None:
     later = snix_build_pb2.BuildRequest(command_args=["a"])
     expected = "expected tvix.build.v1.BuildRequest, found a message snix.build.v1.BuildRequest"
@@ -305,6 +322,7 @@ def test_damaged_rows(path: Path) -> None:
         digests = store.put_many(messages)
     broken = encoded(unsorted_request())
     invalid = encoded(invalid_request())
+    merged = encoded(messages[7]) + encoded(BuildRequest(constraints={}))
     at = [f"WHERE digest = x'{digest.hex()}'" for digest in digests]
     sql(
         path,
@@ -314,6 +332,7 @@ def test_damaged_rows(path: Path) -> None:
         f"UPDATE request SET encoding = x'' {at[4]}",
         f"UPDATE request SET digest = x'{'ab' * 32}' {at[5]}",
         f"UPDATE request SET digest = x'{'cd' * 31}' {at[6]}",
+        f"UPDATE request SET encoding = x'{merged.hex()}' {at[7]}",
     )
     with RequestStore(path) as store:
         found = [damage for damage in store.verify() if damage.digest is not None]
@@ -324,13 +343,14 @@ def test_damaged_rows(path: Path) -> None:
             digests[4]: "command_args",
             b"\xab" * 32: digests[5].hex(),
             b"\xcd" * 31: digests[6].hex(),
+            digests[7]: "encoded otherwise",
         }
         assert {damage.digest for damage in found} == set(reasons)
         for damage in found:
             assert damage.digest is not None
             assert "expected" in damage.message
             assert reasons[damage.digest] in damage.message
-        for i in (0, 1, 2, 4):
+        for i in (0, 1, 2, 4, 7):
             with pytest.raises(StoreError, match=f"{digests[i].hex()}, found damage"):
                 store.get(digests[i])
         assert store.get(digests[3]) == encoded(messages[3])
