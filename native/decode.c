@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "decode.h"
 
+#include <assert.h>
+
 #include "utf8.h"
 #include "wire.h"
 
@@ -33,6 +35,7 @@ static bool check(const tvixb_message* message, const uint8_t* p,
 
     uint32_t length = 0;
     value = tvixb_wire_length(value, end, &length);
+    assert(value);
     if (field->type == TVIXB_TYPE_STRING) {
       size_t valid = tvixb_utf8_valid(value, length);
       *stop = value + valid;

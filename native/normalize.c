@@ -124,7 +124,7 @@ static bool write_message(writer* writer, const tvixb_message* message,
 static void write_packed(writer* writer, uint32_t tag, tvixb_view content) {
   uint8_t* begin = begin_content(writer, tag);
   const uint8_t *p = content.data, *end = content.data + content.size;
-  occurrence found;
+  occurrence found = {0};
   while (next_occurrence(&p, end, &found)) {
     if (found.tag == (tag >> 3 << 3 | TVIXB_WIRE_VARINT)) {
       writer->out = tvixb_wire_put_varint(writer->out, found.value);
