@@ -7,13 +7,16 @@ All run in one event loop, over real sockets.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf import json_format
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 
@@ -28,6 +31,17 @@ from tvix_build._serve.server import Options, Server
 Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 FREE_PORT = "grpc+http://127.0.0.1:0"
 METHOD = "/tvix.build.v1.BuildService/DoBuild"
+EXAMPLES = Path("examples")
+
+
+def nodes() -> dict[str, Node]:
+    """What lies at the store paths of the examples."""
+    lines = (EXAMPLES / "nodes.ndjson").read_text().splitlines()
+    found = {}
+    for line in lines:
+        fields = json.loads(line)
+        found[fields["path"]] = json_format.ParseDict(fields["node"], Node())
+    return found
 
 
 def answer_to(request: BuildRequest) -> Build:

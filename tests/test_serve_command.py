@@ -22,16 +22,13 @@ from google.protobuf import json_format
 
 import tvix_build
 from cli_support import environment, run, start
-from serving import FREE_PORT, answer_to, socket_folder
+from serving import EXAMPLES, FREE_PORT, answer_to, nodes, socket_folder
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix.castore.protos.castore_pb2 import Node
 from tvix_build._command_line import commands
 from tvix_build._rpc.addresses import parse
 from tvix_build.client import BuildService
 from tvix_build.nix import DerivationFolder
-
-EXAMPLES = Path("examples")
 
 
 class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
@@ -103,16 +100,6 @@ def door(*options: str | Path) -> Iterator[Door]:
     finally:
         opened.process.kill()
         opened.process.communicate()
-
-
-def nodes() -> dict[str, Node]:
-    """What lies at the store paths of the examples."""
-    lines = (EXAMPLES / "nodes.ndjson").read_text().splitlines()
-    found = {}
-    for line in lines:
-        fields = json.loads(line)
-        found[fields["path"]] = json_format.ParseDict(fields["node"], Node())
-    return found
 
 
 def test_from_a_derivation_to_the_answer(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,13 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tvix_build
 from schema_2024 import Build as BuildOf2024
-from serving import details_of, method_of, open_door, refused
+from serving import EXAMPLES, details_of, method_of, nodes, open_door, refused
 from snix.build.protos import build_pb2, rpc_build_pb2_grpc
 from snix.castore.protos.castore_pb2 import Entry, FileEntry
 from tvix_build import Schema
 from tvix_build._rpc.addresses import parse
-from tvix_build._rpc.services import SERVICES
+from tvix_build._rpc.services import SERVICES, Service
 from tvix_build.client import AsyncBuildService, InvalidAnswer
+from tvix_build.nix import DerivationFolder
 
 SNIX, YEAR = SERVICES[Schema.SNIX_BUILD_V1], SERVICES[Schema.TVIX_BUILD_V1_2024]
 REQUEST = build_pb2.BuildRequest(
@@ -126,35 +127,91 @@ def test_answers_that_do_not_fit_their_request(
     asyncio.run(scenario())
 
 
-def test_bytes_of_2024() -> None:
-    """Its service has the name of the first one, its messages have other numbers."""
-    build: Any = BuildOf2024()
-    build.build_request.ParseFromString(DATA)
+@asynccontextmanager
+async def serving_bytes(
+    service: Service, answer_to: Callable[[bytes], bytes]
+) -> AsyncIterator[str]:
+    """A server of any service; yields the address."""
 
     async def do_build(request: bytes, context: Any) -> bytes:
+        return answer_to(request)
+
+    server = grpc.aio.server()
+    handlers: Any = {"DoBuild": grpc.unary_unary_rpc_method_handler(do_build)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.name, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"grpc+http://127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+def build_of_2024(request: bytes, *names: bytes) -> Any:
+    """A Build with files of these names."""
+    build: Any = BuildOf2024()
+    build.build_request.ParseFromString(request)
+    for name in names:
+        build.outputs.add().file.MergeFromString(
+            FileEntry(name=name, digest=bytes(32)).SerializeToString()
+        )
+    return build
+
+
+def test_bytes_of_2024() -> None:
+    """Its service has the name of the first one, its messages have other numbers."""
+    names: list[bytes] = []
+
+    def answer_to(request: bytes) -> bytes:
         assert request == DATA
-        data: bytes = build.SerializeToString()
+        data: bytes = build_of_2024(DATA, *names).SerializeToString()
         return data
 
     async def scenario() -> None:
-        server = grpc.aio.server()
-        handlers: Any = {"DoBuild": grpc.unary_unary_rpc_method_handler(do_build)}
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(YEAR.name, handlers)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
-            async with (
-                open_door(f"grpc+http://127.0.0.1:{port}", services=[YEAR]) as door,
-                AsyncBuildService(door.addresses[0], schema="tvix.build.v1@2024") as client,
-            ):
-                with pytest.raises(grpc.aio.AioRpcError, match="missing_output"):
-                    await client.do_build(DATA)
-                for name in (b"a", b"b"):
-                    build.outputs.add().file.MergeFromString(
-                        FileEntry(name=name, digest=bytes(32)).SerializeToString()
-                    )
-                assert await client.do_build(DATA) == build.SerializeToString()
-        finally:
-            await server.stop(None)
+        async with (
+            serving_bytes(YEAR, answer_to) as upstream,
+            open_door(upstream, services=[YEAR]) as door,
+            AsyncBuildService(door.addresses[0], schema="tvix.build.v1@2024") as client,
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match="missing_output"):
+                await client.do_build(DATA)
+            names.extend((b"a", b"b"))
+            assert await client.do_build(DATA) == answer_to(DATA)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("service", [SNIX, YEAR], ids=lambda service: service.schema.value)
+def test_from_a_derivation_to_the_answer(service: Service) -> None:
+    folder, known = DerivationFolder(EXAMPLES / "derivations"), nodes()
+    made: list[Any] = [
+        one.to_build_request(known, folder, schema=service.schema) for one in folder.values()
+    ]
+    requests: list[bytes] = made if service is YEAR else [one.SerializeToString() for one in made]
+    assert len(requests) > 5
+    asked = []
+
+    def answer_to(request: bytes) -> bytes:
+        asked.append(request)
+        # The requests of both are alike.
+        outputs = build_pb2.BuildRequest.FromString(request).outputs
+        if service is SNIX:
+            return answer(*[[i] for i in range(len(outputs))]).SerializeToString()
+        names = sorted(path.rpartition("/")[2].encode() for path in outputs)
+        data: bytes = build_of_2024(request, *names).SerializeToString()
+        return data
+
+    async def scenario() -> None:
+        async with (
+            serving_bytes(service, answer_to) as upstream,
+            open_door(upstream, services=[service]) as door,
+            AsyncBuildService(door.addresses[0], schema=service.schema) as client,
+        ):
+            for request in requests:
+                answered = await client.do_build(request)
+                assert asked.pop() == request
+                assert answered == answer_to(request)
+                assert asked.pop() == request
+
+    asyncio.run(scenario())
+    assert not asked
