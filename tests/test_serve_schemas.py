@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -53,17 +53,22 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
 
 
 @asynccontextmanager
-async def serving_snix(builder: Builder) -> AsyncIterator[str]:
-    """Its server; yields the address."""
+async def serving(add_to: Callable[[grpc.aio.Server], None]) -> AsyncIterator[str]:
+    """A server with what is added to it; yields the address."""
     server = grpc.aio.server()
-    add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
-    add(builder, server)
+    add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         yield f"grpc+http://127.0.0.1:{port}"
     finally:
         await server.stop(None)
+
+
+def serving_snix(builder: Builder) -> AbstractAsyncContextManager[str]:
+    """Its server; yields the address."""
+    add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
+    return serving(lambda server: add(builder, server))
 
 
 def test_snix_through_the_door() -> None:
@@ -127,24 +132,17 @@ def test_answers_that_do_not_fit_their_request(
     asyncio.run(scenario())
 
 
-@asynccontextmanager
-async def serving_bytes(
+def serving_bytes(
     service: Service, answer_to: Callable[[bytes], bytes]
-) -> AsyncIterator[str]:
+) -> AbstractAsyncContextManager[str]:
     """A server of any service; yields the address."""
 
     async def do_build(request: bytes, context: Any) -> bytes:
         return answer_to(request)
 
-    server = grpc.aio.server()
     handlers: Any = {"DoBuild": grpc.unary_unary_rpc_method_handler(do_build)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service.name, handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"grpc+http://127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    handler = grpc.method_handlers_generic_handler(service.name, handlers)
+    return serving(lambda server: server.add_generic_rpc_handlers([handler]))
 
 
 def build_of_2024(request: bytes, *names: bytes) -> Any:
