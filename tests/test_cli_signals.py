@@ -160,11 +160,33 @@ sys.exit(cli.main([]))
 """
 
 
+# Has cleaning up after the signal fail.
+FAILED = """
+import errno, signal, sys
+from tvix_build import cli
+
+def run(_):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        raise OSError(errno.ENOSPC, "No space left on device", "out")
+
+cli._run = run
+sys.exit(cli.main([]))
+"""
+
+
 # The first in two ways: it comes again while the program runs, or that ends before.
 @pytest.mark.parametrize(
-    "program", [LOST.replace("SECONDS", "60"), LOST.replace("SECONDS", "0"), CHANGED]
+    ("program", "complaint"),
+    [
+        (LOST.replace("SECONDS", "60"), b""),
+        (LOST.replace("SECONDS", "0"), b""),
+        (CHANGED, b""),
+        (FAILED, b"tvix-build: out: No space left on device\n"),
+    ],
 )
-def test_exception_that_does_not_arrive(program: str) -> None:
+def test_exception_that_does_not_arrive(program: str, complaint: bytes) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment(),
@@ -172,4 +194,4 @@ def test_exception_that_does_not_arrive(program: str) -> None:
         timeout=120,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (143, b"tvix-build: terminated\n")
+    assert (done.returncode, done.stderr) == (143, complaint + b"tvix-build: terminated\n")

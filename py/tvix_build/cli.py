@@ -25,16 +25,12 @@ PROGRAM = "tvix-build"
 EXTRA = frozenset({"click", "rich", "zstandard"})
 
 
-# Interruptions that went no further and have not come again yet.
-_lost: list[Interrupted] = []
+# The signal that ends the program, once it has come.
+_received: list[int] = []
 
 
 class Interrupted(BaseException):
-    """A signal that ends the program, raised wherever it hits; none catches it as an Exception."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    """A signal ends the program; raised wherever it hits, and none catches it as an Exception."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,30 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 all valid, 1 something invalid, 2 usage or an input or output that failed,
         128 + n when signal n ended it (130 SIGINT, 143 SIGTERM; 141 when nobody reads stdout).
     """
+    status = 0
     try:
         _listen()
         status = _run_to_end(sys.argv[1:] if arguments is None else list(arguments))
         _stop_listening()
-        if _lost:
-            raise _lost.pop()
-        return status
-    except BaseException as error:
-        number = _signal_of(error)
-        if number is None:
+    except BaseException:
+        # Python may have made another exception of the signal's, or cleaning up after it failed.
+        if not _received:
             raise
-        temporary.remove_all()
-        _abandon_stdout()
-        _complain("interrupted" if number == signal.SIGINT else "terminated")
-        return 128 + number
+    return _end_by(_received[0]) if _received else status
 
 
-def _signal_of(error: BaseException | None) -> int | None:
-    """The signal behind an exception: an interruption, or what came from one. Python before 3.12
-    makes a RuntimeError of what is raised while a class is made.
-    """
-    while error is not None and not isinstance(error, Interrupted):
-        error = error.__cause__ or error.__context__
-    return error.number if error is not None else None
+def _end_by(number: int) -> int:
+    temporary.remove_all()
+    _abandon_stdout()
+    _complain("interrupted" if number == signal.SIGINT else "terminated")
+    return 128 + number
 
 
 def _run_to_end(arguments: list[str]) -> int:
@@ -109,7 +98,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _listen() -> None:
-    _lost.clear()
+    _received.clear()
     sys.unraisablehook = _on_unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         # One that is ignored from the start (nohup, a background job) stays so.
@@ -126,20 +115,20 @@ def _stop_listening() -> None:
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     """Raise Interrupted once."""
     _stop_listening()
-    raise Interrupted(number)
+    _received.append(number)
+    raise Interrupted
 
 
 def _on_unraisable(unraisable: UnraisableHookArgs) -> None:
     """Interrupt again, a little later, where an exception goes no further: Python prints those of
     callbacks and finalizers, which may run anywhere.
     """
-    lost = unraisable.exc_value
-    if not isinstance(lost, Interrupted):
+    if not isinstance(unraisable.exc_value, Interrupted):
         sys.__unraisablehook__(unraisable)
         return
-    _lost.append(lost)
-    signal.signal(lost.number, _interrupt)
-    threading.Timer(0.01, os.kill, (os.getpid(), lost.number)).start()
+    number = _received[0]
+    signal.signal(number, _interrupt)
+    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
 
 
 def _abandon_stdout() -> None:
