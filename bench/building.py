@@ -132,7 +132,7 @@ class Builder:
         sources = [PEERS / "c" / "peer.c", *sources]
         headers = [*PEERS.glob("c/*.h"), *(ROOT / "native").glob("*.h")]
         includes = [f"-I{PEERS / 'c'}", f"-I{ROOT / 'native'}", f"-I{self._blake3}"]
-        command = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O3", *options, *includes]
+        command = ["gcc", "-std=gnu11", "-O3", *options, *includes]
         self._compile(
             program, [*sources, *headers], [*command, *map(str, [*sources, *blake3]), "-pthread"]
         )

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 import tvix_build.duckdb
 import tvix_build.polars
 import tvix_build.spark
-from bench import corpora, machine
+from bench import machine, program
 from bench.corpora import ROOT
 from bench.spark import engine_seconds, session, watched
 from bench.tables import GIGABYTE, Tables, tables
@@ -286,21 +286,16 @@ def _say(text: str) -> None:
     print(f"bench/columnar: {text}", file=sys.stderr, flush=True)
 
 
+def _make(options: argparse.Namespace) -> tuple[str, bool]:
+    with tables(int(options.gigabytes * GIGABYTE)) as source:
+        return report(source, compare(source))
+
+
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench/columnar", description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=1.0, help="how many (%(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
-    arguments = parser.parse_args()
-    try:
-        with tables(int(arguments.gigabytes * GIGABYTE)) as source:
-            page, good = report(source, compare(source))
-    except corpora.NoDataError as error:
-        print(f"bench/columnar: {error}", file=sys.stderr)
-        return 2
-    arguments.output.write_text(page)
-    print(page)
-    return 0 if good else 1
+    return program.run(parser, RESULTS, _make)
 
 
 if __name__ == "__main__":

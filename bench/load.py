@@ -25,7 +25,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from bench import corpora, machine, servers
+from bench import corpora, machine, program, servers
 from bench.building import FOLDER
 from bench.corpora import ROOT, Cache
 from bench.peers.python.rpc import SERVICE, answers
@@ -228,22 +228,16 @@ requests and answers, and counts. The requests are nixpkgs', direct.
 """
 
 
+def _make(options: argparse.Namespace) -> tuple[str, bool]:
+    busy = machine.busy()
+    return report(asyncio.run(measure(options.rounds)), busy), True
+
+
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench/load", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40, help="turns of each (%(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
-    arguments = parser.parse_args()
-    busy = os.getloadavg()[0]
-    try:
-        pairs = asyncio.run(measure(arguments.rounds))
-    except corpora.NoDataError as error:
-        print(f"bench/load: {error}", file=sys.stderr)
-        return 2
-    page = report(pairs, busy)
-    arguments.output.write_text(page)
-    print(page)
-    return 0
+    return program.run(parser, RESULTS, _make)
 
 
 if __name__ == "__main__":

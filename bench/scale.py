@@ -21,13 +21,12 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import tvix_build
-from bench import cluster, corpora, machine
+from bench import cluster, machine, program
 from bench.cluster import BILLION, Job, Model, Prices, Run, Store, Stragglers, fitted
 from bench.corpora import ROOT
 from bench.tables import GIGABYTE, Tables, tables
@@ -273,22 +272,17 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{text} (%(default)s)")
     parser.add_argument("--cores", type=int, default=CORES, help="of the cluster (%(default)s)")
     parser.add_argument("--task-gets", type=int, default=8, help="reads of a task (%(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
     return parser
+
+
+def _make(options: argparse.Namespace) -> tuple[str, bool]:
+    found = measure(int(options.gigabytes * GIGABYTE), int(options.large * GIGABYTE))
+    return report(found, options), True
 
 
 def main() -> int:
     """The program."""
-    options = _parser().parse_args()
-    try:
-        found = measure(int(options.gigabytes * GIGABYTE), int(options.large * GIGABYTE))
-    except corpora.NoDataError as error:
-        print(f"bench/scale: {error}", file=sys.stderr)
-        return 2
-    page = report(found, options)
-    options.output.write_text(page)
-    print(page)
-    return 0
+    return program.run(_parser(), RESULTS, _make)
 
 
 if __name__ == "__main__":

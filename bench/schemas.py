@@ -18,7 +18,7 @@ from pathlib import Path
 from blake3 import blake3
 
 import tvix_build
-from bench import corpora, machine
+from bench import corpora, machine, program
 from bench.building import FOLDER, Builder
 from bench.corpora import ROOT, Cache
 from bench.measure import DisagreementError, Peer, Process, Ratio, Sample, ratio, repetitions
@@ -125,20 +125,15 @@ rounds (the least and the greatest). [How it is measured](../README.md#a-later-s
 """
 
 
+def _make(options: argparse.Namespace) -> tuple[str, bool]:
+    return report(measure(options.rounds)), True
+
+
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench/schemas", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="turns of each (%(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
-    arguments = parser.parse_args()
-    try:
-        page = report(measure(arguments.rounds))
-    except corpora.NoDataError as error:
-        print(f"bench/schemas: {error}", file=sys.stderr)
-        return 2
-    arguments.output.write_text(page)
-    print(page)
-    return 0
+    return program.run(parser, RESULTS, _make)
 
 
 if __name__ == "__main__":

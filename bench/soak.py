@@ -28,7 +28,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from bench import corpora, machine, servers
+from bench import corpora, machine, program, servers
 from bench.building import FOLDER
 from bench.corpora import ROOT, Cache, messages_of
 from bench.peers.python.rpc import CALL_KEY, SERVICE, Record
@@ -283,18 +283,16 @@ def _say(text: str) -> None:
     print(f"bench/soak: {text}", file=sys.stderr, flush=True)
 
 
+def _make(options: argparse.Namespace) -> tuple[str, bool]:
+    soak = Soak(60 * options.minutes, _corpus())
+    return report(soak, asyncio.run(soak.run()))
+
+
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench/soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="how long (%(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="file (%(default)s)")
-    arguments = parser.parse_args()
-    soak = Soak(60 * arguments.minutes, _corpus())
-    counts = asyncio.run(soak.run())
-    page, good = report(soak, counts)
-    arguments.output.write_text(page)
-    print(page)
-    return 0 if good else 1
+    return program.run(parser, RESULTS, _make)
 
 
 if __name__ == "__main__":
