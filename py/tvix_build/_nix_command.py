@@ -110,7 +110,8 @@ def _pass_attributes(
         attributes["outputs"] = {name: _placeholder(name) for name in derivation.outputs}
         written = {"JSON": _to_json(attributes).encode(), "SH": _to_shell(attributes).encode()}
     except (ValueError, RecursionError) as error:
-        reasons.append(f"variable {JSON}: expected a JSON object, found {error}")
+        found = error if isinstance(error, ValueError) else "values that nest too deep"
+        reasons.append(f"variable {JSON}: expected a JSON object, found {found}")
         return {}
     graph = attributes.get(GRAPH)
     if isinstance(graph, dict) and graph:

@@ -166,12 +166,16 @@ def _compressor(file: _File, compression: str | None) -> _Sink:
     """What compresses into `file`; `file` itself for None."""
     plain = cast("IO[bytes]", file)
     sink: _Sink = file
-    if compression == "zst":
-        sink = zstandard.ZstdCompressor(write_checksum=True).stream_writer(plain, closefd=False)
-    elif compression == "gz":
-        sink = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0)
-    elif compression == "xz":
-        sink = lzma.LZMAFile(plain, "wb")  # noqa: SIM115
+    try:
+        if compression == "zst":
+            sink = zstandard.ZstdCompressor(write_checksum=True).stream_writer(plain, closefd=False)
+        elif compression == "gz":
+            sink = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0)
+        elif compression == "xz":
+            sink = lzma.LZMAFile(plain, "wb")  # noqa: SIM115
+    except BaseException:
+        file.discarding = True  # Or one that is half made writes its end when it is collected.
+        raise
     return sink
 
 
