@@ -145,10 +145,18 @@ static int32_t hash_file(batch* batch, int file, const tvixb_files* found,
                                                 : TVIXB_FILE_OK;
 }
 
-void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
-                      const tvixb_files* found) {
+static int open_file(int folder, const char* name) {
   // Not to wait for a writer where a pipe has taken the place of a file.
   const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  int file;
+  do {
+    file = openat(folder, name, flags);
+  } while (file < 0 && errno == EINTR);
+  return file;
+}
+
+void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
+                      const tvixb_files* found) {
   batch batch;
   batch.buffer = buffer;
   batch.digest = found->digests;
@@ -156,7 +164,7 @@ void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
   for (size_t i = 0; i < n; i++, names += strlen(names) + 1) {
     if (batch.count == BATCH_FILES) run_batch(&batch);
     tvixb_view view = {0};
-    int file = openat(folder, names, flags);
+    int file = open_file(folder, names);
     if (file < 0) {
       found->statuses[i] = errno == ELOOP ? TVIXB_FILE_CHANGED : errno;
     } else {
