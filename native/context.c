@@ -113,7 +113,7 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   if (!own) return TVIXB_OUT_OF_MEMORY;
   memcpy(own, bytes->data, bytes->size);
   bytes->data = own;
-  size_t stop;
+  size_t size = bytes->size, stop;
   if (!tvixb_decode_check(kind->message, *bytes, &stop)) {
     report_malformed(&context->report, stop);
     *verdict = TVIXB_MALFORMED;
@@ -123,11 +123,16 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   if (!tvixb_normalize(kind, *bytes, &context->arena, bytes)) {
     return TVIXB_OUT_OF_MEMORY;
   }
-  // Fails otherwise only if parts that merge exceed protobuf's 2 GiB together.
-  return tvixb_scan_message(&context->scan, kind, *bytes,
-                            context->request_needles, &context->report)
-             ? TVIXB_OK
-             : TVIXB_OUT_OF_MEMORY;
+  if (tvixb_scan_message(&context->scan, kind, *bytes, context->request_needles,
+                         &context->report)) {
+    return TVIXB_OK;
+  }
+  if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
+  // Parts that merge exceed protobuf's 2 GiB together: no encoding says that.
+  tvixb_report_begin(&context->report, message);
+  report_malformed(&context->report, size);
+  *verdict = TVIXB_MALFORMED;
+  return TVIXB_OK;
 }
 
 // Encodes an unsorted message: to the arena, or, if it is large and nobody

@@ -19,6 +19,7 @@ void tvixb_report_begin(tvixb_report* report, uint64_t message) {
   report->first = report->violations.count;
   report->total = 0;
   report->not_sorted = 0;
+  report->heap = false;
 }
 
 static tvixb_violation violation_at(const tvixb_path* path) {
@@ -54,10 +55,54 @@ static bool comes_before(const tvixb_violation* a, const tvixb_violation* b) {
   return a->code < b->code;
 }
 
+// Puts a violation in the place of the heap's top.
+static void replace_top(tvixb_violation* heap, size_t count,
+                        tvixb_violation violation) {
+  size_t place = 0;
+  for (size_t below = 1; below < count; below = 2 * place + 1) {
+    if (below + 1 < count && comes_before(&heap[below], &heap[below + 1])) {
+      below++;
+    }
+    if (!comes_before(&violation, &heap[below])) break;
+    heap[place] = heap[below];
+    place = below;
+  }
+  heap[place] = violation;
+}
+
+// Adds a violation to a heap of `count`.
+static void push(tvixb_violation* heap, size_t count,
+                 tvixb_violation violation) {
+  size_t place = count;
+  while (place > 0 && comes_before(&heap[(place - 1) / 2], &violation)) {
+    heap[place] = heap[(place - 1) / 2];
+    place = (place - 1) / 2;
+  }
+  heap[place] = violation;
+}
+
+static void sort_heap(tvixb_violation* heap, size_t count) {
+  while (count > 1) {
+    tvixb_violation last = heap[0];
+    count--;
+    replace_top(heap, count, heap[count]);
+    heap[count] = last;
+  }
+}
+
+// From the last to the first they are a heap.
+static void make_heap(tvixb_violation* sorted, size_t count) {
+  for (size_t i = 0; i < count / 2; i++) {
+    tvixb_violation other = sorted[i];
+    sorted[i] = sorted[count - 1 - i];
+    sorted[count - 1 - i] = other;
+  }
+}
+
 void tvixb_report_add(tvixb_report* report, tvixb_code code,
                       const tvixb_path* path, uint64_t found,
                       tvixb_view value) {
-  report->total++;
+  tvixb_report_count(report, 1);
   report->not_sorted += code == TVIXB_CODE_NOT_SORTED;
   if (!tvixb_vector_reserve(&report->violations, 1, sizeof(tvixb_violation))) {
     report->out_of_memory = true;
@@ -73,29 +118,39 @@ void tvixb_report_add(tvixb_report* report, tvixb_code code,
   if (sample) memcpy(violation.sample, value.data, sample);
   violation.sample_size = (uint8_t)sample;
 
-  // Stages add nearly in order, so an insertion rarely moves anything. A full
-  // report drops its last violation for one that comes before it.
-  tvixb_violation* first =
+  tvixb_violation* kept =
       (tvixb_violation*)report->violations.items + report->first;
-  size_t kept = report->violations.count - report->first;
-  if (kept == report->limit) {
-    if (!comes_before(&violation, &first[kept - 1])) return;
-    kept--;
-  } else {
-    report->violations.count++;
+  size_t count = report->violations.count - report->first;
+  bool full = count == report->limit;
+  if (!report->heap) {
+    if (count == 0 || !comes_before(&violation, &kept[count - 1])) {
+      if (full) return;
+      kept[count] = violation;
+      report->violations.count++;
+      return;
+    }
+    make_heap(kept, count);
+    report->heap = true;
   }
-  size_t place = kept;
-  while (place > 0 && comes_before(&violation, &first[place - 1])) place--;
-  memmove(first + place + 1, first + place, (kept - place) * sizeof *first);
-  first[place] = violation;
+  if (!full) {
+    push(kept, count, violation);
+    report->violations.count++;
+  } else if (comes_before(&violation, &kept[0])) {
+    replace_top(kept, count, violation);
+  }
 }
 
 void tvixb_report_count(tvixb_report* report, uint64_t more) {
-  report->total += more;
+  report->total =
+      more > UINT64_MAX - report->total ? UINT64_MAX : report->total + more;
 }
 
 void tvixb_report_end(tvixb_report* report) {
   if (report->total == 0) return;
+  size_t kept = report->violations.count - report->first;
+  if (report->heap) {
+    sort_heap((tvixb_violation*)report->violations.items + report->first, kept);
+  }
   if (!tvixb_vector_reserve(&report->by_message, 1,
                             sizeof(tvixb_violations_of))) {
     report->out_of_memory = true;
@@ -105,7 +160,7 @@ void tvixb_report_end(tvixb_report* report) {
   entries[report->by_message.count++] = (tvixb_violations_of){
       .message = report->message,
       .first = report->first,
-      .kept = report->violations.count - report->first,
+      .kept = kept,
       .total = report->total,
   };
   report->total = 0;

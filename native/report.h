@@ -28,6 +28,7 @@ typedef struct tvixb_report {
   size_t first;
   uint64_t total;
   uint64_t not_sorted;  // how many of them are TVIXB_CODE_NOT_SORTED
+  bool heap;            // they came in no order: the last one is on top
   bool out_of_memory;
 } tvixb_report;
 

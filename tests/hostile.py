@@ -6,7 +6,7 @@ that is needed besides the message (ARCHITECTURE.md says how much it may be). Th
 messages of full size: 10,000,000 parts, and 1 GiB of such parts as are a few bytes and no element
 of a sorted list.
 
-usage: bazel run //tests:hostile [N]     (N: 1,000,000 if not given; 5 GB of memory are needed)
+usage: bazel run //tests:hostile [N]     (N: 1,000,000 if not given; 15 GB of memory are needed)
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ def nodes(n: int, name: Callable[[int], str]) -> bytes:
     return COMMAND + b"".join(wire.blob(4, wire.blob(3, link)) for link in links)
 
 
+def needles(numbers: Iterable[int]) -> bytes:
+    """An answer with one output, a symlink, that has these needles."""
+    symlink = wire.blob(1, wire.blob(3, wire.blob(2, "/")))
+    return wire.blob(1, symlink + wire.blob(2, b"".join(map(wire.varint, numbers))))
+
+
 #: Messages whose lists are only in no order; as many sorted ones are beside them.
 UNSORTED: dict[str, tuple[Callable[[int], bytes], Callable[[int], bytes]]] = {
     "reversed": (
@@ -73,6 +79,8 @@ OTHERS: dict[str, Callable[[int], bytes]] = {
     "equal names": lambda n: outputs(["x"] * n),
     "equal names of 255 bytes": lambda n: outputs(["x" * 255] * (n // 8)),
     "equal names, then a smaller one": lambda n: outputs([*["x"] * n, "a"]),
+    "names twice, reversed": lambda n: outputs(f"{i // 2:08}" for i in reversed(range(n))),
+    "needles twice, reversed": lambda n: needles(i // 2 for i in reversed(range(n))),
     "every field wrong": lambda n: b"\x0a\x01\x00" * n + b"\x12\x01/" * n + b"\x1a\x00" * n,
     "inputs that are outputs": lambda n: (
         outputs(f"{i:08}" for i in range(n)) + nodes(n, lambda i: f"{i:08}")[len(COMMAND) :]
@@ -81,12 +89,21 @@ OTHERS: dict[str, Callable[[int], bytes]] = {
     "groups, deep": lambda n: COMMAND + wire.nested_groups(9, 99) * (n // 99),
     "late fields": lambda n: wire.blob(2, "x") + COMMAND * n,
     "parts to merge": lambda n: COMMAND + wire.blob(5, wire.blob(3, "/a")) * n,
+    "halves to merge": lambda n: COMMAND + wire.blob(5, wire.blob(3, "/" + n // 2 * "a")) * 2,
     "members of a oneof": lambda n: COMMAND + wire.blob(4, b"\x0a\x00\x12\x00" * n),
     "groups without end": lambda n: COMMAND + wire.tag(9, wire.GROUP) * n,
     "length past the end": lambda n: b"\x12\x00" * n + b"\x12\xff\xff\xff\xff\x07",
 }
 
 MAKERS = {name: pair[0] for name, pair in UNSORTED.items()} | OTHERS
+
+
+def type_of(name: str) -> tuple[str, str]:
+    """Kind and schema of a message."""
+    if name.startswith("needles"):
+        return "build", "snix.build.v1"
+    return "build-request", "tvix.build.v1"
+
 
 MEASURE = """
 import sys, time
@@ -102,15 +119,18 @@ with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # The peak is now what is in use.
 before = peak()
 begin = time.process_time()
-report = tvix_build.check(data)
+report = tvix_build.check(data, *hostile.type_of(sys.argv[1]))
 seconds = time.process_time() - begin
 print(len(data), peak() - before, seconds, report.violation_count, report.valid,
-      report.digest.hex() if report.digest else "-")
+      report.digest.hex() if report.digest else "-",
+      report.violations[0].code if report.violations else "-")
 """
 
 
 def measure(name: str, n: int, environment: dict[str, str] | None = None) -> list[str]:
-    """Bytes of message, of memory besides it, seconds of CPU; violations, valid, digest."""
+    """Bytes of message, of memory besides it, seconds of CPU; violations, valid, digest, code of
+    the first violation.
+    """
     command = [sys.executable, "-c", MEASURE, name, str(n)]
     environment = environment or {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(
@@ -125,6 +145,8 @@ PARTS_OF_GIB = {
     "unknown fields": GIB // 2,
     "groups, deep": GIB // 2,
     "groups without end": GIB,
+    # 2 GiB: more than a length can say.
+    "halves to merge": 2 * GIB,
 }
 
 
@@ -141,12 +163,12 @@ def print_growth(n: int) -> None:
 
 def print_full_size() -> None:
     """A line for each message at its full size."""
-    print(f"\n{'':32} {'MB':>6} {'seconds':>8} {'besides, MB':>12} {'violations':>12}")
+    print(f"\n{'':32} {'MB':>6} {'seconds':>8} {'besides, MB':>12} {'violations':>12}  first")
     for name in MAKERS:
         parts = PARTS_OF_GIB.get(name, 10_000_000)
-        size, memory, seconds, violations, *_ = measure(name, parts)
+        size, memory, seconds, violations, _, _, first = measure(name, parts)
         times = f"{int(size) / 1e6:6.0f} {float(seconds):8.2f} {int(memory) / 1e6:12.0f}"
-        print(f"{name:32} {times} {int(violations):12,}", flush=True)
+        print(f"{name:32} {times} {int(violations):12,}  {first}", flush=True)
 
 
 def main() -> None:

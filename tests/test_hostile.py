@@ -24,26 +24,26 @@ from batches import KINDS
 from cli_support import environment
 
 PARTS = int(os.environ.get("TVIX_BUILD_HOSTILE_PARTS", "400000")) // 1584 * 1584
-KIND = "build-request"
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 99, 1584])
 @pytest.mark.parametrize("name", hostile.MAKERS)
 def test_small(name: str, n: int) -> None:
-    assert engine.disagreement(hostile.MAKERS[name](n), KIND) is None
+    assert engine.disagreement(hostile.MAKERS[name](n), *hostile.type_of(name)) is None
 
 
 def violations(name: str, n: int) -> int:
     """How many violations n parts have, as far as that is linear in n."""
     one, two = (
-        len(reference.check(hostile.MAKERS[name](count), KIND).violations) for count in (1584, 3168)
+        len(reference.check(hostile.MAKERS[name](count), *hostile.type_of(name)).violations)
+        for count in (1584, 3168)
     )
     return one + (two - one) * (n // 1584 - 1)
 
 
 @pytest.mark.parametrize("name", hostile.MAKERS)
 def test_large(name: str) -> None:
-    size, memory, _, count, valid, digest = hostile.measure(name, PARTS, environment())
+    size, memory, _, count, valid, digest, _ = hostile.measure(name, PARTS, environment())
     assert int(count) == violations(name, PARTS)
     assert valid == str(count == "0")
     if name in hostile.UNSORTED:

@@ -131,6 +131,44 @@ static void check_limit(tvixb_context* context) {
   free(message.data);
 }
 
+// Duplicates are found in the order of their names, which is not that of the
+// message; those before others in the message are kept.
+static void check_order_of_violations(tvixb_context* context) {
+  enum { NAMES = 500 };
+  const uint32_t limits[] = {UINT32_MAX, 1, 2, 3, 64, 100, NAMES - 1, NAMES};
+  buffer message = {0};
+  buffer_text(&message, 1, "sh");
+  for (uint32_t i = 0; i < 2 * NAMES; i++) {
+    char name[16];
+    snprintf(name, sizeof name, "%08u", (2 * NAMES - 1 - i) / 2 * 7 % NAMES);
+    buffer_text(&message, 2, name);
+  }
+  for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+    tvixb_context_set_violation_limit(context, limits[i]);
+    uint8_t digest[32];
+    assert(check_one(context, &message, digest, NULL) == TVIXB_INVALID);
+    size_t rows, count;
+    const tvixb_violations_of* row =
+        tvixb_violations_by_message(context, &rows);
+    const tvixb_violation* all = tvixb_violations(context, &count);
+    assert(rows == 1 && row->total == NAMES + 1);
+    assert(count == (limits[i] < NAMES + 1 ? limits[i] : NAMES + 1));
+    // The second of each pair, and one that is not sorted.
+    unsigned unsorted = 0;
+    for (size_t j = 0; j < count; j++) {
+      if (all[j].code == TVIXB_CODE_NOT_SORTED) {
+        unsorted++;
+      } else {
+        assert(all[j].code == TVIXB_CODE_DUPLICATE);
+        assert(all[j].index[0] == 2 * (j - unsorted) + 1);
+      }
+    }
+    assert(unsorted <= 1);
+  }
+  tvixb_context_set_violation_limit(context, TVIXB_VIOLATION_LIMIT);
+  free(message.data);
+}
+
 static tvixb_verdict check_kind(tvixb_context* context, const char* name,
                                 const buffer* message) {
   const uint64_t offsets[2] = {0, message->size};
@@ -192,6 +230,18 @@ static void check_request(tvixb_context* context) {
   }
   tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
   assert(check_kind(context, response, &message) == TVIXB_CANONICAL);
+
+  // So many violations are missing that a count of them ends at its largest.
+  const uint8_t nameless[] = {0x0a, 9, 0x0a, 5, 0x0a, 3, 0x0a, 1, 'a', 0x78, 1};
+  const buffer bad = {(uint8_t*)nameless, sizeof nameless, 0};
+  size_t rows;
+  for (uint64_t asked = UINT64_MAX - 10; asked < TVIXB_ANY; asked++) {
+    tvixb_context_set_request(context, asked, TVIXB_ANY);
+    assert(check_kind(context, response, &bad) == TVIXB_INVALID);
+    assert(tvixb_violations_by_message(context, &rows)->total >= asked - 1);
+    assert(rows == 1);
+  }
+  tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
   free(message.data);
 }
 
@@ -430,6 +480,7 @@ int main(void) {
   }
   check_large_elements(context);
   check_limit(context);
+  check_order_of_violations(context);
   check_request(context);
   check_all_words(context);
   check_bad_ranges(context);
