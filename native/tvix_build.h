@@ -184,6 +184,12 @@ void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit);
 void tvixb_context_set_request(tvixb_context* context, uint64_t outputs,
                                uint64_t needles);
 
+// How many fields with this number a canonical message has on its highest
+// level, such as 6, outputs, or 10, refscan_needles, in a
+// "snix.build.v1.BuildRequest". In any other message fields behind the first
+// that does not decode are not counted.
+uint64_t tvixb_count_fields(const uint8_t* data, size_t size, uint32_t number);
+
 // Checks n messages of one kind: verdict, digest, violations and, where wanted,
 // canonical encoding of each.
 //

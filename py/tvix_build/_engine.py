@@ -480,6 +480,12 @@ class DelimitedSplit:
     error: str | None
 
 
+def count_fields(data: Buffer, number: int) -> int:
+    """How many fields with this number a canonical message has on its highest level."""
+    view = ffi.from_buffer("uint8_t[]", data)
+    return int(lib.tvixb_count_fields(view, len(view), number))
+
+
 def split_delimited(buffer: Buffer, maximum: int = 1 << 16) -> DelimitedSplit:
     """Find the whole records at the beginning of `buffer`, at most `maximum` of them."""
     data = ffi.from_buffer("uint8_t[]", buffer)

@@ -98,5 +98,6 @@ int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size) {
   check_split(data, size, COUNT);
   check_split(data, size, size % COUNT);
   check_ranges(data, size);
+  assert(tvixb_count_fields(data, size, 2) <= size / 2);
   return 0;
 }

@@ -348,6 +348,24 @@ static void check_split(void) {
 }
 
 // Two messages, and a byte too little for their encodings.
+static void check_count(void) {
+  buffer message = {0};
+  uint8_t fields[300];
+  for (size_t i = 0; i < sizeof fields; i++) fields[i] = i % 2 ? 0 : 0x12;
+  for (size_t i = 0; i < sizeof fields; i++) {
+    assert(tvixb_count_fields(message.data, message.size, 2) == i);
+    assert(tvixb_count_fields(message.data, message.size, 1) == i / 3);
+    assert(tvixb_count_fields(message.data, message.size, 3) == 0);
+    buffer_field(&message, 2, fields, i);  // What is within is not counted.
+    if (i % 3 == 2) buffer_text(&message, 1, "");
+  }
+  // Cut, the last one is not there.
+  buffer_text(&message, 7, "cut");
+  assert(tvixb_count_fields(message.data, message.size, 7) == 1);
+  assert(tvixb_count_fields(message.data, message.size - 1, 7) == 0);
+  free(message.data);
+}
+
 static void check_room(tvixb_context* context) {
   const uint8_t data[] = "\x0a\1x\x0a\1y";
   const uint64_t offsets[] = {0, 3, 6};
@@ -486,6 +504,7 @@ int main(void) {
   check_bad_ranges(context);
   check_batch(context);
   check_split();
+  check_count();
   check_room(context);
   check_many_empty(context);
   check_rebase();

@@ -19,6 +19,8 @@ DIGEST_KEY = "tvix-build-digest"
 LARGE = 1 << 18
 """Bytes that take about as long to check as a call costs anyway. More must not hold up others, and
 are checked in a thread."""
+OUTPUTS, NEEDLES = 6, 10
+"""Numbers of fields of a request of snix.build.v1."""
 
 
 class InvalidAnswer(Error):  # noqa: N818 - the name says what was found
@@ -88,8 +90,8 @@ async def check_request_aside(service: Service, data: bytes) -> Checked:
 
 
 async def check_answer_aside(service: Service, data: bytes, request: bytes) -> bytes:
-    """As `check_answer`; a large one in a thread."""
-    if len(data) < LARGE:
+    """As `check_answer`; a large one, or one to a large request, in a thread."""
+    if len(data) + len(request) < LARGE:
         return check_answer(service, data, request)
     return await asyncio.to_thread(check_answer, service, data, request)
 
@@ -108,11 +110,8 @@ def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None
 
 
 def _counts(request: bytes) -> tuple[int, int]:
-    """How many outputs and needles a request of snix.build.v1 has."""
-    from snix.build.protos.build_pb2 import BuildRequest
-
-    message = BuildRequest.FromString(request)
-    return len(message.outputs), len(message.refscan_needles)
+    """How many outputs and needles a canonical request of snix.build.v1 has."""
+    return _engine.count_fields(request, OUTPUTS), _engine.count_fields(request, NEEDLES)
 
 
 def _beginning(request: bytes) -> bytes:
