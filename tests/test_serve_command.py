@@ -19,6 +19,8 @@ import grpc
 import pytest
 import trustme
 from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any as Any_
+from google.rpc.status_pb2 import Status
 
 import tvix_build
 from cli_support import environment, run, start
@@ -46,7 +48,9 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
 
 
 @contextmanager
-def building(builder: Builder, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
+def building(
+    builder: Builder | Odd, credentials: grpc.ServerCredentials | None = None
+) -> Iterator[str]:
     """A builder's server; yields its address."""
     server = grpc.server(ThreadPoolExecutor(4))
     add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
@@ -152,6 +156,66 @@ def test_a_builder_that_refuses(tmp_path: Path) -> None:
     gone = run("build", tmp_path / "request.binpb", "--builder", opened.address)
     assert gone.status == 1
     assert "UNAVAILABLE" in gone.stderr
+
+
+class Odd(rpc_build_pb2_grpc.BuildServiceServicer):
+    """A builder that fails with details of its own making."""
+
+    def __init__(self, details: bytes) -> None:
+        self.gate = threading.Event()
+        self._details = details
+
+    def DoBuild(self, request: BuildRequest, context: Any) -> Build:  # noqa: N802 - gRPC's
+        context.set_trailing_metadata((("grpc-status-details-bin", self._details),))
+        context.abort(grpc.StatusCode.INTERNAL, "odd")
+        raise AssertionError("abort raises")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        b"\xff",
+        Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="odd").SerializeToString(),
+        Status(
+            code=grpc.StatusCode.INTERNAL.value[0],
+            message="odd",
+            details=[Any_(type_url="type.googleapis.com/google.rpc.BadRequest", value=b"\xff")],
+        ).SerializeToString(),
+    ],
+)
+def test_details_that_are_none(details: bytes, tmp_path: Path) -> None:
+    request = tvix_build.build_request(command_args=["a"])
+    (tmp_path / "request.binpb").write_bytes(request.SerializeToString())
+    with building(Odd(details)) as upstream:
+        done = run("build", tmp_path / "request.binpb", "--builder", upstream)
+    said = [line.removeprefix(f"tvix-build: {upstream}: ") for line in done.stderr.splitlines()]
+    assert (done.status, said[0]) == (1, "INTERNAL: odd")
+    assert said[1].startswith("expected details of the status, found others: ")
+    assert len(said) == 2
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_build(tmp_path: Path) -> None:
+    request = tvix_build.build_request(command_args=["a"])
+    (tmp_path / "request.binpb").write_bytes(request.SerializeToString())
+    builder = Builder()
+    with building(builder) as upstream:
+        command = ("build", tmp_path / "request.binpb", "--builder", upstream, "-o")
+        done = run(*command, tmp_path / "none" / "answer.binpb")
+        assert (done.status, builder.requests) == (2, [])
+        assert "answer.binpb: No such file or directory" in done.stderr
+    (tmp_path / "old.binpb").write_bytes(b"old")
+    assert run(*command, tmp_path / "old.binpb").status == 1  # The builder is gone.
+    assert (tmp_path / "old.binpb").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "-1"])
+def test_seconds_that_no_clock_counts(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(["serve", "--check-only", "--listen", FREE_PORT, "--grace", seconds]) == 2
+    assert "--grace" in capsys.readouterr().err
+    build = ["build", __file__, "--builder", "grpc+unix:/a", "--timeout", seconds]
+    assert commands.run(build) == 2
+    assert "--timeout" in capsys.readouterr().err
 
 
 def test_calls_in_flight_end_after_a_signal() -> None:
@@ -340,3 +404,14 @@ def test_without_its_packages() -> None:
     )
     assert done.returncode == 2
     assert "pip install 'tvix-build[cli,serve]'" in done.stderr
+
+
+def test_traces_without_their_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter", None)
+    for name in [one for one in sys.modules if one.startswith("opentelemetry.exporter.")]:
+        monkeypatch.delitem(sys.modules, name)
+    options = ["--check-only", "--listen", FREE_PORT, "--traces", "http://localhost:1"]
+    assert commands.run(["serve", *options]) == 2
+    assert "pip install opentelemetry-exporter-otlp-proto-grpc" in capsys.readouterr().err

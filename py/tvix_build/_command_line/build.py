@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tvix_build._command_line.connections import FILE, client_credentials, parse
 from tvix_build._command_line.diff import find_record, read_record
 from tvix_build._command_line.extras import extra
 from tvix_build._command_line.options import (
+    SECONDS,
     column_option,
     input_format_option,
     output_format_option,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", "target", metavar="OUT", help="Write the answer there; '-' for stdout."
 )
-@click.option("--timeout", metavar="SECONDS", type=click.FloatRange(0), help="When to give up.")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="When to give up.")
 @click.option("--ca", metavar="FILE", type=FILE, help="Authorities of the builder's certificate.")
 @click.option("--certificate", metavar="FILE", type=FILE, help="Of this client, in PEM.")
 @click.option("--key", metavar="FILE", type=FILE, help="Its private key, in PEM.")
@@ -93,26 +95,27 @@ def build(
         _print_violations(monitor, file, report)
         return 1
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    with extra("grpc"):
-        answer = _ask(
-            monitor,
-            builder,
-            schema,
-            data,
-            timeout,
-            client_credentials(builder, ca, certificate, key),
-        )
-    if answer is None:
+    credentials = client_credentials(builder, ca, certificate, key)
+    try:
+        # An output that cannot be written is known before the build, too.
+        with ExitStack() as stack:
+            write = stack.enter_context(record_output(wanted, service.answer)) if wanted else None
+            with extra("grpc"):
+                answer = _ask(monitor, builder, schema, data, timeout, credentials)
+            if write is not None:
+                write([answer])
+                return 0
+    except _NoAnswerError:
         return 1
-    if wanted is not None:
-        with record_output(wanted, service.answer) as write:
-            write([answer])
-        return 0
     with output_errors("standard output"):
         Viewer(stdout_console(), service.answer, full=False).view(
             builder.text, answer, check(answer, service.answer.kind, service.answer.schema)
         )
     return 0
+
+
+class _NoAnswerError(Exception):
+    """There is no valid answer, which was said."""
 
 
 def _ask(
@@ -122,8 +125,12 @@ def _ask(
     request: bytes,
     timeout: float | None,
     credentials: grpc.ChannelCredentials | None,
-) -> bytes | None:
-    """The answer; None if there is no valid one, which was said."""
+) -> bytes:
+    """The answer.
+
+    Raises:
+        _NoAnswerError: if there is none.
+    """
     import grpc
 
     from tvix_build.client import BuildService, InvalidAnswer
@@ -136,24 +143,28 @@ def _ask(
             _print_violations(monitor, builder.text, error)
         except grpc.RpcError as error:
             _print_status(monitor, builder.text, error)
-    return None
+    raise _NoAnswerError
 
 
 def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
     """The status of a call, and all that its details say of the request."""
     import grpc
+    from google.protobuf.message import DecodeError
     from google.rpc.error_details_pb2 import BadRequest
     from grpc_status import rpc_status
 
     assert isinstance(error, grpc.Call)
     monitor.error(f"{place}: {error.code().name}: {error.details()}")
-    status = rpc_status.from_call(error)
     details = BadRequest()
-    for detail in status.details if status else ():
-        if detail.Unpack(details):
-            for one in details.field_violations:
-                path = f"{one.field}: " if one.field else ""
-                monitor.error(f"{place}: {one.reason}: {path}{one.description}")
+    try:
+        status = rpc_status.from_call(error)
+        for detail in status.details if status else ():
+            if detail.Unpack(details):
+                for one in details.field_violations:
+                    path = f"{one.field}: " if one.field else ""
+                    monitor.error(f"{place}: {one.reason}: {path}{one.description}")
+    except (DecodeError, ValueError) as failure:
+        monitor.error(f"{place}: expected details of the status, found others: {failure}")
 
 
 def _print_violations(monitor: Monitor, place: str, found: Report | InvalidAnswer) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -13,6 +14,23 @@ from tvix_build import Kind, Schema
 from tvix_build._command_line.sources import FORMATS
 from tvix_build._report import message_type
 
+
+class _Seconds(click.FloatRange):
+    """Seconds as clocks and gRPC can count them."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1e9)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
+
+
+SECONDS = _Seconds()
 _kind_option = click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Kind]),

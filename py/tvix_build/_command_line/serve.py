@@ -21,6 +21,7 @@ from tvix_build._command_line.connections import (
     server_credentials,
 )
 from tvix_build._command_line.extras import extra
+from tvix_build._command_line.options import SECONDS
 from tvix_build._command_line.terminal import Monitor
 from tvix_build._rpc.addresses import FORMS, Address
 from tvix_build._rpc.services import SERVICES, Service
@@ -150,7 +151,7 @@ def _parse_services(
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=click.FloatRange(0),
+    type=SECONDS,
     default=30,
     show_default=True,
     help="How long calls may go on after SIGTERM.",
@@ -199,7 +200,13 @@ def serve(
         if traces is not None:
             from tvix_build._serve.traces import exporting_provider
 
-            others["traces"] = exporting_provider(traces)
+            try:
+                others["traces"] = exporting_provider(traces)
+            except ModuleNotFoundError as error:
+                raise click.ClickException(
+                    f"--traces needs {error.name}: pip install "
+                    "opentelemetry-exporter-otlp-proto-grpc"
+                ) from None
     options = server.Options(
         listen,
         services,
