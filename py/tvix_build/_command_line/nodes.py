@@ -14,6 +14,7 @@ from tvix_build._aterm import to_str
 from tvix_build._command_line.records import open_lines, open_records
 from tvix_build._command_line.sources import Source, find_source
 from tvix_build._command_line.streams import InputError
+from tvix_build._command_line.strict_json import refuse_loss_of
 from tvix_build._report import message_type
 from tvix_build.nix import STORE
 
@@ -59,6 +60,7 @@ def _read_lines(source: Source) -> dict[str, Node]:
             try:
                 match json.loads(bytes(line)):
                     case {"path": str(path), "node": dict(node)}:
+                        refuse_loss_of(node, Node.DESCRIPTOR)
                         nodes[path] = json_format.ParseDict(node, Node())
                     case _:
                         raise ValueError('found no object with "path" and "node"')

@@ -16,6 +16,7 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2 as tvix_build_pb2
 from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
+from tvix_build._command_line.strict_json import refuse_loss
 from tvix_build._report import MessageType
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
         if format_name == "txtpb":
             text_format.Parse(text.decode(), message)
         else:
+            refuse_loss(text.decode(), message.DESCRIPTOR)
             json_format.Parse(text.decode(), message)
         return message.SerializeToString(deterministic=True)
     except UnicodeDecodeError as error:
