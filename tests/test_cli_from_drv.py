@@ -189,6 +189,37 @@ def test_cycles_are_reported_for_all_that_wait_for_them(closure: bool, tmp_path:
     assert f"{STORE}e.drv <- {STORE}e.drv" in cycles[3]
 
 
+def test_a_long_cycle_is_told_in_few_words(tmp_path: Path) -> None:
+    names = [f"{i:03}" for i in range(300)]
+    for name, after in zip(names, [*names[1:], names[0]], strict=True):
+        inputs = {f"{STORE}{one}.drv": ("out",) for one in (names[0], after)}
+        write(tmp_path, name, input_derivations=inputs)
+    result = run("from-drv", tmp_path)
+    assert result.status == 1
+    lines = [one for one in result.stderr.splitlines() if "expected no cycle of inputs" in one]
+    assert len(lines) == 300
+    assert max(map(len, lines)) < 400 + len(str(tmp_path))
+
+
+def test_files_of_one_name(tmp_path: Path) -> None:
+    for folder, builder in (("a", "/bin/sh"), ("b", "/bin/bash"), ("c", "/bin/sh")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, "x", builder=builder)
+    result = run("from-drv", *(tmp_path / folder / "x.drv" for folder in "abc"))
+    assert result.status == 1
+    assert [one[66:].decode() for one in result.stdout.splitlines()] == [
+        f"{tmp_path}/{folder}/x.drv" for folder in "ac"
+    ]
+    assert f"{tmp_path}/b/x.drv: expected the derivation that was read under" in result.stderr
+
+
+def test_a_system_that_is_not_utf8(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    result = run("from-drv", tmp_path, "--system", "\udcff")
+    assert result.status == 1
+    assert "a.drv: system: expected UTF-8, found b'\\xff'" in result.stderr
+
+
 def test_odd_derivations_say_why() -> None:
     result = run("from-drv", ODD[0].parent)
     assert result.status == 1

@@ -7,9 +7,12 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import random
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -288,6 +291,59 @@ def test_a_cycle_is_without_what_waits_for_it() -> None:
     assert find_cycles(known.values(), known.get) == dict.fromkeys(known, (b, c, b))
 
 
+def random_graph(rng: random.Random) -> dict[str, Derivation]:
+    """Derivations that need some of one another."""
+    count = rng.randrange(1, 12)
+    paths = [f"/nix/store/{i}.drv" for i in range(count)]
+    return {
+        path: derivation(
+            path=path,
+            input_derivations={one: ("out",) for one in paths if rng.random() < 1.2 / count},
+        )
+        for path in paths
+    }
+
+
+def test_cycles_are_found_in_all_that_wait_for_one() -> None:
+    rng = random.Random(7)
+    for _ in range(2000):
+        known = random_graph(rng)
+        buildable: set[str] = set()
+        for _ in known:
+            buildable |= {
+                p for p, one in known.items() if one.input_derivations.keys() <= buildable
+            }
+        found = find_cycles(known.values(), known.get)
+        assert found.keys() == known.keys() - buildable
+        for cycle in found.values():
+            assert cycle[0] == cycle[-1]
+            assert len(cycle) == 1 + len(set(cycle))
+            for path, needed in pairwise(cycle):
+                assert needed in known[path].input_derivations
+
+
+def test_one_cycle_is_kept_for_all_in_it() -> None:
+    """A ring in which each also needs the first: as many tuples would be quadratic."""
+    paths = [f"/nix/store/{i:06}.drv" for i in range(3000)]
+    known = {
+        path: derivation(path=path, input_derivations={paths[0]: ("out",), next_: ("out",)})
+        for path, next_ in zip(paths, [*paths[1:], paths[0]], strict=True)
+    }
+    found = find_cycles(known.values(), known.get)
+    assert found.keys() == known.keys()
+    assert sum(map(len, {id(cycle): cycle for cycle in found.values()}.values())) < 4 * len(paths)
+
+
+@pytest.mark.parametrize(
+    "change", [{"system": "\udcff"}, {"available_ro_paths": ["/a", "/\udcff"]}]
+)
+def test_arguments_that_are_not_utf8(change: dict[str, Any]) -> None:
+    with pytest.raises(DerivationError) as found:
+        derivation().to_build_request(node, **change)
+    (reason,) = reasons(found)
+    assert "expected UTF-8, found b'" in reason
+
+
 def test_what_nix_sets_is_overlaid_and_overridden() -> None:
     plain = derivation(environment={"HOME": b"/home", "text": b"\xff"})
     request = plain.to_build_request(
@@ -398,6 +454,33 @@ def test_a_folder_reads_each_derivation_once(tmp_path: Path) -> None:
     assert folder["/nix/store/" + EXAMPLES[0].name] is first
     assert list(folder) == ["/nix/store/" + file.name for file in EXAMPLES]
     assert len(folder) == len(EXAMPLES)
+
+
+def test_one_name_is_one_derivation(tmp_path: Path) -> None:
+    folder = DerivationFolder()
+    files = [tmp_path / name / "x.drv" for name in "abcd"]
+    for file, text in zip(files, [EXAMPLES[0], EXAMPLES[0], EXAMPLES[1], ODD[0]], strict=True):
+        file.parent.mkdir()
+        file.write_bytes(text.read_bytes())
+    first = folder.read(files[0])
+    assert folder.read(files[1]) == first
+    for file in files[2:]:
+        with pytest.raises(DerivationError, match="read under this name, found another one"):
+            folder.read(file)
+    files[1].unlink()
+    with pytest.raises(DerivationError, match="No such file"):
+        folder.read(files[1])
+    assert folder["/nix/store/x.drv"] is first
+
+
+def test_a_file_that_was_bad_may_become_good(tmp_path: Path) -> None:
+    folder, file = DerivationFolder(tmp_path), tmp_path / "x.drv"
+    file.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(DerivationError):
+            folder.read(file)
+    file.write_bytes(EXAMPLES[0].read_bytes())
+    assert folder.read(file) is folder["/nix/store/x.drv"]
 
 
 def test_a_folder_has_nothing_but_derivations_of_its_own(tmp_path: Path) -> None:

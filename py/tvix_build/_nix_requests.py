@@ -139,8 +139,24 @@ class RequestMaker:
                 available_ro_paths=self._available_ro_paths,
             )
         except UnicodeEncodeError:
-            raise DerivationError(derivation.name, _not_unicode(derivation)) from None
+            raise DerivationError(derivation.name, self._not_unicode(derivation)) from None
         return request, given.files
+
+    def _not_unicode(self, derivation: Derivation) -> list[str]:
+        """Which strings are not UTF-8."""
+        strings = {
+            "system": derivation.system if self._system is None else self._system,
+            "builder": derivation.builder,
+            **{f"argument {i}": one for i, one in enumerate(derivation.arguments)},
+            **{f"output {to_bytes(name)!r}": one.path for name, one in derivation.outputs.items()},
+            **{f"variable {to_bytes(one)!r}": one for one in derivation.environment},
+            **{f"path {i} of the host": one for i, one in enumerate(self._available_ro_paths)},
+        }
+        return [
+            f"{place}: expected UTF-8, found {to_bytes(string)!r}"
+            for place, string in strings.items()
+            if any("\ud800" <= char <= "\udfff" for char in string)
+        ]
 
     def _in_schema(
         self, request: BuildRequest, files: Mapping[str, bytes], derivation: Derivation
@@ -250,8 +266,7 @@ def find_cycles(
             path, waiting = next(reversed(above.items()))
             for one in waiting:
                 if one in above:
-                    members = list(above)
-                    cycles[path] = (*members[members.index(one) :], one)
+                    cycles.setdefault(path, _cycle(above, one, cycles))
                 elif one in cycles:
                     cycles.setdefault(path, cycles[one])
                 elif one not in done:
@@ -269,28 +284,27 @@ def find_cycles(
     return cycles
 
 
+def _cycle(
+    above: dict[str, Iterator[str]], first: str, cycles: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The cycle of the last path above, which waits for `first`: one that is known already, or what
+    leads from there to here. So none of those above is walked over twice."""
+    members = [first]
+    for path in reversed(above):
+        if path in cycles:
+            return cycles[path]
+        members.append(path)
+        if path == first:
+            break
+    return tuple(reversed(members))
+
+
 def in_words(violations: Iterable[Violation]) -> list[str]:
     """The violations of a request, as reasons."""
     return [f"{one.path}: {one.code.value}: {one.message}" for one in violations]
 
 
 _UNKNOWN_PATH = "expected a known path, found one that only the build can tell"
-
-
-def _not_unicode(derivation: Derivation) -> list[str]:
-    """Which strings are not UTF-8."""
-    strings = {
-        "system": derivation.system,
-        "builder": derivation.builder,
-        **{f"argument {i}": one for i, one in enumerate(derivation.arguments)},
-        **{f"output {to_bytes(name)!r}": one.path for name, one in derivation.outputs.items()},
-        **{f"variable {to_bytes(one)!r}": one for one in derivation.environment},
-    }
-    return [
-        f"{place}: expected UTF-8, found {to_bytes(string)!r}"
-        for place, string in strings.items()
-        if any("\ud800" <= char <= "\udfff" for char in string)
-    ]
 
 
 def _base_name(path: str, place: str, reasons: list[str]) -> str:

@@ -8,6 +8,7 @@ not UTF-8 as lone surrogates (the error handler `surrogateescape`); values of va
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -290,11 +291,19 @@ class DerivationFolder(Mapping[str, Derivation]):
         """Read one file, wherever it is; from now on it is found here, too.
 
         Raises:
-            DerivationError: if it cannot be read or is no derivation.
+            DerivationError: if it cannot be read, is no derivation, or is another one than was
+                read under this name before.
         """
         path = STORE + os.path.basename(file)
-        if path not in self._found:
-            self._found[path] = _read(os.fspath(file), path)
+        found = _read(os.fspath(file), path)
+        before = self._found.get(path)
+        if not isinstance(before, Derivation):
+            self._found[path] = found
+        elif isinstance(found, Derivation) and found != before:
+            reason = "expected the derivation that was read under this name, found another one"
+            raise DerivationError(path, [reason])
+        if isinstance(found, DerivationError):
+            raise found
         return self[path]
 
     def __getitem__(self, path: str) -> Derivation:
@@ -340,4 +349,5 @@ _name = lru_cache(1 << 12)(to_str)
 
 
 def _first_twice(names: Sequence[bytes]) -> bytes:
-    return next(name for i, name in enumerate(names) if name in names[:i])
+    counts = Counter(names)
+    return next(name for name in names if counts[name] > 1)

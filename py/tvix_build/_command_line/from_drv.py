@@ -29,6 +29,7 @@ from tvix_build.castore import node_from_path
 from tvix_build.nix import STORE, Derivation, DerivationError, DerivationFolder
 
 REQUESTS = 1 << 10  # that are checked and written together
+CYCLE_LIMIT = 8  # derivations of a cycle that are named
 
 
 @click.command("from-drv", short_help="Make requests of Nix derivations.")
@@ -238,16 +239,24 @@ def _make(
     made = []
     for file, derivation in derivations:
         cycle = waiting.get(derivation.path)
-        reasons = [f"expected no cycle of inputs, found {' <- '.join(cycle)}"] if cycle else []
+        reasons = [f"expected no cycle of inputs, found {_show_cycle(cycle)}"] if cycle else []
         try:
-            request = maker.request(derivation)
+            request = maker.request(derivation).SerializeToString()
         except DerivationError as error:
             reasons += error.reasons
-        if reasons:
-            _report(file, reasons, monitor)
         else:
-            made.append((file, request.SerializeToString()))
+            if not reasons:
+                made.append((file, request))
+                continue
+        _report(file, reasons, monitor)
     return made
+
+
+def _show_cycle(cycle: tuple[str, ...]) -> str:
+    """A cycle, which may be as long as there are derivations that are told of it: in few words."""
+    if len(cycle) <= CYCLE_LIMIT:
+        return " <- ".join(cycle)
+    return f"{' <- '.join(cycle[:CYCLE_LIMIT])} <- … <- {cycle[-1]} ({len(cycle) - 1:,} in all)"
 
 
 def _write(
