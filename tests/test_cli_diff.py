@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 import tvix_build
 from cli_support import digest, invalid_request, make, request, run, unsorted_request
+from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from strategies import Batch, canonical_batches, mutant_batches
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
@@ -213,6 +214,22 @@ def test_kinds(tmp_path: Path) -> None:
     result = run("diff", "--kind", "build", *paths)
     assert result.status == 1
     assert b"\nbuild_request.command_args\n- build 1\n+ build 2\n" in result.stdout
+
+
+def test_constraints_and_variables_of_a_later_schema(tmp_path: Path) -> None:
+    paths = []
+    for i, last in enumerate("xy"):
+        variable = SnixBuildRequest.EnvVar(key="k", value=300 * b"v" + last.encode())
+        message = SnixBuildRequest(command_args=["a"], environment_vars=[variable])
+        if i:
+            message.constraints.system = "s"
+        paths.append(tmp_path / f"{i}.binpb")
+        paths[-1].write_bytes(message.SerializeToString())
+    result = run("diff", "--schema", "snix.build.v1", *paths)
+    assert (result.status, result.stderr) == (1, "")
+    shown = result.stdout.decode().splitlines()[2:]
+    assert shown[1].startswith("- k=…")
+    assert shown[3:] == ["constraints", "+ present", "constraints.system", "+ s"]
 
 
 def test_help() -> None:

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
-from tvix.build.protos.build_pb2 import BuildRequest
 from tvix_build import Report, check
 from tvix_build._command_line.differences import Difference, differences
 from tvix_build._command_line.protobuf import decode
@@ -23,7 +22,6 @@ from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Console, printable
 from tvix_build._report import MessageType
 
-EnvVar = BuildRequest.EnvVar
 CONTEXT = 20  # characters around what differs in a long value
 INDEX = re.compile(r"(.+)\[(\d+)\]", re.DOTALL | re.ASCII)
 Record = tuple[bytes, Report]
@@ -122,7 +120,7 @@ def _print(console: Console, found: Iterable[Difference], full: bool) -> None:
 def _head(difference: Difference, full: bool) -> str:
     """`KEY=` for a variable, which is not cut where its value is."""
     variable = difference.old or difference.new
-    return f"{Values(full).scalar(variable.key)}=" if isinstance(variable, EnvVar) else ""
+    return f"{Values(full).scalar(variable.key)}=" if _name(variable) == "EnvVar" else ""
 
 
 def _line(console: Console, sign: str, text: str) -> None:
@@ -132,10 +130,16 @@ def _line(console: Console, sign: str, text: str) -> None:
 def _shown(value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, (BuildRequest, BuildRequest.BuildConstraints)):
+    name = _name(value)
+    if name in ("BuildRequest", "BuildConstraints"):
         return "present"  # Its fields follow.
     values = Values(full=True)
-    return values.scalar(value.value) if isinstance(value, EnvVar) else values.item(value).plain
+    return values.scalar(value.value) if name == "EnvVar" else values.item(value).plain
+
+
+def _name(value: Any) -> str:
+    """What message it is, in any schema; empty if it is none."""
+    return value.DESCRIPTOR.name if isinstance(value, Message) else ""
 
 
 def _excerpts(old: str | None, new: str | None) -> tuple[str | None, str | None]:
