@@ -212,6 +212,14 @@ def test_output_has_the_usual_permissions(tmp_path: Path) -> None:
     assert output.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o604, 0o666, 0o444])
+def test_output_has_the_permissions_of_the_file_that_it_replaces(tmp_path: Path, mode: int) -> None:
+    path = make(tmp_path, "request.binpb", [request()])
+    path.chmod(mode)
+    assert run("canonicalize", path, path).status == 0
+    assert path.stat().st_mode & 0o777 == mode
+
+
 def test_output_through_a_symlink(tmp_path: Path) -> None:
     path = make(tmp_path, "request.binpb", [request()])
     (tmp_path / "real").mkdir()

@@ -10,7 +10,7 @@ import lzma
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
 
@@ -67,7 +67,7 @@ class Output:
     """
 
     def __init__(self, path: str, compression: str | None = None) -> None:
-        self.name = "standard output" if path == "-" else path
+        self.name = "standard output" if path == "-" else path or "''"
         self._target = os.path.realpath(path)
         self._temporary: str | None = None
         try:
@@ -86,7 +86,7 @@ class Output:
             return _File(path)
         folder, name = os.path.split(self._target)
         self._temporary = temporary.new(folder, name)
-        return _File(self._temporary, mode="xb")
+        return _new_file(self._temporary, self._target)
 
     def write(self, data: bytes) -> None:
         """Write all of `data`."""
@@ -139,8 +139,14 @@ class _File(io.FileIO):
         discarding: whether nothing is written any more.
     """
 
-    def __init__(self, file: str | int, mode: str = "wb", closefd: bool = True) -> None:
-        super().__init__(file, mode, closefd=closefd)
+    def __init__(
+        self,
+        file: str | int,
+        mode: str = "wb",
+        closefd: bool = True,
+        opener: Callable[[str, int], int] | None = None,
+    ) -> None:
+        super().__init__(file, mode, closefd=closefd, opener=opener)
         self.discarding = False
 
     def write(self, data: ReadableBuffer, /) -> int:
@@ -154,6 +160,19 @@ class _File(io.FileIO):
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             done += count
         return done
+
+
+def _new_file(path: str, target: str) -> _File:
+    """A new file that is to take the place of `target`, and lets nobody read it who may not read
+    that."""
+    try:
+        mode = stat.S_IMODE(os.stat(target).st_mode)
+    except FileNotFoundError:
+        return _File(path, mode="xb")
+    file = _File(path, mode="xb", opener=lambda name, flags: os.open(name, flags, mode & 0o600))
+    with suppress(PermissionError):  # Of file systems without permissions.
+        os.fchmod(file.fileno(), mode)
+    return file
 
 
 class _Sink(Protocol):
