@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+from base64 import b64decode
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,23 @@ def test_folder(tmp_path: Path) -> None:
     assert [said["source"] for said in result.lines] == [f"./{name}" for name in order]
 
 
+def test_links_to_folders(tmp_path: Path) -> None:
+    for name in ("real", "tree"):
+        (tmp_path / name).mkdir()
+        make(tmp_path, f"{name}/a.binpb", [invalid_request() if name == "real" else request()])
+    (tmp_path / "tree" / "link").symlink_to("../real")
+    (tmp_path / "tree" / "same").symlink_to("link")
+    result = run("validate", "--output", "-", "tree", cwd=tmp_path)
+    assert (result.status, result.stderr) == (1, "")
+    names = ["tree/a.binpb", "tree/link/a.binpb", "tree/same/a.binpb"]
+    assert [said["source"] for said in result.lines] == names
+    (tmp_path / "real" / "up").symlink_to("../tree")
+    result = run("validate", "--output", "-", "tree", cwd=tmp_path)
+    assert result.status == 2
+    assert "tree/link/up: expected no folder within itself, found one" in result.stderr
+    assert [said["source"] for said in result.lines] == names
+
+
 def test_folder_without_records(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a request")
     result = run("validate", tmp_path)
@@ -192,6 +210,16 @@ def test_many_violations_are_counted(tmp_path: Path) -> None:
         ('{"constraints":' * 50_000, "found: "),
         ('{"outputs": ["' + "x" * 10_000, "column"),
         ('{"outputs": ["\udcff"]}', "0xff, not UTF-8, at byte 14"),
+        ('{"environmentVars": [{"value": "é"}]}', "environmentVars[0].value: expected base64"),
+        ('{"environmentVars": [{"value": "a b!"}]}', "value: expected base64, found 'a b!'"),
+        ('{"environmentVars": [{"value": "Zg==Zg"}]}', "value: expected base64, found 'Zg==Zg'"),
+        ('{"environmentVars": [{"value": "Zh=="}]}', "value: expected base64, found 'Zh=='"),
+        ('{"environmentVars": [{"value": "Zg==="}]}', "value: expected base64, found 'Zg==='"),
+        ('{"environmentVars": [{"value": "Z"}]}', "value: expected base64, found 'Z'"),
+        ('{"inputs": [{}, {"file": {"digest": "%"}}]}', "inputs[1].file.digest: expected base64"),
+        ('{"commandArgs": ["a"], "command_args": ["b"]}', "'commandArgs' and 'command_args'"),
+        ('{"constraints": []}', "constraints: expected an object, found []"),
+        ('{"inputs": [[]]}', "inputs[0]: expected an object, found []"),
     ],
 )
 def test_json_that_does_not_parse(text: str, reason: str) -> None:
@@ -210,6 +238,17 @@ def test_json_that_does_not_parse(text: str, reason: str) -> None:
     assert "line 1 " not in violation["message"]
     assert len(violation["message"]) < 500
     assert third["violations"][0]["code"] == "required"
+
+
+@pytest.mark.parametrize("value", ["", "Zg==", "Zg", "-_8=", "+/8=", "-_8", "YWJj"])
+def test_json_that_is_written_in_other_ways(value: str) -> None:
+    variables = [{"key": "K", "value": value}, {"key": "L", "value": None}]
+    text = {"command_args": ["a"], "environment_vars": variables, "constraints": None}
+    result = run("digest", "--input-format", "json", "-", stdin=json.dumps(text).encode())
+    padded = value.replace("-", "+").replace("_", "/") + "=" * (-len(value) % 4)
+    pairs = [{"key": "K", "value": b64decode(padded)}, {"key": "L", "value": b""}]
+    expected = digest(BuildRequest(command_args=["a"], environment_vars=pairs))
+    assert result.stdout.split()[0].decode() == expected
 
 
 @pytest.mark.parametrize(("suffix", "text"), [("json", "\n{]"), ("txtpb", "\noutputs: 5")])

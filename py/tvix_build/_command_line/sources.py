@@ -6,6 +6,7 @@ It opens no file.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,8 @@ def find_source(
         click.UsageError: if neither the name nor `given_format` tells the format, or it is that of
             a table and the name tells a compression.
     """
+    if not path:
+        raise click.UsageError("expected the name of a file, found an empty one")
     named_format, compression = (None, None) if path == "-" else split_name(path)
     chosen = given_format or named_format
     if chosen is None:
@@ -155,11 +158,23 @@ def _is_wanted(path: str) -> bool:
 
 
 def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
-    for parent, _, names in os.walk(folder, onerror=failures.append):
-        for name in names:
-            path = os.path.join(parent, name)
-            if not _is_special(path):
-                yield path
+    """All files below a folder, symbolic links being what they lead to."""
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
+    while waiting:
+        parent, above = waiting.pop()
+        try:
+            status = os.stat(parent)
+            here = status.st_dev, status.st_ino
+            if here in above:
+                raise OSError(errno.ELOOP, "expected no folder within itself, found one", parent)
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        waiting.append((entry.path, (*above, here)))
+                    elif not _is_special(entry.path):
+                        yield entry.path
+        except OSError as error:
+            failures.append(error)
 
 
 def _is_special(path: str) -> bool:
