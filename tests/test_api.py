@@ -78,6 +78,22 @@ def test_constraints_of_anything_need_a_system(values: dict[str, Any]) -> None:
         tvix_build.build_request(command_args=["true"], **values)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"outputs": "ab"},
+        {"outputs": b"ab"},
+        {"outputs": [1]},
+        {"command_args": "true"},
+        {"available_ro_paths": "/a", "system": "x"},
+        {"environment_vars": {"a": 1}},
+    ],
+)
+def test_values_of_other_types(values: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        tvix_build.build_request(**({"command_args": ["true"]} | values))
+
+
 @pytest.mark.parametrize("name", ["a" * 300, b"\xff" * 300])
 def test_nodes_say_what_they_are_given(name: str | bytes) -> None:
     raw = name if isinstance(name, bytes) else name.encode()
@@ -368,6 +384,9 @@ def test_empty_batch() -> None:
         (memoryview(array("Q", range(4)))[::2], "unsigned 64-bit integers, back to back"),
         (array("I", [0, 1]), "unsigned 64-bit"),
         (array("q", [0, 1]), "unsigned 64-bit"),
+        ([0, -1], "unsigned 64-bit"),
+        ([0, 1 << 64], "unsigned 64-bit"),
+        (([0], [-1]), "unsigned 64-bit"),
     ],
 )
 def test_batch_refuses_lying_offsets(offsets: Any, match: str) -> None:

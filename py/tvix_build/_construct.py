@@ -130,10 +130,10 @@ def assemble_request(
 
     variables = environment_vars
     pairs = variables.items() if isinstance(variables, Mapping) else variables
-    paths = [_str(path) for path in available_ro_paths]
+    paths = _strings(available_ro_paths)
     request = build_pb2.BuildRequest(
-        command_args=map(_str, command_args),
-        outputs=map(_str, outputs),
+        command_args=_strings(command_args),
+        outputs=_strings(outputs),
         environment_vars=[
             {"key": key, "value": value.encode() if isinstance(value, str) else value}
             for key, value in pairs
@@ -152,5 +152,7 @@ def _bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def _str(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode()
+def _strings(values: Iterable[str | bytes]) -> list[str]:
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"expected an iterable of strings, found a single one, {values!r:.100}")
+    return [one if isinstance(one, str) else str(one, "utf-8") for one in values]

@@ -31,7 +31,12 @@ def _integers(numbers: Offsets) -> Any:
     try:
         view = memoryview(numbers)
     except TypeError:
-        return array("Q", numbers)
+        try:
+            return array("Q", numbers)
+        except OverflowError as error:
+            raise ValueError(
+                f"expected offsets as unsigned 64-bit integers, found another one: {error}"
+            ) from None
     if view.format not in ("Q", "L", "N") or view.itemsize != 8 or not view.contiguous:
         raise ValueError(
             "expected offsets as unsigned 64-bit integers, back to back, found a buffer of format "
