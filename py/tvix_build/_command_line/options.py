@@ -19,7 +19,7 @@ class _Seconds(click.FloatRange):
     """Seconds as clocks and gRPC can count them."""
 
     def __init__(self) -> None:
-        super().__init__(0, 1e9)
+        super().__init__(0, 1_000_000_000)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
