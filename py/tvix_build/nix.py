@@ -299,11 +299,11 @@ class DerivationFolder(Mapping[str, Derivation]):
         before = self._found.get(path)
         if not isinstance(before, Derivation):
             self._found[path] = found
-        elif isinstance(found, Derivation) and found != before:
+        elif isinstance(found, DerivationError):
+            raise found
+        elif found != before:
             reason = "expected the derivation that was read under this name, found another one"
             raise DerivationError(path, [reason])
-        if isinstance(found, DerivationError):
-            raise found
         return self[path]
 
     def __getitem__(self, path: str) -> Derivation:
