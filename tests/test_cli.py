@@ -218,6 +218,7 @@ def test_many_violations_are_counted(tmp_path: Path) -> None:
         ('{"environmentVars": [{"value": "Z"}]}', "value: expected base64, found 'Z'"),
         ('{"inputs": [{}, {"file": {"digest": "%"}}]}', "inputs[1].file.digest: expected base64"),
         ('{"commandArgs": ["a"], "command_args": ["b"]}', "'commandArgs' and 'command_args'"),
+        ('{"command_args": ["a"], "commandArgs": ["b"]}', "'command_args' and 'commandArgs'"),
         ('{"constraints": []}', "constraints: expected an object, found []"),
         ('{"inputs": [[]]}', "inputs[0]: expected an object, found []"),
     ],
