@@ -134,6 +134,8 @@ def test_links_to_folders(tmp_path: Path) -> None:
         make(tmp_path, f"{name}/a.binpb", [invalid_request() if name == "real" else request()])
     (tmp_path / "tree" / "link").symlink_to("../real")
     (tmp_path / "tree" / "same").symlink_to("link")
+    for name in ("tree/0", "real/0"):  # Leads nowhere, and hides nothing.
+        (tmp_path / name).symlink_to(os.path.basename(name))
     result = run("validate", "--output", "-", "tree", cwd=tmp_path)
     assert (result.status, result.stderr) == (1, "")
     names = ["tree/a.binpb", "tree/link/a.binpb", "tree/same/a.binpb"]

@@ -169,7 +169,7 @@ def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
                 raise OSError(errno.ELOOP, "expected no folder within itself, found one", parent)
             with os.scandir(parent) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if os.path.isdir(entry.path):
                         waiting.append((entry.path, (*above, here)))
                     elif not _is_special(entry.path):
                         yield entry.path
