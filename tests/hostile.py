@@ -123,7 +123,7 @@ report = tvix_build.check(data, *hostile.type_of(sys.argv[1]))
 seconds = time.process_time() - begin
 print(len(data), peak() - before, seconds, report.violation_count, report.valid,
       report.digest.hex() if report.digest else "-",
-      report.violations[0].code if report.violations else "-")
+      report.violations[0].code.value if report.violations else "-")
 """
 
 
