@@ -59,10 +59,10 @@ class Door:
         self, service: Service
     ) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[bytes]]:
         # Not functools.partial: gRPC looks into it for every call, whether it is a coroutine.
-        async def do_build(requests: AsyncIterator[bytes], context: _Context) -> bytes:
+        async def do_build(_: AsyncIterator[bytes], context: _Context) -> bytes:
             self._begin(context)
-            request = await anext(requests, None)
-            if request is None:
+            request: Any = await context.read()  # Costs less than the iterator.
+            if request is grpc.aio.EOF:
                 await context.abort(
                     grpc.StatusCode.INVALID_ARGUMENT, "expected a request, found no message"
                 )
