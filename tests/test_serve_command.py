@@ -91,7 +91,9 @@ class Door:
         for one in signals:
             self.process.send_signal(one)
         status = self.process.wait(60)
-        self.lines += map(json.loads, self._stderr)
+        text = self._stderr.read().decode()
+        assert "Traceback" not in text, text
+        self.lines += map(json.loads, text.splitlines())
         return status
 
 

@@ -11,9 +11,8 @@ import grpc
 import pytest
 
 import tvix_build
-from serving import METHOD, Builder, answer_to, details_of, door_to, method_of, refused, until
+from serving import Builder, answer_to, details_of, door_to, method_of, refused, until
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build._rpc.addresses import parse
 
 
 def request(number: int) -> bytes:
@@ -242,61 +241,6 @@ def test_closing_lets_calls_end_and_refuses_new_ones() -> None:
             held.gate.set()
             assert Build.FromString(await call).build_request.command_args == ["0"]
             await closing
-
-    asyncio.run(scenario())
-
-
-async def begin(channel: grpc.aio.Channel) -> Any:
-    """A call that the door knows and whose message is still to come."""
-    call: Any = channel.stream_unary(METHOD)()
-    await call.wait_for_connection()
-    behind: Any = channel.unary_unary(METHOD)
-    await behind(request(1))
-    return call
-
-
-def test_closing_lets_requests_arrive_that_are_on_their_way() -> None:
-    async def scenario() -> None:
-        async with (
-            door_to(Builder()) as door,
-            grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel,
-        ):
-            begun = await begin(channel)
-            closing = asyncio.create_task(door.close(1000))
-            await asyncio.sleep(0.2)
-            assert not closing.done()
-            await begun.write(request(0))
-            await begun.done_writing()
-            assert Build.FromString(await begun).build_request.command_args == ["0"]
-            await closing
-
-    asyncio.run(scenario())
-
-
-def test_closing_does_not_wait_for_requests_that_were_given_up() -> None:
-    async def scenario() -> None:
-        async with (
-            door_to(Builder()) as door,
-            grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel,
-        ):
-            begun = await begin(channel)
-            begun.cancel()
-            await door.close(1000)
-
-    asyncio.run(scenario())
-
-
-def test_a_call_without_a_message() -> None:
-    async def scenario() -> None:
-        async with (
-            door_to(Builder()) as door,
-            grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel,
-        ):
-            call: Any = channel.stream_unary(METHOD)()
-            await call.done_writing()
-            error = await refused(call)
-            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert error.details() == "expected a request, found no message"
 
     asyncio.run(scenario())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
@@ -49,23 +49,14 @@ class Door:
         return [
             grpc.method_handlers_generic_handler(
                 service.name,
-                # A unary method would hear of a call only once its message is there.
-                {"DoBuild": grpc.stream_unary_rpc_method_handler(self._method(service))},
+                {"DoBuild": grpc.unary_unary_rpc_method_handler(self._method(service))},
             )
             for service in services
         ]
 
-    def _method(
-        self, service: Service
-    ) -> Callable[[AsyncIterator[bytes], _Context], Awaitable[bytes]]:
+    def _method(self, service: Service) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         # Not functools.partial: gRPC looks into it for every call, whether it is a coroutine.
-        async def do_build(_: AsyncIterator[bytes], context: _Context) -> bytes:
-            self._begin(context)
-            request: Any = await context.read()  # Costs less than the iterator.
-            if request is grpc.aio.EOF:
-                await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, "expected a request, found no message"
-                )
+        async def do_build(request: bytes, context: _Context) -> bytes:
             return await self._do_build(service, request, context)
 
         return do_build
@@ -75,6 +66,7 @@ class Door:
         await self._idle.wait()
 
     async def _do_build(self, service: Service, request: bytes, context: _Context) -> bytes:
+        self._begin(context)
         metadata = tuple(context.invocation_metadata() or ())
         outcome = Outcome(service, context.peer, len(request))
         begin = time.monotonic()
