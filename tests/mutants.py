@@ -47,6 +47,7 @@ TESTS_OF = {
     "py/tvix_build/_aterm.py": ("test_nix",),
     "py/tvix_build/_files.py": ("test_castore",),
     "py/tvix_build/_nix_requests.py": ("test_nix", "test_nix_builds"),
+    "py/tvix_build/_nix_validation.py": ("test_nix_builds", "test_nix_validation"),
     "py/tvix_build/_translate.py": ("test_translation",),
     "py/tvix_build/_command_line/convert.py": ("test_cli_convert",),
     "py/tvix_build/_command_line/diff.py": ("test_cli_diff",),

@@ -28,6 +28,7 @@ from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Output
 
 REQUESTS = EXAMPLES[0].parents[1] / "requests"
 DIGEST = bytes(range(32))
+STORE_HASH = f"/nix/store/{'0' * 32}-"
 
 
 def node(path: str) -> Node:
@@ -38,14 +39,14 @@ def node(path: str) -> Node:
 def derivation(**changes: object) -> Derivation:
     """A small derivation."""
     plain = {
-        "outputs": {"out": Output("/nix/store/a-out")},
+        "outputs": {"out": Output(f"{STORE_HASH}a-out")},
         "input_derivations": {},
         "input_sources": (),
         "system": "x86_64-linux",
         "builder": "/bin/sh",
         "arguments": ("-c", "true"),
         "environment": {"name": b"small"},
-        "path": "/nix/store/a.drv",
+        "path": f"{STORE_HASH}a.drv",
     }
     return Derivation(**{**plain, **changes})  # type: ignore[arg-type]
 
@@ -260,11 +261,11 @@ def test_a_closure_has_the_inputs_of_inputs() -> None:
 def chain(names: str) -> dict[str, Derivation]:
     """Derivations by path, each but the last with the next one as an input, and with a source."""
     return {
-        f"/nix/store/{name}.drv": derivation(
-            outputs={"out": Output(f"/nix/store/{name}-out")},
-            input_derivations={f"/nix/store/{other}.drv": ("out",) for other in after},
-            input_sources=(f"/nix/store/{name}-source",),
-            path=f"/nix/store/{name}.drv",
+        f"{STORE_HASH}{name}.drv": derivation(
+            outputs={"out": Output(f"{STORE_HASH}{name}-out")},
+            input_derivations={f"{STORE_HASH}{other}.drv": ("out",) for other in after},
+            input_sources=(f"{STORE_HASH}{name}-source",),
+            path=f"{STORE_HASH}{name}.drv",
         )
         for name, after in zip(names, [*names[1:], ""], strict=True)
     }
@@ -272,21 +273,23 @@ def chain(names: str) -> dict[str, Derivation]:
 
 def test_a_closure_ends_where_there_are_no_more_inputs() -> None:
     known = chain("abcd")
-    first = known["/nix/store/a.drv"]
+    first = known[f"{STORE_HASH}a.drv"]
     request = first.to_build_request(node, known, closure=True)
     assert [one.file.name.decode() for one in request.inputs] == [
-        *("a-source", "b-out", "b-source", "c-out", "c-source", "d-out", "d-source")
+        "0" * 32 + f"-{name}"
+        for name in ("a-source", "b-out", "b-source", "c-out", "c-source", "d-out", "d-source")
     ]
-    del known["/nix/store/d.drv"]
+    del known[f"{STORE_HASH}d.drv"]
     with pytest.raises(DerivationError) as found:
         first.to_build_request(node, known, closure=True)
     assert reasons(found) == [
-        "/nix/store/c.drv: expected the input derivation /nix/store/d.drv, found none of that name"
+        f"{STORE_HASH}c.drv: expected the input derivation {STORE_HASH}d.drv, "
+        "found none of that name"
     ]
 
 
 def test_a_cycle_is_without_what_waits_for_it() -> None:
-    b, c = "/nix/store/b.drv", "/nix/store/c.drv"
+    b, c = f"{STORE_HASH}b.drv", f"{STORE_HASH}c.drv"
     known = {**chain("abc"), c: chain("cb")[c]}
     assert find_cycles(known.values(), known.get) == dict.fromkeys(known, (b, c, b))
 
@@ -294,7 +297,7 @@ def test_a_cycle_is_without_what_waits_for_it() -> None:
 def random_graph(rng: random.Random) -> dict[str, Derivation]:
     """Derivations that need some of one another."""
     count = rng.randrange(1, 12)
-    paths = [f"/nix/store/{i}.drv" for i in range(count)]
+    paths = [f"{STORE_HASH}{i}.drv" for i in range(count)]
     return {
         path: derivation(
             path=path,
@@ -324,7 +327,7 @@ def test_cycles_are_found_in_all_that_wait_for_one() -> None:
 
 def test_one_cycle_is_kept_for_all_in_it() -> None:
     """A ring in which each also needs the first: as many tuples would be quadratic."""
-    paths = [f"/nix/store/{i:06}.drv" for i in range(3000)]
+    paths = [f"{STORE_HASH}{i:06}.drv" for i in range(3000)]
     known = {
         path: derivation(path=path, input_derivations={paths[0]: ("out",), next_: ("out",)})
         for path, next_ in zip(paths, [*paths[1:], paths[0]], strict=True)
@@ -408,19 +411,19 @@ def test_what_is_odd_but_can_be_said(name: str) -> None:
 
 def test_all_that_is_missing_is_said_at_once() -> None:
     one = derivation(
-        input_sources=("/nix/store/b-source", "/nix/store/c-source"),
+        input_sources=(f"{STORE_HASH}b-source", f"{STORE_HASH}c-source"),
         input_derivations={
-            "/nix/store/d.drv": ("out",),
-            "/nix/store/a.drv": ("doc",),
+            f"{STORE_HASH}d.drv": ("out",),
+            f"{STORE_HASH}a.drv": ("doc",),
         },
     )
     with pytest.raises(DerivationError) as found:
-        one.to_build_request({"/nix/store/c-source": node("/nix/store/source")}, {one.path: one})
+        one.to_build_request({f"{STORE_HASH}c-source": node("/nix/store/source")}, {one.path: one})
     assert reasons(found) == [
-        "expected the input derivation /nix/store/d.drv, found none of that name",
-        "expected an output doc of /nix/store/a.drv, found none",
-        "expected a node for the input /nix/store/b-source, found none",
-        "expected a node with the name of the input /nix/store/c-source, found the name 'source'",
+        f"expected the input derivation {STORE_HASH}d.drv, found none of that name",
+        f"expected an output doc of {STORE_HASH}a.drv, found none",
+        f"expected a node for the input {STORE_HASH}b-source, found none",
+        f"expected a node with the name of the input {STORE_HASH}c-source, found the name 'source'",
     ]
 
 
@@ -436,9 +439,7 @@ def test_paths_elsewhere_are_refused() -> None:
     one = derivation(outputs={"out": Output("/gnu/store/x")}, input_sources=("/etc/passwd",))
     with pytest.raises(DerivationError) as found:
         one.to_build_request(node)
-    assert "output out: expected a path just below /nix/store/, found '/gnu/store/x'" in reasons(
-        found
-    )
+    assert any(reason.startswith("output 'out': expected /nix/store/") for reason in reasons(found))
     assert any("/etc/passwd" in reason for reason in reasons(found))
 
 

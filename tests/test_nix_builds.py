@@ -126,20 +126,6 @@ def test_fixed_outputs_may_use_the_network(name: str, network_access: bool) -> N
     assert request.constraints.network_access == network_access
 
 
-@pytest.mark.parametrize(
-    ("kind", "network_access"),
-    [(("sha256", "00"), True), (("", ""), False), (("r:sha256", "impure"), False)],
-)
-def test_all_outputs_must_be_fixed_for_the_network(
-    kind: tuple[str, str], network_access: bool
-) -> None:
-    out = Output("/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-out", "sha256", "00")
-    other = Output("/nix/store/6qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-other", *kind)
-    one = derivation(outputs={"out": out, "other": other})
-    request = one.to_build_request(node, schema="snix.build.v1")
-    assert request.constraints.network_access == network_access
-
-
 def test_needles_are_the_hash_parts_of_outputs_and_inputs() -> None:
     folder = DerivationFolder(ODD[0].parent)
     request = odd("many-outputs").to_build_request(node, folder, schema="snix.build.v1")
@@ -201,27 +187,6 @@ def test_graphs_of_references_cannot_be_said(environment: dict[str, bytes], reas
     with pytest.raises(DerivationError) as found:
         derivation(environment=environment).to_build_request(node, schema="snix.build.v1")
     assert found.value.reasons == (reason,)
-
-
-def test_names_without_a_hash_part_are_refused() -> None:
-    one = derivation(
-        outputs={"out": Output("/nix/store/a-out"), "dev": Output("/nix/store/b/c")},
-        input_sources=("/nix/store/source",),
-    )
-    with pytest.raises(DerivationError) as found:
-        one.to_build_request(node, schema="snix.build.v1")
-    assert found.value.reasons == (
-        "output dev: expected a path just below /nix/store/, found '/nix/store/b/c'",
-    )
-    with pytest.raises(DerivationError) as found:
-        derivation(
-            outputs={"out": Output("/nix/store/a-out")}, input_sources=("/nix/store/source",)
-        ).to_build_request(node, schema="snix.build.v1")
-    wanted = "expected the 32 characters of a hash, '-' and more, as in a store path"
-    assert found.value.reasons == (
-        f"outputs[0]: {wanted}, found 'a-out'",
-        f"inputs[0].file.name: {wanted}, found 'source'",
-    )
 
 
 def test_violations_are_reasons_in_each_schema() -> None:

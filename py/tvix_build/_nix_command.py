@@ -129,12 +129,17 @@ def _with_known_paths(derivation: Derivation, given: Given) -> Given:
     """The same, with paths in place of the outputs' placeholders."""
     arguments, environment, files = given
     texts = "\0".join(arguments)
+    names = "\0".join(environment)
     values = b"\0".join([*environment.values(), *files.values()])
     for name, output in derivation.outputs.items():
         text = _placeholder(name)
         data = text.encode()
         if text in texts:
             arguments = [argument.replace(text, output.path) for argument in arguments]
+        if text in names:
+            environment = {
+                key.replace(text, output.path): value for key, value in environment.items()
+            }
         if data in values:
             path = to_bytes(output.path)
             environment = {key: value.replace(data, path) for key, value in environment.items()}

@@ -11,6 +11,7 @@ from tvix_build._aterm import to_bytes, to_str
 from tvix_build._check import validate
 from tvix_build._construct import assemble_request
 from tvix_build._nix_command import give
+from tvix_build._nix_validation import find_violations, is_fixed
 from tvix_build._report import Error, InvalidMessage, NotRepresentable, Schema, Violation
 from tvix_build._translate import to_later
 from tvix_build.nix import STORE, Derivation, DerivationError, Found, Lookup
@@ -111,17 +112,18 @@ class RequestMaker:
 
     def _make(self, derivation: Derivation) -> tuple[BuildRequest, Mapping[str, bytes]]:
         """A request of tvix.build.v1, and the files that it cannot say."""
-        reasons: list[str] = []
+        reasons = find_violations(derivation)
         given = give(derivation, self._schema is not Schema.TVIX_BUILD_V1, reasons)
         outputs = []
         for name, output in derivation.outputs.items():
             if output.path:
-                outputs.append(_base_name(output.path, f"output {name}", reasons))
+                outputs.append(output.path.removeprefix(STORE))
             else:
                 reasons.append(f"output {name}: {_UNKNOWN_PATH}")
         inputs = []
-        # Below one folder the order of paths is that of names.
-        for node in map(self._nodes.__getitem__, sorted(self._input_paths(derivation, reasons))):
+        # In one directory the order of paths is that of names, which are bytes.
+        paths = sorted(self._input_paths(derivation, reasons), key=to_bytes)
+        for node in map(self._nodes.__getitem__, paths):
             if isinstance(node, str):
                 reasons.append(node)
             else:
@@ -164,7 +166,9 @@ class RequestMaker:
         if self._schema is Schema.TVIX_BUILD_V1:
             return request
         try:
-            later = to_later(request, network_access=_is_fixed(derivation))
+            # Only an output whose content is fixed, which a valid derivation has alone.
+            network_access = any(map(is_fixed, derivation.outputs.values()))
+            later = to_later(request, network_access=network_access)
         except NotRepresentable as error:
             reasons = [f"{one.path}: {one.message}" for one in error.reasons]
             raise DerivationError(derivation.name, reasons) from error
@@ -305,19 +309,6 @@ def in_words(violations: Iterable[Violation]) -> list[str]:
 
 
 _UNKNOWN_PATH = "expected a known path, found one that only the build can tell"
-
-
-def _base_name(path: str, place: str, reasons: list[str]) -> str:
-    name = path.removeprefix(STORE)
-    if name == path or "/" in name:
-        reasons.append(f"{place}: expected a path just below {STORE}, found {path!r}")
-    return name
-
-
-def _is_fixed(derivation: Derivation) -> bool:
-    """Whether the content of all outputs is known: such a build may use the network."""
-    outputs = derivation.outputs.values()
-    return bool(outputs) and all(one.hash not in ("", "impure") for one in outputs)
 
 
 def _function(lookup: Lookup[Found]) -> Callable[[str], Found | None]:

@@ -231,7 +231,8 @@ class Derivation:
         build, overlaid by the derivation's; placeholders of its own outputs become their paths.
 
         The later schemas also say what Nix writes into files: variables of passAsFile, structured
-        attributes. There the outputs of a derivation whose content is fixed may use the network.
+        attributes. There a derivation has network access if its only output is `out` and fixed by a
+        hash.
 
         Args:
             nodes: store path to what lies there: a mapping, or a function that returns None where
@@ -249,8 +250,10 @@ class Derivation:
             Python module.
 
         Raises:
-            DerivationError: with all reasons: if an input derivation, an output's path or a node
-                is not known, or the derivation says what a request cannot.
+            DerivationError: with all reasons: if the derivation violates a rule of Nix (paths, names,
+                hashes, duplicates), its builder is code inside Nix (`builtin:fetchurl`), an input
+                derivation, an output's path or a node is not known, or the derivation says what a
+                request cannot.
             ValueError: if there is no such schema.
         """
         from tvix_build._nix_requests import RequestMaker
