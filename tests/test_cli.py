@@ -223,6 +223,15 @@ def test_many_violations_are_counted(tmp_path: Path) -> None:
         ('{"command_args": ["a"], "commandArgs": ["b"]}', "'command_args' and 'commandArgs'"),
         ('{"constraints": []}', "constraints: expected an object, found []"),
         ('{"inputs": [[]]}', "inputs[0]: expected an object, found []"),
+        ('{"environmentVars": [{"value": "+_8="}]}', "value: expected base64, found '+_8='"),
+        ('{"environmentVars": [{"value": "-_=="}]}', "value: expected base64, found '-_=='"),
+        ('{"environmentVars": [{"value": "+/"}]}', "value: expected base64, found '+/'"),
+        ('{"environmentVars": [{"value": "Zg=="}, {"value": 5}]}', "expected base64, found 5"),
+        ('{"commandArgs": [5]}', "commandArgs[0]: expected a string, found 5"),
+        ('{"constraints": {}, "constraints": {}}', "found 'constraints' twice"),
+        ('{"constraints": {"system": "a", "system": "b"}}', "found 'system' twice"),
+        ('{"\\ud800": 5}', r"\ud800"),
+        ('{"commandArgs": NaN}', "expected a JSON value, found NaN"),
     ],
 )
 def test_json_that_does_not_parse(text: str, reason: str) -> None:
@@ -243,7 +252,108 @@ def test_json_that_does_not_parse(text: str, reason: str) -> None:
     assert third["violations"][0]["code"] == "required"
 
 
-@pytest.mark.parametrize("value", ["", "Zg==", "Zg", "-_8=", "+/8=", "-_8", "YWJj"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(
+            '"1_000"',
+            '"\u0665"',
+            '"\uff15"',
+            '"+5"',
+            '"5\\n"',
+            '"5\u00a0"',
+            '" 5"',
+            '"5 "',
+            '"0x5"',
+            '""',
+        ),
+        *('"05"', '".5"', '"5."', '"inf"', '"NaN"', "NaN", "true", "[5]", "1.5", '"5e-1"', "-1"),
+        *("9007199254740993.5", "18446744073709551616", "1e20", "1.8446744073709551616e19"),
+        *("1e999999999", "1e-999999999", '"1e99999999999999999999"', "0.1e0", '"-5"'),
+    ],
+)
+def test_json_numbers_that_are_no_uint64(number: str) -> None:
+    text = f'{{"constraints": {{"minMemory": {number}}}}}'
+    result = run("validate", "--input-format", "json", "--output", "-", "-", stdin=text.encode())
+    (violation,) = result.lines[0]["violations"]
+    assert violation["code"] == "malformed"
+    if number != "NaN":
+        assert "constraints.minMemory: expected an integer" in violation["message"]
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        *(("0", 0), ("-0", 0), ("0.0", 0), ("0e-999999999", 0), ('"5"', 5), ('"\\u0035"', 5)),
+        *(("5.000", 5), ('"5.0"', 5), ("1e5", 100_000), ('"1e5"', 100_000), ('"1.5E+1"', 15)),
+        *(("9007199254740993.0", 2**53 + 1), ('"9007199254740993.0"', 2**53 + 1)),
+        *(("18446744073709551615", 2**64 - 1), ("1.8446744073709551615e19", 2**64 - 1)),
+        *(("184467440737095516150e-1", 2**64 - 1), ("null", 0)),
+    ],
+)
+def test_json_numbers_are_exact(number: str, value: int) -> None:
+    constraints = f'{{"system": "x", "minMemory": {number}}}'
+    text = f'{{"commandArgs": ["a"], "constraints": {constraints}}}'
+    result = run("digest", "--input-format", "json", "-", stdin=text.encode())
+    expected = BuildRequest(
+        command_args=["a"],
+        constraints=BuildRequest.BuildConstraints(system="x", min_memory=value),
+    )
+    assert result.stdout.split()[0].decode() == digest(expected), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("constraints {\n min_memory: 1_0 }", "2:14: expected an integer, found '1_0'"),
+        *(
+            (f"constraints {{ min_memory: {number} }}", "expected ")
+            for number in (
+                "+5",
+                "0b11",
+                "0o17",
+                "5.0",
+                "1e3",
+                "5f",
+                "08",
+                "\u0665",
+                "\uff15",
+                "5\u00a0",
+            )
+        ),
+        (r'command_args: "\q"', r"1:16: expected an escape of the text format, found \q"),
+        (r'command_args: "a\?"', r"1:17: expected an escape of the text format, found \?"),
+        (r'command_args: "a" "\N{DIGIT ONE}"', r"1:20: expected an escape of the text format"),
+        (r"environment_vars { value: '\8' }", r"1:28: expected an escape of the text format"),
+        ('command_args:\u00a0"a"', r"1:14: expected a field or its value, found '\xa0'"),
+    ],
+)
+def test_text_format_that_only_python_reads(text: str, reason: str) -> None:
+    result = run("validate", "--input-format", "txtpb", "--output", "-", "-", stdin=text.encode())
+    (violation,) = result.lines[0]["violations"]
+    assert violation["code"] == "malformed"
+    assert reason in violation["message"]
+
+
+def test_text_format_that_is_written_in_other_ways() -> None:
+    text = rb"""# 1_0 \q +5 \xc2\xa0
+    command_args: ["1_0\x41\101\u00e9\\q", '+5#"' "\"b\ta"]  # \q
+    constraints: < system: "x", min_memory: 0x1F >;
+    environment_vars { key: "K_1" value: '\xff\U0001F600\377\a' }
+    """
+    result = run("digest", "--input-format", "txtpb", "-", stdin=text)
+    expected = BuildRequest(
+        command_args=["1_0AAé\\q", '+5#""b\ta'],
+        constraints=BuildRequest.BuildConstraints(system="x", min_memory=31),
+        environment_vars=[{"key": "K_1", "value": b"\xff\xf0\x9f\x98\x80\xff\a"}],
+    )
+    assert result.stdout.split()[0].decode() == digest(expected), result.stderr
+
+
+# The last four are unpadded base64url: protobuf's conformance suite accepts "-_" as 0xfb.
+@pytest.mark.parametrize(
+    "value", ["", "Zg==", "Zg", "-_8=", "+/8=", "-_8", "YWJj", "-_", "Zh", "__B", "_9"]
+)
 def test_json_that_is_written_in_other_ways(value: str) -> None:
     variables = [{"key": "K", "value": value}, {"key": "L", "value": None}]
     text = {"command_args": ["a"], "environment_vars": variables, "constraints": None}

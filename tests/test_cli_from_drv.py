@@ -240,6 +240,15 @@ def test_one_file_for_one_derivation(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+NODE_A = '{"path": "/nix/store/a", "node": {"symlink": {"name": "YQ==", "target": "eA=="}}}'
+NODE_B = NODE_A.replace("eA==", "eQ==")
+TWICE = [
+    '{"path": "/nix/store/b", "path": "/nix/store/a", "node": {"file": {}}}',
+    '{"path": "/nix/store/a", "node": {}, "node": {"file": {}}}',
+    '{"path": "/nix/store/a", "node": {"file": {"size": 1, "size": 2}}}',
+]
+
+
 @pytest.mark.parametrize(
     ("nodes", "reason"),
     [
@@ -249,6 +258,11 @@ def test_one_file_for_one_derivation(tmp_path: Path) -> None:
         ('{"path": "/nix/store/a", "node": {"none": 1}}', "none"),
         ('{"path": "/nix/store/a", "node": 7}', "expected a tvix.castore.v1.Node"),
         ('{"path": "/nix/store/a"}', "expected a tvix.castore.v1.Node"),
+        *((line, "expected each name once in an object, found ") for line in TWICE),
+        (f"{NODE_A}\n{NODE_A}\n{NODE_B}", "found another node for '/nix/store/a' before"),
+        ('{"path": "/nix/store/a", "node": {"file": {"size": "1_0"}}}', "expected an integer"),
+        ('{"path": "/nix/store/a", "node": {"\\ud800": {}}}', "expected a field of Node"),
+        ('{"path": 5, "node": {}}', 'found no object with "path" and "node"'),
         ("x", "record 0 at byte 0"),
         ('{"path": "/nix/store/a", "node": {}}\n{', "record 1 at byte 37"),
     ],

@@ -3,30 +3,29 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build._aterm import to_str
+from tvix_build._command_line import strict_json
 from tvix_build._command_line.records import open_lines, open_records
 from tvix_build._command_line.sources import Source, find_source
 from tvix_build._command_line.streams import InputError
-from tvix_build._command_line.strict_json import refuse_loss_of
 from tvix_build._report import message_type
 from tvix_build.nix import STORE
 
 
 def read_nodes(path: str) -> dict[str, Node]:
-    """The nodes in a file, by store path; the last one counts where a path comes twice.
+    """The nodes in a file, by store path. A path may come again with the same node.
 
     A `.binpbs` holds nodes, each at the store path that its name gives; an `.ndjson` a JSON object
     a line with `path` and `node`, a node in proto3 JSON.
 
     Raises:
-        InputError: if the file cannot be read, or holds something else.
+        InputError: if the file cannot be read, or holds something else, or different nodes for
+            one path.
         click.UsageError: if its name tells neither format.
     """
     source = find_source(path, None, "--nodes")
@@ -38,7 +37,7 @@ def read_nodes(path: str) -> dict[str, Node]:
 
 
 def _read_messages(source: Source) -> dict[str, Node]:
-    nodes = {}
+    nodes: dict[str, Node] = {}
     with open_records(source, message_type()) as batches:
         for batch, _ in batches:
             for i in range(len(batch)):
@@ -47,26 +46,32 @@ def _read_messages(source: Source) -> dict[str, Node]:
                     member = node.WhichOneof("node")
                     if member is None:
                         raise ValueError("found none of its members")
+                    _add(nodes, STORE + to_str(getattr(node, member).name), node)
                 except (DecodeError, ValueError) as error:
                     raise _error(source, batch.first + i, batch.offset(i), error) from error
-                nodes[STORE + to_str(getattr(node, member).name)] = node
     return nodes
 
 
 def _read_lines(source: Source) -> dict[str, Node]:
-    nodes = {}
+    nodes: dict[str, Node] = {}
     with open_lines(source) as lines:
         for index, (offset, line) in enumerate(lines):
             try:
-                match json.loads(bytes(line)):
-                    case {"path": str(path), "node": dict(node)}:
-                        refuse_loss_of(node, Node.DESCRIPTOR)
-                        nodes[path] = json_format.ParseDict(node, Node())
+                match strict_json.load(str(line, "utf-8")):
+                    case {"path": str(path), "node": dict(members)}:
+                        node = Node()
+                        strict_json.parse(members, node)
+                        _add(nodes, path, node)
                     case _:
                         raise ValueError('found no object with "path" and "node"')
             except (ValueError, RecursionError, json_format.ParseError) as error:
                 raise _error(source, index, offset, error) from error
     return nodes
+
+
+def _add(nodes: dict[str, Node], path: str, node: Node) -> None:
+    if nodes.setdefault(path, node) != node:
+        raise ValueError(f"found another node for {path!r} before")
 
 
 def _error(source: Source, index: int, offset: int | None, error: Exception) -> InputError:

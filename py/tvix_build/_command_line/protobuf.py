@@ -16,7 +16,7 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2 as tvix_build_pb2
 from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
-from tvix_build._command_line.strict_json import refuse_loss
+from tvix_build._command_line import strict_json, strict_text
 from tvix_build._report import MessageType
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
         raise TextError(f"expected {what}, found a text that does not begin with '{{'")
     try:
         if format_name == "txtpb":
+            strict_text.refuse_loss(text.decode())
             text_format.Parse(text.decode(), message)
         else:
-            refuse_loss(text.decode(), message.DESCRIPTOR)
-            json_format.Parse(text.decode(), message)
+            strict_json.parse(strict_json.load(text.decode()), message)
         return message.SerializeToString(deterministic=True)
     except UnicodeDecodeError as error:
         found = f"the byte 0x{text[error.start]:02x}, not UTF-8, at byte {error.start} of it"
@@ -96,8 +96,12 @@ def write_text(message: Message, format_name: str) -> bytes:
 
 
 def _reason(error: Exception, one_line: bool) -> str:
-    """What protobuf says of a text, on one line and not longer than REASON_LIMIT."""
+    """What protobuf says of a text, on one line and not longer than REASON_LIMIT.
+
+    A lone surrogate, which JSON can have in a name, is written as its escape.
+    """
     reason = " ".join(str(error).split()).rstrip(".")
+    reason = reason.encode(errors="backslashreplace").decode()
     if one_line:  # The text is a line of a larger file: its own number would mislead.
         reason = re.sub(r"\bline 1 column (\d+) \(char \d+\)", r"column \1", reason)
     return reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…"

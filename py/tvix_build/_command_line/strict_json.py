@@ -1,84 +1,168 @@
 # SPDX-License-Identifier: MIT
-"""What protobuf's JSON parser would drop or repair without a word."""
+"""Parses proto3 JSON, and refuses what protobuf's parser would take, but not as it is written."""
 
 from __future__ import annotations
 
-import binascii
 import json
-from base64 import b64decode, b64encode
+import re
+from base64 import b64encode
+from binascii import a2b_base64
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_UINT64_MAX = (1 << 64) - 1
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*|[A-Za-z0-9_-]*)(=*)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def refuse_loss(text: str, descriptor: Any) -> None:
-    """As `refuse_loss_of`, of a JSON text; nothing of what is no JSON.
+@dataclass(frozen=True)
+class Number:
+    """A JSON number.
+
+    Attributes:
+        text: the number as it is written.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def load(text: str) -> Any:
+    """The value of a JSON text, with a `Number` for each number.
 
     Raises:
-        ValueError: if something would be lost; says what and where.
+        ValueError: if `text` is no JSON, or an object has two members of one name.
+        RecursionError: if the nesting is too deep.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    refuse_loss_of(value, descriptor)
+    return json.loads(
+        text,
+        object_pairs_hook=_object,
+        parse_int=Number,
+        parse_float=Number,
+        parse_constant=_refuse_constant,
+    )
 
 
-def refuse_loss_of(value: Any, descriptor: Any, place: str = "") -> None:
-    """Refuse what the parser takes, but not as it is written: bytes that are no base64, a field
-    under both of its names, and another value in the place of a message.
-
-    Args:
-        value: what the parser will be given, or a part of it.
-        descriptor: of the message that it says.
-        place: where in the whole it is.
+def parse(value: Any, message: Message) -> None:
+    """Set the fields of a message to a value of `load`.
 
     Raises:
-        ValueError: if there is something of the kind; says what and where.
+        ValueError: if the value contains a number or text that is no integer where the schema has
+            one, text that is no base64, an unknown field, a field under both of its names, or a
+            value of another type; names the field.
+        json_format.ParseError: if it does not fit the message otherwise.
     """
+    json_format.ParseDict(_message(value, message.DESCRIPTOR, ""), message)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(members)
+    if len(value) < len(members):
+        seen: set[str] = set()
+        for name, _ in members:
+            if name in seen:
+                raise ValueError(f"expected each name once in an object, found {name!r:.100} twice")
+            seen.add(name)
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"expected a JSON value, found {name}")
+
+
+def _message(value: Any, descriptor: Any, place: str) -> Any:
+    """A value of a message field as protobuf's parser reads it without loss."""
     if not isinstance(value, dict):
-        raise _error(place, f"expected an object, found {value!r:.100}")
+        raise _error(place, "an object", value)
     fields = {name: one for one in descriptor.fields for name in (one.name, one.json_name)}
     seen: dict[str, str] = {}
+    checked = {}
     for name, item in value.items():
         field = fields.get(name)
-        if field is None:  # The parser refuses it.
-            continue
+        if field is None:
+            known = ", ".join(one.json_name for one in descriptor.fields)
+            raise _error(place, f"a field of {descriptor.name} ({known})", name)
         if field.name in seen:
             names = f"{seen[field.name]!r} and {name!r}"
-            raise _error(place, f"expected a field under one name, found {names}")
+            reason = f"expected a field under one name, found {names}"
+            raise ValueError(f"{place}: {reason}" if place else reason)
         seen[field.name] = name
         below = f"{place}.{name}" if place else name
         if field.is_repeated and isinstance(item, list):
-            for i, element in enumerate(item):
-                _refuse_loss_of_element(element, field, f"{below}[{i}]")
+            checked[name] = [
+                _element(element, field, f"{below}[{i}]") for i, element in enumerate(item)
+            ]
         else:
-            _refuse_loss_of_element(item, field, below)
+            checked[name] = _element(item, field, below)
+    return checked
 
 
-def _refuse_loss_of_element(element: Any, field: Any, place: str) -> None:
-    if element is None:
-        return
+def _element(item: Any, field: Any, place: str) -> Any:
+    if item is None:
+        return None
     if field.message_type is not None:
-        refuse_loss_of(element, field.message_type, place)
-    elif (
-        field.type == FieldDescriptor.TYPE_BYTES
-        and isinstance(element, str)
-        and not _is_base64(element)
-    ):
-        raise _error(place, f"expected base64, found {element!r:.100}")
+        return _message(item, field.message_type, place)
+    if field.type == FieldDescriptor.TYPE_UINT64:
+        return _integer(item, place)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return _bytes(item, place)
+    if field.type == FieldDescriptor.TYPE_STRING:
+        if not isinstance(item, str):
+            raise _error(place, "a string", item)
+        if _SURROGATE.search(item):
+            raise _error(place, "Unicode text without lone surrogates", item)
+    return item
 
 
-def _error(place: str, reason: str) -> ValueError:
-    return ValueError(f"{place}: {reason}" if place else reason)
+def _integer(item: Any, place: str) -> int:
+    """The integer of a JSON number, or of a string that contains a JSON number and nothing else.
 
-
-def _is_base64(text: str) -> bool:
-    """Whether it is base64 of either alphabet, padded or not, that says nothing but its bytes."""
-    bare = text.rstrip("=").replace("-", "+").replace("_", "/")
-    padded = bare + -len(bare) % 4 * "="
+    No float is between, which has 53 bits.
+    """
+    text = item.text if isinstance(item, Number) else item
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
+        raise _error(place, "an integer", item)
     try:
-        same = b64encode(b64decode(padded, validate=True)).decode() == padded
-    except (ValueError, binascii.Error):
-        return False
-    return same and len(text) in (len(bare), len(padded))
+        number = Decimal(text)
+    except InvalidOperation:  # The exponent has too many digits.
+        raise _error(place, "an integer", item) from None
+    # A number in this range has few digits before the point, whatever its exponent.
+    if not 0 <= number <= _UINT64_MAX:
+        raise _error(place, f"an integer from 0 to {_UINT64_MAX}", item)
+    if number != number.to_integral_value():
+        raise _error(place, "an integer", item)
+    return int(number)
+
+
+def _bytes(item: Any, place: str) -> str:
+    """Bytes in padded base64 of the standard alphabet.
+
+    Both alphabets are accepted, not mixed, with and without padding. Bits of the last character
+    that belong to no byte must be zero, but protobuf's conformance test `BytesFieldBase64Url`
+    wants `-_` accepted: unpadded text of the URL-safe alphabet.
+    """
+    match = _BASE64.fullmatch(item) if isinstance(item, str) else None
+    if match is None:
+        raise _error(place, "base64", item)
+    bare, padding = match.groups()
+    missing = -len(bare) % 4
+    if missing == 3 or len(padding) not in (0, missing):
+        raise _error(place, "base64", item)
+    standard = bare.replace("-", "+").replace("_", "/") + missing * "="
+    encoded = b64encode(a2b_base64(standard)).decode()
+    if encoded != standard and (padding or "+" in bare or "/" in bare):
+        raise _error(place, "base64", item)
+    return encoded
+
+
+def _error(place: str, expected: str, found: Any) -> ValueError:
+    reason = f"expected {expected}, found {found!r:.100}"
+    return ValueError(f"{place}: {reason}" if place else reason)
