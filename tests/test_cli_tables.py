@@ -204,7 +204,8 @@ def test_results_as_a_table(tmp_path: Path, name: str) -> None:
     with (tmp_path / "x.ndjson").open("a") as file:
         file.write('{"commandArgs": 1}\n')
     pq.write_table(pa.table({"r": [None, MESSAGES[0]]}), tmp_path / "x.parquet")
-    sources = ("x.binpbs", "x.ndjson", "x.parquet")
+    (tmp_path / "\udcff.ndjson").write_text('{"\\ud800": 1}\n')
+    sources = ("x.binpbs", "x.ndjson", "x.parquet", "\udcff.ndjson")
     table_run = run("validate", "--output", name, *sources, cwd=tmp_path)
     lines_run = run("validate", "--output", "-", *sources, cwd=tmp_path)
     assert table_run.status == lines_run.status == 1
@@ -218,6 +219,8 @@ def test_results_as_a_table(tmp_path: Path, name: str) -> None:
         if row["violation_count"] == len(row["violations"]):
             del row["violation_count"]
     assert rows == lines_run.lines
+    assert rows[-1]["source"] == r"\xff.ndjson"
+    json.dumps(rows, ensure_ascii=False).encode()  # Fails where there is a lone surrogate.
     assert table.schema.field("digest").type == pa.binary(32)
 
 

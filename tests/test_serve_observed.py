@@ -58,6 +58,13 @@ def channel_to(door: Server) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(parse(door.addresses[0]).target)
 
 
+def test_log_of_what_is_not_text() -> None:
+    record = logging.makeLogRecord({"msg": "x", "fields": {"addresses": ["grpc+unix:/\udcff"]}})
+    line = JsonLines().format(record)
+    assert json.loads(line)["addresses"] == [r"grpc+unix:/\xff"]
+    assert "\\ud" not in line
+
+
 def test_health() -> None:
     async def scenario() -> None:
         async with open_door() as door, channel_to(door) as channel:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from tvix_build._command_line import temporary
 from tvix_build._command_line.output import Output, OutputError, output_errors
 from tvix_build._command_line.sources import split_name
 from tvix_build._command_line.terminal import Monitor, printable, stdout_console
+from tvix_build._text import json_line
 from tvix_build.castore import ChangedError, IngestError, node_from_path
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _encode(path: str, node: castore_pb2.Node, format_name: str) -> bytes:
         serialize_length_prefixed(node, stream)
         return stream.getvalue()
     line = {"path": os.path.abspath(path), "node": json_format.MessageToDict(node)}
-    return json.dumps(line).encode() + b"\n"
+    return json_line(line).encode() + b"\n"
 
 
 class Blobs:

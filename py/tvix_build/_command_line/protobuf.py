@@ -18,6 +18,7 @@ from tvix.build.protos import build_pb2 as tvix_build_pb2
 from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
 from tvix_build._command_line import strict_json, strict_text
 from tvix_build._report import MessageType
+from tvix_build._text import well_formed
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -96,12 +97,8 @@ def write_text(message: Message, format_name: str) -> bytes:
 
 
 def _reason(error: Exception, one_line: bool) -> str:
-    """What protobuf says of a text, on one line and not longer than REASON_LIMIT.
-
-    A lone surrogate, which JSON can have in a name, is written as its escape.
-    """
-    reason = " ".join(str(error).split()).rstrip(".")
-    reason = reason.encode(errors="backslashreplace").decode()
+    """What protobuf says of a text, on one line and not longer than REASON_LIMIT."""
+    reason = well_formed(" ".join(str(error).split()).rstrip("."))
     if one_line:  # The text is a line of a larger file: its own number would mislead.
         reason = re.sub(r"\bline 1 column (\d+) \(char \d+\)", r"column \1", reason)
     return reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…"

@@ -6,7 +6,6 @@ Looks closely only at what is invalid; the rest is counted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from tvix_build._command_line.output import Output
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import TABLES, refuse_compressed_table, split_name
 from tvix_build._command_line.terminal import Console, printable
+from tvix_build._text import json_line
 
 EXAMPLES = 3
 MESSAGE_LIMIT = 200
@@ -54,7 +54,7 @@ def json_lines(
 ) -> Iterator[bytes]:
     """One JSON object a record, in order, in pieces of many lines; counts them in the summary."""
     summary.count(batch, reports)
-    head = f'{{"source": {json.dumps(source)}, "index": '
+    head = f'{{"source": {json_line(source)}, "index": '
     digests = bytes(reports.digests).hex()
     canonical = reports.canonical
     invalid = set(reports.invalid)
@@ -83,7 +83,7 @@ def _invalid_rest(report: Report) -> str:
     """The line of an invalid record from the value of `valid` on."""
     violations = ", ".join(
         f'{{"code": "{violation.code.value}", "path": "{violation.path}", '
-        f'"message": {json.dumps(violation.message)}}}'
+        f'"message": {json_line(violation.message)}}}'
         for violation in report.violations
     )
     digest = "null" if report.digest is None else f'"{report.digest.hex()}"'

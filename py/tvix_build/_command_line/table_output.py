@@ -7,7 +7,6 @@ In memory is what becomes the next row group.
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from tvix_build import BatchReport, Report, check_batch
 from tvix_build._command_line.output import Output, OutputError
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.results import Summary
+from tvix_build._text import well_formed
 
 ROW_GROUP = 1 << 25  # bytes of rows, uncompressed
 ROW_GROUP_ROWS = 1 << 17
@@ -78,9 +78,8 @@ def result_rows(source: str, batch: Batch, reports: BatchReport, summary: Summar
     if batch.reasons:
         rows = [_row(batch.report(i, report)) for i, report in enumerate(reports)]
         said = pa.RecordBatch.from_pylist(rows, REPORT)
-    name = os.fsencode(source).decode(errors="backslashreplace")  # A path need not be text.
     columns = [
-        pa.repeat(name, count),
+        pa.repeat(well_formed(source), count),
         _integers(range(batch.first, batch.first + count)),
         _integers(offsets) if offsets else pa.nulls(count, pa.int64()),
         *said.columns,

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from tvix_build._command_line.output import stdout
+from tvix_build._text import well_formed
 
 PROGRAM = "tvix-build"
 
@@ -35,14 +36,17 @@ def stdout_console() -> Console:
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    """Text without control characters, so that it cannot move a cursor; cut behind `limit`."""
+    """Text without control characters, so that it cannot move a cursor; cut behind `limit`.
+
+    Bytes of a name that are not UTF-8 are written as `\\xff`.
+    """
     if limit is not None and len(text) > limit:
         text = text[:limit] + "…"
     if text.isprintable():
         return text
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in well_formed(text)
     )
 
 

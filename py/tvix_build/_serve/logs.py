@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from datetime import datetime, timezone
@@ -11,6 +10,7 @@ from datetime import datetime, timezone
 import grpc
 
 from tvix_build._serve.outcomes import Outcome
+from tvix_build._text import json_line
 
 LOG = logging.getLogger("tvix_build.serve")
 
@@ -29,7 +29,7 @@ class JsonLines(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return json_line(line)
 
 
 def configure(level: str) -> None:
