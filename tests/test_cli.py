@@ -103,6 +103,33 @@ def test_frames_in_a_row_are_one_stream(tmp_path: Path, compression: str) -> Non
     assert (result.status, len(result.lines)) == (0, 3), result.stderr
 
 
+@pytest.mark.parametrize("number", [0x50, 0x5F])
+def test_zstd_that_begins_with_a_skippable_frame(tmp_path: Path, number: int) -> None:
+    """As pzstd writes it."""
+    frame = compressed(written([request()] * 2, ".binpbs"), ".zst")
+    size = len(frame).to_bytes(4, "little")
+    skippable = bytes([number]) + b"\x2a\x4d\x18\x04\x00\x00\x00" + size
+    path = tmp_path / "requests.binpbs"
+    path.write_bytes(skippable + frame + skippable)
+    for arguments in (["-"], [path]):
+        options = ("--input-format", "binpbs", "--output", "-")
+        result = run("validate", *options, *arguments, stdin=path.read_bytes())
+        assert (result.status, len(result.lines)) == (0, 2), result.stderr
+
+
+@pytest.mark.parametrize("padding", [1, 511, 3 << 18])
+def test_zeros_behind_gzip(padding: int) -> None:
+    """Tapes have whole blocks; gunzip ignores the zeros."""
+    member = compressed(written([request()], ".binpbs"), ".gz")
+    options = ("--input-format", "binpbs", "--output", "-", "-")
+    result = run("validate", *options, stdin=member + member + bytes(padding))
+    assert (result.status, len(result.lines)) == (0, 2), result.stderr
+    for rest in (b"x", member):
+        result = run("validate", *options, stdin=member + bytes(padding) + rest)
+        assert (result.status, len(result.lines)) == (2, 1)
+        assert "expected zeros or nothing behind the padding of gzip members" in result.stderr
+
+
 def test_input_format_overrides_the_name(tmp_path: Path) -> None:
     path = tmp_path / "requests.json.gz"
     path.write_bytes(compressed(written([request(1), request(2)], ".ndjson"), ".gz"))

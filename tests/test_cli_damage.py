@@ -149,6 +149,8 @@ def test_any_flipped_byte_is_found_or_harmless(tmp_path: Path, compression: str)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("garbage", [b"x", b"garbage behind the end", b"\0" * 5])
 def test_trailing_garbage(tmp_path: Path, compression: str, garbage: bytes) -> None:
+    if compression == ".gz" and not garbage.strip(b"\0"):
+        garbage += b"x"  # Zeros alone are the padding of tapes.
     path = tmp_path / f"requests.binpbs{compression}"
     path.write_bytes(compressed(STREAM, compression) + garbage)
     result = run("validate", "--output", "-", path)

@@ -122,6 +122,8 @@ class _File:
         """The compression that the first bytes show."""
         head = self.up_to(max(map(len, MAGIC.values())))
         self.put_back(head)
+        if _is_skippable(head[:4]):  # Canonical messages begin with a field of 1 to 3.
+            return "zst"
         return next((name for name, magic in MAGIC.items() if head.startswith(magic)), None)
 
     def ready(self) -> bool:
@@ -181,7 +183,7 @@ class _File:
 
 
 def _gzip(file: _File) -> Iterator[bytes]:
-    """Members of RFC 1952, one after another, at least one."""
+    """Members of RFC 1952, one after another, at least one, and zeros behind the last one."""
     data = file.take()
     while True:
         decoder = zlib.decompressobj(wbits=31)
@@ -196,8 +198,13 @@ def _gzip(file: _File) -> Iterator[bytes]:
                 yield output
             data = decoder.unconsumed_tail or (b"" if decoder.eof else file.take())
         data = decoder.unused_data or file.take()
+        padded = data[:1] == b"\0"
+        while data and not data.strip(b"\0"):
+            data = file.take()
         if not data:
             return
+        if padded:
+            raise InputError("expected zeros or nothing behind the padding of gzip members")
 
 
 def _xz(file: _File) -> Iterator[bytes]:
@@ -228,7 +235,7 @@ def _zstd(file: _File) -> Iterator[bytes]:
     """Frames of RFC 8878, one after another, at least one."""
     magic = file.exactly(4, "a zstd frame")
     while magic:
-        if magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5:
+        if _is_skippable(magic):
             left = int.from_bytes(file.exactly(4, "a skippable zstd frame"), "little")
             while left:
                 left -= len(file.exactly(min(left, PIECE), "a skippable zstd frame"))
@@ -271,6 +278,11 @@ def _zstd_frame(file: _File) -> Iterator[bytes]:
         data = b""
     if not decoder.eof:
         raise _truncated(what)
+
+
+def _is_skippable(magic: bytes) -> bool:
+    """Whether it is one of the 16 magic numbers of skippable frames of zstd."""
+    return magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5
 
 
 def _truncated(what: str) -> InputError:
