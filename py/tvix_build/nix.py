@@ -250,10 +250,10 @@ class Derivation:
             Python module.
 
         Raises:
-            DerivationError: with all reasons: if the derivation violates a rule of Nix (paths, names,
-                hashes, duplicates), its builder is code inside Nix (`builtin:fetchurl`), an input
-                derivation, an output's path or a node is not known, or the derivation says what a
-                request cannot.
+            DerivationError: with all reasons: if the derivation violates a rule of Nix (paths,
+                names, hashes, duplicates), its builder is code inside Nix (`builtin:fetchurl`), an
+                input derivation, an output's path or a node is not known, or the derivation says
+                what a request cannot.
             ValueError: if there is no such schema.
         """
         from tvix_build._nix_requests import RequestMaker
