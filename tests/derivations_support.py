@@ -43,6 +43,65 @@ def text_of(value: Any) -> bytes:
     return (b"Derive(%s)" if len(value) == 7 else b"(%s)") % inner
 
 
+def check_rules(read: Any) -> None:
+    """Fail unless the fields of a derivation, as `literal` gives them, obey the rules of Nix: these
+    are said here character by character."""
+    outputs, inputs, sources, system, builder, _, variables = read
+    assert outputs
+    assert system
+    assert builder
+    for names in ([one[0] for one in items] for items in (outputs, inputs, variables)):
+        assert len(set(names)) == len(names)
+    assert len(set(sources)) == len(sources)
+    assert all(name for name, _ in variables)
+    for path in sources:
+        check_path(path)
+    for path, names in inputs:
+        check_path(path)
+        assert path.endswith(b".drv")
+        assert names
+        assert len(set(names)) == len(names)
+        assert b"drv" not in names
+        for name in names:
+            check_name(name)
+    kinds = set()
+    for name, path, algorithm, digest in outputs:
+        check_name(name)
+        assert name != b"drv"
+        assert algorithm or not digest
+        known = bool(algorithm) and digest not in (b"", b"impure")
+        kinds.add((bool(path), algorithm, digest and (b"impure", b"known")[known]))
+        assert bool(path) == known or not algorithm
+        if path:
+            check_path(path)
+        if algorithm:
+            method, _, kind = algorithm.rpartition(b":")
+            assert method in (b"", b"r") or algorithm == b"text:sha256"
+            digits = {b"md5": 32, b"sha1": 40, b"sha256": 64, b"sha512": 128}[kind]
+            assert algorithm[0:1] != b":"
+        if known:
+            assert len(digest) == digits
+            assert set(digest) <= set(b"0123456789abcdef")
+            assert [one[0] for one in outputs] == [b"out"]
+    assert len(kinds) == 1
+
+
+def check_path(path: bytes) -> None:
+    """Fail unless bytes are a store path."""
+    assert path[:11] == b"/nix/store/"
+    assert path[43:44] == b"-"
+    assert set(path[11:43]) <= set(b"0123456789abcdefghijklmnopqrstuvwxyz") - set(b"eotu")
+    check_name(path[44:])
+
+
+def check_name(name: bytes) -> None:
+    """Fail unless bytes are the name of a store path."""
+    assert 1 <= len(name) <= 211
+    assert all(chr(one).isalnum() or chr(one) in "+._?=-" for one in name)
+    assert name.isascii()
+    assert not name.startswith(b".")
+
+
 def fields(derivation: Derivation) -> Any:
     """The fields of a derivation as `literal` gives them."""
 

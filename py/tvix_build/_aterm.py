@@ -49,6 +49,7 @@ _PIECES = {
     ") and the end": rb"\)\Z",
 }
 _SHAPE = re.compile(b"".join(b"(%s)" % piece for piece in _PIECES.values()))
+_COMPLETE = re.compile(_SHAPE.pattern.removesuffix(rb"\Z)") + b")")
 _EACH_INPUT = re.compile(_INPUT)
 
 _ESCAPES = {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t"}
@@ -64,6 +65,7 @@ def parse(data: bytes) -> Term:
     """
     for byte, name in _NAMES.items():
         if byte in data:
+            _refuse_other_text(data)
             at = data.index(byte)
             wanted = f"{_ESCAPES[byte].decode()} in its place" if byte in _ESCAPES else "text"
             raise ATermError(f"expected {wanted}, found {name} at byte {at}")
@@ -74,11 +76,13 @@ def parse(data: bytes) -> Term:
         text = data.replace(b"\\\\", b"\0b").replace(b'\\"', b"\0q")
         text = text.replace(b"\\n", b"\n").replace(b"\\r", b"\r").replace(b"\\t", b"\t")
         if b"\\" in text:
+            _refuse_other_text(data)
             raise _unknown_escape(data)
     parts = text.split(b'"')
     shape = b'"'.join(parts[0::2])
     match = _SHAPE.match(shape)
     if match is None or len(parts) % 2 == 0:
+        _refuse_other_text(data)
         raise _unexpected(data, shape, complete=len(parts) % 2 == 1)
     strings = parts[1::2]
     if b"\0" in text:
@@ -155,6 +159,31 @@ def _unknown_escape(data: bytes) -> ATermError:
     return ATermError(rf"expected \\, \", \n, \r or \t, {found}")
 
 
+def _refuse_other_text(data: bytes) -> None:
+    """Raise if a text does not begin as a derivation does, or if something follows the end of one.
+
+    Raises:
+        ATermError: with what was found.
+    """
+    if not data:
+        raise ATermError("expected a derivation, found text that is not a derivation: it is empty")
+    if data.startswith(b"DrvWithVersion("):
+        found = f"one of another version, {_shown(data)}"
+        raise ATermError(f"expected a derivation that begins with Derive(, found {found}")
+    if not data.startswith(b"Derive("):
+        reason = f"it begins with {_shown(data)}, not with Derive("
+        raise ATermError(f"expected a derivation, found text that is not a derivation: {reason}")
+    strings = list(re.finditer(rb'"(?:[^"\\]|\\.)*"', data, re.DOTALL))
+    end = _COMPLETE.match(re.sub(rb'"(?:[^"\\]|\\.)*"', b'"', data, flags=re.DOTALL))
+    if end:
+        used = strings[: end[0].count(b'"')]
+        at = end.end() + sum(len(one[0]) - 1 for one in used)
+        if at < len(data):
+            found = _NAMES.get(data[at : at + 1]) or _shown(data[at:])
+            reason = f"found {found} behind it at byte {at}"
+            raise ATermError(f"expected nothing behind the derivation, {reason}")
+
+
 def _unexpected(data: bytes, shape: bytes, complete: bool) -> ATermError:
     """Which piece of a derivation is not there, and where."""
     at = 0
@@ -185,4 +214,5 @@ def _shown(text: bytes) -> str:
     if not text:
         return "the end"
     shown = text[:_SHOWN].decode(errors="backslashreplace")
+    shown = shown if shown.isprintable() else repr(shown)
     return shown + ("…" if len(text) > _SHOWN else "")

@@ -66,7 +66,8 @@ def give(derivation: Derivation, with_files: bool, reasons: list[str]) -> Given:
     else:
         reasons += _unsayable(environment, _GRAPH)
         environment = _pass_variables(environment, files)
-    return _with_known_paths(derivation, Given(derivation.arguments, environment, files))
+    given = Given(derivation.arguments, environment, files)
+    return _with_known_paths(derivation, given, reasons)
 
 
 def _unsayable(environment: Mapping[str, bytes], files: Mapping[str, str]) -> list[str]:
@@ -125,18 +126,18 @@ def _pass_attributes(
     return variables
 
 
-def _with_known_paths(derivation: Derivation, given: Given) -> Given:
-    """The same, with paths in place of the outputs' placeholders."""
+def _with_known_paths(derivation: Derivation, given: Given, reasons: list[str]) -> Given:
+    """The same, with paths in place of the outputs' placeholders: in arguments, files and, as Nix
+    rewrites all of NAME=VALUE, in names and values of variables."""
     arguments, environment, files = given
-    texts = "\0".join(arguments)
-    names = "\0".join(environment)
+    texts = "\0".join([*arguments, *environment])
     values = b"\0".join([*environment.values(), *files.values()])
+    count = len(environment)
     for name, output in derivation.outputs.items():
         text = _placeholder(name)
         data = text.encode()
         if text in texts:
             arguments = [argument.replace(text, output.path) for argument in arguments]
-        if text in names:
             environment = {
                 key.replace(text, output.path): value for key, value in environment.items()
             }
@@ -144,6 +145,8 @@ def _with_known_paths(derivation: Derivation, given: Given) -> Given:
             path = to_bytes(output.path)
             environment = {key: value.replace(data, path) for key, value in environment.items()}
             files = {key: value.replace(data, path) for key, value in files.items()}
+    if len(environment) != count:
+        reasons.append("expected each variable once, found one again whose name has a placeholder")
     return Given(arguments, environment, files)
 
 

@@ -11,7 +11,7 @@ from tvix_build._aterm import to_bytes, to_str
 from tvix_build._check import validate
 from tvix_build._construct import assemble_request
 from tvix_build._nix_command import give
-from tvix_build._nix_validation import find_violations, is_fixed
+from tvix_build._nix_validation import is_fixed, violations
 from tvix_build._report import Error, InvalidMessage, NotRepresentable, Schema, Violation
 from tvix_build._translate import to_later
 from tvix_build.nix import STORE, Derivation, DerivationError, Found, Lookup
@@ -89,12 +89,13 @@ class RequestMaker:
         self._schema = schema
 
     def request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
-        """The request of a derivation, which may violate rules.
+        """The request of a derivation that was parsed, and so validated. The request itself may
+        violate rules.
 
         Raises:
             DerivationError: as `Derivation.to_build_request`, but for violations.
         """
-        return self._in_schema(*self._make(derivation), derivation)
+        return self._in_schema(*self._make(derivation, []), derivation)
 
     def valid_request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
         """The same, checked.
@@ -102,7 +103,7 @@ class RequestMaker:
         Raises:
             DerivationError: as `Derivation.to_build_request`.
         """
-        request, files = self._make(derivation)
+        request, files = self._make(derivation, violations(derivation))
         try:
             # What is valid here is so in the later schemas.
             validate(request)
@@ -110,9 +111,16 @@ class RequestMaker:
             raise DerivationError(derivation.name, in_words(error.violations)) from error
         return self._in_schema(request, files, derivation)
 
-    def _make(self, derivation: Derivation) -> tuple[BuildRequest, Mapping[str, bytes]]:
-        """A request of tvix.build.v1, and the files that it cannot say."""
-        reasons = find_violations(derivation)
+    def _make(
+        self, derivation: Derivation, reasons: list[str]
+    ) -> tuple[BuildRequest, Mapping[str, bytes]]:
+        """A request of tvix.build.v1, and the files that it cannot say.
+
+        Args:
+            reasons: why there cannot be one.
+        """
+        if derivation.builder.startswith("builtin:"):
+            reasons.append(_CODE_INSIDE_NIX.format(derivation.builder))
         given = give(derivation, self._schema is not Schema.TVIX_BUILD_V1, reasons)
         outputs = []
         for name, output in derivation.outputs.items():
@@ -121,7 +129,8 @@ class RequestMaker:
             else:
                 reasons.append(f"output {name}: {_UNKNOWN_PATH}")
         inputs = []
-        # In one directory the order of paths is that of names, which are bytes.
+        # Below one folder the order of paths is that of names. A str with lone surrogates has
+        # another order than its bytes.
         paths = sorted(self._input_paths(derivation, reasons), key=to_bytes)
         for node in map(self._nodes.__getitem__, paths):
             if isinstance(node, str):
@@ -166,9 +175,7 @@ class RequestMaker:
         if self._schema is Schema.TVIX_BUILD_V1:
             return request
         try:
-            # Only an output whose content is fixed, which a valid derivation has alone.
-            network_access = any(map(is_fixed, derivation.outputs.values()))
-            later = to_later(request, network_access=network_access)
+            later = to_later(request, network_access=is_fixed(derivation))
         except NotRepresentable as error:
             reasons = [f"{one.path}: {one.message}" for one in error.reasons]
             raise DerivationError(derivation.name, reasons) from error
@@ -309,6 +316,12 @@ def in_words(violations: Iterable[Violation]) -> list[str]:
 
 
 _UNKNOWN_PATH = "expected a known path, found one that only the build can tell"
+
+
+_CODE_INSIDE_NIX = (
+    "builder: expected a program, found {!r}, which is code inside Nix that no builder can run: "
+    "build it with Nix and pass the nodes of its outputs"
+)
 
 
 def _function(lookup: Lookup[Found]) -> Callable[[str], Found | None]:

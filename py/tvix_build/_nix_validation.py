@@ -1,142 +1,198 @@
 # SPDX-License-Identifier: MIT
-"""Which rules of Nix a derivation violates: paths, names, hashes, duplicates.
+"""The rules of Nix and snix for derivations.
 
-A derivation is untrusted input, and whether its build may use the network depends on it. Sources:
-"Derivations" in the manual of Nix, its path.cc, derivations.cc and content-address.cc.
+A derivation is untrusted input, and its outputs decide whether its build has network access. Each
+rule is a function of `_RULES` that yields a reason for each violation. Sources: "Store paths" and
+"Derivations" in the manual of Nix, its path.cc and derivations.cc, and validate.rs of nix-compat.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tvix_build.nix import Derivation
+    from tvix_build.nix import Derivation, Output
 
-IMPURE = "impure"
-"""Stands for a hash in an output whose content differs from build to build."""
+_NAME_PATTERN = r"(?!\.)[0-9a-zA-Z+._?=-]{1,211}"
+_PATH_PATTERN = r"/nix/store/[0-9a-df-np-sv-z]{32}-" + _NAME_PATTERN
+_NAME = re.compile(_NAME_PATTERN)
+_PATH = re.compile(_PATH_PATTERN)
+_PATHS = re.compile(rf"{_PATH_PATTERN}(?:\0{_PATH_PATTERN})*")
+_DERIVATION_PATHS = re.compile(rf"{_PATH_PATTERN}(?<=\.drv)(?:\0{_PATH_PATTERN}(?<=\.drv))*")
+_A_NAME = "1 to 211 characters of 0-9a-zA-Z+._?=- that does not begin with a dot"
+_A_PATH = f"/nix/store/, 32 characters of Nix's base 32, a dash and a name of {_A_NAME}"
 
-_NAME = r"(?!\.)[0-9a-zA-Z+._?=-]{1,211}"
-_MATCH_NAME = re.compile(_NAME).fullmatch
-_MATCH_PATH = re.compile(r"/nix/store/[0-9a-df-np-sv-z]{32}-" + _NAME).fullmatch
-_EXPECTED_PATH = (
-    "expected /nix/store/, 32 characters of Nix's base 32, a dash and a name of 1 to 211 "
-    "characters of 0-9a-zA-Z+._?=- that does not begin with a dot"
-)
-_HEX_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+_AN_OUTPUT_NAME = f"expected a name of {_A_NAME} and is not drv"
+
+_BASE16 = set("0123456789abcdef")
+_DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 _ALGORITHMS = {
-    **_HEX_DIGITS,
-    **{f"r:{name}": digits for name, digits in _HEX_DIGITS.items()},
-    "text:sha256": 64,
+    **_DIGITS,
+    **{f"r:{name}": digits for name, digits in _DIGITS.items()},
+    "text:sha256": _DIGITS["sha256"],  # Nix allows text no other algorithm.
 }
-"""How many hexadecimal digits a hash has."""
+"""What an output says as its hash algorithm, and the length of its hashes in base 16."""
+
+_OUT = ("out",)
+_IMPURE = "impure"
+_FIXED = "fixed"
+_ADDRESSED_BY_INPUT = "addressed by its inputs"
+_DEFERRED = "addressed by inputs that only builds tell"
+_FLOATING = "addressed by its content"
+
+_SHOWN = 80  # characters of a value that a reason shows
 
 
-class Output(Protocol):
-    """An output of a derivation, as `tvix_build.nix.Output` has it."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def hash_algorithm(self) -> str: ...
-    @property
-    def hash(self) -> str: ...
+def violations(derivation: Derivation) -> list[str]:
+    """All reasons why a derivation is invalid. An output whose path only the build tells is valid;
+    so is a builder that is code inside Nix."""
+    return [reason for rule in _RULES for reason in rule(derivation)]
 
 
-def is_fixed(output: Output) -> bool:
-    """Whether the content of an output is fixed by a hash."""
-    return output.hash not in ("", IMPURE)
+def is_fixed(derivation: Derivation) -> bool:
+    """Whether the content of a derivation without violations, which has then one output, `out`, is
+    known: its build may use the network."""
+    return any(_kind(output) == _FIXED for output in derivation.outputs.values())
 
 
-def find_violations(derivation: Derivation) -> list[str]:
-    """Every rule that a derivation violates, with what was expected and what was found.
-
-    An output without a path is no violation: its path is known once it is built.
-    """
-    return [
-        *_check_outputs(derivation.outputs),
-        *_check_inputs(derivation.input_derivations),
-        *_check_sources(derivation.input_sources),
-        *_check_builder(derivation.builder),
-    ]
-
-
-def _check_outputs(outputs: Mapping[str, Output]) -> Iterator[str]:
+def _outputs(derivation: Derivation) -> list[str]:
+    outputs = derivation.outputs
     if not outputs:
-        yield "outputs: expected at least one, found none"
+        return ["expected at least one output, found none"]
+    reasons = []
     for name, output in outputs.items():
-        yield from _check_output_name(name, f"output {name!r}")
-        if output.path and not _is_store_path(output.path):
-            yield f"output {name!r}: {_EXPECTED_PATH}; found {output.path!r}"
-        yield from _check_hash(output, f"output {name!r}")
-    fixed = [name for name, output in outputs.items() if is_fixed(output)]
-    if fixed and list(outputs) != ["out"]:
-        found = ", ".join(map(repr, outputs))
-        yield f"outputs: expected only 'out' where the content of one is fixed, found {found}"
+        if not _is_output_name(name):
+            reasons.append(f"output: {_AN_OUTPUT_NAME}, found {_shown(name)}")
+        if output.hash_algorithm or output.hash:
+            reasons += [f"output {name}: {fault}" for fault in _faults(output)]
+    kinds = {name: _kind(output) for name, output in outputs.items()}
+    if len(outputs) > 1:
+        reasons += _differences(outputs, kinds)
+    if _FIXED in kinds.values() and outputs.keys() != {"out"}:
+        found = ", ".join(outputs)
+        reasons.append(f"expected one output, out, of a derivation with a hash, found {found}")
+    return reasons
 
 
-def _check_hash(output: Output, place: str) -> Iterator[str]:
-    algorithm, digits = output.hash_algorithm, output.hash
-    if not algorithm:
-        if digits:
-            yield f"{place}: expected a hash algorithm for the hash {digits[:40]!r}, found none"
-        return
-    length = _ALGORITHMS.get(algorithm)
-    if length is None:
-        known = ", ".join(_ALGORITHMS)
-        yield f"{place}: expected a hash algorithm ({known}), found {algorithm!r}"
-    elif is_fixed(output) and not re.fullmatch(f"[0-9a-f]{{{length}}}", digits):
-        yield (
-            f"{place}: expected {length} lowercase hexadecimal digits of {algorithm}, found "
-            f"{len(digits)} characters: {digits[:40]!r}"
-        )
-    elif not is_fixed(output) and output.path:
-        yield (f"{place}: expected no path where the content decides it, found {output.path!r}")
+def _differences(outputs: Mapping[str, Output], kinds: Mapping[str, str]) -> Iterator[str]:
+    if len(set(kinds.values())) > 1:
+        found = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        yield f"expected outputs of one kind, found {found}"
+    elif len({output.hash_algorithm for output in outputs.values()}) > 1:
+        found = ", ".join(f"{one.hash_algorithm} of {name}" for name, one in outputs.items())
+        yield f"expected outputs of one hash algorithm, found {found}"
 
 
-def _check_inputs(inputs: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def twice(what: str, names: Sequence[str]) -> list[str]:
+    """A reason for each name that comes twice."""
+    if len(set(names)) == len(names):
+        return []
+    repeated = (name for name, count in Counter(names).items() if count > 1)
+    return [f"expected each {what} once, found {_shown(name)} again" for name in repeated]
+
+
+def _kind(output: Output) -> str:
+    if not output.hash:
+        if output.hash_algorithm:
+            return _FLOATING
+        return _ADDRESSED_BY_INPUT if output.path else _DEFERRED
+    return _IMPURE if output.hash == _IMPURE else _FIXED
+
+
+def _faults(output: Output) -> Iterator[str]:
+    """What is wrong with the hash of an output, or with it and the path."""
+    kind, algorithm, path = _kind(output), output.hash_algorithm, output.path
+    digits = _ALGORITHMS.get(algorithm)
+    if digits is None:
+        found = _shown(algorithm) if algorithm else "none"
+        yield f"expected a hash algorithm, one of {', '.join(_ALGORITHMS)}, found {found}"
+    if kind == _FIXED:
+        if not (set(output.hash) <= _BASE16 and len(output.hash) == (digits or len(output.hash))):
+            expected = (
+                f"{digits} characters of lowercase base 16" if digits else "lowercase base 16"
+            )
+            yield f"expected a hash of {expected}, found {_shown(output.hash)}"
+        if not path:
+            yield "expected a path, as the content is known, found none"
+    elif path:
+        yield f"expected no path, as only the build tells it, found {_shown(path)}"
+
+
+def _output_paths(derivation: Derivation) -> Iterator[str]:
+    for name, output in derivation.outputs.items():
+        if output.path and not _PATH.fullmatch(output.path):
+            yield f"output {name}: expected {_A_PATH}, found {_shown(output.path)}"
+
+
+def _input_derivations(derivation: Derivation) -> Iterator[str]:
+    inputs = derivation.input_derivations
+    if not _are_valid(inputs, _DERIVATION_PATHS):
+        for path in inputs:
+            if not _PATH.fullmatch(path):
+                yield f"input derivation: expected {_A_PATH}, found {_shown(path)}"
+            if not path.endswith(".drv"):
+                yield f"input derivation: expected a path that ends in .drv, found {_shown(path)}"
     for path, names in inputs.items():
-        place = f"input derivation {path!r}"
-        if not _is_store_path(path):
-            yield f"{place}: {_EXPECTED_PATH}"
-        elif not path.endswith(".drv"):
-            yield f"{place}: expected a name that ends with .drv"
-        for name in names:
-            yield from _check_output_name(name, f"{place}: output {name!r}")
-        yield from _check_duplicates(names, f"{place}: output")
+        if names != _OUT:
+            yield from _names_of_outputs(path, names)
 
 
-def _check_sources(sources: tuple[str, ...]) -> Iterator[str]:
-    for path in sources:
-        if not _is_store_path(path):
-            yield f"input source {path!r}: {_EXPECTED_PATH}"
-    yield from _check_duplicates(sources, "input source")
+def _names_of_outputs(path: str, names: Sequence[str]) -> Iterator[str]:
+    place = f"input derivation {path}"
+    if not names:
+        yield f"{place}: expected names of outputs, found none"
+    for name in names:
+        if not _is_output_name(name):
+            yield f"{place}: output: {_AN_OUTPUT_NAME}, found {_shown(name)}"
+    for reason in twice("output", names):
+        yield f"{place}: {reason}"
 
 
-def _check_builder(builder: str) -> Iterator[str]:
-    if not builder:
-        yield "builder: expected a program, found nothing"
-    elif builder.startswith("builtin:"):
-        yield f"builder: expected a program, found {builder!r}, which is code inside Nix"
+def _input_sources(derivation: Derivation) -> Iterator[str]:
+    sources = derivation.input_sources
+    if not _are_valid(sources, _PATHS):
+        for path in sources:
+            if not _PATH.fullmatch(path):
+                yield f"input source: expected {_A_PATH}, found {_shown(path)}"
+    yield from twice("input source", sources)
 
 
-def _check_output_name(name: str, place: str) -> Iterator[str]:
-    if name == "drv" or not _MATCH_NAME(name):
-        yield (
-            f"{place}: expected a name of 1 to 211 characters of 0-9a-zA-Z+._?=- that does not "
-            "begin with a dot and is not 'drv'"
-        )
+def _command(derivation: Derivation) -> Iterator[str]:
+    if not derivation.system:
+        yield "expected a system, found an empty string"
+    if not derivation.builder:
+        yield "expected a builder, found an empty string"
 
 
-def _check_duplicates(values: Iterable[str], what: str) -> Iterator[str]:
-    for value, count in Counter(values).items():
-        if count > 1:
-            yield f"{what} {value!r}: expected once, found {count} times"
+def _variables(derivation: Derivation) -> Iterator[str]:
+    if "" in derivation.environment:
+        yield "expected variables with a name, found an empty name"
 
 
-@lru_cache(1 << 14)  # Most inputs are inputs of many.
-def _is_store_path(path: str) -> bool:
-    return _MATCH_PATH(path) is not None
+_RULES: tuple[Callable[[Derivation], Iterable[str]], ...] = (
+    _outputs,
+    _output_paths,
+    _input_derivations,
+    _input_sources,
+    _command,
+    _variables,
+)
+
+
+def _are_valid(paths: Collection[str], pattern: re.Pattern[str]) -> bool:
+    """Whether all paths are valid: one search for all, as almost every path is."""
+    joined = "\0".join(paths)
+    return not paths or (
+        pattern.fullmatch(joined) is not None and joined.count("\0") == len(paths) - 1
+    )
+
+
+def _is_output_name(name: str) -> bool:
+    return name == "out" or (name != "drv" and _NAME.fullmatch(name) is not None)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -8,8 +8,7 @@ not UTF-8 as lone surrogates (the error handler `surrogateescape`); values of va
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, Union, overload
 
 from tvix_build import _aterm
 from tvix_build._aterm import to_bytes, to_str
+from tvix_build._nix_validation import twice, violations
 from tvix_build._report import Error, Schema
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class Output:
     """Of an output whose content is fixed, such as `sha256` for a file and `r:sha256` for anything;
     also of one that is addressed by its content."""
     hash: str = ""
-    """Of an output whose content is fixed, as hex digits; `impure` says that it never is."""
+    """Of an output whose content is fixed, in lowercase base 16; `impure` says that it never
+    is."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,17 @@ class Derivation:
 
     @classmethod
     def parse(cls, data: bytes, path: str = "") -> Derivation:
-        """Read the text of a derivation, as a `.drv` file holds it.
+        """Parse and validate the text of a derivation, as a `.drv` file holds it.
 
         Args:
             data: the text.
             path: where it is from, for errors.
 
         Raises:
-            DerivationError: if it is not what Nix writes: not the ATerm of a derivation, other
-                escapes than Nix's, or a name that comes twice.
+            DerivationError: with all reasons, if the text is not what Nix writes (not the ATerm of
+                a derivation, or escapes other than Nix's), or if the derivation violates a rule of
+                Nix: on store paths, hashes, kinds and names of outputs, the builder, and names
+                that come twice. Outputs whose path only the build tells are valid.
         """
         try:
             term = _aterm.parse(data)
@@ -114,15 +117,16 @@ class Derivation:
             environment=MappingProxyType({_name(name): value for name, value in term.environment}),
             path=path,
         )
+        reasons = violations(derivation)
         for what, read, kept in (
             ("output", term.outputs, derivation.outputs),
             ("input derivation", term.input_derivations, derivation.input_derivations),
             ("variable", term.environment, derivation.environment),
         ):
             if len(read) != len(kept):
-                twice = _first_twice([one[0] for one in read])
-                reason = f"expected each {what} once, found {to_str(twice)!r} again"
-                raise DerivationError(derivation.name, [reason])
+                reasons += twice(what, [to_str(one[0]) for one in read])
+        if reasons:
+            raise DerivationError(derivation.name, reasons)
         return derivation
 
     def unparse(self) -> bytes:
@@ -250,10 +254,10 @@ class Derivation:
             Python module.
 
         Raises:
-            DerivationError: with all reasons: if the derivation violates a rule of Nix (paths,
-                names, hashes, duplicates), its builder is code inside Nix (`builtin:fetchurl`), an
-                input derivation, an output's path or a node is not known, or the derivation says
-                what a request cannot.
+            DerivationError: with all reasons: if the derivation violates a rule of Nix, as for
+                `parse`, its builder is code inside Nix (`builtin:fetchurl`), an input derivation,
+                an output's path or a node is not known, or the derivation says what a request
+                cannot.
             ValueError: if there is no such schema.
         """
         from tvix_build._nix_requests import RequestMaker
@@ -349,8 +353,3 @@ def _read(file: str, path: str) -> Derivation | DerivationError:
 
 # Names of variables and outputs are few; one object for each makes mappings small and fast.
 _name = lru_cache(1 << 12)(to_str)
-
-
-def _first_twice(names: Sequence[bytes]) -> bytes:
-    counts = Counter(names)
-    return next(name for name in names if counts[name] > 1)
