@@ -46,6 +46,7 @@ TESTS_OF = {
     "native/arrow": ("test_arrow", "test_arrow_tables"),
     "py/tvix_build/_aterm.py": ("test_nix",),
     "py/tvix_build/_files.py": ("test_castore",),
+    "py/tvix_build/_nix_options.py": ("test_nix_options",),
     "py/tvix_build/_nix_requests.py": ("test_nix", "test_nix_builds", "test_nix_validation"),
     "py/tvix_build/_nix_validation.py": ("test_nix", "test_nix_validation"),
     "py/tvix_build/_translate.py": ("test_translation",),

@@ -179,7 +179,7 @@ def test_attributes_that_nix_would_not_read_are_an_error(text: bytes, reason: st
         (
             {"__json": b'{"exportReferencesGraph": {"graph": ["/nix/store/a"]}}'},
             "attribute exportReferencesGraph: expected none, as a request cannot say files with "
-            "the references of store paths, found graph",
+            "the references of store paths, found {'graph': ['/nix/store/a']}",
         ),
     ],
 )

@@ -20,21 +20,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from tvix_build._aterm import to_bytes, to_str
+from tvix_build._nix_options import JSON, consider
 from tvix_build._translate import BUILD
 
 if TYPE_CHECKING:
     from tvix_build.nix import Derivation
 
-JSON = "__json"
-GRAPH = "exportReferencesGraph"
-
-# Variables for which Nix writes files, and what it calls that.
-_GRAPH = {GRAPH: "files with the references of store paths"}
-_FILES = {
-    JSON: "structured attributes",
-    "passAsFile": "variables passed as files",
-    **_GRAPH,
-}
+_NO_OBJECT = f"variable {JSON}: expected a JSON object, found {{}}"
+_TOO_DEEP = "values that nest too deep"
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTEGERS = range(-(1 << 63), 1 << 64)  # any other is a fraction for Nix
 _DIGITS = 20  # of the longest of them, sign and all
@@ -48,6 +41,8 @@ class Given(NamedTuple):
     """The derivation's own variables, or what stands for them."""
     files: Mapping[str, bytes]
     """Contents by path, which is relative to the root of the build."""
+    host_paths: Sequence[str]
+    """Paths of the host that it may read."""
 
 
 def give(derivation: Derivation, with_files: bool, reasons: list[str]) -> Given:
@@ -59,25 +54,21 @@ def give(derivation: Derivation, with_files: bool, reasons: list[str]) -> Given:
     """
     environment = derivation.environment
     files: dict[str, bytes] = {}
-    if not with_files:
-        reasons += _unsayable(environment, _FILES)
-    elif JSON in environment:
-        environment = _pass_attributes(derivation, files, reasons)
-    else:
-        reasons += _unsayable(environment, _GRAPH)
+    attributes = _attributes(derivation, reasons) if JSON in environment else None
+    asked = consider(environment, attributes, with_files)
+    reasons += asked.reasons
+    if attributes is not None and with_files:
+        environment = _pass_attributes(derivation, attributes, files, reasons)
+    elif with_files and JSON not in environment:
         environment = _pass_variables(environment, files)
-    given = Given(derivation.arguments, environment, files)
+    given = Given(derivation.arguments, environment, files, asked.host_paths)
     return _with_known_paths(derivation, given, reasons)
 
 
-def _unsayable(environment: Mapping[str, bytes], files: Mapping[str, str]) -> list[str]:
-    """What variables ask of Nix beyond a request."""
-    return [
-        f"variable {name}: expected none, as a request cannot say {what}, found "
-        + repr(environment[name][:40].decode(errors="backslashreplace"))
-        for name, what in files.items()
-        if environment.get(name)
-    ]
+def left_out(derivation: Derivation) -> Sequence[str]:
+    """Names of what the derivation asks of Nix and a request leaves out."""
+    attributes = _attributes(derivation, []) if JSON in derivation.environment else None
+    return consider(derivation.environment, attributes, True).left_out
 
 
 def _pass_variables(
@@ -100,24 +91,32 @@ def _pass_variables(
     return variables
 
 
-def _pass_attributes(
-    derivation: Derivation, files: dict[str, bytes], reasons: list[str]
-) -> Mapping[str, bytes]:
-    """Variables that name the files with the structured attributes; there are no others."""
+def _attributes(derivation: Derivation, reasons: list[str]) -> dict[str, Any] | None:
+    """The structured attributes, if they can be read."""
     try:
         attributes = _parse(derivation.environment[JSON])
-        if not isinstance(attributes, dict):
-            raise ValueError(f"another value, a {type(attributes).__name__}")
-        attributes["outputs"] = {name: _placeholder(name) for name in derivation.outputs}
+        if isinstance(attributes, dict):
+            return attributes
+        found = f"another value, a {type(attributes).__name__}"
+    except ValueError as error:
+        found = str(error)
+    except RecursionError:
+        found = _TOO_DEEP
+    reasons.append(_NO_OBJECT.format(found))
+    return None
+
+
+def _pass_attributes(
+    derivation: Derivation, read: Mapping[str, Any], files: dict[str, bytes], reasons: list[str]
+) -> Mapping[str, bytes]:
+    """Variables that name the files with the structured attributes; there are no others."""
+    attributes = {**read, "outputs": {name: _placeholder(name) for name in derivation.outputs}}
+    try:
         written = {"JSON": _to_json(attributes).encode(), "SH": _to_shell(attributes).encode()}
     except (ValueError, RecursionError) as error:
-        found = error if isinstance(error, ValueError) else "values that nest too deep"
-        reasons.append(f"variable {JSON}: expected a JSON object, found {found}")
+        found = error if isinstance(error, ValueError) else _TOO_DEEP
+        reasons.append(_NO_OBJECT.format(found))
         return {}
-    graph = attributes.get(GRAPH)
-    if isinstance(graph, dict) and graph:
-        what = f"expected none, as a request cannot say {_GRAPH[GRAPH]}, found {', '.join(graph)}"
-        reasons.append(f"attribute {GRAPH}: {what[:200]}")
     variables = {}
     for name, text in written.items():
         path = f"{BUILD}/.attrs.{name.lower()}"
@@ -129,7 +128,7 @@ def _pass_attributes(
 def _with_known_paths(derivation: Derivation, given: Given, reasons: list[str]) -> Given:
     """The same, with paths in place of the outputs' placeholders: in arguments, files and, as Nix
     rewrites all of NAME=VALUE, in names and values of variables."""
-    arguments, environment, files = given
+    arguments, environment, files, host_paths = given
     texts = "\0".join([*arguments, *environment])
     values = b"\0".join([*environment.values(), *files.values()])
     count = len(environment)
@@ -147,7 +146,7 @@ def _with_known_paths(derivation: Derivation, given: Given, reasons: list[str]) 
             files = {key: value.replace(data, path) for key, value in files.items()}
     if len(environment) != count:
         reasons.append("expected each variable once, found one again whose name has a placeholder")
-    return Given(arguments, environment, files)
+    return Given(arguments, environment, files, host_paths)
 
 
 @lru_cache

@@ -11,6 +11,7 @@ from tvix_build._aterm import to_bytes, to_str
 from tvix_build._check import validate
 from tvix_build._construct import assemble_request
 from tvix_build._nix_command import give
+from tvix_build._nix_reasons import Kind, Reason
 from tvix_build._nix_validation import is_fixed, violations
 from tvix_build._report import Error, InvalidMessage, NotRepresentable, Schema, Violation
 from tvix_build._translate import to_later
@@ -42,18 +43,18 @@ class _Uses(NamedTuple):
     """What a derivation uses itself."""
 
     paths: dict[str, None]
-    reasons: list[str]
+    reasons: list[Reason]
     derivations: dict[str, Derivation]
 
 
-class _Known(dict[str, "Found | str"]):
-    """What a function finds at a store path, or, as text, why there is nothing; each asked once."""
+class _Known(dict[str, "Found | Reason"]):
+    """What a function finds at a store path, or why there is nothing; each asked once."""
 
-    def __init__(self, find: Callable[[str], Found | str]) -> None:
+    def __init__(self, find: Callable[[str], Found | Reason]) -> None:
         super().__init__()
         self._find = find
 
-    def __missing__(self, path: str) -> Found | str:
+    def __missing__(self, path: str) -> Found | Reason:
         found = self[path] = self._find(path)
         return found
 
@@ -120,20 +121,21 @@ class RequestMaker:
             reasons: why there cannot be one.
         """
         if derivation.builder.startswith("builtin:"):
-            reasons.append(_CODE_INSIDE_NIX.format(derivation.builder))
+            words = _CODE_INSIDE_NIX.format(derivation.builder)
+            reasons.append(Reason(Kind.BUILTIN, words))
         given = give(derivation, self._schema is not Schema.TVIX_BUILD_V1, reasons)
         outputs = []
         for name, output in derivation.outputs.items():
             if output.path:
                 outputs.append(output.path.removeprefix(STORE))
             else:
-                reasons.append(f"output {name}: {_UNKNOWN_PATH}")
+                reasons.append(Reason(Kind.UNKNOWN_PATH, f"output {name}: {_UNKNOWN_PATH}"))
         inputs = []
         # Below one folder the order of paths is that of names. A str with lone surrogates has
         # another order than its bytes.
         paths = sorted(self._input_paths(derivation, reasons), key=to_bytes)
         for node in map(self._nodes.__getitem__, paths):
-            if isinstance(node, str):
+            if isinstance(node, Reason):
                 reasons.append(node)
             else:
                 inputs.append(node)
@@ -147,13 +149,18 @@ class RequestMaker:
                 inputs=inputs,
                 system=derivation.system if self._system is None else self._system,
                 min_memory=self._min_memory,
-                available_ro_paths=self._available_ro_paths,
+                available_ro_paths=self._host_paths(given.host_paths),
             )
         except UnicodeEncodeError:
             raise DerivationError(derivation.name, self._not_unicode(derivation)) from None
         return request, given.files
 
-    def _not_unicode(self, derivation: Derivation) -> list[str]:
+    def _host_paths(self, asked: Sequence[str]) -> list[str]:
+        """Paths of the host in order, with those that a derivation asks for."""
+        new = set(asked).difference(self._available_ro_paths)
+        return sorted([*self._available_ro_paths, *new]) if new else self._available_ro_paths
+
+    def _not_unicode(self, derivation: Derivation) -> list[Reason]:
         """Which strings are not UTF-8."""
         strings = {
             "system": derivation.system if self._system is None else self._system,
@@ -164,7 +171,7 @@ class RequestMaker:
             **{f"path {i} of the host": one for i, one in enumerate(self._available_ro_paths)},
         }
         return [
-            f"{place}: expected UTF-8, found {to_bytes(string)!r}"
+            Reason(Kind.NOT_REPRESENTABLE, f"{place}: expected UTF-8, found {to_bytes(string)!r}")
             for place, string in strings.items()
             if any("\ud800" <= char <= "\udfff" for char in string)
         ]
@@ -177,7 +184,10 @@ class RequestMaker:
         try:
             later = to_later(request, network_access=is_fixed(derivation))
         except NotRepresentable as error:
-            reasons = [f"{one.path}: {one.message}" for one in error.reasons]
+            reasons = [
+                Reason(Kind.NOT_REPRESENTABLE, f"{one.path}: {one.message}")
+                for one in error.reasons
+            ]
             raise DerivationError(derivation.name, reasons) from error
         for path, contents in sorted(files.items()):
             later.additional_files.add(path=path, contents=contents)
@@ -198,7 +208,7 @@ class RequestMaker:
             if uses is None:
                 uses = self._uses[path] = self._find_uses(one)
             paths.update(uses.paths)
-            reasons += [f"{path}: {reason}" for reason in uses.reasons]
+            reasons += [Reason(one.kind, f"{path}: {one}") for one in uses.reasons]
             for path, one in uses.derivations.items():
                 if path not in seen:
                     seen[path] = one
@@ -207,49 +217,53 @@ class RequestMaker:
 
     def _find_uses(self, derivation: Derivation) -> _Uses:
         paths = dict.fromkeys(derivation.input_sources)
-        reasons = []
+        reasons: list[Reason] = []
         derivations = {}
         for path, names in derivation.input_derivations.items():
             used = self._derivations[path]
-            if isinstance(used, str):
+            if isinstance(used, Reason):
                 reasons.append(used)
                 continue
             derivations[path] = used
             for name in names:
                 output = used.outputs.get(name)
                 if output is None:
-                    reasons.append(f"expected an output {name} of {path}, found none")
+                    words = f"expected an output {name} of {path}, found none"
+                    reasons.append(Reason(Kind.MISSING_DERIVATION, words))
                 elif not output.path:
-                    reasons.append(f"output {name} of {path}: {_UNKNOWN_PATH}")
+                    words = f"output {name} of {path}: {_UNKNOWN_PATH}"
+                    reasons.append(Reason(Kind.UNKNOWN_PATH, words))
                 else:
                     paths[output.path] = None
         return _Uses(paths, reasons, derivations)
 
 
-def _find_derivation(look_up: Callable[[str], Derivation | None], path: str) -> Derivation | str:
+def _find_derivation(look_up: Callable[[str], Derivation | None], path: str) -> Derivation | Reason:
     try:
         derivation = look_up(path)
     except DerivationError as error:
-        return f"input derivation {error}"
+        return Reason(Kind.MISSING_DERIVATION, f"input derivation {error}")
     if derivation is None:
-        return f"expected the input derivation {path}, found none of that name"
+        words = f"expected the input derivation {path}, found none of that name"
+        return Reason(Kind.MISSING_DERIVATION, words)
     return derivation
 
 
-def _find_node(look_up: Callable[[str], Node | None], path: str) -> Node | str:
+def _find_node(look_up: Callable[[str], Node | None], path: str) -> Node | Reason:
     if not path.startswith(STORE):
-        return f"input: expected a path below {STORE}, found {path!r}"
+        return Reason(Kind.INVALID, f"input: expected a path below {STORE}, found {path!r}")
     try:
         node = look_up(path)
     except (Error, OSError) as error:
-        return f"input {path}: {error}"
+        return Reason(Kind.UNREADABLE, f"input {path}: {error}")
     if node is None:
-        return f"expected a node for the input {path}, found none"
+        words = f"expected a node for the input {path}, found none"
+        return Reason(Kind.MISSING_NODE, words)
     member = node.WhichOneof("node")
     name = getattr(node, member).name if member else b""
     if name != to_bytes(path.removeprefix(STORE)):
-        found = to_str(name)
-        return f"expected a node with the name of the input {path}, found the name {found!r}"
+        expected = f"expected a node with the name of the input {path}"
+        return Reason(Kind.MISSING_NODE, f"{expected}, found the name {to_str(name)!r}")
     return node
 
 
@@ -310,9 +324,12 @@ def _cycle(
     return tuple(reversed(members))
 
 
-def in_words(violations: Iterable[Violation]) -> list[str]:
+def in_words(violations: Iterable[Violation]) -> list[Reason]:
     """The violations of a request, as reasons."""
-    return [f"{one.path}: {one.code.value}: {one.message}" for one in violations]
+    return [
+        Reason(Kind.INVALID_REQUEST, f"{one.path}: {one.code.value}: {one.message}")
+        for one in violations
+    ]
 
 
 _UNKNOWN_PATH = "expected a known path, found one that only the build can tell"

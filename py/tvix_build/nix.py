@@ -165,6 +165,14 @@ class Derivation:
         name = self.environment.get("name", b"derivation")
         return self.path or name.decode(errors="backslashreplace")
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of what it asks of Nix and a request leaves out, as it cannot change the outputs:
+        checks of references, variables of the host. The documentation has the whole table."""
+        from tvix_build._nix_command import left_out
+
+        return tuple(left_out(self))
+
     @overload
     def to_build_request(
         self,
