@@ -5,6 +5,7 @@ without this package."""
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
 from tvix_build import convert
-from tvix_build.nix import Derivation
+from tvix_build.nix import Derivation, Output
 
 HERE = EXAMPLES[0].parents[1]
 NODES = HERE / "nodes.ndjson"
@@ -160,6 +161,7 @@ def test_a_bad_derivation_does_not_stop_the_others(tmp_path: Path) -> None:
     names = [one.split("  ")[1] for one in result.stdout.decode().splitlines()]
     assert names == [str(good), str(last)]
     reasons = [one.partition(f"{tmp_path}/")[2] for one in result.stderr.splitlines()]
+    reasons = [one for one in reasons if one]
     for reason in (
         f"{HASH}b.drv: expected a list of outputs, ",
         "c.drv: environment_vars[12].key: invalid_env_key: ",
@@ -172,6 +174,153 @@ def test_a_bad_derivation_does_not_stop_the_others(tmp_path: Path) -> None:
     assert len(reasons) == 6
 
 
+def errors(file: Path) -> list[dict[str, str]]:
+    """The lines of --errors."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_refusals_are_grouped_with_examples_and_a_remedy(tmp_path: Path) -> None:
+    folder, file = tmp_path / "store", tmp_path / "errors.ndjson"
+    folder.mkdir()
+    sources = tuple(f"{STORE}{HASH}{name}" for name in "ab")
+    for i in range(5):
+        write(folder, f"source-{i}", input_sources=sources)
+        write(folder, f"structured-{i}", environment={"__json": b"{}"})
+    good = write(folder, "good")
+    text = good.read_bytes()
+    (folder / "json.drv").write_bytes(b"{}")
+    (folder / "line.drv").write_bytes(text + b"\n")
+    (folder / "directory.drv").mkdir()
+    write(folder, "fetch", builder="builtin:fetchurl")
+    write(folder, "uids", environment={"requiredSystemFeatures": b"uid-range"})
+    write(folder, "unknown", outputs={"out": Output("")})
+    write(folder, "user", input_derivations={f"{STORE}{HASH}x.drv": ("out",)})
+    write(folder, "key", environment={"a=b": b""})
+    plain = run("from-drv", folder)
+    result = run("from-drv", folder, "--errors", file)
+    assert (plain.status, result.status) == (2, 2)
+    assert plain.stdout == result.stdout
+    assert result.stdout.decode().split()[1:] == [str(good)]
+    assert plain.stderr.replace("--errors FILE writes all", f"{file} has all") == result.stderr
+    heads = [one for one in plain.stderr.splitlines() if not one.startswith("tvix-build:   ")]
+    assert [one.partition(": ")[2] for one in heads] == [
+        "files that cannot be read: 1 in 1 derivation",
+        "invalid derivations: 2 in 2 derivations",
+        "missing or invalid input derivations: 1 in 1 derivation; name their directory with "
+        "--store DIR",
+        "inputs without a node: 10 in 5 derivations; pass castore nodes with --nodes FILE, or "
+        "make them of files in the store with --ingest",
+        "paths that only the build tells: 1 in 1 derivation",
+        "builders that are code inside Nix: 1 in 1 derivation",
+        "files that requests of this schema cannot contain: 5 in 5 derivations; make requests "
+        "with --schema snix.build.v1",
+        "what a request cannot say: 1 in 1 derivation",
+        "violations of the rules of requests: 1 in 1 derivation",
+    ]
+    assert plain.stderr.count("expected a node for the input") == 3
+    assert "  and 7 more: --errors FILE writes all of them" in plain.stderr
+    assert "text that is not a derivation: it begins with {}, not with Derive(" in plain.stderr
+    assert "line.drv: expected nothing behind the derivation, found a line feed" in plain.stderr
+    found = errors(file)
+    assert [one["source"] for one in found if one["kind"] == "missing_node"] == [
+        str(folder / f"source-{i // 2}.drv") for i in range(10)
+    ]
+    assert {
+        "source": str(folder / "user.drv"),
+        "kind": "missing_derivation",
+        "reason": f"expected the input derivation {STORE}{HASH}x.drv, found none of that name",
+    } in found
+    later = run("from-drv", folder, "--schema", "snix.build.v1")
+    assert len(later.stdout.splitlines()) == 6
+    assert "--schema" not in later.stderr
+
+
+def test_errors_are_written_where_there_is_no_request(tmp_path: Path) -> None:
+    (tmp_path / "a.drv").write_bytes(b"")
+    file, target = tmp_path / "errors.ndjson.zst", tmp_path / "request.json"
+    result = run("from-drv", tmp_path / "a.drv", "-o", target, "--errors", file)
+    assert result.status == 1
+    assert not target.exists()
+    (line,) = (
+        zstandard.ZstdDecompressor().decompressobj().decompress(file.read_bytes()).splitlines()
+    )
+    assert json.loads(line)["kind"] == "invalid_derivation"
+    result = run("from-drv", tmp_path / "a.drv", "--errors", "-")
+    assert (result.status, result.stdout) == (2, b"")
+    assert "expected a file for --errors" in result.stderr
+    printed = run("from-drv", tmp_path, "--errors", "-", "-o", tmp_path / "all.binpbs")
+    assert json.loads(printed.stdout.splitlines()[0])["source"] == str(tmp_path / "a.drv")
+
+
+def test_what_requests_leave_out_is_noted(tmp_path: Path) -> None:
+    for i in range(3):
+        environment = {"allowedReferences": b"", "preferLocalBuild": b"1"}
+        write(tmp_path, str(i), environment=environment)
+    write(tmp_path, "x", environment={"requiredSystemFeatures": b"kvm"})
+    result = run("from-drv", tmp_path, "-o", tmp_path / "requests.binpbs")
+    assert result.status == 0
+    assert result.stderr == (
+        "tvix-build: note: requests leave out allowedReferences of 3 derivations: "
+        "it cannot change the outputs\n"
+    )
+    *_, last = messages_of((tmp_path / "requests.binpbs").read_bytes())
+    constraints = BuildRequest.FromString(last).constraints
+    assert list(constraints.available_ro_paths) == ["/dev/kvm"]
+
+
+@pytest.mark.parametrize(
+    "outputs", ["!out", "^out", "^*", "!*", "!out,dev", "^dev,out"], ids=lambda one: one
+)
+def test_outputs_of_a_derivation(outputs: str, tmp_path: Path) -> None:
+    plain = read(next(file for file in EXAMPLES if "words" in file.name))
+    path = plain.outputs["out"].path
+    both = {"dev": Output(f"{path}-dev"), "out": Output(path)}
+    file = write(tmp_path, "a", outputs=both)
+    wanted = run("from-drv", file)
+    assert wanted.status == 0
+    result = run("from-drv", f"{file}{outputs}")
+    assert (result.status, result.stdout, result.stderr) == (0, wanted.stdout, "")
+    # As Nix prints one line for each output.
+    again = run("from-drv", f"{file}!dev", f"{file}!out")
+    assert again.stdout == wanted.stdout
+    # A file of that name is the file.
+    other = tmp_path / "a.drv!x.drv"
+    other.write_bytes(file.read_bytes())
+    assert str(other) in run("from-drv", other).stdout.decode()
+
+
+def test_outputs_that_a_derivation_has_not(tmp_path: Path) -> None:
+    file = write(tmp_path, "a")
+    result = run("from-drv", f"{file}^out,dev,doc")
+    assert (result.status, result.stdout) == (1, b"")
+    assert f"{file}: expected outputs out of out, found dev, doc" in result.stderr
+    for outputs in ("^", "!", "^out,", "^,out", "^out^dev", "!out/a", "^*,out"):
+        result = run("from-drv", f"{file}{outputs}")
+        assert (result.status, result.stdout) == (2, b"")
+        assert (
+            "expected a .drv file, outputs of one such as x.drv^out, or a folder" in result.stderr
+        )
+    result = run("from-drv", f"{tmp_path}/none.drv^out")
+    assert "found nothing" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["ndjson", "binpbs"])
+@pytest.mark.parametrize("with_store", [True, False])
+def test_nodes_of_a_store_elsewhere(form: str, with_store: bool, tmp_path: Path) -> None:
+    store = tmp_path / "root" / "nix" / "store"
+    store.mkdir(parents=True)
+    (store / f"{HASH}source").write_text("source")
+    derivation = write(tmp_path, "a", input_sources=(f"{STORE}{HASH}source",))
+    nodes = tmp_path / f"nodes.{form}"
+    option = ("--store", store) if with_store else ()
+    assert run("ingest", store / f"{HASH}source", "-o", nodes, *option).status == 0
+    if form == "ndjson" and with_store:
+        assert json.loads(nodes.read_text())["path"] == f"{STORE}{HASH}source"
+    result = run("from-drv", derivation, "--nodes", nodes)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout == run("from-drv", derivation, "--ingest", "--store", store).stdout
+
+
 @pytest.mark.parametrize("closure", [False, True])
 def test_cycles_are_reported_for_all_that_wait_for_them(closure: bool, tmp_path: Path) -> None:
     def input_of(*names: str) -> Mapping[str, Sequence[str]]:
@@ -182,13 +331,14 @@ def test_cycles_are_reported_for_all_that_wait_for_them(closure: bool, tmp_path:
     write(tmp_path, f"{HASH}c", input_derivations=input_of("b", "e"))
     write(tmp_path, f"{HASH}d")
     write(tmp_path, f"{HASH}e", input_derivations=input_of("e"))
-    result = run("from-drv", tmp_path, *(["--closure"] if closure else []))
+    file = tmp_path / "errors.ndjson"
+    result = run("from-drv", tmp_path, "--errors", file, *(["--closure"] if closure else []))
     assert result.status == 1
-    cycles = [one for one in result.stderr.splitlines() if "expected no cycle of inputs" in one]
-    assert [one.partition(f"{tmp_path}/")[2].partition(":")[0] for one in cycles] == [
+    cycles = [one for one in errors(file) if one["kind"] == "cycle"]
+    assert [os.path.basename(one["source"]) for one in cycles] == [
         f"{HASH}{name}.drv" for name in "abce"
     ]
-    assert f"{STORE}{HASH}e.drv <- {STORE}{HASH}e.drv" in cycles[3]
+    assert f"{STORE}{HASH}e.drv <- {STORE}{HASH}e.drv" in cycles[3]["reason"]
 
 
 def test_a_long_cycle_is_told_in_few_words(tmp_path: Path) -> None:
@@ -196,9 +346,10 @@ def test_a_long_cycle_is_told_in_few_words(tmp_path: Path) -> None:
     for name, after in zip(names, [*names[1:], names[0]], strict=True):
         inputs = {f"{STORE}{one}.drv": ("out",) for one in (names[0], after)}
         write(tmp_path, name, input_derivations=inputs)
-    result = run("from-drv", tmp_path)
+    file = tmp_path / "errors.ndjson"
+    result = run("from-drv", tmp_path, "--errors", file)
     assert result.status == 1
-    lines = [one for one in result.stderr.splitlines() if "expected no cycle of inputs" in one]
+    lines = [one["reason"] for one in errors(file) if one["kind"] == "cycle"]
     assert len(lines) == 300
     assert max(map(len, lines)) < 800 + len(str(tmp_path))
 
@@ -349,8 +500,13 @@ def without_builtin(requests: Iterable[bytes]) -> list[bytes]:
 def assert_builtin_refused(result: Result) -> None:
     lines = result.stderr.splitlines()
     assert result.status == 1
-    assert len(lines) == 6
-    assert all("found 'builtin:fetchurl', which is code inside Nix" in line for line in lines)
+    assert "builders that are code inside Nix: 6 in 6 derivations" in lines[0]
+    assert all("found 'builtin:fetchurl', which is code inside" in line for line in lines[1:4])
+    assert lines[4:] == [
+        "tvix-build:   and 3 more: --errors FILE writes all of them",
+        "tvix-build: note: requests leave out allowedReferences of 12 derivations: "
+        "it cannot change the outputs",
+    ]
 
 
 def test_real_requests(real: tuple[Path, list[str]], tmp_path: Path) -> None:
@@ -373,7 +529,9 @@ def test_real_requests_in_a_later_schema(real: tuple[Path, list[str]], tmp_path:
 def test_real_closures(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     target = tmp_path / "closure.binpbs"
     folder, names = real
-    result = make(real, target, "--closure", *[folder / name for name in names[::5]])
+    file = tmp_path / "errors.ndjson"
+    paths = [folder / name for name in names[::5]]
+    result = make(real, target, "--closure", "--errors", file, *paths)
     assert result.status == 1
     every = list(messages_of(real_data.read("closure.binpbs")))
     made = list(messages_of(target.read_bytes()))
@@ -382,6 +540,6 @@ def test_real_closures(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     left_out = [one for one in every if one not in set(made)]
     assert made == [one for one in every if one in set(made)]
     assert len(left_out) == 25
-    refused = [line for line in result.stderr.splitlines() if "builtin:" not in line]
-    assert all("output_is_input" in line for line in refused)
+    refused = [one for one in errors(file) if one["kind"] != "builtin"]
+    assert all("output_is_input" in one["reason"] for one in refused)
     assert len(refused) == 25

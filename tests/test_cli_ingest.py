@@ -69,6 +69,21 @@ def test_ndjson(tree: Path) -> None:
     assert alone.stdout.decode() == text
 
 
+def test_a_directory_that_stands_for_the_store(tree: Path) -> None:
+    (tree.parent / "link").symlink_to("tree")
+    output = run("ingest", "tree/same", "inner/", "--store", "link", "-o", "-", cwd=tree.parent)
+    assert output.status == 2
+    assert "expected a path directly in link, found inner/" not in output.stdout.decode()
+    assert [one["path"] for one in output.lines] == ["/nix/store/same"]
+    inside = run("ingest", "link/inner/", "--store", "tree", "-o", "-", cwd=tree.parent)
+    assert (inside.status, inside.stderr) == (0, "")
+    assert [one["path"] for one in inside.lines] == ["/nix/store/inner"]
+    for path in ("tree", "tree/inner/words"):
+        result = run("ingest", path, "--store", "tree", "-o", "-", cwd=tree.parent)
+        assert (result.status, result.stdout) == (2, b"")
+        assert f"expected a path directly in tree, found {path}" in result.stderr
+
+
 @pytest.mark.parametrize("suffix", ["", ".zst"])
 def test_binpbs(tree: Path, suffix: str) -> None:
     file = tree.parent / f"nodes.binpbs{suffix}"

@@ -60,7 +60,6 @@ REFUSED: dict[str, tuple[str, Any]] = {
     "requiredSystemFeatures": ("kvm uid-range", ["kvm", "uid-range"]),
 }
 REPORTED: dict[str, tuple[str, Any]] = {
-    "impureEnvVars": ("http_proxy", ["http_proxy"]),
     "allowedReferences": ("", []),
     "allowedRequisites": ("", []),
     "disallowedReferences": (PATH, [PATH]),
@@ -72,6 +71,7 @@ REPORTED_ATTRIBUTES: dict[str, Any] = {
 }
 IGNORED: dict[str, tuple[str, Any]] = {
     "preferLocalBuild": ("1", True),
+    "impureEnvVars": ("http_proxy", ["http_proxy"]),
     "allowSubstitutes": ("", False),
     "requiredSystemFeatures": ("big-parallel\n\tbenchmark nixos-test", ["big-parallel"]),
     "__noChroot": ("", False),

@@ -43,6 +43,8 @@ class Given(NamedTuple):
     """Contents by path, which is relative to the root of the build."""
     host_paths: Sequence[str]
     """Paths of the host that it may read."""
+    left_out: Sequence[str]
+    """Names of what the derivation asks of Nix and is not among these, but reported."""
 
 
 def give(derivation: Derivation, with_files: bool, reasons: list[str]) -> Given:
@@ -61,7 +63,7 @@ def give(derivation: Derivation, with_files: bool, reasons: list[str]) -> Given:
         environment = _pass_attributes(derivation, attributes, files, reasons)
     elif with_files and JSON not in environment:
         environment = _pass_variables(environment, files)
-    given = Given(derivation.arguments, environment, files, asked.host_paths)
+    given = Given(derivation.arguments, environment, files, asked.host_paths, asked.left_out)
     return _with_known_paths(derivation, given, reasons)
 
 
@@ -128,7 +130,7 @@ def _pass_attributes(
 def _with_known_paths(derivation: Derivation, given: Given, reasons: list[str]) -> Given:
     """The same, with paths in place of the outputs' placeholders: in arguments, files and, as Nix
     rewrites all of NAME=VALUE, in names and values of variables."""
-    arguments, environment, files, host_paths = given
+    arguments, environment, files, *rest = given
     texts = "\0".join([*arguments, *environment])
     values = b"\0".join([*environment.values(), *files.values()])
     count = len(environment)
@@ -146,7 +148,7 @@ def _with_known_paths(derivation: Derivation, given: Given, reasons: list[str]) 
             files = {key: value.replace(data, path) for key, value in files.items()}
     if len(environment) != count:
         reasons.append("expected each variable once, found one again whose name has a placeholder")
-    return Given(arguments, environment, files, host_paths)
+    return Given(arguments, environment, files, *rest)
 
 
 @lru_cache

@@ -30,7 +30,8 @@ class Action(Enum):
     REPORTED = auto()
     """The request leaves it out, as it cannot change the outputs; `Derivation.left_out` has it."""
     IGNORED = auto()
-    """The request leaves it out, as it says only where outputs come from or where a build runs."""
+    """The request leaves it out, as it says only how a build fetches what is known beforehand,
+    where it runs, or where outputs come from."""
 
 
 class _Value(Enum):
@@ -68,8 +69,8 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "__contentAddressed": Option(_Value.FLAG, Action.REFUSED, "outputs addressed by their content"),
     "__impure": Option(_Value.FLAG, Action.REFUSED, "outputs that differ from build to build"),
-    # Nix passes them on only to builds whose output is fixed.
-    "impureEnvVars": Option(_Value.WORDS, Action.REPORTED, "variables of the host"),
+    # Nix passes them on, such as http_proxy, only to builds whose content is fixed by a hash.
+    "impureEnvVars": Option(_Value.WORDS, Action.IGNORED, "variables of the host"),
     # Checked after the build.
     "allowedReferences": Option(_Value.WORDS, Action.REPORTED, "a check of references"),
     "allowedRequisites": Option(_Value.WORDS, Action.REPORTED, "a check of requisites"),
@@ -95,7 +96,9 @@ _ONLY_VARIABLES = frozenset({JSON, "passAsFile"})
 _ONLY_ATTRIBUTES = frozenset({"outputChecks", "unsafeDiscardReferences"})
 # Without a value they still ask for something: that nothing is allowed.
 _ASK_WITHOUT_A_VALUE = frozenset({"allowedReferences", "allowedRequisites"})
-_NAMES = frozenset(OPTIONS)
+_CONSIDERED = {
+    name: option for name, option in OPTIONS.items() if option.action is not Action.IGNORED
+}
 _WORDS = re.compile(r"[^ \t\n\r]+")
 _SHOWN = 40  # characters of a value that a reason shows
 
@@ -124,7 +127,7 @@ def consider(
         attributes: its structured attributes; None where it has none, or none that can be read.
         with_files: whether a request can say files.
     """
-    named = _NAMES.intersection(environment)
+    named = _CONSIDERED.keys() & environment.keys()
     if not named:
         return _NOTHING_ASKED
     host_paths: list[str] = []
@@ -157,13 +160,13 @@ def _asked(
     """Place, name and value of the options that a derivation has."""
     if JSON in named:
         yield f"variable {JSON}", JSON, _of_variable(environment[JSON], _Value.TEXT)
-        for name in OPTIONS:
+        for name in _CONSIDERED:
             value = (attributes or {}).get(name)
             # Nix writes null for an attribute that is not set.
             if _asks(name, value) and name not in _ONLY_VARIABLES:
                 yield f"attribute {name}", name, value
     else:
-        for name in OPTIONS:
+        for name in _CONSIDERED:
             if name in named and name not in _ONLY_ATTRIBUTES:
                 value = _of_variable(environment[name], OPTIONS[name].value)
                 if _asks(name, value):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -63,6 +64,9 @@ class RequestMaker:
     """Makes requests of many derivations, which are canonical if they are valid.
 
     Arguments are those of `Derivation.to_build_request`. Not for several threads at once.
+
+    Attributes:
+        left_out: in how many of the requests each option of Nix is left out.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class RequestMaker:
         self._min_memory = min_memory
         self._available_ro_paths = sorted(available_ro_paths)
         self._schema = schema
+        self.left_out: Counter[str] = Counter()
 
     def request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
         """The request of a derivation that was parsed, and so validated. The request itself may
@@ -153,6 +158,7 @@ class RequestMaker:
             )
         except UnicodeEncodeError:
             raise DerivationError(derivation.name, self._not_unicode(derivation)) from None
+        self.left_out.update(given.left_out)
         return request, given.files
 
     def _host_paths(self, asked: Sequence[str]) -> list[str]:

@@ -168,7 +168,7 @@ class Derivation:
     @property
     def left_out(self) -> tuple[str, ...]:
         """Names of what it asks of Nix and a request leaves out, as it cannot change the outputs:
-        checks of references, variables of the host. The documentation has the whole table."""
+        checks of references, for one. The documentation has the whole table."""
         from tvix_build._nix_command import left_out
 
         return tuple(left_out(self))

@@ -21,6 +21,7 @@ from tvix_build._command_line.sources import split_name
 from tvix_build._command_line.terminal import Monitor, printable, stdout_console
 from tvix_build._text import json_line
 from tvix_build.castore import ChangedError, IngestError, node_from_path
+from tvix_build.nix import STORE
 
 if TYPE_CHECKING:
     from tvix.castore.protos import castore_pb2
@@ -41,21 +42,30 @@ FORMATS = ("ndjson", "binpbs")
     metavar="DIR",
     help="Also write every Directory and every file's contents to DIR/XX/DIGEST.",
 )
-def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None) -> int:
+@click.option(
+    "--store",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="DIR stands for /nix/store, and each PATH in it for a store path.",
+)
+def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None, store: str | None) -> int:
     """Print the castore node of each PATH: a file, a folder with all in it, or a symbolic link.
 
     \b
     Examples:
       tvix-build ingest src
       tvix-build ingest --output nodes.ndjson --blobs blobs /nix/store/*-source
+      tvix-build ingest --output nodes.ndjson --store root/nix/store root/nix/store/*
 
     A line is the kind, the digest, the size and the name. An .ndjson has a line
     {"path", "node"} for each PATH, made absolute, the node as proto3 JSON; a .binpbs has Node
-    messages, each behind its length as a varint. In DIR, XX are the first two digits of the
-    digest; what is there already is not written again. What changes while it is read is an error.
+    messages, each behind its length as a varint. With --store, "path" is /nix/store/NAME, and a
+    PATH that is not directly in DIR is an error. In the DIR of --blobs, XX are the first two
+    digits of the digest; what is there already is not written again. What changes while it is
+    read is an error.
     """
     output_format, compression = _format_of(output)
-    store = None if blobs is None else Blobs(blobs)
+    blob_store = None if blobs is None else Blobs(blobs)
     failed = False
     with (
         Output(output, compression) if output is not None else nullcontext() as target,
@@ -63,7 +73,8 @@ def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None) -> int
     ):
         for path in paths:
             try:
-                node = _ingest(path, store, monitor)
+                key = os.path.abspath(path) if store is None else _store_path(path, store)
+                node = _ingest(path, blob_store, monitor)
             except OutputError:
                 raise
             except (IngestError, OSError, ValueError) as error:
@@ -71,7 +82,7 @@ def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None) -> int
                 monitor.error(_reason(error))
                 continue
             if target:
-                target.write(_encode(path, node, output_format))
+                target.write(_encode(key, node, output_format))
             if output != "-":
                 with output_errors("standard output"):
                     stdout_console().say(_line(node))
@@ -86,6 +97,19 @@ def _format_of(output: str | None) -> tuple[str, str | None]:
     if name not in FORMATS:
         raise click.UsageError(f"expected a name such as x.ndjson or x.binpbs, found {output!r}")
     return name, compression
+
+
+def _store_path(path: str, store: str) -> str:
+    """The store path of what lies in a directory that stands for the store.
+
+    Raises:
+        ValueError: if it does not lie directly in it.
+        OSError: if the directory that it lies in cannot be looked at.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    if not os.path.samefile(folder, store):
+        raise ValueError(f"expected a path directly in {store}, found {path}")
+    return STORE + name
 
 
 def _ingest(path: str, store: Blobs | None, monitor: Monitor) -> castore_pb2.Node:
@@ -133,7 +157,7 @@ def _encode(path: str, node: castore_pb2.Node, format_name: str) -> bytes:
         stream = io.BytesIO()
         serialize_length_prefixed(node, stream)
         return stream.getvalue()
-    line = {"path": os.path.abspath(path), "node": json_format.MessageToDict(node)}
+    line = {"path": path, "node": json_format.MessageToDict(node)}
     return json_line(line).encode() + b"\n"
 
 

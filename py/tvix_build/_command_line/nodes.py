@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
@@ -21,7 +23,8 @@ def read_nodes(path: str) -> dict[str, Node]:
     """The nodes in a file, by store path. A path may come again with the same node.
 
     A `.binpbs` holds nodes, each at the store path that its name gives; an `.ndjson` a JSON object
-    a line with `path` and `node`, a node in proto3 JSON.
+    a line with `path` and `node`, a node in proto3 JSON. A `path` outside of the store stands for
+    the store path of the same base name: `ingest` read it from a store elsewhere.
 
     Raises:
         InputError: if the file cannot be read, or holds something else, or different nodes for
@@ -61,12 +64,17 @@ def _read_lines(source: Source) -> dict[str, Node]:
                     case {"path": str(path), "node": dict(members)}:
                         node = Node()
                         strict_json.parse(members, node)
-                        _add(nodes, path, node)
+                        store_path = path if path.startswith(STORE) else _in_store(path)
+                        _add(nodes, store_path, node)
                     case _:
                         raise ValueError('found no object with "path" and "node"')
             except (ValueError, RecursionError, json_format.ParseError) as error:
                 raise _error(source, index, offset, error) from error
     return nodes
+
+
+def _in_store(path: str) -> str:
+    return STORE + os.path.basename(path.rstrip("/"))
 
 
 def _add(nodes: dict[str, Node], path: str, node: Node) -> None:
