@@ -189,7 +189,7 @@ def test_name_that_is_not_text(tmp_path: Path) -> None:
     assert result.lines[0]["source"] == f"{tmp_path}/\\xff\n.binpb"
     assert b"\\ud" not in result.stdout  # What is not Unicode is refused by other parsers.
     summary = run("validate", tmp_path).stdout
-    assert rb"\xff\n.binpb: record 0" in summary
+    assert rb"\xff\n.binpb: outputs[0]: " in summary
 
 
 def test_invalid_records(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_summary(tmp_path: Path) -> None:
     }.items():
         assert re.search(rf"^ *{name} +{count}$", text, re.MULTILINE), (name, text)
     offset = len(delimited([encoded(request())]))
-    assert f"{bad}: record 1 at byte {offset}: command_args: " in text
+    assert f"{bad}[1] at byte {offset}: command_args: " in text
     assert text.count("command_args: ") == 3
 
 
@@ -518,11 +518,14 @@ def test_several_files_and_a_missing_one(tmp_path: Path) -> None:
         ("validate", "--input-format", "binpb", "-", "-"),
         ("validate", "x"),
         ("validate", "x.zst"),
+        ("show", "x.zst[3]"),
         ("no-such-command",),
     ],
 )
-def test_usage_errors(arguments: tuple[str, ...]) -> None:
-    result = run(*arguments)
+def test_usage_errors(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    for name in ("x", "x.zst"):
+        (tmp_path / name).write_bytes(b"")
+    result = run(*arguments, cwd=tmp_path)
     assert (result.status, result.stdout) == (2, b"")
     assert "Usage: tvix-build" in result.stderr
 

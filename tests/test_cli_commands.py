@@ -15,6 +15,7 @@ from google.protobuf import json_format, text_format
 import tvix_build
 from cli_support import (
     SUFFIXES,
+    Result,
     compressed,
     decompressed,
     delimited,
@@ -95,7 +96,7 @@ def test_canonicalize_writes_nothing_when_a_record_is_refused(tmp_path: Path) ->
     assert (result.status, result.stdout) == (1, b"")
     offset = len(delimited([encoded(request())] * 5000))
     first, second, last = result.stderr.splitlines()
-    place = f"tvix-build: {path}: record 5000 at byte {offset}: "
+    place = f"tvix-build: {path}[5000] at byte {offset}: "
     assert first.startswith(place + "required: command_args: expected ")
     assert second.startswith(place + "invalid_name: outputs[0]: expected ")
     assert last == f"tvix-build: {path}: 1 record has no canonical encoding, nothing written"
@@ -126,7 +127,7 @@ def test_canonicalize_writes_nothing_from_a_damaged_file(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-1])
     result = run("canonicalize", path, tmp_path / "out.binpbs")
     assert result.status == 2
-    assert f"{path}: record 2 at byte " in result.stderr
+    assert f"{path}[2] at byte " in result.stderr
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -172,7 +173,7 @@ def test_digest_of_invalid_and_damaged(tmp_path: Path) -> None:
     assert result.status == 1
     lines = result.stdout.decode().splitlines()
     assert lines == [f"{digest(request(n))}  {many}[{i}]" for n, i in ((1, 0), (2, 2), (3, 3))]
-    assert f"{many}: record 1 at byte " in result.stderr
+    assert f"{many}[1] at byte " in result.stderr
     many.write_bytes(many.read_bytes()[:-1])
     result = run("digest", many, "-", "--input-format", "binpbs", stdin=b"")
     assert (result.status, len(result.stdout.splitlines())) == (2, 2)
@@ -239,6 +240,92 @@ def test_show_records(tmp_path: Path) -> None:
         assert run("show", "--records", option, path).status == 2
 
 
+def test_a_record_is_named_as_digest_prints_it(tmp_path: Path) -> None:
+    """FILE[INDEX] means the record wherever a file is read, and all that is printed says it."""
+    messages = [request(number) for number in range(4999)]
+    messages += [request(5000, outputs=["b", "a"]), request(5001, outputs=["a/b"])]
+    make(tmp_path, "many.binpbs.zst", messages)
+    make(tmp_path, "lines.ndjson", messages[-2:])
+    make(tmp_path, "one.json", [request(7)])
+
+    def done(*arguments: str) -> Result:
+        return run(*arguments, cwd=tmp_path)
+
+    listed = done("digest", "many.binpbs.zst").stdout.decode().splitlines()
+    for digest_line in (listed[0], listed[2500], listed[4999]):
+        digest_said, name = digest_line.split("  ")
+        assert done("digest", name).stdout.decode() == f"{digest_line}\n"
+        shown = done("show", name).stdout.decode()
+        assert shown.startswith(f"{name}  build-request  ")
+        assert shown.splitlines()[1] == f"digest {digest_said}"
+        (said,) = done("validate", "--output", "-", name).lines
+        assert (said["digest"], f"{said['source']}[{said['index']}]") == (digest_said, name)
+        differences = done("diff", name, "one.json").stdout.decode().splitlines()
+        assert differences[0] == f"- {digest_said}  {name}"
+        assert f"+ {digest(request(7))}  one.json" in differences
+        added = done("store", "add", "store", name)
+        assert added.stdout.decode() == f"{digest_line}\n"
+        assert done("canonicalize", name, "out.binpb").status == 0
+        assert done("digest", "out.binpb").stdout.decode() == f"{digest_said}  out.binpb\n"
+        assert done("convert", name, "out.binpbs").status == 0
+        assert len(done("validate", "--output", "-", "out.binpbs").lines) == 1
+    assert (tmp_path / "out.binpbs").read_bytes() == delimited([encoded(messages[4999])])
+    offset = len(delimited(map(encoded, messages[:-1])))
+    place = f"many.binpbs.zst[5000] at byte {offset}: "
+    invalid = "many.binpbs.zst[5000]"
+    for command in (("digest",), ("canonicalize",), ("convert", "--to", "tvix.build.v1@2024")):
+        target = [] if command == ("digest",) else ["out.binpbs"]
+        assert f"tvix-build: {place}invalid_name: outputs[0]: " in (
+            done(*command, invalid, *target).stderr
+        )
+    assert f"{place}outputs[0]: " in done("validate", invalid).stdout.decode()
+    assert done("show", "lines.ndjson[1]").stdout.startswith(b"lines.ndjson[1]  build-request  ")
+    options = ("--input-format", "ndjson")
+    piped = run("digest", *options, "--", "-[0]", stdin=(tmp_path / "lines.ndjson").read_bytes())
+    assert piped.stdout.endswith(b"  -[0]\n")
+    for arguments, reason in (
+        (("show", "lines.ndjson[2]"), "lines.ndjson: expected a record 2, found 2 records"),
+        (("digest", "one.json[1]"), "one.json: expected a record 1, found 1 records"),
+        (("show", "lines.ndjson[1]", "--records", "0"), "expected FILE[INDEX] or --records"),
+        (("digest", ".[0]"), "expected a file to read, found the folder ."),
+        (("digest", *options, "--", "-[0]", "-"), "expected '-' at most once"),
+        (("show", "no.ndjson[0]"), "no.ndjson: No such file or directory"),
+    ):
+        result = done(*arguments)
+        assert (result.status, result.stdout) == (2, b"")
+        assert reason in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("validate",), ("digest",), ("show",), ("diff", "x.binpb"), ("store", "add", "store")),
+        *(("canonicalize", "x.binpb"), ("convert", "x.binpb"), ("build", "--builder=grpc+unix:/x")),
+    ],
+    ids=lambda command: command[0],
+)
+@pytest.mark.parametrize("name", ["missing", "missing.zst", "missing.txt", "missing.parquet.gz"])
+def test_no_such_file(tmp_path: Path, command: tuple[str, ...], name: str) -> None:
+    make(tmp_path, "x.binpb", [request()])
+    arguments = [*command, name]
+    if command[0] in ("canonicalize", "convert"):
+        arguments[1:] = [name, "x.binpb"]
+    result = run(*arguments, cwd=tmp_path)
+    assert result.status == 2
+    assert result.stderr == f"tvix-build: {name}: No such file or directory\n"
+
+
+def test_an_unknown_format_of_an_output(tmp_path: Path) -> None:
+    make(tmp_path, "x.binpb", [request()])
+    for command in ("canonicalize", "convert"):
+        to_stdout = run(command, "x.binpb", "-", cwd=tmp_path).stderr
+        assert "expected a known format for stdout: give --output-format binpb|" in to_stdout
+        to_file = run(command, "x.binpb", "out", cwd=tmp_path).stderr
+        assert "expected a known format for the output 'out': give --output-format" in to_file
+        from_stdin = run(command, "-", "out.binpb", cwd=tmp_path).stderr
+        assert "expected a known format for stdin: give --input-format" in from_stdin
+
+
 def test_show_says_what_is_wrong(tmp_path: Path) -> None:
     data = delimited([encoded(invalid_request()), b"\xff", encoded(request())])
     result = run("show", "--input-format", "binpbs", "-", stdin=data)
@@ -255,7 +342,7 @@ def test_show_stops_at_damage(tmp_path: Path) -> None:
     result = run("show", "--input-format", "binpbs", "-", stdin=data[:-1])
     assert result.status == 2
     assert b"-[0]  build-request  canonical" in result.stdout
-    assert "record 1 at byte" in result.stderr
+    assert "[1] at byte" in result.stderr
 
 
 def test_show_kinds(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_file_that_shrinks_while_it_is_read(folder: Path, keep: int) -> None:
         stderr = process.stderr.read().decode()
     lines = (first + rest).decode().splitlines()
     assert (process.returncode, stderr[:11]) == (2, "tvix-build:"), stderr
-    assert f"{path}: record {len(lines)} at byte " in stderr
+    assert f"{path}[{len(lines)}] at byte " in stderr
     assert len(lines) < 20_000
     expected = [f"{digest(request(i))}  {path}[{i}]" for i in range(len(lines))]
     assert lines == expected

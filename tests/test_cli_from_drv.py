@@ -414,8 +414,8 @@ TWICE = [
         ('{"path": "/nix/store/a", "node": {"file": {"size": "1_0"}}}', "expected an integer"),
         ('{"path": "/nix/store/a", "node": {"\\ud800": {}}}', "expected a field of Node"),
         ('{"path": 5, "node": {}}', 'found no object with "path" and "node"'),
-        ("x", "record 0 at byte 0"),
-        ('{"path": "/nix/store/a", "node": {}}\n{', "record 1 at byte 37"),
+        ("x", "[0] at byte 0"),
+        ('{"path": "/nix/store/a", "node": {}}\n{', "[1] at byte 37"),
     ],
 )
 def test_damaged_nodes(nodes: str, reason: str, tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_damaged_nodes(nodes: str, reason: str, tmp_path: Path) -> None:
     file.write_text(nodes)
     result = run("from-drv", EXAMPLES[0], "--nodes", file)
     assert (result.status, result.stdout) == (2, b"")
-    assert result.stderr.startswith(f"tvix-build: {file}: record ")
+    assert result.stderr.startswith(f"tvix-build: {file}[")
     assert reason in result.stderr
 
 
@@ -433,12 +433,17 @@ def test_damaged_binary_nodes(tmp_path: Path) -> None:
         file.write_bytes(data)
         result = run("from-drv", EXAMPLES[0], "--nodes", file)
         assert (result.status, result.stdout) == (2, b"")
-        assert result.stderr.startswith(f"tvix-build: {file}: record 0 at byte 0: expected a ")
+        assert result.stderr.startswith(f"tvix-build: {file}[0] at byte 0: expected a ")
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["none.drv"], [HERE / "requests"], [NODES], [EXAMPLES[0], "--nodes", "x.json"]],
+    [
+        ["none.drv"],
+        [HERE / "requests"],
+        [NODES],
+        [EXAMPLES[0], "--nodes", NODES.with_name("sources.json")],
+    ],
     ids=["nothing", "no derivations", "another name", "nodes as json"],
 )
 def test_usage(arguments: list[str | Path]) -> None:

@@ -57,7 +57,7 @@ def test_add_stores_all_but_what_is_invalid(tmp_path: Path) -> None:
     assert result.stdout.decode().splitlines() == [
         f"{digest(request(number))}  {many}[{i}]" for number, i in ((1, 0), (2, 2))
     ]
-    assert f"{many}: record 1 at byte " in result.stderr
+    assert f"{many}[1] at byte " in result.stderr
     assert "invalid_name: outputs[0]" in result.stderr
     assert rows(tmp_path / "store").keys() == {digest(request(1)), digest(request(2))}
 
@@ -67,7 +67,7 @@ def test_add_of_damaged_files(tmp_path: Path) -> None:
     options = ("--input-format", "binpbs")
     result = run("store", "add", *options, tmp_path / "store", "-", stdin=data)
     assert result.status == 2
-    assert "record 1 at byte" in result.stderr
+    assert "[1] at byte" in result.stderr
     assert rows(tmp_path / "store").keys() == {digest(request(1))}
     assert run("store", "add", tmp_path / "store", tmp_path / "none.binpb").status == 2
 

@@ -101,7 +101,7 @@ def test_all_before_the_damage_is_said(tmp_path: Path, compression: str) -> None
         assert result.status == 2
         assert said(result.stdout.splitlines())[:-1] == expected(messages)[:-1]
         assert result.lines[-1]["violations"][0]["code"] == "not_sorted"
-        place = f"tvix-build: {path}: record {len(messages)} at byte {len(data)}: "
+        place = f"tvix-build: {path}[{len(messages)}] at byte {len(data)}: "
         assert result.stderr.startswith(place + reason)
 
 

@@ -110,7 +110,7 @@ def test_null_is_a_malformed_record(tmp_path: Path) -> None:
     lines = [{**line, "index": index} for index, line in enumerate(lines)]
     assert by_source(result) == dict.fromkeys(names, lines)
     summary = run("validate", tmp_path / "view-plain.parquet").stdout.decode()
-    assert "view-plain.parquet: record 0: expected a message, found null" in summary
+    assert "view-plain.parquet[0]: expected a message, found null" in summary
 
 
 def test_null_in_a_dictionary(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_convert_to_another_schema(tmp_path: Path) -> None:
         command = ("convert", "--to", "snix.build.v1", "in.parquet", f"{status}.arrow")
         result = run(*command, cwd=tmp_path)
         assert result.status == status
-    assert "in.parquet: record 1: malformed: expected a message, found null\n" in result.stderr
+    assert "in.parquet[1]: malformed: expected a message, found null\n" in result.stderr
     with pa.ipc.open_file(tmp_path / "0.arrow") as file:
         assert file.read_all()["request"].to_pylist() == [later] * 3
     assert not (tmp_path / "1.arrow").exists()

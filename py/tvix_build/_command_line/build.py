@@ -12,7 +12,7 @@ import click
 
 from tvix_build import Report, Schema, check
 from tvix_build._command_line.connections import FILE, client_credentials, parse_address
-from tvix_build._command_line.diff import find_record, read_record
+from tvix_build._command_line.diff import read_record
 from tvix_build._command_line.extras import extra
 from tvix_build._command_line.options import (
     SECONDS,
@@ -25,7 +25,7 @@ from tvix_build._command_line.output import output_errors
 from tvix_build._command_line.protobuf import class_of
 from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.show import Viewer
-from tvix_build._command_line.sources import find_source
+from tvix_build._command_line.sources import find_input, find_source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, stdout_console
 from tvix_build._rpc.addresses import FORMS, Address
@@ -87,12 +87,13 @@ def build(
         class_of(service.answer)  # Not once the answer is there.
     monitor = Monitor(quiet=True)
     try:
-        data, report = read_record(*find_record(file, input_format, column), service.request)
+        source = find_input(file, input_format, column)
+        data, report = read_record(source, service.request)
     except InputError as error:
         monitor.error(error)
         return 2
     if not report.valid:
-        _print_violations(monitor, file, report)
+        _print_violations(monitor, source.record_name(source.index or 0), report)
         return 1
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     credentials = client_credentials(builder, ca, certificate, key)

@@ -45,7 +45,7 @@ class Refusals:
         if self._limit is not None and self.count > self._limit:
             return
         for reason in reasons:
-            self._monitor.error(f"{source.path}: {batch.place(i)}: {reason}")
+            self._monitor.error(f"{batch.place(source, i)}: {reason}")
 
     def finish(self, source: Source, target: Source) -> None:
         """Raise RefusedError if there were any."""

@@ -7,7 +7,6 @@ How files are read, judged and written is in the modules beside it.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from tvix_build._command_line.canonical import (
 )
 from tvix_build._command_line.checking import check_records
 from tvix_build._command_line.convert import convert
-from tvix_build._command_line.diff import find_record, print_differences, read_record
+from tvix_build._command_line.diff import print_differences, read_record
 from tvix_build._command_line.from_drv import from_drv
 from tvix_build._command_line.ingest import ingest
 from tvix_build._command_line.options import (
@@ -38,7 +37,13 @@ from tvix_build._command_line.records import Batch, Progress, open_records
 from tvix_build._command_line.results import Summary, WriteResults, result_output
 from tvix_build._command_line.serve import serve
 from tvix_build._command_line.show import Viewer, selected
-from tvix_build._command_line.sources import Source, find_source, find_sources
+from tvix_build._command_line.sources import (
+    Source,
+    find_input,
+    find_source,
+    find_sources,
+    refuse_stdin_twice,
+)
 from tvix_build._command_line.store import store
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
@@ -61,7 +66,7 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except Error as error:  # of a store
+    except (Error, InputError) as error:  # of a store, or of a file that is not there
         Monitor().error(error)
         return 2
 
@@ -84,6 +89,9 @@ def commands() -> None:
     each also compressed: .zst, .gz, .xz (recognised by their first bytes, too);
       .parquet  a table with a column of messages
       .arrow    the same as an Arrow file or stream (also .feather).
+
+    FILE[INDEX] names one record of a file, counted from 0, as all commands print it; where a file
+    is read, FILE[INDEX] reads that record. A file whose own name ends so is taken for itself.
 
     Exit status: 0 all valid, 1 something invalid, 2 usage, or a file that cannot be read to
     its end or written.
@@ -151,10 +159,9 @@ def _validate(
 ) -> None:
     if isinstance(source, InputError):
         raise source
-    path = source.path
 
     def take(batch: Batch, progress: Progress, reports: BatchReport) -> None:
-        write(path, batch, reports, summary)
+        write(source, batch, reports, summary)
         monitor.show(progress.consumed, progress.offset, summary.records, summary.invalid)
 
     try:
@@ -189,9 +196,7 @@ def canonicalize(
     forbids its encoding is said on stderr and nothing is written; on stdout, nothing from
     there on.
     """
-    if os.path.isdir(source):
-        raise click.UsageError(f"expected a file to read, found the folder {source}")
-    found = find_source(source, input_format, column=column)
+    found = find_input(source, input_format, column)
     wanted = find_source(target, output_format, "--output-format", column)
     with Monitor(found.size(), quiet=target == "-") as monitor:
         try:
@@ -236,11 +241,14 @@ def digest(
     return 2 if failed else 1 if refusals.count else 0
 
 
+ALL_RECORDS = (0, None)
+
+
 def _parse_range(
     _context: click.Context, _option: click.Parameter, value: str | None
 ) -> tuple[int, int | None]:
     if value is None:
-        return 0, None
+        return ALL_RECORDS
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", value, re.ASCII)
     if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
         raise click.BadParameter(f"expected N or FIRST-LAST, counted from 0, found {value!r}")
@@ -270,12 +278,13 @@ def show(
     """Print the records of FILE ('-': stdin) in a readable form, with what is wrong with them.
 
     \b
-    Example:
-      tvix-build show --records 17 requests.binpbs.zst
+    Examples:
+      tvix-build show 'requests.binpbs.zst[17]'
+      tvix-build show --records 17-19 requests.binpbs.zst
     """
-    if os.path.isdir(file):
-        raise click.UsageError(f"expected a file to read, found the folder {file}")
-    source = find_source(file, input_format, column=column)
+    source = find_input(file, input_format, column)
+    if source.index is not None and records != ALL_RECORDS:
+        raise click.UsageError("expected FILE[INDEX] or --records, found both")
     try:
         with output_errors("standard output"):
             return _show(source, kind, records, full)
@@ -319,21 +328,20 @@ def diff(
       tvix-build diff old.json new.binpb
       tvix-build diff requests.binpbs[3] requests.binpbs[17]
 
-    A and B are files ('-': stdin) with one record, or FILE[INDEX], counted from 0, as digest
-    prints it; a file whose own name ends so is taken for itself. The order of sorted lists is
+    A and B are files ('-': stdin) with one record, or FILE[INDEX]. The order of sorted lists is
     no difference: elements are compared by name or key. Of long values the part that differs is
     shown.
 
     Exit status: 0 A and B have the same digest, 1 they differ, 2 one has no canonical encoding,
     or cannot be read.
     """
-    if old == new == "-":
-        raise click.UsageError("expected '-' at most once, as stdin can be read only once")
     try:
-        found = [find_record(name, input_format, column) for name in (old, new)]
-        records = [read_record(*one, kind) for one in found]
+        sources = [find_input(name, input_format, column) for name in (old, new)]
+        refuse_stdin_twice(sources)
+        records = [read_record(source, kind) for source in sources]
+        names = [source.record_name(source.index or 0) for source in sources]
         with output_errors("standard output"):
-            return print_differences(stdout_console(), (old, new), records, kind, full)
+            return print_differences(stdout_console(), names, records, kind, full)
     except InputError as error:
         Monitor().error(error)
         return 2

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import click
 from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
@@ -17,59 +14,38 @@ from tvix_build._command_line.differences import Difference, differences
 from tvix_build._command_line.protobuf import decode
 from tvix_build._command_line.records import open_records
 from tvix_build._command_line.show import LIMIT, Values
-from tvix_build._command_line.sources import Source, find_source
+from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Console, printable
 from tvix_build._report import MessageType
 
 CONTEXT = 20  # characters around what differs in a long value
-INDEX = re.compile(r"(.+)\[(\d+)\]", re.DOTALL | re.ASCII)
 Record = tuple[bytes, Report]
 
 
-def find_record(
-    name: str, input_format: str | None, column: str | None
-) -> tuple[Source, int | None]:
-    """What FILE or FILE[INDEX] means.
+def read_record(source: Source, kind: MessageType) -> Record:
+    """The bytes of the only record of a source, and what the engine says of them.
 
     Raises:
-        click.UsageError: if the format is not known.
+        InputError: if there is none, or several.
     """
-    match = None if os.path.lexists(name) else INDEX.fullmatch(name)
-    path, index = (match[1], int(match[2])) if match else (name, None)
-    if os.path.isdir(path):
-        raise click.UsageError(f"expected a file to read, found the folder {path}")
-    return find_source(path, input_format, column=column), index
-
-
-def read_record(source: Source, index: int | None, kind: MessageType) -> Record:
-    """The bytes of a record, and what the engine says of them.
-
-    Raises:
-        InputError: if there is no such record, or without an index several.
-    """
-    count = 0
     record: Record | None = None
     with open_records(source, kind) as batches:
         for batch, _ in batches:
-            i = (index or 0) - batch.first
-            if record is None and i < len(batch):
-                data = batch.record(i)
-                record = data, batch.report(i, check(data, kind.kind, kind.schema))
-            count = batch.first + len(batch)
-            if count > 1 and (record or index is None):
-                break
-    if index is None and count > 1:
-        reason = f"expected one record, found several: name one, such as {source.path}[0]"
-        raise InputError(reason, source.path)
+            if record is not None or len(batch) > 1:
+                name = source.record_name(0)
+                reason = f"expected one record, found several: name one, such as {name}"
+                raise InputError(reason, source.path)
+            data = batch.record(0)
+            record = data, batch.report(0, check(data, kind.kind, kind.schema))
     if record is None:
-        raise InputError(f"expected a record {index or 0}, found {count} records", source.path)
+        raise InputError("expected one record, found none", source.path)
     return record
 
 
 def print_differences(
     console: Console,
-    names: tuple[str, str],
+    names: Sequence[str],
     records: Sequence[Record],
     kind: MessageType,
     full: bool,

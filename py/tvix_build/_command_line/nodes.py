@@ -13,7 +13,7 @@ from tvix.castore.protos.castore_pb2 import Node
 from tvix_build._aterm import to_str
 from tvix_build._command_line import strict_json
 from tvix_build._command_line.records import open_lines, open_records
-from tvix_build._command_line.sources import Source, find_source
+from tvix_build._command_line.sources import Source, find_input
 from tvix_build._command_line.streams import InputError
 from tvix_build._report import message_type
 from tvix_build.nix import STORE
@@ -31,7 +31,7 @@ def read_nodes(path: str) -> dict[str, Node]:
             one path.
         click.UsageError: if its name tells neither format.
     """
-    source = find_source(path, None, "--nodes")
+    source = find_input(path, None, option="--nodes")
     if source.format == "binpbs":
         return _read_messages(source)
     if source.format == "ndjson":

@@ -20,7 +20,7 @@ from tvix_build import Report, Violation, ViolationCode
 from tvix_build._command_line.extras import extra
 from tvix_build._command_line.protobuf import TextError, parse_text
 from tvix_build._command_line.sources import Source
-from tvix_build._command_line.streams import ByteStream, InputError, record_place
+from tvix_build._command_line.streams import ByteStream, InputError
 from tvix_build._engine import split_delimited
 from tvix_build._report import MessageType
 
@@ -63,9 +63,23 @@ class Batch:
             return self.text_offsets[i]
         return None if self.base is None else self.base + (self.ends[i - 1] if i else 0)
 
-    def place(self, i: int) -> str:
+    def place(self, source: Source, i: int) -> str:
         """Where record i is, for people."""
-        return record_place(self.first + i, self.offset(i))
+        return source.place(self.first + i, self.offset(i))
+
+    def only(self, i: int) -> Batch:
+        """A batch of record i alone."""
+        here = slice(i, i + 1)
+        offset = self.offset(i)
+        return Batch(
+            self.buffer,
+            self.begins[here],
+            self.ends[here],
+            self.first + i,
+            None,
+            None if offset is None else [offset],
+            {0: self.reasons[i]} if i in self.reasons else {},
+        )
 
     def record(self, i: int) -> bytes:
         """The message of record i."""
@@ -95,7 +109,7 @@ def _nothing() -> None:
 def open_records(
     source: Source, kind: MessageType, ahead: int = 0, before_wait: Callable[[], None] = _nothing
 ) -> Iterator[Iterator[tuple[Batch, Progress]]]:
-    """Open a source as batches of records.
+    """Open a source as batches of records; of one with an index, a batch of that record.
 
     Args:
         source: what to open.
@@ -112,11 +126,11 @@ def open_records(
         with extra("arrow"):
             from tvix_build._command_line.table_input import open_table
         with open_table(source) as batches:
-            yield batches
+            yield _selected(batches, source)
         return
     stream = _open(source)
     try:
-        yield _read(Window(stream, ahead, before_wait), source, kind)
+        yield _selected(_read(Window(stream, ahead, before_wait), source, kind), source)
     finally:
         stream.close()
 
@@ -160,8 +174,26 @@ def _read(window: Window, source: Source, kind: MessageType) -> Iterator[tuple[B
             count = batch.first + len(batch)
             yield batch, Progress(window.consumed, window.offset)
     except InputError as error:
-        error.path, error.index, error.offset = source.path, count, window.offset
+        error.path = source.path
+        if source.many:
+            error.index, error.offset = count, window.offset
         raise
+
+
+def _selected(
+    batches: Iterator[tuple[Batch, Progress]], source: Source
+) -> Iterator[tuple[Batch, Progress]]:
+    """All batches, or of a source with an index that record."""
+    if source.index is None:
+        yield from batches
+        return
+    count = 0
+    for batch, progress in batches:
+        count = batch.first + len(batch)
+        if source.index < count:
+            yield batch.only(source.index - batch.first), progress
+            return
+    raise InputError(f"expected a record {source.index}, found {count} records", source.path)
 
 
 class Window:

@@ -17,7 +17,7 @@ from tvix_build import BatchReport, Report, ViolationCode
 from tvix_build._command_line.extras import extra
 from tvix_build._command_line.output import Output
 from tvix_build._command_line.records import Batch
-from tvix_build._command_line.sources import TABLES, refuse_compressed_table, split_name
+from tvix_build._command_line.sources import TABLES, Source, refuse_compressed_table, split_name
 from tvix_build._command_line.terminal import Console, printable
 from tvix_build._text import json_line
 
@@ -26,7 +26,7 @@ MESSAGE_LIMIT = 200
 PIECE = 1 << 18  # characters of lines that are written at once
 
 
-WriteResults: TypeAlias = Callable[[str, Batch, BatchReport, "Summary"], None]
+WriteResults: TypeAlias = Callable[[Source, Batch, BatchReport, "Summary"], None]
 """Writes what is said of a batch of records of a source, and counts it in the summary."""
 
 
@@ -50,11 +50,11 @@ def result_output(path: str | None) -> Iterator[WriteResults]:
 
 
 def json_lines(
-    source: str, batch: Batch, reports: BatchReport, summary: Summary
+    source: Source, batch: Batch, reports: BatchReport, summary: Summary
 ) -> Iterator[bytes]:
     """One JSON object a record, in order, in pieces of many lines; counts them in the summary."""
     summary.count(batch, reports)
-    head = f'{{"source": {json_line(source)}, "index": '
+    head = f'{{"source": {json_line(source.path)}, "index": '
     digests = bytes(reports.digests).hex()
     canonical = reports.canonical
     invalid = set(reports.invalid)
@@ -127,13 +127,13 @@ class Summary:
         self.valid += reports.valid_count
         self.canonical += reports.canonical_count
 
-    def add(self, source: str, batch: Batch, reports: BatchReport) -> None:
+    def add(self, source: Source, batch: Batch, reports: BatchReport) -> None:
         """Count a batch and its invalid records."""
         self.count(batch, reports)
         for i in reports.invalid:
             self.add_invalid(source, batch, i, batch.report(i, reports[i]))
 
-    def add_invalid(self, source: str, batch: Batch, i: int, report: Report) -> None:
+    def add_invalid(self, source: Source, batch: Batch, i: int, report: Report) -> None:
         """Count what is wrong with an invalid record."""
         seen = set()
         for violation in report.violations:
@@ -143,7 +143,7 @@ class Summary:
             count = self.codes.setdefault(violation.code, CodeCount())
             count.records += 1
             if len(count.examples) < EXAMPLES:
-                place = f"{source}: {batch.place(i)}"
+                place = batch.place(source, i)
                 path = f"{violation.path}: " if violation.path else ""
                 message = printable(violation.message, MESSAGE_LIMIT)
                 count.examples.append(f"{printable(place)}: {path}{message}")

@@ -102,16 +102,12 @@ class Viewer:
         if self._printed:
             self._console.say("")
         self._printed += 1
-        index = f"[{batch.first + i}]" if source.many else ""
-        self.view(source.path, data, report, index, i not in batch.reasons)
+        self.view(source.record_name(batch.first + i), data, report, i not in batch.reasons)
         return report.valid
 
-    def view(
-        self, name: str, data: bytes, report: Report, index: str = "", whole: bool = True
-    ) -> None:
-        """Print a message: its name and index, what the report says, and, unless not `whole`, its
-        fields."""
-        self._console.say(_title(printable(name) + index, self._kind, report))
+    def view(self, name: str, data: bytes, report: Report, whole: bool = True) -> None:
+        """Print a message: its name, what the report says, and, unless not `whole`, its fields."""
+        self._console.say(_title(printable(name), self._kind, report))
         if report.digest is not None:
             self._pair("digest", report.digest.hex(), 0)
         self._violations(report)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What the arguments of a command name: files, folders and stdin, with format and compression.
+"""What the arguments of a command name: files, records of files, folders and stdin, with format and
+compression.
 
 It opens no file.
 """
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -29,23 +31,26 @@ FORMATS = {
 TABLES = ("parquet", "arrow")
 SUFFIXES = {**{name: name for name in FORMATS}, "feather": "arrow"}
 COMPRESSIONS = ("zst", "gz", "xz")
+RECORD = re.compile(r"(.+)\[(\d+)\]", re.DOTALL | re.ASCII)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file to read.
+    """One file to read, or one record of it.
 
     Attributes:
         path: as given or found; `-` is stdin.
         format: a key of FORMATS.
         compression: one of COMPRESSIONS, or None where the name tells none.
         column: of a table, the column of messages; None for the only one of binary.
+        index: the only record to read, from 0; None for all.
     """
 
     path: str
     format: str
     compression: str | None
     column: str | None = None
+    index: int | None = None
 
     @property
     def many(self) -> bool:
@@ -56,6 +61,15 @@ class Source:
     def is_table(self) -> bool:
         """Whether its records are a column of a table."""
         return self.format in TABLES
+
+    def record_name(self, index: int) -> str:
+        """What names a record: FILE[INDEX], or FILE if the format holds one record."""
+        return f"{self.path}[{index}]" if self.many else self.path
+
+    def place(self, index: int, offset: int | None) -> str:
+        """Where a record is, for people: its name, and the byte of the uncompressed file."""
+        at = f" at byte {offset}" if self.many and offset is not None else ""
+        return self.record_name(index) + at
 
     def size(self) -> int | None:
         """Bytes in the file; None where that is not known before reading."""
@@ -90,7 +104,7 @@ def find_source(
     option: str = "--input-format",
     column: str | None = None,
 ) -> Source:
-    """The file or stdin that an argument names.
+    """The file, stdin or stdout that an argument names, whether it is there or not.
 
     Raises:
         click.UsageError: if neither the name nor `given_format` tells the format, or it is that of
@@ -101,7 +115,11 @@ def find_source(
     named_format, compression = (None, None) if path == "-" else split_name(path)
     chosen = given_format or named_format
     if chosen is None:
-        what = "stdin" if path == "-" else f"{path!r}"
+        output = option == "--output-format"
+        if path == "-":
+            what = "stdout" if output else "stdin"
+        else:
+            what = f"the output {path!r}" if output else f"{path!r}"
         raise click.UsageError(
             f"expected a known format for {what}: give {option} {'|'.join(FORMATS)}"
             + ("" if path == "-" else ", or a name such as x.binpbs or x.json.zst")
@@ -110,10 +128,36 @@ def find_source(
     return Source(path, chosen, compression, column)
 
 
+def find_input(
+    name: str,
+    given_format: str | None,
+    column: str | None = None,
+    option: str = "--input-format",
+) -> Source:
+    """The file, the record of a file (FILE[INDEX]) or stdin that an argument names. A file whose
+    own name ends like an index is taken for itself.
+
+    Raises:
+        InputError: if there is no such file.
+        click.UsageError: as `find_source`, and for a folder.
+    """
+    match = None if os.path.lexists(name) else RECORD.fullmatch(name)
+    path, index = (match[1], int(match[2])) if match else (name, None)
+    if path not in ("", "-"):
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise InputError(error.strerror or str(error), path) from error
+        if stat.S_ISDIR(status.st_mode):
+            raise click.UsageError(f"expected a file to read, found the folder {path}")
+    return replace(find_source(path, given_format, option, column), index=index)
+
+
 def find_sources(
     paths: Sequence[str], given_format: str | None, column: str | None = None
 ) -> list[Source | InputError]:
-    """What to read, in order; a folder stands for the files with known formats below it.
+    """What to read, in order; a folder stands for the files with known formats below it, and
+    FILE[INDEX] for one record.
 
     Returns:
         Sources, and errors in the place of what cannot be read.
@@ -121,15 +165,23 @@ def find_sources(
     Raises:
         click.UsageError: for a file of unknown format, and for stdin named twice.
     """
-    if paths.count("-") > 1:
-        raise click.UsageError("expected '-' at most once, as stdin can be read only once")
     found: list[Source | InputError] = []
     for path in paths:
         if path != "-" and os.path.isdir(path):
             found += _find_in_folder(path, given_format, column)
-        else:
-            found.append(find_source(path, given_format, column=column))
+            continue
+        try:
+            found.append(find_input(path, given_format, column))
+        except InputError as error:
+            found.append(error)
+    refuse_stdin_twice(found)
     return found
+
+
+def refuse_stdin_twice(sources: Sequence[Source | InputError]) -> None:
+    """Raise a click.UsageError if stdin is named more than once."""
+    if sum(isinstance(source, Source) and source.path == "-" for source in sources) > 1:
+        raise click.UsageError("expected '-' at most once, as stdin can be read only once")
 
 
 def _find_in_folder(

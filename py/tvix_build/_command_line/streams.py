@@ -30,8 +30,8 @@ class InputError(Exception):
     Attributes:
         reason: what was expected and what was found.
         path: the file; set by who knows it, as are the next two.
-        index, offset: the record (from 0) and byte of the uncompressed stream it happened at;
-            tables have no such byte.
+        index, offset: the record (from 0) and byte of the uncompressed stream it happened at, of a
+            file that can hold several records; tables have no such byte.
     """
 
     def __init__(self, reason: str, path: str | None = None) -> None:
@@ -42,15 +42,12 @@ class InputError(Exception):
         self.offset: int | None = None
 
     def __str__(self) -> str:
-        place = [] if self.path is None else [self.path]
+        place = self.path or ""
         if self.index is not None:
-            place.append(record_place(self.index, self.offset))
-        return ": ".join([*place, self.reason])
-
-
-def record_place(index: int, offset: int | None) -> str:
-    """Where a record is, for people."""
-    return f"record {index}" if offset is None else f"record {index} at byte {offset}"
+            place += f"[{self.index}]"
+        if self.offset is not None:
+            place += f" at byte {self.offset}"
+        return f"{place}: {self.reason}" if place else self.reason
 
 
 class ByteStream:

@@ -53,7 +53,7 @@ def _read(source: Source, file: Any) -> Iterator[tuple[Batch, Progress]]:
     batches = _batches((_parquet if source.format == "parquet" else _arrow_file)(source, file))
     count = offset = 0
     while True:
-        with _errors(source, count):
+        with _errors(source, count or None):
             batch, part = next(batches, (None, 0.0))
         if batch is None:
             return
@@ -64,7 +64,8 @@ def _read(source: Source, file: Any) -> Iterator[tuple[Batch, Progress]]:
 
 @contextmanager
 def _errors(source: Source, index: int | None) -> Iterator[None]:
-    """Make errors of pyarrow and of files InputErrors; `index` is the next record."""
+    """Make errors of pyarrow and of files InputErrors; `index` is the next record, if
+    there were others."""
     try:
         yield
     except MemoryError:

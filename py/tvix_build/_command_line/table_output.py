@@ -20,6 +20,7 @@ from tvix_build import BatchReport, Report, check_batch
 from tvix_build._command_line.output import Output, OutputError
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.results import Summary
+from tvix_build._command_line.sources import Source
 from tvix_build._text import well_formed
 
 ROW_GROUP = 1 << 25  # bytes of rows, uncompressed
@@ -64,7 +65,7 @@ def _integers(numbers: Iterable[int]) -> Any:
     return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
-def result_rows(source: str, batch: Batch, reports: BatchReport, summary: Summary) -> Any:
+def result_rows(source: Source, batch: Batch, reports: BatchReport, summary: Summary) -> Any:
     """What is said of each record of a batch, as rows of RESULTS; counts them in the summary."""
     summary.count(batch, reports)
     count = len(batch)
@@ -79,7 +80,7 @@ def result_rows(source: str, batch: Batch, reports: BatchReport, summary: Summar
         rows = [_row(batch.report(i, report)) for i, report in enumerate(reports)]
         said = pa.RecordBatch.from_pylist(rows, REPORT)
     columns = [
-        pa.repeat(well_formed(source), count),
+        pa.repeat(well_formed(source.path), count),
         _integers(range(batch.first, batch.first + count)),
         _integers(offsets) if offsets else pa.nulls(count, pa.int64()),
         *said.columns,
