@@ -22,7 +22,7 @@ from cli_support import Result, run
 from derivations_support import EXAMPLES, ODD, odd, read
 from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import BuildRequest
-from tvix.castore.protos.castore_pb2 import FileNode, Node
+from tvix.castore.protos.castore_pb2 import FileNode, Node, SymlinkNode
 from tvix_build import convert
 from tvix_build.nix import Derivation, Output
 
@@ -434,6 +434,16 @@ def test_damaged_binary_nodes(tmp_path: Path) -> None:
         result = run("from-drv", EXAMPLES[0], "--nodes", file)
         assert (result.status, result.stdout) == (2, b"")
         assert result.stderr.startswith(f"tvix-build: {file}[0] at byte 0: expected a ")
+
+
+def test_binary_nodes_of_one_name(tmp_path: Path) -> None:
+    nodes = [Node(symlink=SymlinkNode(name=b"a", target=target)) for target in (b"x", b"x", b"y")]
+    file = tmp_path / "nodes.binpbs"
+    file.write_bytes(delimited(nodes))
+    result = run("from-drv", EXAMPLES[0], "--nodes", file)
+    assert (result.status, result.stdout) == (2, b"")
+    assert f"{file}[2] at byte " in result.stderr
+    assert "found another node for '/nix/store/a' before" in result.stderr
 
 
 @pytest.mark.parametrize(
