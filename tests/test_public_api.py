@@ -152,7 +152,7 @@ def test_a_batch() -> None:
     assert assert_type(next(iter(reports)), tvix_build.Report) == reports[0]
     assert assert_type(reports.valid, "memoryview[bool]").tolist() == [True, False]
     assert assert_type(reports.canonical, "memoryview[bool]").tolist() == [True, False]
-    assert assert_type(reports.digests, "memoryview[int]").shape == (2, 32)
+    assert assert_type(reports.digests, tvix_build.Digests)[0] == reports[0].digest
     assert list(assert_type(reports.invalid, Sequence[int])) == [1]
     assert assert_type(reports.valid_count, int) == 1
     assert assert_type(reports.canonical_count, int) == 1
@@ -172,8 +172,13 @@ def test_one_buffer() -> None:
 
 
 def test_hashing() -> None:
-    digests = assert_type(tvix_build.blake3_many([b"", bytearray()]), "memoryview[int]")
+    digests = assert_type(tvix_build.blake3_many([b"", bytearray()]), tvix_build.Digests)
     assert digests == tvix_build.blake3_many(b"", offsets=[0, 0, 0], threads=2)
+    assert assert_type(digests[0], bytes) == digests.tobytes()[32:]
+    assert assert_type(digests[:1], list[bytes]) == [assert_type(next(iter(digests)), bytes)]
+    assert assert_type(len(digests), int) == 2
+    assert memoryview(digests).shape == (2, 32)
+    assert tvix_build.Digests(digests) == digests
 
 
 def test_a_store(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, c
 from tvix_build._blake3 import blake3_many
 from tvix_build._check import canonicalize, check, digest, validate
 from tvix_build._construct import build_request, directory_node, file_node, symlink_node
+from tvix_build._digests import Digests
 from tvix_build._report import (
     Error,
     InvalidMessage,
@@ -34,6 +35,7 @@ from tvix_build._version import __version__
 __all__ = [
     "BatchReport",
     "CanonicalBatch",
+    "Digests",
     "Error",
     "InvalidMessage",
     "Kind",

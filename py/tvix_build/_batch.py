@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, overload
 
 from google.protobuf.message import Message
 
 from tvix_build import _engine
+from tvix_build._digests import Digests
 from tvix_build._engine import (
     DIGEST_SIZE,
     Encodings,
@@ -21,8 +22,16 @@ from tvix_build._engine import (
     Verdict,
 )
 from tvix_build._pieces import Batch
-from tvix_build._ranges import BytesLike, Offsets, count_of, messages_of
+from tvix_build._ranges import (
+    BytesLike,
+    Offsets,
+    bytes_like,
+    count_of,
+    is_one_buffer,
+    messages_of,
+)
 from tvix_build._report import TYPES, Kind, MessageType, Report, Schema, message_type, refusal
+from tvix_build._version import __version__
 
 if TYPE_CHECKING:
     from tvix_build._arrow import ArrowLike
@@ -56,14 +65,16 @@ def type_of(item: object, kind: Kind | str | None, schema: Schema | str | None) 
         if wanted.full_name != name:
             raise TypeError(f"expected {wanted}, found a message {name}")
         return wanted
-    if isinstance(item, (bytes, bytearray, memoryview)):
-        return message_type(kind, schema)
-    raise TypeError(f"expected a message or bytes, found {type(item).__name__}")
+    if type(item) is not bytes:
+        bytes_like(item, "a message or a bytes-like object")
+    return message_type(kind, schema)
 
 
-def serialized(item: BytesLike | Message) -> BytesLike:
-    """The bytes of an item."""
-    return item.SerializeToString(deterministic=True) if isinstance(item, Message) else item
+def serialized(item: BytesLike | Message) -> bytes | memoryview:
+    """The bytes of an item that `type_of` accepts; those of a bytes-like object are not copied."""
+    if isinstance(item, Message):
+        return item.SerializeToString(deterministic=True)
+    return item if type(item) is bytes else bytes_like(item)
 
 
 def report_of(
@@ -120,20 +131,25 @@ class BatchReport:
         digest = bytes(results.digests[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE])
         return report_of(self._kind, results.verdicts[i], digest, results, i)
 
-    @property
+    def __reduce__(self) -> tuple[Callable[..., BatchReport], tuple[Any, ...]]:
+        verdicts, digests, by_message, violations = self._results
+        results = bytes(verdicts), bytes(digests), by_message, violations
+        return _batch_report, (__version__, self._kind.kind, self._kind.schema, *results)
+
+    @cached_property
     def valid(self) -> memoryview[bool]:
-        """n bools (format "?"): which messages are valid."""
-        return memoryview(self._results.verdicts.translate(_VALID)).cast("?")
+        """n bools (format "?"), read-only: which messages are valid."""
+        return memoryview(bytes(self._results.verdicts.translate(_VALID))).cast("?")
 
-    @property
+    @cached_property
     def canonical(self) -> memoryview[bool]:
-        """n bools (format "?"): which messages are valid and encoded canonically."""
-        return memoryview(self._results.verdicts.translate(_CANONICAL)).cast("?")
+        """n bools (format "?"), read-only: which messages are valid and encoded canonically."""
+        return memoryview(bytes(self._results.verdicts.translate(_CANONICAL))).cast("?")
 
-    @property
-    def digests(self) -> memoryview[int]:
-        """n x 32 bytes, read-only; zeros where a message has no digest."""
-        return _engine.digest_rows(self._results.digests)
+    @cached_property
+    def digests(self) -> Digests:
+        """n digests of 32 bytes, read-only; zeros where a message has no digest."""
+        return Digests(self._results.digests)
 
     @property
     def invalid(self) -> Sequence[int]:
@@ -167,6 +183,24 @@ class BatchReport:
         return _arrow.report_stream(self._kind, self._results)
 
 
+def _batch_report(
+    version: str,
+    kind: Kind,
+    schema: Schema,
+    verdicts: bytes,
+    digests: bytes,
+    by_message: array[int],
+    violations: bytes,
+) -> BatchReport:
+    """A report that was pickled. Violations are the engine's own records, of its version."""
+    if version != __version__:
+        raise ValueError(
+            f"expected a report that tvix_build {__version__} pickled, found one of {version}"
+        )
+    results = Results(bytearray(verdicts), memoryview(digests), by_message, violations)
+    return BatchReport(message_type(kind, schema), results)
+
+
 class CanonicalBatch(Sequence[bytes]):
     """The canonical encodings of n messages, in order, each made when asked for.
 
@@ -178,6 +212,9 @@ class CanonicalBatch(Sequence[bytes]):
     def __init__(self, data: memoryview[int], offsets: array[int]) -> None:
         self.data: memoryview[int] = data
         self.offsets: array[int] = offsets
+
+    def __reduce__(self) -> tuple[Callable[..., CanonicalBatch], tuple[Any, ...]]:
+        return _canonical_batch, (bytes(self.data), self.offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -191,6 +228,10 @@ class CanonicalBatch(Sequence[bytes]):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = range(len(self))[index]
         return bytes(self.data[self.offsets[i] : self.offsets[i + 1]])
+
+
+def _canonical_batch(data: bytes, offsets: array[int]) -> CanonicalBatch:
+    return CanonicalBatch(memoryview(data), offsets)
 
 
 def check_batch(
@@ -265,7 +306,7 @@ def _run(
         whole = messages_of(items, offsets)
         count, pieces = whole.number, _engine.pieces_of(whole)
         encodings = Encodings(_engine.size_of(convert.found, whole)) if keep else None
-    elif isinstance(items, (bytes, bytearray, memoryview, Message)):
+    elif isinstance(items, Message) or is_one_buffer(items):
         raise TypeError("expected several messages, or a buffer and offsets; found one message")
     elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
         count, pieces = count_of(items), _pieces_of_arrow(items)
@@ -301,7 +342,7 @@ class _Converter:
             self.found = type_of(item, kind, schema)
         except TypeError as error:
             raise TypeError(f"message {index}: {error}") from None
-        return bytes(memoryview(serialized(item)))
+        return bytes(serialized(item))
 
 
 def _pieces_of_arrow(items: Any) -> Iterator[Messages]:

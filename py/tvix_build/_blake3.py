@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tvix_build import _engine
+from tvix_build._digests import Digests
 from tvix_build._pieces import Batch
-from tvix_build._ranges import BytesLike, Offsets, count_of, messages_of
+from tvix_build._ranges import BytesLike, Offsets, bytes_of, count_of, is_one_buffer, messages_of
 
 
 def blake3_many(
     buffers: Iterable[BytesLike] | BytesLike,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
-) -> memoryview[int]:
+) -> Digests:
     """The BLAKE3-256 digests of many buffers.
 
     The lanes of the CPU are filled across buffers, so that many short ones are hashed as fast as a
@@ -27,28 +28,27 @@ def blake3_many(
             may use.
 
     Returns:
-        n x 32 bytes, read-only; `.tobytes()` gives them back to back.
+        n digests of 32 bytes, read-only; `.tobytes()` gives them back to back.
 
     Raises:
-        TypeError: if something is not bytes-like.
+        TypeError: if something is not bytes-like: no C-contiguous buffer of bytes.
         ValueError: if offsets do not lie within the buffer.
     """
     if offsets is not None:
         messages = messages_of(buffers, offsets)
         count, pieces = messages.number, _engine.pieces_of(messages)
-    elif isinstance(buffers, (bytes, bytearray, memoryview)):
+    elif is_one_buffer(buffers):
         raise TypeError("expected several buffers, or a buffer and offsets; found one buffer")
     else:
         count, pieces = count_of(buffers), _engine.pieces_of_items(buffers, _bytes_of)
     with Batch(threads, count) as batch:
         for piece in pieces:
             batch.add(_engine.blake3, piece)
-    return _engine.digest_rows(batch.digests())
+    return Digests(batch.digests())
 
 
 def _bytes_of(buffer: BytesLike, index: int) -> bytes:
     try:
-        return bytes(memoryview(buffer))
-    except TypeError:
-        found = type(buffer).__name__
-        raise TypeError(f"buffer {index}: expected a bytes-like object, found {found}") from None
+        return bytes_of(buffer)
+    except TypeError as error:
+        raise TypeError(f"buffer {index}: {error}") from None

@@ -121,7 +121,7 @@ def _counts(answer: MessageType, request: BytesLike | Message) -> tuple[int, int
         from snix.build.protos.build_pb2 import BuildRequest
 
         try:
-            message = BuildRequest.FromString(bytes(request))
+            message = BuildRequest.FromString(bytes(serialized(request)))
         except DecodeError as error:
             raise ValueError(f"expected a serialized request, found: {error}") from None
     return len(message.outputs), len(message.refscan_needles)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
@@ -110,11 +110,9 @@ _piece_of_items = ctypes.PYFUNCTYPE(
 )(int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_piece_of_items"))))
 
 
-def pieces_of_items(
-    items: Iterable[Any], convert: Callable[[Any, int], bytes]
-) -> Iterator[Messages]:
-    """Bytes objects in pieces, without copying them. What is not just bytes is replaced by
-    `convert` of it and of its index."""
+def pieces_of_items(items: Any, convert: Callable[[Any, int], bytes]) -> Iterator[Messages]:
+    """Bytes objects of an iterable in pieces, without copying them. What is not just bytes is
+    replaced by `convert` of it and of its index."""
     source = items if type(items) is list else iter(items)
     first = 0
     while True:
@@ -403,10 +401,21 @@ def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
         raise _error(status, some, first)
 
 
-def digest_rows(digests: memoryview[int]) -> memoryview[int]:
-    """Digests that lie back to back as n x 32 bytes, read-only and not copied."""
-    view = digests.toreadonly()
-    return view.cast("B", (len(view) // DIGEST_SIZE, DIGEST_SIZE)) if view else view
+# The GIL is held, as for `_piece_of_items`.
+ByteRows: type = ctypes.PYFUNCTYPE(ctypes.py_object)(
+    int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_byte_rows_type")))
+)()
+"""A type to derive from, whose objects export rows of 32 bytes as a read-only buffer."""
+_new_byte_rows = ctypes.PYFUNCTYPE(
+    ctypes.py_object, ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.py_object
+)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_byte_rows_new"))))
+
+
+def new_byte_rows(derived: type, data: Buffer) -> Any:
+    """An object of a type derived from ByteRows, with the whole rows of `data`, not copied."""
+    memory = ffi.from_buffer("uint8_t[]", data)
+    address = int(ffi.cast("uintptr_t", memory))
+    return _new_byte_rows(derived, address, len(memory) // DIGEST_SIZE, memory)
 
 
 def _run(

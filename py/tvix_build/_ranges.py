@@ -4,24 +4,75 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tvix_build import _engine
 from tvix_build._engine import Messages
 
-BytesLike: TypeAlias = bytes | bytearray | memoryview
-"""A contiguous buffer of bytes."""
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+BytesLike: TypeAlias = "ReadableBuffer"
+"""A C-contiguous buffer of bytes, such as bytes, bytearray, memoryview, array("B"), mmap or a NumPy
+array of uint8."""
 Offsets: TypeAlias = Any
 """Unsigned integers: a buffer of 64-bit ones (array("Q"), NumPy's uint64) is used as it is, a
 sequence copied."""
+
+
+def bytes_view(x: object) -> memoryview | None:
+    """The memory of a bytes-like object; None for any other object.
+
+    A buffer without a dimension is a number, not bytes.
+    """
+    try:
+        view = memoryview(x)  # type: ignore[arg-type]
+    except (TypeError, BufferError):
+        return None
+    of_bytes = view.itemsize == 1 and view.format.lstrip("@=<>!") in ("B", "b", "c")
+    return view if of_bytes and view.c_contiguous and view.ndim else None
+
+
+def bytes_like(x: object, expected: str = "a bytes-like object") -> memoryview:
+    """The memory of a bytes-like object.
+
+    Raises:
+        TypeError: if it is another object.
+    """
+    view = bytes_view(x)
+    if view is not None:
+        return view
+    found = type(x).__name__
+    try:
+        view = memoryview(x)  # type: ignore[arg-type]
+    except (TypeError, BufferError):
+        raise TypeError(f"expected {expected}, found {found}") from None
+    layout = "" if view.c_contiguous else " that is not C-contiguous"
+    raise TypeError(
+        f"expected {expected} (a C-contiguous buffer of bytes), found {found}: a buffer of format "
+        f"{view.format!r} with {view.ndim} dimension{'s' if view.ndim != 1 else ''}{layout}"
+    )
+
+
+def bytes_of(x: object, expected: str = "a bytes-like object") -> bytes:
+    """A copy of a bytes-like object; of bytes, the object itself. Raises as `bytes_like`."""
+    return x if type(x) is bytes else bytes(bytes_like(x, expected))
+
+
+def is_one_buffer(x: object) -> bool:
+    """Whether something is one bytes-like object and not several: rows of a matrix are several."""
+    view = bytes_view(x)
+    return view is not None and view.ndim == 1
 
 
 def messages_of(data: Any, offsets: Offsets | tuple[Offsets, Offsets]) -> Messages:
     """The messages in a buffer that n + 1 offsets say, or a pair of n begins and n ends.
 
     Raises:
+        TypeError: if the buffer is not bytes-like.
         ValueError: if the offsets are of another type, or there are none.
     """
+    data = bytes_like(data)
     if isinstance(offsets, tuple) and len(offsets) == 2 and not isinstance(offsets[0], int):
         return _engine.messages(data, _integers(offsets[0]), _integers(offsets[1]))
     return _engine.messages(data, _integers(offsets))

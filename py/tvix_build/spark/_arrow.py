@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from tvix_build._batch import BatchReport, check_batch
 from tvix_build._blake3 import blake3_many
+from tvix_build._digests import Digests
 from tvix_build._engine import DIGEST_SIZE, VIOLATION_LIMIT
 from tvix_build._report import NULL, Kind, Schema, ViolationCode
 
@@ -90,7 +91,7 @@ def _with_nulls(messages: Any, rows: Any, null: dict[str, Any]) -> Any:
     return both.take(pc.if_else(there, places, len(rows))).combine_chunks().to_batches()[0]
 
 
-def _rows(hashes: memoryview[int], count: int) -> Any:
+def _rows(hashes: Digests, count: int) -> Any:
     """n x 32 bytes as an array."""
     buffers = [None, pa.py_buffer(hashes)]
     return pa.Array.from_buffers(pa.binary(DIGEST_SIZE), count, buffers).cast(pa.binary())
