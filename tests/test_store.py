@@ -223,6 +223,18 @@ def test_what_is_no_digest(path: Path, digest: str | bytes) -> None:
             store.get(7)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [b"", b"short", bytes(31), bytes(33), "", "g", "f" * 65, bytearray(32), None, 5, (), []],
+)
+def test_nothing_else_is_in_a_store(tmp_path: Path, other: object) -> None:
+    with RequestStore(tmp_path / "store") as store:
+        store.put(request(0))
+        assert other not in store
+    with pytest.raises(ValueError, match="found it closed"):
+        bytes(32) in store  # noqa: B015
+
+
 def test_unknown_digest_says_so(path: Path) -> None:
     with (
         RequestStore(path) as store,

@@ -220,7 +220,15 @@ class RequestStore:
             ).fetchone()
         return bool(row[0])
 
-    __contains__ = has
+    def __contains__(self, digest: object) -> bool:
+        """As `has`; false for an object that cannot be a digest, of another type or length."""
+        if not isinstance(digest, (bytes, str)):
+            return False
+        try:
+            _range(digest)
+        except ValueError:
+            return False
+        return self.has(digest)
 
     def __len__(self) -> int:
         with self._use() as connection:
