@@ -5,6 +5,7 @@ the examples carry were made without this package."""
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import pickle
@@ -13,7 +14,7 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf import json_format
@@ -91,7 +92,11 @@ def test_a_derivation_cannot_be_changed_but_copied() -> None:
         one.system = "other"  # type: ignore[misc]
     with pytest.raises(TypeError):
         one.environment["key"] = b""  # type: ignore[index]
-    assert copy.deepcopy(one) == one == pickle.loads(pickle.dumps(one))
+    for again in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert again == one
+        assert hash(again) == hash(one)
+        assert again.unparse() == one.unparse()
+        assert type(again.outputs) is type(one.outputs)
 
 
 STRINGS = st.text(
@@ -521,6 +526,51 @@ def test_paths_elsewhere_are_refused() -> None:
     assert any("/etc/passwd" in reason for reason in reasons(found))
 
 
+@dataclasses.dataclass(frozen=True)
+class Tagged(Derivation):
+    """A subclass with a field and attributes of its own."""
+
+    tag: str = ""
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_subclasses_are_copied_as_what_they_are(protocol: int) -> None:
+    read = Tagged.parse(EXAMPLES[0].read_bytes(), "x.drv")
+    by_hand = Tagged(
+        outputs={"out": Output("")},  # not valid, and yet it can be copied
+        input_derivations={},
+        input_sources=("b", "a"),
+        system="x",
+        builder="",
+        arguments=(),
+        environment={"b": b"", "a": b"\xff"},
+        tag="red",
+    )
+    for one in (read, by_hand):
+        vars(one)["note"] = ["more"]
+        pickled = pickle.loads(pickle.dumps(one, protocol))
+        for again in (copy.copy(one), copy.deepcopy(one), pickled):
+            assert type(again) is Tagged
+            assert again == one
+            assert hash(again) == hash(one)
+            assert vars(again) == vars(one)
+            assert type(again.environment) is type(one.environment)
+            assert list(again.environment) == list(one.environment)
+    assert copy.deepcopy(by_hand).tag == "red"
+
+
+def test_derivations_are_members_of_sets() -> None:
+    one = Derivation.parse(EXAMPLES[0].read_bytes())
+    for name in ("outputs", "input_derivations", "environment"):
+        changes: dict[str, Any] = {name: dict(reversed(getattr(one, name).items()))}
+        same = dataclasses.replace(one, **changes)
+        assert same == one
+        assert {same, one} == {one}
+    others = {Derivation.parse(file.read_bytes()) for file in EXAMPLES}
+    assert len(others) == len(EXAMPLES)
+    assert one in others
+
+
 # --- Folders -------------------------------------------------------------------------------------
 
 
@@ -574,6 +624,38 @@ def test_a_folder_has_nothing_but_derivations_of_its_own(tmp_path: Path) -> None
             folder["/nix/store/bad.drv"]
         with pytest.raises(DerivationError, match=r"^/nix/store/a: Is a directory$"):
             folder["/nix/store/a"]
+
+
+def test_a_damaged_file_is_a_key_without_a_value(tmp_path: Path) -> None:
+    (tmp_path / "bad.drv").write_bytes(b"Derive")
+    good = tmp_path / EXAMPLES[0].name
+    good.write_bytes(EXAMPLES[0].read_bytes())
+    folder = DerivationFolder(tmp_path)
+    bad, missing = "/nix/store/bad.drv", "/nix/store/none.drv"
+    for _ in range(2):
+        assert bad in folder
+        assert set(folder) == {bad, "/nix/store/" + good.name}
+        assert all(path in folder for path in folder)
+        assert missing not in folder
+        assert cast("Any", 5) not in folder
+        assert folder.get(bad) is folder.get(missing) is None
+        assert folder.get(bad, 1) == folder.get(missing, 1) == 1
+        with pytest.raises(DerivationError):
+            folder[bad]
+        with pytest.raises(DerivationError):
+            folder.find(bad)
+        assert folder.find(missing) is None
+    assert folder.get("/nix/store/" + good.name) is folder["/nix/store/" + good.name]
+
+
+def test_a_damaged_input_is_a_reason(tmp_path: Path) -> None:
+    path = "/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-bad.drv"
+    (tmp_path / path.removeprefix("/nix/store/")).write_bytes(b"Derive")
+    one = dataclasses.replace(
+        Derivation.parse(EXAMPLES[0].read_bytes()), input_derivations={path: ("out",)}
+    )
+    with pytest.raises(DerivationError, match=rf"{path}: expected Derive\("):
+        one.to_build_request(node, DerivationFolder(tmp_path))
 
 
 def test_nodes_of_the_examples_are_a_file_of_their_own() -> None:

@@ -16,7 +16,7 @@ from tvix_build._nix_reasons import Kind, Reason
 from tvix_build._nix_validation import is_fixed, violations
 from tvix_build._report import Error, InvalidMessage, NotRepresentable, Schema, Violation
 from tvix_build._translate import to_later
-from tvix_build.nix import STORE, Derivation, DerivationError, Found, Lookup
+from tvix_build.nix import STORE, Derivation, DerivationError, DerivationFolder, Found, Lookup
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
@@ -81,6 +81,8 @@ class RequestMaker:
         available_ro_paths: Sequence[str] = (),
         schema: Schema = Schema.TVIX_BUILD_V1,
     ) -> None:
+        if isinstance(derivations, DerivationFolder):
+            derivations = derivations.find  # Raises what is wrong with a damaged file.
         self._nodes: _Known[Node] = _Known(partial(_find_node, _function(nodes)))
         self._derivations: _Known[Derivation] = _Known(
             partial(_find_derivation, _function(derivations))
@@ -156,7 +158,7 @@ class RequestMaker:
                 min_memory=self._min_memory,
                 available_ro_paths=self._host_paths(given.host_paths),
             )
-        except UnicodeEncodeError:
+        except UnicodeError:
             raise DerivationError(derivation.name, self._not_unicode(derivation)) from None
         self.left_out.update(given.left_out)
         return request, given.files

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Union, overload
 
 from tvix_build import _aterm
 from tvix_build._aterm import to_bytes, to_str
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Derivation", "DerivationError", "DerivationFolder", "Lookup", "Output"]
 
 Found = TypeVar("Found")
+Default = TypeVar("Default")
 Lookup = Union[Mapping[str, Found], Callable[[str], Union[Found, None]]]  # noqa: UP007
 """What is known by store path: a mapping, or a function that returns None for what it lacks."""
 
@@ -72,16 +73,17 @@ class Output:
 class Derivation:
     """A derivation. Mappings keep the order of the text, which is sorted where Nix wrote it."""
 
-    outputs: Mapping[str, Output]
+    # hash=False: of use to dataclasses that are derived from this one.
+    outputs: Mapping[str, Output] = field(hash=False)
     """By name, such as `out` and `dev`."""
-    input_derivations: Mapping[str, tuple[str, ...]]
+    input_derivations: Mapping[str, tuple[str, ...]] = field(hash=False)
     """Store path of a derivation to the names of those of its outputs that this one uses."""
     input_sources: tuple[str, ...]
     """Store paths."""
     system: str
     builder: str
     arguments: tuple[str, ...]
-    environment: Mapping[str, bytes]
+    environment: Mapping[str, bytes] = field(hash=False)
     path: str = ""
     """Its own store path, or the file it was read from; empty where not known."""
 
@@ -155,9 +157,24 @@ class Derivation:
             )
         )
 
-    def __reduce__(self) -> tuple[Callable[..., Derivation], tuple[bytes, str]]:
-        # A read-only mapping cannot be copied or pickled as it is.
-        return Derivation.parse, (self.unparse(), self.path)
+    def __hash__(self) -> int:
+        # Mappings are equal in any order.
+        mappings = self.outputs, self.input_derivations, self.environment
+        others = self.input_sources, self.system, self.builder, self.arguments, self.path
+        return hash((*(frozenset(one.items()) for one in mappings), *others))
+
+    def __getstate__(self) -> tuple[dict[str, object], frozenset[str]]:
+        # A read-only mapping can be neither copied nor pickled.
+        state = vars(self).copy()
+        proxies = frozenset(
+            name for name, value in state.items() if isinstance(value, MappingProxyType)
+        )
+        return state | {name: dict(state[name]) for name in proxies}, proxies
+
+    def __setstate__(self, state: tuple[dict[str, Any], frozenset[str]]) -> None:
+        values, proxies = state
+        vars(self).update(values)
+        vars(self).update((name, MappingProxyType(values[name])) for name in proxies)
 
     @property
     def name(self) -> str:
@@ -291,8 +308,9 @@ class DerivationFolder(Mapping[str, Derivation]):
     """The derivations in folders such as /nix/store: each is read when it is asked for, once.
 
     A derivation's key is its store path, `/nix/store/` and the name of its file, wherever the
-    folder is. One that cannot be read gives a DerivationError each time it is asked for. Not for
-    several threads at once.
+    folder is. Where the file cannot be read, or is no derivation, `folder[path]` raises a
+    DerivationError each time; `path in folder` is true and `folder.get(path)` returns the default.
+    Not for several threads at once.
 
     Args:
         folders: where to look, in this order.
@@ -328,6 +346,36 @@ class DerivationFolder(Mapping[str, Derivation]):
         if isinstance(found, DerivationError):
             raise found
         return found
+
+    def __contains__(self, path: object) -> bool:
+        """Whether there is a file; it is not read."""
+        if not isinstance(path, str):
+            return False
+        try:
+            return path in self._found or bool(self._file(path))
+        except KeyError:
+            return False
+
+    @overload
+    def get(self, path: str, /) -> Derivation | None: ...
+    @overload
+    def get(self, path: str, /, default: Derivation | Default) -> Derivation | Default: ...
+    def get(self, path: str, /, default: object = None) -> object:
+        try:
+            return self[path]
+        except (KeyError, DerivationError):
+            return default
+
+    def find(self, path: str) -> Derivation | None:
+        """The derivation, or None where there is no file.
+
+        Raises:
+            DerivationError: if the file cannot be read, or is no derivation.
+        """
+        try:
+            return self[path]
+        except KeyError:
+            return None
 
     def __iter__(self) -> Iterator[str]:
         names = {name for folder in self._folders for name in os.listdir(folder)}
