@@ -91,6 +91,41 @@ tvixb_arrow_status tvixb_arrow_ranges(const struct ArrowArray* array,
                                       uint64_t count, uint64_t* begins,
                                       uint64_t* ends, tvixb_arrow_span* span);
 
+// The type of a dictionary array's indices.
+typedef enum tvixb_arrow_index {
+  TVIXB_ARROW_INT8 = 0,    // format "c"
+  TVIXB_ARROW_UINT8 = 1,   // format "C"
+  TVIXB_ARROW_INT16 = 2,   // format "s"
+  TVIXB_ARROW_UINT16 = 3,  // format "S"
+  TVIXB_ARROW_INT32 = 4,   // format "i"
+  TVIXB_ARROW_UINT32 = 5,  // format "I"
+  TVIXB_ARROW_INT64 = 6,   // format "l"
+  TVIXB_ARROW_UINT64 = 7,  // format "L"
+} tvixb_arrow_index;
+
+// As tvixb_arrow_ranges for all values of a dictionary, of which any may be
+// null: a null value has a begin behind its end. The array is
+// array->dictionary of a dictionary array, and begins and ends have room for
+// its length, which must not be negative.
+tvixb_arrow_status tvixb_arrow_values(const struct ArrowArray* values,
+                                      tvixb_arrow_layout layout,
+                                      uint64_t* begins, uint64_t* ends,
+                                      tvixb_arrow_span* span);
+
+// Writes the ranges of `count` messages of a dictionary array, from message
+// `first` on, to begins and ends. `value_begins` and `value_ends` are what
+// tvixb_arrow_values wrote for its `value_count` values. TVIXB_ARROW_NULL: an
+// index or its value is null. TVIXB_ARROW_BAD_RANGE: an index has no value.
+// With both, *bad_message is the message, counted from the beginning of the
+// array. The array must have at least first + count messages.
+tvixb_arrow_status tvixb_arrow_take(const struct ArrowArray* array,
+                                    tvixb_arrow_index index, uint64_t first,
+                                    uint64_t count,
+                                    const uint64_t* value_begins,
+                                    const uint64_t* value_ends,
+                                    uint64_t value_count, uint64_t* begins,
+                                    uint64_t* ends, uint64_t* bad_message);
+
 // The schema of a report: a struct of valid (bool), canonical (bool), digest
 // (fixed_size_binary(32), null where there is none) and violations (list of
 // struct of the strings code, path and message).

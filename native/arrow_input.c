@@ -25,16 +25,19 @@ typedef struct view {
 
 _Static_assert(sizeof(view) == 16, "the ABI of binary_view");
 
+static bool is_null(const struct ArrowArray* array, uint64_t i) {
+  const uint8_t* valid = array->buffers[0];
+  if (!valid || array->null_count == 0) return false;
+  uint64_t bit = (uint64_t)array->offset + i;
+  return !(valid[bit / 8] >> bit % 8 & 1);
+}
+
 // Index of the first message from `first` on that is null; `end` if none is.
 static uint64_t first_null(const struct ArrowArray* array, uint64_t first,
                            uint64_t end) {
-  const uint8_t* valid = array->buffers[0];
-  if (!valid || array->null_count == 0) return end;
-  for (uint64_t i = first; i < end; i++) {
-    uint64_t bit = (uint64_t)array->offset + i;
-    if (!(valid[bit / 8] >> bit % 8 & 1)) return i;
-  }
-  return end;
+  if (!array->buffers[0] || array->null_count == 0) return end;
+  while (first < end && !is_null(array, first)) first++;
+  return first;
 }
 
 // Offset of a message, or of the end of the last one; negative ones become too
@@ -143,6 +146,8 @@ static tvixb_arrow_status by_views(const struct ArrowArray* array,
   span->data = (const uint8_t*)range.first;
   span->size = range.end - range.first;
   for (uint64_t i = 0; i < count; i++) {
+    begins[i] = ends[i] = 0;
+    if (is_null(array, first + i)) continue;  // Its view may be anything.
     uint64_t size;
     const uint8_t* message = resolve(views + i * sizeof(view), &buffers, &size);
     if (!message) {
@@ -161,6 +166,17 @@ static bool has_layout(const struct ArrowArray* array, bool views) {
          array->buffers && array->buffers[1];
 }
 
+static tvixb_arrow_status find_ranges(const struct ArrowArray* array,
+                                      tvixb_arrow_layout layout, uint64_t first,
+                                      uint64_t count, uint64_t* begins,
+                                      uint64_t* ends, tvixb_arrow_span* span) {
+  if (layout == TVIXB_ARROW_BINARY_VIEW) {
+    return by_views(array, first, count, begins, ends, span);
+  }
+  return by_offsets(array, layout == TVIXB_ARROW_LARGE_BINARY, first, count,
+                    begins, ends, span);
+}
+
 tvixb_arrow_status tvixb_arrow_ranges(const struct ArrowArray* array,
                                       tvixb_arrow_layout layout, uint64_t first,
                                       uint64_t count, uint64_t* begins,
@@ -168,11 +184,84 @@ tvixb_arrow_status tvixb_arrow_ranges(const struct ArrowArray* array,
   *span = (tvixb_arrow_span){0};
   // An empty array needs no buffers, not even its first offset.
   if (count == 0) return TVIXB_ARROW_OK;
-  bool views = layout == TVIXB_ARROW_BINARY_VIEW;
-  if (!has_layout(array, views)) return TVIXB_ARROW_BAD_ARRAY;
+  if (!has_layout(array, layout == TVIXB_ARROW_BINARY_VIEW)) {
+    return TVIXB_ARROW_BAD_ARRAY;
+  }
   span->bad_message = first_null(array, first, first + count);
   if (span->bad_message < first + count) return TVIXB_ARROW_NULL;
-  return views ? by_views(array, first, count, begins, ends, span)
-               : by_offsets(array, layout == TVIXB_ARROW_LARGE_BINARY, first,
-                            count, begins, ends, span);
+  return find_ranges(array, layout, first, count, begins, ends, span);
+}
+
+tvixb_arrow_status tvixb_arrow_values(const struct ArrowArray* values,
+                                      tvixb_arrow_layout layout,
+                                      uint64_t* begins, uint64_t* ends,
+                                      tvixb_arrow_span* span) {
+  *span = (tvixb_arrow_span){0};
+  if (values->length == 0) return TVIXB_ARROW_OK;
+  if (!has_layout(values, layout == TVIXB_ARROW_BINARY_VIEW)) {
+    return TVIXB_ARROW_BAD_ARRAY;
+  }
+  uint64_t count = (uint64_t)values->length;
+  tvixb_arrow_status status =
+      find_ranges(values, layout, 0, count, begins, ends, span);
+  for (uint64_t i = 0; !status && i < count; i++) {
+    if (is_null(values, i)) {
+      begins[i] = 1;
+      ends[i] = 0;
+    }
+  }
+  return status;
+}
+
+// Index of the value of message i; a negative one becomes too large for any
+// dictionary.
+static uint64_t index_at(const struct ArrowArray* array,
+                         tvixb_arrow_index index, uint64_t i) {
+  size_t size = (size_t)1 << index / 2;
+  uint64_t at = (uint64_t)array->offset + i;
+  const uint8_t* place = (const uint8_t*)array->buffers[1] + at * size;
+  bool is_signed = index % 2 == 0;
+  uint8_t u8;
+  uint16_t u16;
+  uint32_t u32;
+  uint64_t u64;
+  switch (size) {
+    case 1:
+      memcpy(&u8, place, sizeof u8);
+      return is_signed ? (uint64_t)(int8_t)u8 : u8;
+    case 2:
+      memcpy(&u16, place, sizeof u16);
+      return is_signed ? (uint64_t)(int16_t)u16 : u16;
+    case 4:
+      memcpy(&u32, place, sizeof u32);
+      return is_signed ? (uint64_t)(int32_t)u32 : u32;
+    default:
+      memcpy(&u64, place, sizeof u64);
+      return u64;
+  }
+}
+
+tvixb_arrow_status tvixb_arrow_take(const struct ArrowArray* array,
+                                    tvixb_arrow_index index, uint64_t first,
+                                    uint64_t count,
+                                    const uint64_t* value_begins,
+                                    const uint64_t* value_ends,
+                                    uint64_t value_count, uint64_t* begins,
+                                    uint64_t* ends, uint64_t* bad_message) {
+  *bad_message = 0;
+  if (count == 0) return TVIXB_ARROW_OK;
+  if (array->offset < 0 || array->n_buffers != 2 || !array->buffers ||
+      !array->buffers[1]) {
+    return TVIXB_ARROW_BAD_ARRAY;
+  }
+  for (uint64_t i = 0; i < count; i++) {
+    *bad_message = first + i;
+    if (is_null(array, first + i)) return TVIXB_ARROW_NULL;
+    uint64_t value = index_at(array, index, first + i);
+    if (value >= value_count) return TVIXB_ARROW_BAD_RANGE;
+    begins[i] = value_begins[value];
+    ends[i] = value_ends[value];
+    if (begins[i] > ends[i]) return TVIXB_ARROW_NULL;
+  }
+  return TVIXB_ARROW_OK;
 }

@@ -21,8 +21,9 @@ import pytest
 
 import tvix_build
 from few_messages import messages
-from tvix_build import _arrow, _engine
+from tvix_build import Kind, Schema, _arrow, _engine
 from tvix_build._native import ffi
+from tvix_build.spark import _arrow as _spark
 
 TYPES = [pa.binary(), pa.large_binary(), pa.binary_view()]
 
@@ -60,14 +61,49 @@ def whole(items: list[bytes], type: pa.DataType) -> pa.Array:
     return pa.array(items, type)
 
 
+def dictionary(
+    items: list[bytes], values: pa.DataType, indices: pa.DataType | None = None
+) -> pa.DictionaryArray:
+    """Sliced, with a value that nobody uses, a null value, nulls around the messages, and indices
+    that are not those of `items`."""
+    unlike = sorted({b"unused", *items})
+    places = [unlike.index(item) for item in items]
+    return pa.DictionaryArray.from_arrays(
+        pa.array([len(unlike), None, *places, None], indices or pa.int32()),
+        pa.array([*unlike, None], values),
+    )[2:-1]
+
+
+INDEXED = [
+    (pa.binary(), type)
+    for type in (
+        *(pa.int8(), pa.uint8(), pa.int16(), pa.uint16(), pa.uint32()),
+        *(pa.int64(), pa.uint64()),
+    )
+]
+
+
+def extension(storage: pa.Array) -> pa.ExtensionArray:
+    return pa.ExtensionArray.from_storage(pa.opaque(storage.type, "request", "tvix"), storage)
+
+
 INPUTS: dict[str, Callable[[list[bytes]], Any]] = {
     **{
         f"{make.__name__} {type}": partial(make, type=type)
         for make in (whole, sliced, chunked)
         for type in TYPES
     },
-    "extension": lambda items: pa.ExtensionArray.from_storage(
-        pa.opaque(pa.binary(), "request", "tvix"), pa.array(items)
+    **{
+        f"dictionary of {values} by {indices}": partial(dictionary, values=values, indices=indices)
+        for values, indices in [*((type, pa.int32()) for type in TYPES), *INDEXED]
+    },
+    "chunks of a dictionary": lambda items: pa.chunked_array(
+        [pa.array(some, pa.binary()).dictionary_encode() for some in (items[:3], items[3:])]
+    ),
+    "extension": lambda items: extension(pa.array(items)),
+    "extension of a dictionary": lambda items: extension(dictionary(items, pa.binary())),
+    "dictionary of an extension": lambda items: pa.DictionaryArray.from_arrays(
+        pa.array(range(len(items))), extension(pa.array(items))
     ),
     "duckdb": duckdb_column,
     "nanoarrow": lambda items: nanoarrow.Array(items, nanoarrow.binary()),
@@ -265,15 +301,85 @@ def test_nulls(type: pa.DataType) -> None:
     assert all(tvix_build.check_batch(array[1:11]).valid)
 
 
+def test_nulls_of_a_dictionary() -> None:
+    values = pa.array([messages()[0], None, b""])
+    for places, index in [([0, 2, None], 2), ([0, 1, 2], 1), ([1], 0), ([2] * 9 + [1], 9)]:
+        array = pa.DictionaryArray.from_arrays(pa.array(places), values)
+        for items in (array, pa.chunked_array([array])):
+            with pytest.raises(ValueError, match=f"^message {index}: .* found null$"):
+                tvix_build.check_batch(items)
+    later = pa.DictionaryArray.from_arrays(pa.array([0, 1]), values)
+    with pytest.raises(ValueError, match=r"^message 3: .* found null$"):
+        tvix_build.check_batch(pa.chunked_array([later[:1], later[:1], later]))
+
+
+def test_a_null_view_of_a_dictionary_may_be_anything() -> None:
+    place: Place = (1 << 30, 7, -1)
+    views = views_of([messages()[1], place], [])
+    buffers = [pa.py_buffer(b"\x01"), *views.buffers()[1:]]
+    values = pa.Array.from_buffers(pa.binary_view(), 2, buffers, null_count=1)
+    array = pa.DictionaryArray.from_arrays(pa.array([0, 0]), values)
+    assert list(tvix_build.check_batch(array)) == [tvix_build.check(messages()[1])] * 2
+
+
+@pytest.mark.parametrize("index", [-1, 3, 127, -128])
+def test_indices_that_lie(index: int) -> None:
+    indices = pa.array([0, 1, index], pa.int8())
+    array = pa.DictionaryArray.from_arrays(indices, pa.array([b"", b"", b""]), safe=False)
+    with pytest.raises(ValueError, match=r"^message 2: expected a range within"):
+        tvix_build.check_batch(array)
+
+
+def test_values_of_a_dictionary_that_lie() -> None:
+    values = by_offsets(pa.binary(), 0, 9, 5)
+    array = pa.DictionaryArray.from_arrays(pa.array([0, 0]), values, safe=False)
+    for items in (array, pa.chunked_array([array])):
+        with pytest.raises(ValueError, match=r"^value 0 of the dictionary behind message 0: exp"):
+            tvix_build.check_batch(items)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_null_type_is_a_column_of_nulls(count: int) -> None:
+    nulls = pa.nulls(count)
+    columns = [
+        *(nulls, pa.chunked_array([nulls]), extension(nulls), polars.Series([None] * count)),
+        pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int8()), pa.nulls(1)),
+        pandas.Series([None] * count, dtype=pandas.ArrowDtype(pa.null())),
+    ]
+    for column in columns:
+        if not hasattr(column, "__arrow_c_stream__") and not hasattr(column, "__arrow_c_array__"):
+            continue  # A Series of pandas before 3 is no Arrow array.
+        for function in (tvix_build.check_batch, tvix_build.canonicalize_batch):
+            if count:
+                with pytest.raises(ValueError, match=r"^message 0: .* found null$"):
+                    function(column)
+            else:
+                assert len(function(column)) == 0
+    if count:
+        with pytest.raises(ValueError, match=r"^message 0: .* found null$"):
+            tvix_build.check_batch(pa.chunked_array([pa.nulls(0), nulls]))
+
+
+def test_spark_takes_the_null_type() -> None:
+    """What a task does, without Spark."""
+    for nulls in (pa.nulls(3), pa.nulls(3, pa.binary())):
+        batch = pa.record_batch({"0": nulls})
+        (found,) = _spark.results(iter([batch]), 0, Kind.BUILD_REQUEST, Schema.TVIX_BUILD_V1)
+        assert found.column("valid").to_pylist() == [False] * 3
+        assert found.column("digest").null_count == 3
+        (pairs,) = _spark.names(iter([batch]), Kind.BUILD_REQUEST, Schema.TVIX_BUILD_V1)
+        assert pairs.to_pylist() == [{"digest": None, "encoding": None}] * 3
+
+
 @pytest.mark.parametrize(
     ("items", "found"),
     [
         (pa.array(["text"]), "'u'"),
         (pa.array([1]), "'l'"),
-        (pa.array([None]), "'n'"),
         (pa.array([b"abc"], pa.binary(3)), "'w:3'"),
         (pa.array([[b"abc"]]), r"'\+l'"),
-        (pa.array([b"abc"]).dictionary_encode(), "a dictionary"),
+        (pa.array(["text"]).dictionary_encode(), "a dictionary of format 'u'"),
+        (pa.array([b"abc"], pa.binary(3)).dictionary_encode(), "a dictionary of format 'w:3'"),
         (pa.chunked_array([["text"]]), "'u'"),
         (pa.array([{"request": b""}]), r"a struct or table, format '\+s'"),
         (pa.table({"request": [b""]}), r"a struct or table, format '\+s'"),
@@ -285,8 +391,10 @@ def test_nulls(type: pa.DataType) -> None:
     ids=str,
 )
 def test_other_types_are_refused(items: Any, found: str) -> None:
-    expected = f"^expected an Arrow array of binary, large_binary or binary_view, found .*{found}$"
-    with pytest.raises(TypeError, match=expected):
+    expected = (
+        "expected an Arrow array of binary, large_binary, binary_view or a dictionary of these"
+    )
+    with pytest.raises(TypeError, match=f"^{expected}, found .*{found}$"):
         tvix_build.check_batch(items)
 
 

@@ -97,6 +97,16 @@ def test_chunks_and_slices() -> None:
         assert found == [expected(item, "build-request") for item in items]
 
 
+def test_the_null_type_is_a_column_of_nulls() -> None:
+    for count in (0, 3):
+        frame = polars.DataFrame({"request": [None] * count})
+        assert frame.schema["request"] == polars.Null
+        for some in (frame, frame.lazy()):
+            found = some.lazy().select(expressions("build-request")).collect()
+            assert found.to_dicts() == [dict.fromkeys(NAMES)] * count
+            assert found.schema["digest"] == polars.Binary
+
+
 def test_within_a_query() -> None:
     namespace = polars.col("request").tvix
     frame = frame_of([*messages(), messages()[0], None])

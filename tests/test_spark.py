@@ -158,6 +158,17 @@ def test_columns(spark: SparkSession) -> None:
     assert validate(df, "b").columns == ["a", "c", *RESULTS]
 
 
+def test_a_column_of_void_is_a_column_of_nulls(spark: SparkSession) -> None:
+    df = spark.createDataFrame([(1,), (2,)], "a int").selectExpr("a", "NULL AS request")
+    for column in (None, "request"):
+        rows = validate(df, column).select("a", "valid", "violations.code").collect()
+        assert sorted(map(tuple, rows)) == [(1, False, ["malformed"]), (2, False, ["malformed"])]
+        (row,) = distinct(df, column).collect()
+        assert tuple(row) == (None, 2, 0)
+    both = df.selectExpr("a", "request", "CAST(NULL AS BINARY) AS other")
+    assert "request" in validate(both).columns
+
+
 def test_distinct(spark: SparkSession, tmp_path: Path) -> None:
     """As a dictionary of Python says, and the documented query of DuckDB."""
     unsorted = messages()[2]

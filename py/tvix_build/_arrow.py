@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from collections.abc import Iterator
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from tvix_build._engine import Buffer, Results
 from tvix_build._native import ffi, lib
@@ -38,18 +39,40 @@ Ranges: TypeAlias = tuple[Buffer, Buffer, Buffer]
 """Messages: data, begins and ends, as for `_engine.messages`. They last as long as anybody refers
 to them."""
 
-_EXPECTED = "expected an Arrow array of binary, large_binary or binary_view"
+_EXPECTED = "expected an Arrow array of binary, large_binary, binary_view or a dictionary of these"
 _LAYOUTS = {
     "z": lib.TVIXB_ARROW_BINARY,
     "Z": lib.TVIXB_ARROW_LARGE_BINARY,
     "vz": lib.TVIXB_ARROW_BINARY_VIEW,
 }
+_INDICES = {
+    "c": lib.TVIXB_ARROW_INT8,
+    "C": lib.TVIXB_ARROW_UINT8,
+    "s": lib.TVIXB_ARROW_INT16,
+    "S": lib.TVIXB_ARROW_UINT16,
+    "i": lib.TVIXB_ARROW_INT32,
+    "I": lib.TVIXB_ARROW_UINT32,
+    "l": lib.TVIXB_ARROW_INT64,
+    "L": lib.TVIXB_ARROW_UINT64,
+}
+_NULL = "n"
+_BAD_RANGE = "expected a range within its Arrow buffer, found one that is not"
 # So many messages go to the engine in one call. Bounds the memory for their ranges to 4 MiB.
 _PIECE = 1 << 18
 
 
+class _Layout(NamedTuple):
+    """How messages lie in an array of a type."""
+
+    values: int | None
+    """None if all are null, as the type has no other values."""
+    indices: int | None
+    """The type of the indices, if the array has a dictionary."""
+
+
 def ranges(items: Any) -> Iterator[Ranges]:
-    """All messages of an Arrow array or stream, so many at a time, without copying them.
+    """All messages of an Arrow array or stream, so many at a time, without copying them. Of an
+    extension type, the storage decides; of a dictionary, a message is where its value is.
 
     Raises:
         TypeError: if the elements are not binary.
@@ -98,30 +121,74 @@ def _check_stream(stream: Any, error: int) -> None:
         raise OSError(error, f"expected the next part of an Arrow stream, found: {found}")
 
 
-def _layout_of(schema: Any) -> int:
-    found = ffi.string(schema.format).decode(errors="replace")
-    if schema.dictionary:
-        raise TypeError(f"{_EXPECTED}, found a dictionary")
-    if found not in _LAYOUTS:
-        what = "a struct or table, format" if found == "+s" else "format"
-        raise TypeError(f"{_EXPECTED}, found {what} {found!r}")
-    layout: int = _LAYOUTS[found]
-    return layout
+def _layout_of(schema: Any) -> _Layout:
+    index = _INDICES.get(_format(schema)) if schema.dictionary else None
+    found = _format(schema.dictionary or schema)
+    if found == _NULL:
+        return _Layout(None, None)
+    nested = schema.dictionary and schema.dictionary.dictionary
+    if found not in _LAYOUTS or nested or (schema.dictionary and index is None):
+        what = "a struct or table, " if found == "+s" else ""
+        of = "a dictionary of " if schema.dictionary else ""
+        raise TypeError(f"{_EXPECTED}, found {of}{what}format {found!r}")
+    return _Layout(_LAYOUTS[found], index)
 
 
-def _ranges_of_chunk(chunk: Any, owner: object, layout: int, first: int) -> Iterator[Ranges]:
+def _format(schema: Any) -> str:
+    return str(ffi.string(schema.format).decode(errors="replace"))
+
+
+def _ranges_of_chunk(chunk: Any, owner: object, layout: _Layout, first: int) -> Iterator[Ranges]:
     """`first` is how many messages come before the chunk, which lives as long as its owner."""
     if chunk.length < 0:
         raise ValueError(f"expected the length of an Arrow array, found {chunk.length}")
+    if not chunk.length:
+        return
+    if layout.values is None:
+        _check_ranges(lib.TVIXB_ARROW_NULL, first)
+    span = ffi.new("tvixb_arrow_span *")
+    place: _Place = partial(lib.tvixb_arrow_ranges, chunk, layout.values)
+    if layout.indices is not None:
+        place = _placing_by_index(chunk, layout, first, span)
     for start in range(0, chunk.length, _PIECE):
         count = min(_PIECE, chunk.length - start)
-        begins = array("Q", bytes(8 * count))
-        ends = array("Q", bytes(8 * count))
-        span = ffi.new("tvixb_arrow_span *")
+        begins, ends = _integers(count), _integers(count)
         with ffi.from_buffer("uint64_t[]", begins) as b, ffi.from_buffer("uint64_t[]", ends) as e:
-            status = lib.tvixb_arrow_ranges(chunk, layout, start, count, b, e, span)
+            status = place(start, count, b, e, span)
         _check_ranges(status, first + span.bad_message)
         yield _buffer(span, owner), begins, ends
+
+
+_Place: TypeAlias = Callable[[int, int, Any, Any, Any], int]
+"""`tvixb_arrow_ranges` of a chunk and its layout."""
+
+
+def _placing_by_index(chunk: Any, layout: _Layout, first: int, span: Any) -> _Place:
+    """The same for a chunk with a dictionary, whose span this finds."""
+    values = chunk.dictionary
+    if not values or values.length < 0:
+        _check_ranges(lib.TVIXB_ARROW_BAD_ARRAY, first)
+    count = values.length
+    begins = ffi.from_buffer("uint64_t[]", _integers(count))
+    ends = ffi.from_buffer("uint64_t[]", _integers(count))
+    status = lib.tvixb_arrow_values(values, layout.values, begins, ends, span)
+    if status == lib.TVIXB_ARROW_BAD_RANGE:
+        value = f"value {span.bad_message} of the dictionary behind message {first}"
+        raise ValueError(f"{value}: {_BAD_RANGE}")
+    _check_ranges(status, first)
+    bad_message = ffi.addressof(span, "bad_message")
+
+    def place(start: int, number: int, b: Any, e: Any, _: Any) -> int:
+        status: int = lib.tvixb_arrow_take(
+            chunk, layout.indices, start, number, begins, ends, count, b, e, bad_message
+        )
+        return status
+
+    return place
+
+
+def _integers(count: int) -> array[int]:
+    return array("Q", bytes(8 * count))
 
 
 def _buffer(span: Any, owner: object) -> Buffer:
@@ -136,9 +203,7 @@ def _check_ranges(status: int, message: int) -> None:
     if status == lib.TVIXB_ARROW_NULL:
         raise ValueError(f"message {message}: expected a message, found null")
     if status == lib.TVIXB_ARROW_BAD_RANGE:
-        raise ValueError(
-            f"message {message}: expected a range within its Arrow buffer, found one that is not"
-        )
+        raise ValueError(f"message {message}: {_BAD_RANGE}")
     if status == lib.TVIXB_ARROW_BAD_ARRAY:
         raise ValueError(f"{_EXPECTED}, found one without the buffers that its type has")
 

@@ -245,8 +245,9 @@ def check_batch(
 
     Args:
         items: bytes-like objects or messages, of which bytes are not copied; an Arrow array or
-            stream (PyCapsule interface) of binary, large_binary or binary_view, which is not copied
-            either; or, with `offsets`, one buffer that holds all of them.
+            stream (PyCapsule interface) of binary, large_binary, binary_view, an extension type of
+            these or a dictionary of these, which is not copied either; or, with `offsets`, one
+            buffer that holds all of them.
         kind: the messages' kind; inferred from the first one if that is a message, else a
             BuildRequest.
         offsets: n + 1 ascending offsets in bytes, message i being `items[offsets[i]:offsets[i +

@@ -65,9 +65,58 @@ static void views(void) {
   }
 }
 
+static void null_values(void) {
+  const int32_t offsets[] = {0, 7, 9, DATA_SIZE};
+  const uint8_t valid = 0x2;  // Behind an offset of 1, the second is null.
+  const void* buffers[] = {&valid, offsets, data};
+  const struct ArrowArray values = {.length = 2,
+                                    .null_count = 1,
+                                    .offset = 1,
+                                    .n_buffers = 3,
+                                    .buffers = buffers};
+  uint64_t begins[2], ends[2];
+  tvixb_arrow_span span;
+  assert(!tvixb_arrow_values(&values, TVIXB_ARROW_BINARY, begins, ends, &span));
+  assert(span.data == data && begins[0] == 7 && ends[0] == 9);
+  assert(begins[1] > ends[1]);
+  buffers[1] = NULL;
+  assert(tvixb_arrow_values(&values, TVIXB_ARROW_BINARY, begins, ends, &span) ==
+         TVIXB_ARROW_BAD_ARRAY);
+}
+
+// Every value of one byte as an index of every type, behind an offset.
+static void indices(void) {
+  uint64_t value_begins[200], value_ends[200], begin, end, bad;
+  for (uint64_t i = 0; i < 200; i++) {
+    value_begins[i] = i;
+    value_ends[i] = 2 * i;
+  }
+  for (unsigned type = TVIXB_ARROW_INT8; type <= TVIXB_ARROW_UINT64; type++) {
+    size_t size = (size_t)1 << type / 2;
+    for (int number = type % 2 ? 0 : -128; number < 256; number++) {
+      if (size == 1 && number > (type % 2 ? 255 : 127)) break;
+      uint8_t memory[1 + 3 * sizeof(int64_t)] = {0};  // not aligned
+      int64_t wide = number;  // little-endian, as all that is tested
+      memcpy(memory + 1 + 2 * size, &wide, size);
+      const void* buffers[] = {NULL, memory + 1};
+      const struct ArrowArray array = {
+          .length = 2, .offset = 1, .n_buffers = 2, .buffers = buffers};
+      tvixb_arrow_status status =
+          tvixb_arrow_take(&array, type, 1, 1, value_begins, value_ends, 200,
+                           &begin, &end, &bad);
+      bool good = number >= 0 && number < 200;
+      assert(status == (good ? TVIXB_ARROW_OK : TVIXB_ARROW_BAD_RANGE));
+      assert(bad == 1);
+      if (good) assert(begin == (uint64_t)number && end == 2 * begin);
+    }
+  }
+}
+
 int main(void) {
   offsets_that_decrease();
   views();
+  null_values();
+  indices();
   puts("ranges of Arrow arrays are where they lie");
   return 0;
 }

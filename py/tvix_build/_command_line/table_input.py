@@ -99,6 +99,8 @@ def _parquet(source: Source, file: Any) -> Chunks:
     for group in range(metadata.num_row_groups):
         column = metadata.row_group(group).column(place)
         expected += metadata.row_group(group).num_rows
+        if rows == expected:
+            continue
         small = column.has_dictionary_page and column.total_uncompressed_size <= DICTIONARY
         batches = (folded if small else plain).iter_batches(
             _rows(column, small), row_groups=[group], columns=[name], use_threads=False
@@ -106,6 +108,8 @@ def _parquet(source: Source, file: Any) -> Chunks:
         for batch in batches:
             rows += len(batch)
             yield batch.column(name), rows / max(metadata.num_rows, 1)
+            if rows == expected:
+                break  # At the end of an extension of a dictionary, pyarrow aborts.
         if rows != expected:
             raise InputError(f"expected {expected} rows to here, found {rows}")
     if rows != metadata.num_rows:
@@ -153,7 +157,7 @@ def _stream(file: Any, options: Any) -> Chunks:
 
 
 def _column(source: Source, schema: Any) -> str:
-    """The column of messages.
+    """The column of messages; by default a column of binary, or else one of nulls.
 
     Raises:
         InputError: if there is none, or several are possible.
@@ -161,6 +165,7 @@ def _column(source: Source, schema: Any) -> str:
     fields = [schema.field(i) for i in range(len(schema))]
     if source.column is None:
         names = [field.name for field in fields if _is_binary(field.type)]
+        names = names or [field.name for field in fields if _is_null(field.type)]
         expected = "one binary column"
     else:
         names = [field.name for field in fields if field.name == source.column]
@@ -170,14 +175,28 @@ def _column(source: Source, schema: Any) -> str:
         hint = ": name one with --column" if len(set(names)) > 1 else ""
         raise InputError(f"expected {expected}, found {found}{hint}")
     found_type = schema.field(names[0]).type
-    if not _is_binary(found_type):
+    if not _is_binary(found_type) and not _is_null(found_type):
         raise InputError(f"expected {expected} of binary, found {found_type}")
     return str(names[0])
 
 
+def _storage(type: Any) -> Any:
+    """The type of the values, without dictionary and extension."""
+    while True:
+        if isinstance(type, pa.BaseExtensionType):
+            type = type.storage_type
+        elif pa.types.is_dictionary(type):
+            type = type.value_type
+        else:
+            return type
+
+
+def _is_null(type: Any) -> bool:
+    return bool(pa.types.is_null(_storage(type)))
+
+
 def _is_binary(type: Any) -> bool:
-    if pa.types.is_dictionary(type):
-        type = type.value_type
+    type = _storage(type)
     return bool(
         pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type)
     )
@@ -187,6 +206,8 @@ def _batches(chunks: Chunks) -> Iterator[tuple[Batch, float]]:
     """The messages of Arrow arrays, where they are; a part with nulls is copied."""
     first = 0
     for chunk, part in chunks:
+        if isinstance(chunk, pa.ExtensionArray):
+            chunk = chunk.storage
         folded = pa.types.is_dictionary(chunk.type)
         for batch in (_batches_of_dictionary if folded else _batches_of_array)(chunk, first):
             yield batch, part
@@ -203,7 +224,10 @@ def _batches_of_array(chunk: Any, first: int) -> Iterator[Batch]:
 
 
 def _batches_of_dictionary(chunk: Any, first: int) -> Iterator[Batch]:
-    values = chunk.dictionary.cast(pa.large_binary())
+    values = chunk.dictionary
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    values = values.cast(pa.large_binary())
     indices = chunk.indices.cast(pa.int64())
     if values.null_count:
         indices = pc.if_else(values.is_valid().take(indices), indices, None)

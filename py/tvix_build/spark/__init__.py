@@ -43,7 +43,8 @@ def validate(
 
     Args:
         df: a table.
-        column: its column of messages; by default the only one of binary.
+        column: its column of messages; by default the only one of binary, or else the only one of
+            nulls (void).
         kind: what the messages are.
         schema: of which version of the protocol.
 
@@ -145,7 +146,8 @@ def _place(df: DataFrame, column: str | None) -> int:
     """Which column has the messages."""
     fields = list(df.schema)
     if column is None:
-        places = [i for i, field in enumerate(fields) if _is_binary(field)]
+        places = [i for i, field in enumerate(fields) if _type(field) == "binary"]
+        places = places or [i for i, field in enumerate(fields) if _type(field) == "void"]
         expected = "one binary column"
     else:
         places = [i for i, field in enumerate(fields) if field.name == column]
@@ -154,13 +156,9 @@ def _place(df: DataFrame, column: str | None) -> int:
         found = ", ".join(f"{field.name!r} ({_type(field)})" for field in fields) or "no columns"
         hint = ": name one with column" if column is None and places else ""
         raise ValueError(f"expected {expected}, found {found}{hint}")
-    if not _is_binary(fields[places[0]]):
+    if _type(fields[places[0]]) not in ("binary", "void"):
         raise ValueError(f"expected {expected} of binary, found {_type(fields[places[0]])}")
     return places[0]
-
-
-def _is_binary(field: Any) -> bool:
-    return _type(field) == "binary"
 
 
 def _type(field: Any) -> str:
