@@ -74,6 +74,44 @@ def test_every_function(connection: duckdb.DuckDBPyConnection, items: list[bytes
     assert query(connection, items, "tvix_") == [expected(item, "build-request") for item in items]
 
 
+def test_the_null_type_is_a_column_of_nulls(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.register("nulls", pa.table({"request": pa.nulls(3)}))
+    columns = ", ".join(f"tvix_{name}(request)" for name in NAMES)
+    for source in ("nulls", "(SELECT NULL AS request FROM nulls)"):
+        assert connection.sql(f"SELECT {columns} FROM {source}").fetchall() == [(None,) * 6] * 3
+
+
+@pytest.mark.parametrize("before", [1, 2, 63, 2047, 2048])
+def test_nulls_before_other_rows(connection: duckdb.DuckDBPyConnection, before: int) -> None:
+    """Before DuckDB 1.3, a digest was that of the row before."""
+    items = [None] * before + [messages()[0], None, messages()[1]]
+    found = query(connection, items, "tvix_")
+    assert [row[2] for row in found] == [item and tvix_build.digest(item) for item in items]
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [
+        *((version, False) for version in ("0.10.3", "1.1.3", "1.2.2", "1.2.3.dev4")),
+        *((version, True) for version in ("1.3.0", "1.3.0.dev7", "1.10.0", "2.0.1", "10.0.0")),
+    ],
+)
+def test_old_versions_are_refused(
+    connection: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    good: bool,
+) -> None:
+    monkeypatch.setattr(duckdb, "__version__", version)
+    if good:
+        tvix_build.duckdb.register(connection, prefix="more_")
+        return
+    with pytest.raises(ImportError, match=rf"expected DuckDB 1\.3 or newer, found {version}, "):
+        tvix_build.duckdb.register(connection, prefix="more_")
+    with pytest.raises(duckdb.Error, match="more_valid"):
+        connection.sql("SELECT more_valid(''::BLOB)")
+
+
 def test_kinds(connection: duckdb.DuckDBPyConnection) -> None:
     tvix_build.duckdb.register(connection, "directory", prefix="directory_")
     items = [b"", b"\x0a\x00", None, b"\xff"]

@@ -8,11 +8,12 @@
     >>> connection.sql("SELECT tvix_valid('\\x0A\\x09/bin/true'::BLOB)").fetchall()
     [(True,)]
 
-Needs duckdb and pyarrow, the extra `duckdb`.
+Needs duckdb 1.3 or newer, pyarrow and numpy, the extra `duckdb`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 __all__ = ["register"]
+
+_LEAST = (1, 3)
 
 _VIOLATIONS = "STRUCT(code VARCHAR, path VARCHAR, message VARCHAR)[]"
 _COLUMNS = {
@@ -64,8 +67,10 @@ def register(
 
     Raises:
         ValueError: if there is no such kind or schema.
+        ImportError: if DuckDB is older than 1.3.
         duckdb.Error: if there are functions of these names.
     """
+    _check_version()
     wanted = message_type(Kind(kind), Schema(schema))
     functions: dict[str, tuple[Callable[[Any, MessageType], Any], str]] = {
         "check": (_check, _REPORT),
@@ -81,6 +86,20 @@ def register(
             returned,
             type="arrow",
             null_handling="special",
+        )
+
+
+def _check_version() -> None:
+    import duckdb
+
+    # Before 1.3 (duckdb/duckdb#17574), a null in a fixed_size_binary array shifts the values behind
+    # it: digests would be those of other rows.
+    found = re.match(r"(\d+)\.(\d+)", duckdb.__version__)
+    if found and tuple(map(int, found.groups())) < _LEAST:
+        raise ImportError(
+            f"expected DuckDB 1.3 or newer, found {duckdb.__version__}, which gives wrong values "
+            "for rows behind a NULL: pip install 'tvix-build[duckdb]'",
+            name="duckdb",
         )
 
 
