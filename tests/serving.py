@@ -24,9 +24,9 @@ from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
 from tvix_build import Schema
-from tvix_build._rpc.addresses import parse
-from tvix_build._rpc.services import SERVICES
-from tvix_build._serve.server import Options, Server
+from tvix_build.proxy.server import Options, Server
+from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.shared.services import SERVICES
 
 Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 FREE_PORT = "grpc+http://127.0.0.1:0"

@@ -27,10 +27,10 @@ from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import castore
-from tvix_build.client import AsyncBuildService, BuildService, InvalidAnswer
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Lookup, Output
 from tvix_build.polars import TvixNamespace
+from tvix_build.proxy.client import AsyncBuildService, BuildService, InvalidAnswer
 from tvix_build.spark import distinct, validate
 from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
 

@@ -27,8 +27,8 @@ from serving import (
     socket_folder,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build._rpc.addresses import parse
-from tvix_build.client import AsyncBuildService
+from tvix_build.proxy.client import AsyncBuildService
+from tvix_build.proxy.shared.addresses import parse
 
 REQUEST = tvix_build.build_request(command_args=["/bin/sh"], outputs=["b", "a"])
 DATA = REQUEST.SerializeToString()

@@ -28,9 +28,9 @@ from serving import EXAMPLES, FREE_PORT, answer_to, nodes, socket_folder
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build._command_line import commands
-from tvix_build._rpc.addresses import parse
-from tvix_build.client import BuildService
 from tvix_build.nix import DerivationFolder
+from tvix_build.proxy.client import BuildService
+from tvix_build.proxy.shared.addresses import parse
 
 
 class Builder(rpc_build_pb2_grpc.BuildServiceServicer):

@@ -16,8 +16,8 @@ import pytest
 import tvix_build
 from serving import METHOD, Builder, answer_to, door_to, method_of, open_door, refused, until
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build._rpc.addresses import parse
-from tvix_build._serve.server import Server
+from tvix_build.proxy.server import Server
+from tvix_build.proxy.shared.addresses import parse
 
 DATA = tvix_build.build_request(command_args=["a"], outputs=["b"]).SerializeToString()
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

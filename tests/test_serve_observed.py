@@ -41,10 +41,10 @@ from serving import (
     until,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build._rpc.addresses import parse
-from tvix_build._serve.logs import LOG, JsonLines
-from tvix_build._serve.server import ServeError, Server
-from tvix_build._serve.traces import exporting_provider
+from tvix_build.proxy.logs import LOG, JsonLines
+from tvix_build.proxy.server import ServeError, Server
+from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.tracing import exporting_provider
 from tvix_build.store import RequestStore, StoreError
 
 REQUEST = tvix_build.build_request(command_args=["a"], outputs=["b"])

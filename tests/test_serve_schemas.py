@@ -19,10 +19,10 @@ from serving import EXAMPLES, details_of, method_of, nodes, open_door, refused
 from snix.build.protos import build_pb2, rpc_build_pb2_grpc
 from snix.castore.protos.castore_pb2 import Entry, FileEntry
 from tvix_build import Schema
-from tvix_build._rpc.addresses import parse
-from tvix_build._rpc.services import SERVICES, Service
-from tvix_build.client import AsyncBuildService, InvalidAnswer
 from tvix_build.nix import DerivationFolder
+from tvix_build.proxy.client import AsyncBuildService, InvalidAnswer
+from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.shared.services import SERVICES, Service
 
 SNIX, YEAR = SERVICES[Schema.SNIX_BUILD_V1], SERVICES[Schema.TVIX_BUILD_V1_2024]
 REQUEST = build_pb2.BuildRequest(

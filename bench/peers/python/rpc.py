@@ -24,10 +24,10 @@ from bench.corpora import messages_of
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
 from tvix_build import Schema
-from tvix_build._rpc.addresses import parse
-from tvix_build._rpc.services import SERVICES
-from tvix_build._serve.builders import Answer, Call
-from tvix_build._serve.server import Options, Server
+from tvix_build.proxy.builder_protocol import Answer, Call
+from tvix_build.proxy.server import Options, Server
+from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.shared.services import SERVICES
 
 Handler: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
 SERVICE = SERVICES[Schema.TVIX_BUILD_V1]
@@ -136,7 +136,7 @@ async def serve_door(corpus: Path) -> None:
 async def main(role: str, corpus: Path, word: str = "") -> None:
     """The program."""
     if role == "door":
-        from tvix_build._serve.logs import configure
+        from tvix_build.proxy.logs import configure
 
         configure("info")
         await serve_door(corpus)

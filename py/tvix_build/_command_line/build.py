@@ -28,13 +28,13 @@ from tvix_build._command_line.show import Viewer
 from tvix_build._command_line.sources import find_input, find_source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, stdout_console
-from tvix_build._rpc.addresses import FORMS, Address
-from tvix_build._rpc.services import SERVICES
+from tvix_build.proxy.shared.addresses import FORMS, Address
+from tvix_build.proxy.shared.services import SERVICES
 
 if TYPE_CHECKING:
     import grpc
 
-    from tvix_build.client import InvalidAnswer
+    from tvix_build.proxy.client import InvalidAnswer
 
 
 @click.command(short_help="Have a builder build a request.")
@@ -134,7 +134,7 @@ def _ask(
     """
     import grpc
 
-    from tvix_build.client import BuildService, InvalidAnswer
+    from tvix_build.proxy.client import BuildService, InvalidAnswer
 
     with BuildService(builder.text, schema=schema, credentials=credentials) as service:
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tvix_build._rpc.addresses import Address, parse
+from tvix_build.proxy.shared.addresses import Address, parse
 
 if TYPE_CHECKING:
     import grpc

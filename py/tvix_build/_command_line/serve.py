@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `serve`: reads the options. What serves is in `tvix_build._serve`, which is imported
+"""The command `serve`: reads the options. What serves is in `tvix_build.proxy`, which is imported
 once it is needed, as its packages are an extra of their own."""
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tvix_build._command_line.connections import (
 from tvix_build._command_line.extras import extra
 from tvix_build._command_line.options import SECONDS
 from tvix_build._command_line.terminal import Monitor
-from tvix_build._rpc.addresses import FORMS, Address
-from tvix_build._rpc.services import SERVICES, Service
+from tvix_build.proxy.shared.addresses import FORMS, Address
+from tvix_build.proxy.shared.services import SERVICES, Service
 
 
 def _parse_host_and_port(
@@ -195,10 +195,10 @@ def serve(
     # The C core of gRPC would write lines of its own; what they say, statuses say, too.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with extra("serve"):
-        from tvix_build._serve import logs, server
+        from tvix_build.proxy import logs, server
 
         if traces is not None:
-            from tvix_build._serve.traces import exporting_provider
+            from tvix_build.proxy.tracing import exporting_provider
 
             try:
                 others["traces"] = exporting_provider(traces)

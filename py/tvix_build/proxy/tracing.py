@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from tvix_build._serve.builders import Answer, Builder, Call, Metadata
-from tvix_build._serve.outcomes import Outcome
-from tvix_build._serve.statuses import Refusal
 from tvix_build._version import __version__
+from tvix_build.proxy.builder_protocol import Answer, Builder, Call, Metadata
+from tvix_build.proxy.outcomes import Outcome
+from tvix_build.proxy.status import Refusal
 
 _CONTEXT = TraceContextTextMapPropagator()
 # For which the server is to blame, by OpenTelemetry's conventions for gRPC.

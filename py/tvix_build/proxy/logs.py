@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 
 import grpc
 
-from tvix_build._serve.outcomes import Outcome
 from tvix_build._text import json_line
+from tvix_build.proxy.outcomes import Outcome
 
 LOG = logging.getLogger("tvix_build.serve")
 

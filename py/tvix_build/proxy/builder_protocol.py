@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
-from tvix_build._rpc.services import Service
+from tvix_build.proxy.shared.services import Service
 
 Metadata: TypeAlias = tuple[tuple[str, "str | bytes"], ...]
 

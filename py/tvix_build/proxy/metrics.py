@@ -22,8 +22,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from tvix_build._rpc.services import Service
-from tvix_build._serve.outcomes import Outcome
+from tvix_build.proxy.outcomes import Outcome
+from tvix_build.proxy.shared.services import Service
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 

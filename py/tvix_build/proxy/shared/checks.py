@@ -12,7 +12,7 @@ from tvix_build import _engine
 from tvix_build._batch import report_of
 from tvix_build._engine import Encodings, Verdict
 from tvix_build._report import Error, InvalidMessage, MessageType, Violation
-from tvix_build._rpc.services import Service
+from tvix_build.proxy.shared.services import Service
 
 DIGEST_KEY = "tvix-build-digest"
 """The metadata in which a request's digest travels, as hex digits."""

@@ -7,8 +7,8 @@ import asyncio
 
 import grpc
 
-from tvix_build._serve.builders import Answer, Builder, Call
-from tvix_build._serve.statuses import refusal
+from tvix_build.proxy.builder_protocol import Answer, Builder, Call
+from tvix_build.proxy.status import refusal
 
 
 class CallLimit:

@@ -7,8 +7,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tvix_build._rpc.services import Service
-from tvix_build._serve.builders import Answer, Builder, Call
+from tvix_build.proxy.builder_protocol import Answer, Builder, Call
+from tvix_build.proxy.shared.services import Service
 
 _Key: TypeAlias = "tuple[Service, bytes, tuple[str | bytes, ...]]"
 

@@ -22,19 +22,19 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import start_http_server
 
-from tvix_build._rpc.addresses import Address
-from tvix_build._rpc.channels import MAX_MESSAGE_SIZE, server_options
-from tvix_build._rpc.services import Service
-from tvix_build._serve.answers import CheckedAnswers
-from tvix_build._serve.builders import Builder
-from tvix_build._serve.door import Door
-from tvix_build._serve.limits import BuildLimit, CallLimit
-from tvix_build._serve.logs import LOG, log_call
-from tvix_build._serve.metrics import Metrics
-from tvix_build._serve.recording import Recorded
-from tvix_build._serve.sharing import Shared
-from tvix_build._serve.traces import TracedBuilds, Traces, tracer_of
-from tvix_build._serve.upstream import CheckOnly, Upstream
+from tvix_build.proxy.builder_protocol import Builder
+from tvix_build.proxy.deduplication import Shared
+from tvix_build.proxy.limits import BuildLimit, CallLimit
+from tvix_build.proxy.logs import LOG, log_call
+from tvix_build.proxy.metrics import Metrics
+from tvix_build.proxy.recording import Recorded
+from tvix_build.proxy.response_checks import CheckedAnswers
+from tvix_build.proxy.service import Door
+from tvix_build.proxy.shared.addresses import Address
+from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, server_options
+from tvix_build.proxy.shared.services import Service
+from tvix_build.proxy.tracing import TracedBuilds, Traces, tracer_of
+from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
-from tvix_build._rpc.addresses import Address
-from tvix_build._rpc.channels import channel_options
-from tvix_build._rpc.services import Service
-from tvix_build._serve.builders import Answer, Call
-from tvix_build._serve.statuses import Refusal, refusal
+from tvix_build.proxy.builder_protocol import Answer, Call
+from tvix_build.proxy.shared.addresses import Address
+from tvix_build.proxy.shared.channels import channel_options
+from tvix_build.proxy.shared.services import Service
+from tvix_build.proxy.status import Refusal, refusal
 
 
 class Upstream:

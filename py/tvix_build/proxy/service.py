@@ -13,12 +13,12 @@ import grpc
 import grpc.aio
 
 from tvix_build._report import InvalidMessage
-from tvix_build._rpc.checks import DIGEST_KEY, check_request_aside
-from tvix_build._rpc.services import Service
-from tvix_build._serve.builders import Answer, Builder, Call, Metadata
-from tvix_build._serve.logs import LOG
-from tvix_build._serve.outcomes import Observer, Outcome
-from tvix_build._serve.statuses import Refusal, invalid_request, refusal
+from tvix_build.proxy.builder_protocol import Answer, Builder, Call, Metadata
+from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.outcomes import Observer, Outcome
+from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_aside
+from tvix_build.proxy.shared.services import Service
+from tvix_build.proxy.status import Refusal, invalid_request, refusal
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Tracing: TypeAlias = Callable[[Outcome, Metadata], AbstractContextManager[None]]

@@ -13,9 +13,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from google.rpc.status_pb2 import Status
 
 from tvix_build._report import InvalidMessage
-from tvix_build._rpc.checks import InvalidAnswer
-from tvix_build._rpc.services import Service
-from tvix_build._serve.builders import Metadata
+from tvix_build.proxy.builder_protocol import Metadata
+from tvix_build.proxy.shared.checks import InvalidAnswer
+from tvix_build.proxy.shared.services import Service
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 

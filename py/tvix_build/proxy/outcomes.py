@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import grpc
 
-from tvix_build._rpc.services import Service
+from tvix_build.proxy.shared.services import Service
 
 
 @dataclass(eq=False, slots=True)

@@ -2,7 +2,7 @@
 """Clients of a builder, or of a door before it (`tvix-build serve`). Needs grpcio:
 `pip install 'tvix-build[grpc]'`.
 
-    from tvix_build.client import BuildService
+    from tvix_build.proxy.client import BuildService
 
     with BuildService("grpc+unix:/run/builder.sock") as builder:
         build = builder.do_build(request, timeout=3600)
@@ -23,9 +23,9 @@ from google.protobuf.message import Message
 from tvix_build import Kind, Schema
 from tvix_build._batch import serialized, type_of
 from tvix_build._ranges import BytesLike
-from tvix_build._rpc.addresses import Address, parse
-from tvix_build._rpc.channels import MAX_MESSAGE_SIZE, channel_options
-from tvix_build._rpc.checks import (
+from tvix_build.proxy.shared.addresses import Address, parse
+from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, channel_options
+from tvix_build.proxy.shared.checks import (
     DIGEST_KEY,
     Checked,
     InvalidAnswer,
@@ -34,7 +34,7 @@ from tvix_build._rpc.checks import (
     check_request,
     check_request_aside,
 )
-from tvix_build._rpc.services import SERVICES, Service
+from tvix_build.proxy.shared.services import SERVICES, Service
 
 if TYPE_CHECKING:
     from snix.build.protos import build_pb2 as snix_build_pb2

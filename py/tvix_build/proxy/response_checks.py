@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from tvix_build._rpc.checks import InvalidAnswer, check_answer_aside
-from tvix_build._serve.builders import Answer, Builder, Call
-from tvix_build._serve.statuses import invalid_answer
+from tvix_build.proxy.builder_protocol import Answer, Builder, Call
+from tvix_build.proxy.shared.checks import InvalidAnswer, check_answer_aside
+from tvix_build.proxy.status import invalid_answer
 
 
 class CheckedAnswers:

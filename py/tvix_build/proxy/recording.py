@@ -7,9 +7,9 @@ import asyncio
 
 import grpc
 
-from tvix_build._serve.builders import Answer, Builder, Call
-from tvix_build._serve.logs import LOG
-from tvix_build._serve.statuses import refusal
+from tvix_build.proxy.builder_protocol import Answer, Builder, Call
+from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.status import refusal
 from tvix_build.store import RequestStore
 
 
