@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What the door costs (bench/load): calls through it against calls of the least that grpcio can do.
+"""The cost of the validating proxy (bench/load), compared with bare servers of grpcio.
 
-Two pairs of servers, asked by one client over loopback: `echo` and the door with its builder in its
-own process; a proxy of a dozen lines and `tvix-build serve`, both before one echo. Each turn asks
-one server some hundred requests, so that what disturbs the machine disturbs all alike.
+One client calls two pairs of servers over loopback. The first pair is a server that looks responses
+up, and the validating proxy with such a builder in its process. The second is a proxy of a dozen
+lines and `tvix-build serve`, both in front of one server that looks responses up. A turn sends some
+hundred requests to one server; the turns alternate, so that disturbances affect all servers alike.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ import grpc.aio
 from bench import corpora, machine, program, servers
 from bench.building import FOLDER
 from bench.corpora import ROOT, Cache
-from bench.peers.python.rpc import SERVICE, answers
+from bench.peers.python.rpc import SERVICE, responses
 from bench.servers import Process
 
 RESULTS = ROOT / "bench" / "results" / "load.md"
 REQUESTS = 2000
 CALLS_A_TURN = 400
 MOST = 1.15
-"""What a call through the door may cost, where the bare server's costs 1."""
+"""The limit of the cost of a call, relative to the bare server."""
 LOADS = (1, 16)
-"""Calls at once."""
+"""Concurrent calls."""
 
 
 @dataclass
 class Turns:
-    """What was measured of one server under one load.
+    """The measurements of one server under one load.
 
     Attributes:
-        rates: calls a second, turn by turn.
-        cpu: CPU seconds of the server a call, turn by turn.
-        latencies: seconds, of all calls.
+        rates: calls per second, by turn.
+        cpu: CPU seconds of the server per call, by turn.
+        latencies: the seconds of each call.
     """
 
     rates: list[float] = field(default_factory=list)
@@ -55,17 +56,17 @@ class Turns:
     latencies: list[float] = field(default_factory=list)
 
     def percentile(self, part: float) -> float:
-        """A latency in seconds."""
+        """Return a percentile of the latencies in seconds."""
         return sorted(self.latencies)[int(part * (len(self.latencies) - 1))]
 
 
 class Peer:
-    """A server that is asked, and what was found.
+    """A server and its measurements.
 
     Args:
-        name: what the report calls it.
-        process: that which is measured.
-        expected: the answers that it must give.
+        name: its name in the report.
+        process: the measured process.
+        expected: the expected response to each request.
     """
 
     def __init__(self, name: str, process: Process, expected: dict[bytes, bytes]) -> None:
@@ -83,67 +84,72 @@ class Peer:
         await asyncio.wait_for(self._channel.channel_ready(), 60)
 
     async def turn(self, load: int) -> None:
-        """Ask it some requests, so many at once."""
+        """Send the requests of a turn, `load` of them concurrently."""
         begin = self._next
         self._next = (begin + CALLS_A_TURN) % len(self._requests)
         requests = iter(self._requests[begin : begin + CALLS_A_TURN])
         turns = self.turns[load]
         cpu, start = self._process.cpu_seconds(), time.perf_counter()
-        await asyncio.gather(*(self._ask(requests, turns.latencies) for _ in range(load)))
+        await asyncio.gather(*(self._call(requests, turns.latencies) for _ in range(load)))
         turns.rates.append(CALLS_A_TURN / (time.perf_counter() - start))
         turns.cpu.append((self._process.cpu_seconds() - cpu) / CALLS_A_TURN)
 
-    async def _ask(self, requests: Iterable[bytes], latencies: list[float]) -> None:
+    async def _call(self, requests: Iterable[bytes], latencies: list[float]) -> None:
         for request in requests:
             start = time.perf_counter()
-            answer = await self._method(request)
+            response = await self._method(request)
             latencies.append(time.perf_counter() - start)
-            if answer != self._expected[request]:
-                raise AssertionError(f"{self.name}: another answer than the expected one")
+            if response != self._expected[request]:
+                raise AssertionError(f"{self.name}: unexpected response")
 
     async def close(self) -> None:
-        """End it."""
+        """Close the connection and kill the server."""
         await self._channel.close()
         self._process.kill()
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A bare server and the door in its place."""
+    """A bare server and the validating one in its place."""
 
     title: str
     bare: Peer
-    door: Peer
+    validating: Peer
 
     def ratios(self, load: int) -> list[float]:
-        """How many times as long the door takes, turn by turn."""
+        """Return the time of the validating server relative to the bare one, by turn."""
         return [
-            bare / door
-            for bare, door in zip(
-                self.bare.turns[load].rates, self.door.turns[load].rates, strict=True
+            bare / validating
+            for bare, validating in zip(
+                self.bare.turns[load].rates, self.validating.turns[load].rates, strict=True
             )
         ]
 
     def cpu_ratio(self, load: int) -> float:
-        """How many times as much CPU time the door takes."""
-        return sum(self.door.turns[load].cpu) / sum(self.bare.turns[load].cpu)
+        """Return the CPU time of the validating server relative to the bare one."""
+        return sum(self.validating.turns[load].cpu) / sum(self.bare.turns[load].cpu)
 
 
 async def measure(rounds: int) -> list[Pair]:
     """Measure both pairs."""
     corpus = _corpus()
-    expected = answers(corpus)
-    # The client, and what is behind a proxy, share a CPU; what is measured has one for itself.
+    expected = responses(corpus)
+    # The client shares a CPU with the server behind a proxy. The measured server has its own CPU.
     client, server = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {client})
-    end = servers.peer("echo", corpus, cpu=client)
+    end = servers.peer("lookup", corpus, cpu=client)
     processes = [
-        servers.peer("echo", corpus, cpu=server),
-        servers.peer("door", corpus, cpu=server),
-        servers.peer("proxy", corpus, f"127.0.0.1:{end.port}", cpu=server),
-        servers.door(servers.free_port(), end.port, "--metrics", "127.0.0.1:0", cpu=server),
+        servers.peer("lookup", corpus, cpu=server),
+        servers.peer("validate", corpus, cpu=server),
+        servers.peer("forward", corpus, f"127.0.0.1:{end.port}", cpu=server),
+        servers.proxy(servers.free_port(), end.port, "--metrics", "127.0.0.1:0", cpu=server),
     ]
-    names = ["bare server", "door", "bare proxy", "door (`tvix-build serve`)"]
+    names = [
+        "bare server",
+        "validating server",
+        "bare proxy",
+        "validating proxy (`tvix-build serve`)",
+    ]
     peers = [Peer(name, one, expected) for name, one in zip(names, processes, strict=True)]
     try:
         for peer in peers:
@@ -153,7 +159,7 @@ async def measure(rounds: int) -> list[Pair]:
                 peer.turns[load] = Turns()
         for number in range(rounds):
             for load in LOADS:
-                # Who is first has no advantage.
+                # Alternate the order, so that being first is no advantage.
                 for peer in peers if number % 2 else reversed(peers):
                     await peer.turn(load)
     finally:
@@ -173,22 +179,22 @@ def _corpus() -> Path:
 
 
 def report(pairs: Sequence[Pair], busy: float) -> str:
-    """The page; `busy` is the machine's load average before."""
+    """Return the page; `busy` is the load average of the machine before the run."""
     lines = [_HEAD]
     for load in LOADS:
         lines += [
-            f"## {load} call{'s' if load > 1 else ''} at once\n",
-            "| | calls/s | p50 | p99 | CPU a call |",
+            f"## {load} concurrent call{'s' if load > 1 else ''}\n",
+            "| | calls/s | p50 | p99 | CPU per call |",
             "| --- | --: | --: | --: | --: |",
         ]
         for pair in pairs:
-            lines += [_row(peer, load) for peer in (pair.bare, pair.door)]
+            lines += [_row(peer, load) for peer in (pair.bare, pair.validating)]
         lines.append("")
     lines += [
-        "## What the door costs\n",
-        f"Times as much as the bare one: the median of the turns (quartiles), and CPU time. ✓ at "
-        f"most {MOST:g}, ✗ more.\n",
-        "| | calls at once | time | CPU time |",
+        "## Cost of validation\n",
+        f"Relative to the bare server: the median time of the turns (quartiles), and the CPU time. "
+        f"✓ at most {MOST:g}, ✗ more.\n",
+        "| | concurrent calls | time | CPU time |",
         "| --- | --: | --: | --: |",
     ]
     for pair in pairs:
@@ -199,10 +205,10 @@ def report(pairs: Sequence[Pair], busy: float) -> str:
             lines.append(f"| {pair.title} | {load} | {cells} | {cpu:.2f} {_mark(cpu)} |")
     lines += [
         "",
-        f"{machine.cpu()}: one CPU for the server, one for the client and what is behind a proxy; "
-        f"{len(pairs[0].bare.turns[1].rates)} turns of {CALLS_A_TURN} calls each; grpcio "
-        f"{metadata.version('grpcio')}, Python {platform.python_version()}. What else ran on the "
-        f"machine: a load average of {busy:.1f} at the beginning.",
+        f"{machine.cpu()}: one CPU for the measured server, one for the client and the server "
+        f"behind a proxy; {len(pairs[0].bare.turns[1].rates)} turns of {CALLS_A_TURN} calls each; "
+        f"grpcio {metadata.version('grpcio')}, Python {platform.python_version()}. Load average "
+        f"of the machine before the run: {busy:.1f}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -220,11 +226,11 @@ def _mark(ratio: float) -> str:
 
 _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- Written by bench/load. Do not edit. -->
-# What the door costs
+# Cost of the validating proxy
 
-A client over loopback asks a bare grpcio server, and the door, which gives the same answers, checks
-requests and answers, and counts. The requests are nixpkgs', direct.
-[How it is measured](../README.md#the-door).
+A client calls bare grpcio servers and validating ones over loopback. A validating server returns
+the same responses, validates requests and responses, and counts the calls. The requests are those
+of nixpkgs (direct). [How it is measured](../README.md#the-validating-proxy).
 """
 
 
@@ -236,7 +242,7 @@ def _make(options: argparse.Namespace) -> tuple[str, bool]:
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench/load", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="turns of each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=40, help="turns of each server (%(default)s)")
     return program.run(parser, RESULTS, _make)
 
 

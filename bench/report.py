@@ -49,7 +49,8 @@ _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 
 `bench/run` builds the peers, makes the corpora, measures everything again and writes this page,
 in less than ten minutes; `bench/run --quick` in three. [How it is measured](../README.md).
-`bench/load` says [what the door costs](load.md), `bench/soak` [how it stands a long time](soak.md).
+`bench/load` measures [the cost of the validating proxy](load.md); `bench/soak` is its
+[soak test](soak.md).
 """
 
 

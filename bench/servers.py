@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Server processes of the benchmarks of the door: started, watched, killed."""
+"""Server processes of the proxy benchmarks: starts, observes and kills them."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def peer(role: str, corpus: Path, *words: str, cpu: int | None = None) -> Proces
     return process
 
 
-def door(
+def proxy(
     port: int, upstream: int, *options: str, cpu: int | None = None, log: Path | None = None
 ) -> Process:
-    """`tvix-build serve` before a builder, both on this machine."""
+    """`tvix-build serve` in front of a builder, both on this machine."""
     command = [sys.executable, "-m", "tvix_build", "serve", *options]
     command += ["--listen", f"grpc+http://127.0.0.1:{port}"]
     command += ["--upstream", f"grpc+http://127.0.0.1:{upstream}"]

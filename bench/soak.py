@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The door at full load for a long time (bench/soak): does it lose calls or grow?
+"""Soak test of the validating proxy (bench/soak): does it lose calls or leak memory?
 
-A client asks a door, `tvix-build serve`, which asks a builder. In the middle the builder is killed,
-and started again a little later. The client numbers its calls and repeats each one until it is
-answered. In the end client, door and builder must have counted the same, and the door must need as
-much memory as in the beginning.
+A client calls `tvix-build serve`, which forwards the calls to a builder. Halfway through, the
+builder is killed and restarted a little later. The client numbers its calls and retries each one
+until it succeeds. In the end, client, proxy and builder must have the same counts, and the proxy
+must use as much memory as in the beginning.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ RESULTS = ROOT / "bench" / "results" / "soak.md"
 REQUESTS = 2000
 CALLS_AT_ONCE = 32
 DOWN_SECONDS = 3.0
-"""How long there is no builder."""
+"""The time without a builder."""
 REPEAT_SECONDS = 0.05
-"""How long the client waits before it repeats a call."""
+"""The delay before the client retries a call."""
 MOST_GROWTH = 0.05
-"""How much more memory the last quarter may need than the second one."""
+"""The limit of the growth of memory from the second quarter to the last one."""
 
 
 class Client:
-    """Asks the door without a pause.
+    """Calls the proxy without a pause.
 
     Attributes:
-        statuses: how many calls ended with each status, repeated ones too.
-        answered: how many calls were answered, each counted once.
-        wrong: how many answers were none to their requests.
+        statuses: the number of calls by status, with retries.
+        succeeded: the number of calls that succeeded, without retries.
+        wrong: the number of responses that belong to another request.
     """
 
     def __init__(self, target: str, requests: list[bytes]) -> None:
@@ -61,48 +61,48 @@ class Client:
         self._numbers = count()
         self._stopped = False
         self.statuses: Counter[str] = Counter()
-        self.answered = 0
+        self.succeeded = 0
         self.wrong = 0
 
     async def run(self) -> None:
-        """Ask until stopped; then every call that was begun is answered."""
-        await asyncio.gather(*(self._ask() for _ in range(CALLS_AT_ONCE)))
+        """Call until stopped, and then until each started call has succeeded."""
+        await asyncio.gather(*(self._call() for _ in range(CALLS_AT_ONCE)))
         await self._channel.close()
 
     def stop(self) -> None:
-        """Begin no more calls."""
+        """Start no more calls."""
         self._stopped = True
 
     async def ready(self) -> None:
-        """Wait until the door is there."""
+        """Wait until the proxy is reachable."""
         await asyncio.wait_for(self._channel.channel_ready(), 60)
 
-    async def _ask(self) -> None:
+    async def _call(self) -> None:
         while not self._stopped:
             number = next(self._numbers)
             request = self._requests[number % len(self._requests)]
-            answer = await self._answer(request, str(number))
-            self.answered += 1
-            self.wrong += request not in answer
+            response = await self._retry(request, str(number))
+            self.succeeded += 1
+            self.wrong += request not in response
 
-    async def _answer(self, request: bytes, number: str) -> bytes:
+    async def _retry(self, request: bytes, number: str) -> bytes:
         while True:
             try:
-                answer: bytes = await self._method(request, metadata=((CALL_KEY, number),))
+                response: bytes = await self._method(request, metadata=((CALL_KEY, number),))
             except grpc.aio.AioRpcError as error:
                 self.statuses[error.code().name] += 1
                 await asyncio.sleep(REPEAT_SECONDS)
             else:
                 self.statuses["OK"] += 1
-                return answer
+                return response
 
 
 class Soak:
     """One run.
 
     Attributes:
-        resident: memory of the door in bytes, second by second.
-        rates: calls answered in each second.
+        resident: the memory of the proxy in bytes, by second.
+        rates: the successful calls, by second.
     """
 
     def __init__(self, seconds: float, corpus: Path) -> None:
@@ -113,28 +113,28 @@ class Soak:
         self.rates: list[int] = []
 
     async def run(self) -> Counts:
-        """Do it; what everybody counted."""
+        """Run, and return the counts of all sides."""
         record = Path(f"{self._corpus}.built")
         record.unlink(missing_ok=True)
         port, metrics = servers.free_port(), servers.free_port()
         builder = servers.peer("builder", self._corpus, "0")
-        door = servers.door(port, builder.port, "--metrics", f"127.0.0.1:{metrics}")
+        proxy = servers.proxy(port, builder.port, "--metrics", f"127.0.0.1:{metrics}")
         try:
             client = Client(f"127.0.0.1:{port}", self._requests)
             await client.ready()
             running = asyncio.create_task(client.run())
-            builder = await self._watch(client, door, builder)
+            builder = await self._watch(client, proxy, builder)
             client.stop()
             await running
-            counted = _counted_by_door(metrics)
-            status = door.terminate()
+            counted = _counted_by_proxy(metrics)
+            status = proxy.terminate()
         finally:
-            door.kill()
+            proxy.kill()
             builder.kill()
         built = Counter(bytes(Record(record).counts))
         del built[0]
         return Counts(
-            client.answered,
+            client.succeeded,
             client.wrong,
             dict(client.statuses),
             counted,
@@ -143,16 +143,16 @@ class Soak:
             status,
         )
 
-    async def _watch(self, client: Client, door: Process, builder: Process) -> Process:
-        """Look at the door each second; kill the builder in the middle. The builder that is there
-        at the end."""
+    async def _watch(self, client: Client, proxy: Process, builder: Process) -> Process:
+        """Observe the proxy each second, and kill the builder halfway through. Return the builder
+        that runs at the end."""
         begin = time.monotonic()
         before, killed = 0, False
         for second in count(1):
             await asyncio.sleep(max(0.0, begin + second - time.monotonic()))
-            self.resident.append(door.resident())
-            self.rates.append(client.answered - before)
-            before = client.answered
+            self.resident.append(proxy.resident())
+            self.rates.append(client.succeeded - before)
+            before = client.succeeded
             if second % 60 == 0:
                 _say(f"{second} s, {before:,} calls, {self.resident[-1] >> 20} MiB")
             if second >= self._seconds:
@@ -169,36 +169,36 @@ class Soak:
 
 @dataclass(frozen=True)
 class Counts:
-    """What everybody counted.
+    """The counts of all sides.
 
     Attributes:
-        answered: calls that the client has an answer to.
-        wrong: how many of these are none to their requests.
-        client, door: statuses.
-        built: calls that the builder answered, each counted once.
-        again: how often it answered one again, as the first answer was lost when it was killed.
-        status: the door's exit status.
+        succeeded: calls that the client has a response to.
+        wrong: those of them whose response belongs to another request.
+        client, proxy: calls by status.
+        built: calls that the builder responded to, each counted once.
+        again: repeated builds, for calls whose response was lost when the builder was killed.
+        status: the exit status of the proxy.
     """
 
-    answered: int
+    succeeded: int
     wrong: int
     client: dict[str, int]
-    door: dict[str, int]
+    proxy: dict[str, int]
     built: int
     again: int
     status: int
 
     def faults(self) -> list[str]:
-        """What is not as it must be."""
+        """Return the differences from the expected counts."""
         expected = [
-            ("wrong answers", self.wrong, 0),
-            ("calls that the builder answered", self.built, self.answered),
-            ("the door's exit status", self.status, 0),
+            ("wrong responses", self.wrong, 0),
+            ("calls that the builder responded to", self.built, self.succeeded),
+            ("exit status of the proxy", self.status, 0),
         ]
-        for name in sorted({*self.client, *self.door, "OK"}):
-            counts = self.client.get(name, 0), self.door.get(name, 0)
-            expected.append((f"calls with status {name} at the door", counts[1], counts[0]))
-        expected.append(("calls with status OK", self.client.get("OK", 0), self.answered))
+        for name in sorted({*self.client, *self.proxy, "OK"}):
+            counts = self.client.get(name, 0), self.proxy.get(name, 0)
+            expected.append((f"calls with status {name} at the proxy", counts[1], counts[0]))
+        expected.append(("calls with status OK", self.client.get("OK", 0), self.succeeded))
         faults = [
             f"expected {right:,} {name}, found {found:,}"
             for name, found, right in expected
@@ -210,7 +210,7 @@ class Counts:
 
 
 def _corpus() -> Path:
-    """Some of nixpkgs' requests; where there are none, made-up ones."""
+    """Return some requests of nixpkgs, or generated ones if the data is missing."""
     cache = Cache(FOLDER / "corpora")
     try:
         return cache.get(f"direct-{REQUESTS}", lambda: islice(corpora.nixpkgs("direct"), REQUESTS))
@@ -218,10 +218,10 @@ def _corpus() -> Path:
         return cache.get(f"tiny-{REQUESTS}", lambda: corpora.tiny(REQUESTS))
 
 
-def _counted_by_door(port: int) -> dict[str, int]:
-    """Calls by status."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        text = answer.read().decode()
+def _counted_by_proxy(port: int) -> dict[str, int]:
+    """Return the calls by status, from the metrics of the proxy."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+        text = response.read().decode()
     lines = re.findall(r'^tvix_build_calls_total\{.*code="(.*?)".*\} (.*)$', text, re.MULTILINE)
     found: Counter[str] = Counter()
     for code, number in lines:
@@ -230,7 +230,7 @@ def _counted_by_door(port: int) -> dict[str, int]:
 
 
 def report(soak: Soak, counts: Counts) -> tuple[str, bool]:
-    """The page, and whether all is as it must be."""
+    """Return the page, and whether all counts are as expected."""
     quarter = len(soak.resident) // 4
     early, late = (
         statistics.median(soak.resident[first : first + quarter])
@@ -250,32 +250,35 @@ def report(soak: Soak, counts: Counts) -> tuple[str, bool]:
         ),
         "| | |",
         "| --- | --: |",
-        f"| calls that the client has an answer to | {counts.answered:,} |",
-        f"| calls that the door counted as OK | {counts.door.get('OK', 0):,} |",
-        f"| calls that the builder answered | {counts.built:,} |",
-        f"| calls UNAVAILABLE while the builder was away, by the client | {unavailable:,} |",
-        f"| the same, by the door | {counts.door.get('UNAVAILABLE', 0):,} |",
-        f"| calls whose answer the kill took, built again | {counts.again:,} |",
-        f"| calls a second, median (least-most where any was answered) | "
+        f"| calls that the client has a response to | {counts.succeeded:,} |",
+        f"| calls that the proxy counted as OK | {counts.proxy.get('OK', 0):,} |",
+        f"| calls that the builder responded to | {counts.built:,} |",
+        f"| calls UNAVAILABLE while the builder was down, counted by client | {unavailable:,} |",
+        f"| the same, counted by proxy | {counts.proxy.get('UNAVAILABLE', 0):,} |",
+        f"| calls whose response was lost with the builder, built again | {counts.again:,} |",
+        f"| calls per second, median (minimum-maximum of seconds with successful calls) | "
         f"{statistics.median(rates):,.0f} ({min(rates):,}-{max(rates):,}) |",
-        f"| the door's memory in the second quarter, MiB | {early / (1 << 20):.1f} |",
-        f"| the door's memory in the last quarter, MiB | {late / (1 << 20):.1f} ({growth:+.1%}) |",
+        f"| memory of the proxy, second quarter, MiB | {early / (1 << 20):.1f} |",
+        f"| memory of the proxy, last quarter, MiB | {late / (1 << 20):.1f} ({growth:+.1%}) |",
         "",
-        "✓ Nothing is lost, and nothing grows." if not faults else "✗ " + "; ".join(faults) + ".",
+        "✓ No call is lost, and memory does not grow."
+        if not faults
+        else "✗ " + "; ".join(faults) + ".",
         "",
-        f"{machine.cpu()}, {len(os.sched_getaffinity(0))} CPUs, which client, door and builder "
-        f"share; grpcio {metadata.version('grpcio')}, Python {platform.python_version()}.",
+        f"{machine.cpu()}, {len(os.sched_getaffinity(0))} CPUs, shared by client, proxy and "
+        f"builder; grpcio {metadata.version('grpcio')}, Python {platform.python_version()}.",
     ]
     return "\n".join(lines) + "\n", not faults
 
 
 _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- Written by bench/soak. Do not edit. -->
-# The door for a long time
+# Soak test of the validating proxy
 
-{minutes} minutes at full load: a client with {at_once} calls at once asks `tvix-build serve`, which
-asks a builder. In the middle the builder is killed, and started again after {down:.0f} s. The
-client repeats what was UNAVAILABLE. [How it is measured](../README.md#the-door).
+{minutes} minutes at full load: a client with {at_once} concurrent calls calls `tvix-build serve`,
+which forwards the calls to a builder. Halfway through, the builder is killed, and restarted after
+{down:.0f} s. The client retries calls that were UNAVAILABLE.
+[How it is measured](../README.md#the-validating-proxy).
 """
 
 
@@ -291,7 +294,7 @@ def _make(options: argparse.Namespace) -> tuple[str, bool]:
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench/soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="duration (%(default)s)")
     return program.run(parser, RESULTS, _make)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What tests of the door share: builders that answer as they are told, doors before them, clients.
+"""Support for the tests of the proxy: builders with given responses, proxies and clients.
 
 All run in one event loop, over real sockets.
 """
@@ -35,7 +35,7 @@ EXAMPLES = Path("examples")
 
 
 def nodes() -> dict[str, Node]:
-    """What lies at the store paths of the examples."""
+    """Return the nodes at the store paths of the examples."""
     lines = (EXAMPLES / "nodes.ndjson").read_text().splitlines()
     found = {}
     for line in lines:
@@ -44,8 +44,8 @@ def nodes() -> dict[str, Node]:
     return found
 
 
-def answer_to(request: BuildRequest) -> Build:
-    """A valid answer, made by protobuf alone."""
+def response_to(request: BuildRequest) -> Build:
+    """Return a valid response, made by protobuf alone."""
     outputs = [
         Node(file=FileNode(name=name.encode(), digest=bytes(32), size=1))
         for name in request.outputs
@@ -54,20 +54,20 @@ def answer_to(request: BuildRequest) -> Build:
 
 
 class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
-    """A builder by gRPC's own code. It keeps what it was asked, and answers by `answer`.
+    """A builder by gRPC's own code. It keeps the calls, and responds by `respond`.
 
     Attributes:
-        requests: all of them.
-        metadata: of each call.
-        remaining: seconds to the deadline of each call, None without.
-        cancelled: how many calls were cancelled.
+        requests: the requests of all calls.
+        metadata: the metadata of each call.
+        remaining: the seconds to the deadline of each call, None without a deadline.
+        cancelled: the number of cancelled calls.
     """
 
     def __init__(
         self,
-        answer: Callable[[BuildRequest, Any], Awaitable[Build]] | None = None,
+        respond: Callable[[BuildRequest, Any], Awaitable[Build]] | None = None,
     ) -> None:
-        self._answer = answer
+        self._respond = respond
         self.requests: list[BuildRequest] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.remaining: list[float | None] = []
@@ -78,7 +78,7 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
         self.metadata.append(dict(context.invocation_metadata()))
         self.remaining.append(context.time_remaining())
         try:
-            return await self._answer(request, context) if self._answer else answer_to(request)
+            return await self._respond(request, context) if self._respond else response_to(request)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -86,7 +86,7 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
 
 @asynccontextmanager
 async def running(builder: Builder, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
-    """A builder's server; yields its address."""
+    """Run the server of a builder; yields its address."""
     server = grpc.aio.server()
     add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
     add(builder, server)
@@ -99,8 +99,8 @@ async def running(builder: Builder, address: str = "127.0.0.1:0") -> AsyncIterat
 
 
 @asynccontextmanager
-async def open_door(upstream: str | None = None, **options: Any) -> AsyncIterator[Server]:
-    """A door, closed at the end."""
+async def open_proxy(upstream: str | None = None, **options: Any) -> AsyncIterator[Server]:
+    """Run a proxy; it is closed at the end."""
     options.setdefault("listen", [parse(FREE_PORT)])
     options.setdefault("services", [SERVICES[Schema.TVIX_BUILD_V1]])
     server = Server(Options(upstream=parse(upstream) if upstream else None, **options))
@@ -113,26 +113,26 @@ async def open_door(upstream: str | None = None, **options: Any) -> AsyncIterato
 
 
 @asynccontextmanager
-async def door_to(builder: Builder, **options: Any) -> AsyncIterator[Server]:
-    """A door before a builder."""
-    async with running(builder) as address, open_door(address, **options) as door:
-        yield door
+async def proxy_to(builder: Builder, **options: Any) -> AsyncIterator[Server]:
+    """Run a proxy in front of a builder."""
+    async with running(builder) as address, open_proxy(address, **options) as proxy:
+        yield proxy
 
 
 @asynccontextmanager
-async def method_of(door: Server, method: str = METHOD) -> AsyncIterator[Method]:
-    """A method of a door, called with bytes; nothing is checked here."""
-    async with grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel:
+async def method_of(proxy: Server, method: str = METHOD) -> AsyncIterator[Method]:
+    """A method of a proxy, called with bytes; the client validates nothing."""
+    async with grpc.aio.insecure_channel(parse(proxy.addresses[0]).target) as channel:
         yield channel.unary_unary(method)
 
 
-def socket_folder() -> TemporaryDirectory[str]:
-    """A folder for sockets, of which the paths must be short; as a context manager."""
+def socket_directory() -> TemporaryDirectory[str]:
+    """A directory for sockets, whose paths must be short; as a context manager."""
     return TemporaryDirectory(dir="/tmp")
 
 
-async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:
-    """The error of a call that fails."""
+async def error_of(call: Awaitable[object]) -> grpc.aio.AioRpcError:
+    """Return the error of a call that fails."""
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -141,7 +141,7 @@ async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:
 
 
 def details_of(error: grpc.aio.AioRpcError) -> tuple[str, list[tuple[str, str, str]]]:
-    """The reason, and the violations as path, code and message, by the library of gRPC."""
+    """Return the reason and the violations as path, code and message, parsed by gRPC's library."""
     status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]
     info, bad = ErrorInfo(), BadRequest()
     for detail in status.details:
@@ -150,6 +150,6 @@ def details_of(error: grpc.aio.AioRpcError) -> tuple[str, list[tuple[str, str, s
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds; the test's own time-out ends it."""
+    """Wait until a condition is true; the test's own time-out ends it."""
     while not condition():
         await asyncio.sleep(0.005)

@@ -30,7 +30,7 @@ from tvix_build import castore
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Lookup, Output
 from tvix_build.polars import TvixNamespace
-from tvix_build.proxy.client import AsyncBuildService, BuildService, InvalidAnswer
+from tvix_build.proxy.client import AsyncBuildService, BuildService, InvalidResponseError
 from tvix_build.spark import distinct, validate
 from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
 
@@ -337,8 +337,8 @@ def test_clients() -> None:
                 assert_type(await later.do_build(broken_later), snix_build_pb2.BuildResponse)
 
     asyncio.run(scenario())
-    assert issubclass(InvalidAnswer, tvix_build.Error)
-    error = InvalidAnswer("reason")
+    assert issubclass(InvalidResponseError, tvix_build.Error)
+    error = InvalidResponseError("reason")
     assert assert_type(error.violations, tuple[tvix_build.Violation, ...]) == ()
     assert assert_type(error.violation_count, int) == 0
 

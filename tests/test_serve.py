@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The door: real clients, doors and builders over loopback and unix sockets."""
+"""The proxy, with real clients and builders over loopback and unix sockets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from grpc_status import rpc_status
 import tvix_build
 from serving import (
     Builder,
-    answer_to,
     details_of,
-    door_to,
+    error_of,
     method_of,
-    open_door,
-    refused,
+    open_proxy,
+    proxy_to,
+    response_to,
     running,
-    socket_folder,
+    socket_directory,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.proxy.client import AsyncBuildService
@@ -37,25 +37,25 @@ DIGEST = tvix_build.digest(REQUEST).hex()
 ODD = BuildRequest(outputs=["a", "b"]).SerializeToString() + b"\x0a\x07/bin/sh"
 
 
-def test_a_request_goes_to_the_builder_and_its_answer_back() -> None:
+def test_request_reaches_builder_and_response_reaches_client() -> None:
     builder = Builder()
 
     async def scenario() -> None:
-        async with door_to(builder) as door, AsyncBuildService(door.addresses[0]) as client:
-            assert await client.do_build(REQUEST) == answer_to(REQUEST)
-            assert await client.do_build(DATA) == answer_to(REQUEST).SerializeToString()
+        async with proxy_to(builder) as proxy, AsyncBuildService(proxy.addresses[0]) as client:
+            assert await client.do_build(REQUEST) == response_to(REQUEST)
+            assert await client.do_build(DATA) == response_to(REQUEST).SerializeToString()
 
     asyncio.run(scenario())
     assert builder.requests == [REQUEST, REQUEST]
 
 
-def test_what_is_sent_on_is_canonical() -> None:
+def test_forwarded_requests_are_canonical() -> None:
     seen = []
 
     async def scenario() -> None:
         async def keep(request: bytes, context: Any) -> bytes:
             seen.append(request)
-            return answer_to(REQUEST).SerializeToString()
+            return response_to(REQUEST).SerializeToString()
 
         server = grpc.aio.server()
         handler: Any = grpc.unary_unary_rpc_method_handler(keep)
@@ -68,9 +68,12 @@ def test_what_is_sent_on_is_canonical() -> None:
         )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        async with open_door(f"grpc+http://127.0.0.1:{port}") as door, method_of(door) as do_build:
+        async with (
+            open_proxy(f"grpc+http://127.0.0.1:{port}") as proxy,
+            method_of(proxy) as do_build,
+        ):
             call = do_build(ODD)
-            assert Build.FromString(await call) == answer_to(REQUEST)
+            assert Build.FromString(await call) == response_to(REQUEST)
             assert dict(await call.trailing_metadata())["tvix-build-digest"] == DIGEST
         await server.stop(None)
 
@@ -80,16 +83,16 @@ def test_what_is_sent_on_is_canonical() -> None:
     assert seen == [DATA]
 
 
-def test_metadata_and_deadline_are_kept() -> None:
-    async def answer(request: BuildRequest, context: Any) -> Build:
+def test_metadata_and_deadline_are_forwarded() -> None:
+    async def respond(request: BuildRequest, context: Any) -> Build:
         await context.send_initial_metadata((("before", "1"),))
         context.set_trailing_metadata((("after-bin", b"\0\xff"),))
-        return answer_to(request)
+        return response_to(request)
 
-    builder = Builder(answer)
+    builder = Builder(respond)
 
     async def scenario() -> None:
-        async with door_to(builder) as door, method_of(door) as do_build:
+        async with proxy_to(builder) as proxy, method_of(proxy) as do_build:
             mine = (("key", "value"), ("key-bin", b"\xff\0"), ("traceparent", "00-1-2-03"))
             call = do_build(DATA, metadata=mine, timeout=1000)
             await call
@@ -119,16 +122,16 @@ def _read(file: Path) -> bytes:
     return text_format.Parse(file.read_text(), BuildRequest()).SerializeToString()
 
 
-def test_invalid_requests_are_turned_away_with_the_reasons() -> None:
+def test_invalid_requests_are_rejected_with_their_violations() -> None:
     builder = Builder()
     bad = BuildRequest(command_args=["a\0b"], outputs=["b", "a", "a/b"])
     files = Path("examples/broken/requests").iterdir()
     messages = [bad.SerializeToString(), b"\xff", DATA + b"\xf8\x01\0", b"", *map(_read, files)]
 
     async def scenario() -> None:
-        async with door_to(builder) as door, method_of(door) as do_build:
+        async with proxy_to(builder) as proxy, method_of(proxy) as do_build:
             for data in messages:
-                error = await refused(do_build(data))
+                error = await error_of(do_build(data))
                 assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
                 report = tvix_build.check(data)
                 assert details_of(error) == (
@@ -140,12 +143,12 @@ def test_invalid_requests_are_turned_away_with_the_reasons() -> None:
     assert builder.requests == []
 
 
-def test_unsorted_requests_are_turned_away() -> None:
+def test_unsorted_requests_are_rejected() -> None:
     unsorted = BuildRequest(command_args=["a"], outputs=["b", "a"])
 
     async def scenario() -> None:
-        async with open_door() as door, method_of(door) as do_build:
-            error = await refused(do_build(unsorted.SerializeToString()))
+        async with open_proxy() as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(unsorted.SerializeToString()))
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             _, violations = details_of(error)
             assert [one[:2] for one in violations] == [("outputs[1]", "not_sorted")]
@@ -153,13 +156,13 @@ def test_unsorted_requests_are_turned_away() -> None:
     asyncio.run(scenario())
 
 
-def test_of_many_long_violations_those_that_fit_are_told() -> None:
+def test_status_details_have_as_many_violations_as_fit() -> None:
     bad = BuildRequest(command_args=["é\0" * 1000] * 500)
     count = tvix_build.check(bad).violation_count
 
     async def scenario() -> None:
-        async with open_door() as door, method_of(door) as do_build:
-            error = await refused(do_build(bad.SerializeToString()))
+        async with open_proxy() as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(bad.SerializeToString()))
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             _, violations = details_of(error)
             assert 5 < len(violations) < count
@@ -174,8 +177,8 @@ def test_of_many_long_violations_those_that_fit_are_told() -> None:
 
 def test_without_a_builder_valid_requests_are_unimplemented() -> None:
     async def scenario() -> None:
-        async with open_door() as door, method_of(door) as do_build:
-            error = await refused(do_build(DATA))
+        async with open_proxy() as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(DATA))
             assert error.code() is grpc.StatusCode.UNIMPLEMENTED
             assert details_of(error) == ("CHECK_ONLY", [])
             assert dict(error.trailing_metadata())["tvix-build-digest"] == DIGEST
@@ -183,37 +186,39 @@ def test_without_a_builder_valid_requests_are_unimplemented() -> None:
     asyncio.run(scenario())
 
 
-def test_a_digest_that_is_not_the_requests() -> None:
+def test_digest_mismatch() -> None:
     async def scenario() -> None:
-        async with open_door() as door, method_of(door) as do_build:
+        async with open_proxy() as proxy, method_of(proxy) as do_build:
             call = do_build(DATA, metadata=(("tvix-build-digest", "00"),))
-            error = await refused(call)
+            error = await error_of(call)
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert details_of(error) == ("OTHER_DIGEST", [])
+            assert details_of(error) == ("DIGEST_MISMATCH", [])
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "path"),
+    ("response", "code", "path"),
     [
         (Build(), "required", "build_request"),
         (Build(build_request=REQUEST), "missing_output", "build_request.outputs[0]"),
         (Build(build_request=tvix_build.build_request(command_args=["x"])), None, None),
     ],
 )
-def test_wrong_answers_are_internal(answer: Build, code: str | None, path: str | None) -> None:
+def test_invalid_responses_are_internal(
+    response: Build, code: str | None, path: str | None
+) -> None:
     async def wrong(request: BuildRequest, context: Any) -> Build:
-        return answer
+        return response
 
     async def scenario() -> None:
-        async with door_to(Builder(wrong)) as door, method_of(door) as do_build:
-            error = await refused(do_build(DATA))
+        async with proxy_to(Builder(wrong)) as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(DATA))
             assert error.code() is grpc.StatusCode.INTERNAL
             status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]
             info, failure = ErrorInfo(), PreconditionFailure()
             assert status.details[0].Unpack(info)
-            assert info.reason == "INVALID_ANSWER"
+            assert info.reason == "INVALID_RESPONSE"
             assert status.details[1].Unpack(failure)
             found = [(one.type, one.subject) for one in failure.violations]
             assert found[:1] == ([] if code is None else [(code, path)])
@@ -221,7 +226,7 @@ def test_wrong_answers_are_internal(answer: Build, code: str | None, path: str |
     asyncio.run(scenario())
 
 
-def test_errors_of_the_builder_are_passed_on() -> None:
+def test_errors_of_the_builder_are_forwarded() -> None:
     async def fail(request: BuildRequest, context: Any) -> Build:
         await context.abort(
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -231,8 +236,8 @@ def test_errors_of_the_builder_are_passed_on() -> None:
         raise AssertionError
 
     async def scenario() -> None:
-        async with door_to(Builder(fail)) as door, method_of(door) as do_build:
-            error = await refused(do_build(DATA))
+        async with proxy_to(Builder(fail)) as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(DATA))
             assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
             assert error.details() == "no disk left: é"
             assert dict(error.trailing_metadata()) == {
@@ -245,25 +250,25 @@ def test_errors_of_the_builder_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize("code", [one for one in grpc.StatusCode if one is not grpc.StatusCode.OK])
-def test_every_status_is_passed_on(code: grpc.StatusCode) -> None:
+def test_every_status_is_forwarded(code: grpc.StatusCode) -> None:
     async def fail(request: BuildRequest, context: Any) -> Build:
         await context.abort(code, "why")
         raise AssertionError
 
     async def scenario() -> None:
-        async with door_to(Builder(fail)) as door, method_of(door) as do_build:
-            error = await refused(do_build(DATA))
+        async with proxy_to(Builder(fail)) as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(DATA))
             assert (error.code(), error.details()) == (code, "why")
 
     asyncio.run(scenario())
 
 
-def test_no_builder_there() -> None:
+def test_unreachable_builder() -> None:
     async def scenario() -> None:
         async with running(Builder()) as address:
             pass
-        async with open_door(address) as door, method_of(door) as do_build:
-            error = await refused(do_build(DATA))
+        async with open_proxy(address) as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(DATA))
             assert error.code() is grpc.StatusCode.UNAVAILABLE
 
     asyncio.run(scenario())
@@ -274,15 +279,15 @@ def test_unix_sockets(slashes: str) -> None:
     builder = Builder()
 
     async def scenario(folder: str) -> None:
-        place, upstream = f"grpc+unix:{slashes}{folder}/door", f"grpc+unix:{folder}/builder"
+        place, upstream = f"grpc+unix:{slashes}{folder}/proxy", f"grpc+unix:{folder}/builder"
         async with (
             running(builder, f"unix:{folder}/builder"),
-            open_door(upstream, listen=[parse(place)]) as door,
+            open_proxy(upstream, listen=[parse(place)]) as proxy,
             AsyncBuildService(place) as client,
         ):
-            assert door.addresses == [place]
-            assert await client.do_build(REQUEST) == answer_to(REQUEST)
+            assert proxy.addresses == [place]
+            assert await client.do_build(REQUEST) == response_to(REQUEST)
 
-    with socket_folder() as folder:
+    with socket_directory() as folder:
         asyncio.run(scenario(folder))
     assert builder.requests == [REQUEST]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""`tvix-build serve` and `tvix-build build` as processes: from a real derivation to the answer,
-TLS, signals, errors."""
+"""`tvix-build serve` and `tvix-build build` as processes: from a real derivation to the
+response, TLS, signals, errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from google.rpc.status_pb2 import Status
 
 import tvix_build
 from cli_support import environment, run, start
-from serving import EXAMPLES, FREE_PORT, answer_to, nodes, socket_folder
+from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build._command_line import commands
@@ -44,14 +44,14 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
     def DoBuild(self, request: BuildRequest, context: Any) -> Build:  # noqa: N802 - gRPC's
         self.requests.append(request)
         self.gate.wait()
-        return answer_to(request)
+        return response_to(request)
 
 
 @contextmanager
 def building(
     builder: Builder | Odd, credentials: grpc.ServerCredentials | None = None
 ) -> Iterator[str]:
-    """A builder's server; yields its address."""
+    """Run the server of a builder; yields its address."""
     server = grpc.server(ThreadPoolExecutor(4))
     add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
     add(builder, server)
@@ -67,7 +67,7 @@ def building(
         server.stop(None).wait()
 
 
-class Door:
+class Proxy:
     """A process of `tvix-build serve`.
 
     Attributes:
@@ -82,12 +82,12 @@ class Door:
         self.address = self.line()["addresses"][0]
 
     def line(self) -> dict[str, Any]:
-        """The next line of its log."""
+        """Return the next line of its log."""
         line: dict[str, Any] = json.loads(self._stderr.readline())
         return line
 
     def end(self, *signals: signal.Signals) -> int:
-        """Its exit status after signals."""
+        """Send signals and return its exit status."""
         for one in signals:
             self.process.send_signal(one)
         status = self.process.wait(60)
@@ -98,44 +98,44 @@ class Door:
 
 
 @contextmanager
-def door(*options: str | Path) -> Iterator[Door]:
-    """A door that is gone at the end."""
-    opened = Door(*options)
+def running_proxy(*options: str | Path) -> Iterator[Proxy]:
+    """Run a proxy; it is killed at the end."""
+    proxy = Proxy(*options)
     try:
-        yield opened
+        yield proxy
     finally:
-        opened.process.kill()
-        opened.process.communicate()
+        proxy.process.kill()
+        proxy.process.communicate()
 
 
-def test_from_a_derivation_to_the_answer(tmp_path: Path) -> None:
+def test_from_a_derivation_to_the_response(tmp_path: Path) -> None:
     folder = DerivationFolder(EXAMPLES / "derivations")
     builder, known = Builder(), nodes()
     requests = [one.to_build_request(known, folder) for one in folder.values()]
     with (
-        socket_folder() as sockets,
+        socket_directory() as sockets,
         building(builder) as upstream,
-        door("--listen", f"grpc+unix:{sockets}/door", "--upstream", upstream) as opened,
+        running_proxy("--listen", f"grpc+unix:{sockets}/proxy", "--upstream", upstream) as proxy,
     ):
-        with BuildService(opened.address) as client:
+        with BuildService(proxy.address) as client:
             for request in requests:
-                assert client.do_build(request) == answer_to(request)
+                assert client.do_build(request) == response_to(request)
         (tmp_path / "request.json").write_text(json_format.MessageToJson(requests[0]))
-        command = ("build", tmp_path / "request.json", "--builder", opened.address)
+        command = ("build", tmp_path / "request.json", "--builder", proxy.address)
         shown = run(*command)
         assert (shown.status, shown.stderr) == (0, "")
         assert requests[0].outputs[0] in shown.stdout.decode()
-        assert run(*command, "-o", tmp_path / "answer.binpb").status == 0
-        answer = Build.FromString((tmp_path / "answer.binpb").read_bytes())
-        assert answer == answer_to(requests[0])
-        assert opened.end(signal.SIGTERM) == 0
+        assert run(*command, "-o", tmp_path / "response.binpb").status == 0
+        response = Build.FromString((tmp_path / "response.binpb").read_bytes())
+        assert response == response_to(requests[0])
+        assert proxy.end(signal.SIGTERM) == 0
     assert builder.requests == [*requests, requests[0], requests[0]]
-    assert [one["event"] for one in opened.lines] == [
+    assert [one["event"] for one in proxy.lines] == [
         *["call"] * len(builder.requests),
         "draining",
         "stopped",
     ]
-    digests = [one["digest"] for one in opened.lines if one["event"] == "call"]
+    digests = [one["digest"] for one in proxy.lines if one["event"] == "call"]
     assert digests == [tvix_build.digest(one).hex() for one in builder.requests]
 
 
@@ -148,14 +148,14 @@ def test_an_invalid_request_is_not_sent(tmp_path: Path) -> None:
     assert codes == ["invalid_arg", "invalid_arg", "not_sorted"]
 
 
-def test_a_builder_that_refuses(tmp_path: Path) -> None:
+def test_failed_calls(tmp_path: Path) -> None:
     request = tvix_build.build_request(command_args=["a"])
     (tmp_path / "request.binpb").write_bytes(request.SerializeToString())
-    with door("--listen", FREE_PORT, "--check-only") as opened:
-        done = run("build", tmp_path / "request.binpb", "--builder", opened.address)
+    with running_proxy("--listen", FREE_PORT, "--check-only") as proxy:
+        done = run("build", tmp_path / "request.binpb", "--builder", proxy.address)
     assert done.status == 1
     assert "UNIMPLEMENTED: the request is valid" in done.stderr
-    gone = run("build", tmp_path / "request.binpb", "--builder", opened.address)
+    gone = run("build", tmp_path / "request.binpb", "--builder", proxy.address)
     assert gone.status == 1
     assert "UNAVAILABLE" in gone.stderr
 
@@ -185,26 +185,26 @@ class Odd(rpc_build_pb2_grpc.BuildServiceServicer):
         ).SerializeToString(),
     ],
 )
-def test_details_that_are_none(details: bytes, tmp_path: Path) -> None:
+def test_malformed_status_details(details: bytes, tmp_path: Path) -> None:
     request = tvix_build.build_request(command_args=["a"])
     (tmp_path / "request.binpb").write_bytes(request.SerializeToString())
     with building(Odd(details)) as upstream:
         done = run("build", tmp_path / "request.binpb", "--builder", upstream)
-    said = [line.removeprefix(f"tvix-build: {upstream}: ") for line in done.stderr.splitlines()]
-    assert (done.status, said[0]) == (1, "INTERNAL: odd")
-    assert said[1].startswith("expected details of the status, found others: ")
-    assert len(said) == 2
+    lines = [line.removeprefix(f"tvix-build: {upstream}: ") for line in done.stderr.splitlines()]
+    assert (done.status, lines[0]) == (1, "INTERNAL: odd")
+    assert lines[1].startswith("malformed details of the status: ")
+    assert len(lines) == 2
 
 
-def test_an_output_that_cannot_be_written_is_known_before_the_build(tmp_path: Path) -> None:
+def test_an_unwritable_output_fails_before_the_build(tmp_path: Path) -> None:
     request = tvix_build.build_request(command_args=["a"])
     (tmp_path / "request.binpb").write_bytes(request.SerializeToString())
     builder = Builder()
     with building(builder) as upstream:
         command = ("build", tmp_path / "request.binpb", "--builder", upstream, "-o")
-        done = run(*command, tmp_path / "none" / "answer.binpb")
+        done = run(*command, tmp_path / "none" / "response.binpb")
         assert (done.status, builder.requests) == (2, [])
-        assert "answer.binpb: No such file or directory" in done.stderr
+        assert "response.binpb: No such file or directory" in done.stderr
     (tmp_path / "old.binpb").write_bytes(b"old")
     assert run(*command, tmp_path / "old.binpb").status == 1  # The builder is gone.
     assert (tmp_path / "old.binpb").read_bytes() == b"old"
@@ -212,7 +212,7 @@ def test_an_output_that_cannot_be_written_is_known_before_the_build(tmp_path: Pa
 
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "-1"])
-def test_seconds_that_no_clock_counts(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.run(["serve", "--check-only", "--listen", FREE_PORT, "--grace", seconds]) == 2
     assert "--grace" in capsys.readouterr().err
     build = ["build", __file__, "--builder", "grpc+unix:/a", "--timeout", seconds]
@@ -220,41 +220,41 @@ def test_seconds_that_no_clock_counts(seconds: str, capsys: pytest.CaptureFixtur
     assert "--timeout" in capsys.readouterr().err
 
 
-def test_calls_in_flight_end_after_a_signal() -> None:
+def test_running_calls_end_after_a_signal() -> None:
     builder = Builder()
     builder.gate.clear()
     request = tvix_build.build_request(command_args=["a"], outputs=["b"])
     with (
         building(builder) as upstream,
-        door("--listen", FREE_PORT, "--upstream", upstream) as opened,
+        running_proxy("--listen", FREE_PORT, "--upstream", upstream) as proxy,
         ThreadPoolExecutor() as threads,
-        BuildService(opened.address) as client,
+        BuildService(proxy.address) as client,
     ):
         calls = [threads.submit(client.do_build, request) for _ in range(3)]
         _until(lambda: len(builder.requests) == 3)
-        opened.process.send_signal(signal.SIGTERM)
-        assert opened.line()["event"] == "draining"
+        proxy.process.send_signal(signal.SIGTERM)
+        assert proxy.line()["event"] == "draining"
         builder.gate.set()
-        assert [call.result(60) for call in calls] == [answer_to(request)] * 3
-        assert opened.end() == 0
-    assert [one.get("code") for one in opened.lines] == ["OK", "OK", "OK", None]
+        assert [call.result(60) for call in calls] == [response_to(request)] * 3
+        assert proxy.end() == 0
+    assert [one.get("code") for one in proxy.lines] == ["OK", "OK", "OK", None]
 
 
-def test_a_second_signal_ends_calls() -> None:
+def test_a_second_signal_cancels_calls() -> None:
     builder = Builder()
     builder.gate.clear()
     request = tvix_build.build_request(command_args=["a"], outputs=["b"])
     with (
         building(builder) as upstream,
-        door("--listen", FREE_PORT, "--upstream", upstream) as opened,
+        running_proxy("--listen", FREE_PORT, "--upstream", upstream) as proxy,
         ThreadPoolExecutor() as threads,
-        BuildService(opened.address) as client,
+        BuildService(proxy.address) as client,
     ):
         call = threads.submit(client.do_build, request)
         _until(lambda: len(builder.requests) == 1)
-        opened.process.send_signal(signal.SIGTERM)
-        assert opened.line()["event"] == "draining"
-        assert opened.end(signal.SIGINT) == 0
+        proxy.process.send_signal(signal.SIGTERM)
+        assert proxy.line()["event"] == "draining"
+        assert proxy.end(signal.SIGINT) == 0
         assert isinstance(call.exception(60), grpc.RpcError)
         builder.gate.set()
 
@@ -266,7 +266,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 class Certificates:
-    """Those of an authority, as files."""
+    """A certificate authority and a certificate, as files."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -279,14 +279,14 @@ class Certificates:
         issued.private_key_pem.write_to_path(str(self.key))
 
     def channel(self, with_certificate: bool) -> grpc.ChannelCredentials:
-        """Of a client."""
+        """Return the credentials of a client."""
         mine = (self.key.read_bytes(), self.certificate.read_bytes())
         return grpc.ssl_channel_credentials(
             self.ca.read_bytes(), *(mine if with_certificate else (None, None))
         )
 
     def server(self) -> grpc.ServerCredentials:
-        """Of a server that wants certificates of clients."""
+        """Return the credentials of a server that requires client certificates."""
         pair = (self.key.read_bytes(), self.certificate.read_bytes())
         return grpc.ssl_server_credentials([pair], self.ca.read_bytes(), True)
 
@@ -301,21 +301,21 @@ def test_tls_on_both_sides(tmp_path: Path) -> None:
     with building(Builder(), theirs.server()) as upstream:
         builder = ("--upstream", upstream, "--upstream-ca", theirs.ca)
         client = ("--upstream-certificate", theirs.certificate, "--upstream-key", theirs.key)
-        with door(*listen, *tls, *mutual, *builder, *client) as opened:
-            assert opened.address.startswith("grpc+https://localhost:")
-            assert _build(opened.address, request, mine.channel(True)) == answer_to(request)
-            # Without a certificate, with one of another authority, not believing the door's.
+        with running_proxy(*listen, *tls, *mutual, *builder, *client) as proxy:
+            assert proxy.address.startswith("grpc+https://localhost:")
+            assert _build(proxy.address, request, mine.channel(True)) == response_to(request)
+            # Without a certificate; with one of another authority, and not trusting the proxy's.
             for credentials in (mine.channel(False), other.channel(True)):
-                code = _build(opened.address, request, credentials)
+                code = _build(proxy.address, request, credentials)
                 assert code is grpc.StatusCode.UNAVAILABLE
             file = tmp_path / "request.binpb"
             file.write_bytes(request.SerializeToString())
             options = ("--ca", mine.ca, "--certificate", mine.certificate, "--key", mine.key)
-            done = run("build", file, "--builder", opened.address, *options, "-o", "-", *BINARY)
-            assert Build.FromString(done.stdout) == answer_to(request)
-        with door(*listen, *tls, *builder) as opened:
-            # No client's certificate is asked for here, but the builder wants the door's.
-            code = _build(opened.address, request, mine.channel(False))
+            done = run("build", file, "--builder", proxy.address, *options, "-o", "-", *BINARY)
+            assert Build.FromString(done.stdout) == response_to(request)
+        with running_proxy(*listen, *tls, *builder) as proxy:
+            # The proxy requires no client certificate, but the builder requires the proxy's.
+            code = _build(proxy.address, request, mine.channel(False))
             assert code is grpc.StatusCode.UNAVAILABLE
 
 
@@ -351,11 +351,11 @@ FIRST, YEAR, LAST = (
         (["--check-only", "--tls-key", __file__], "expected --listen grpc+https"),
         (["--upstream", "grpc+unix:/a", "--upstream-ca", __file__], "expected grpc+https"),
         (["--check-only", "--metrics", "here"], "expected HOST:PORT"),
-        (["--check-only", "--listen", "grpc+unix:/no/such/folder/a"], "expected to listen"),
-        (["--check-only", *FIRST, "--store", "/no/such/folder/a"], "unable to open"),
-        (["--check-only", "--store", "/no/such/folder/a"], "alone with --store"),
-        (["--check-only", *FIRST, *LAST, "--store", "/no/such/folder/a"], "found snix.build.v1"),
-        (["--check-only", *YEAR, "--store", "/no/such/folder/a"], "found tvix.build.v1@2024"),
+        (["--check-only", "--listen", "grpc+unix:/no/such/directory/a"], "No such file"),
+        (["--check-only", *FIRST, "--store", "/no/such/directory/a"], "unable to open"),
+        (["--check-only", "--store", "/no/such/directory/a"], "tvix.build.v1 only"),
+        (["--check-only", *FIRST, *LAST, "--store", "/no/such/directory/a"], "found snix.build.v1"),
+        (["--check-only", *YEAR, "--store", "/no/such/directory/a"], "found tvix.build.v1@2024"),
     ],
 )
 def test_usage(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,12 +387,12 @@ def test_addresses(address: str, target: str) -> None:
         *("grpc+ftp://host:1", "grpc+http://host:123456", "grpc+unix:/a\0b", "grpc+http://::1:1"),
     ],
 )
-def test_addresses_that_are_none(address: str) -> None:
+def test_invalid_addresses(address: str) -> None:
     with pytest.raises(ValueError, match="expected grpc"):
         parse(address)
 
 
-def test_without_its_packages() -> None:
+def test_without_the_packages_of_serve() -> None:
     code = (
         "import sys; sys.modules['grpc'] = None; sys.modules['grpc_health'] = None\n"
         "from tvix_build.cli import main; sys.exit(main(['serve', '--check-only']))"
@@ -408,7 +408,7 @@ def test_without_its_packages() -> None:
     assert "pip install 'tvix-build[cli,serve]'" in done.stderr
 
 
-def test_traces_without_their_package(
+def test_traces_without_the_exporter(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter", None)

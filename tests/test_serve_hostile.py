@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The door and clients that mean no good, or are gone: it serves the others, and keeps nothing."""
+"""The proxy and hostile or vanished clients: it serves the others, and keeps nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 
 import tvix_build
-from serving import METHOD, Builder, answer_to, door_to, method_of, open_door, refused, until
+from serving import METHOD, Builder, error_of, method_of, open_proxy, proxy_to, response_to, until
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
@@ -27,24 +27,24 @@ END_HEADERS, END_STREAM = 4, 1
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame as it is on the wire."""
+    """Return an encoded frame."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
 def field(name: bytes, value: bytes) -> bytes:
-    """A header, neither compressed nor indexed."""
+    """Return an encoded header, neither compressed nor indexed."""
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 def headers() -> bytes:
-    """Those of a call."""
+    """Return the encoded headers of a call."""
     return b"".join(
         field(name, value)
         for name, value in [
             (b":method", b"POST"),
             (b":scheme", b"http"),
             (b":path", METHOD.encode()),
-            (b":authority", b"door"),
+            (b":authority", b"proxy"),
             (b"te", b"trailers"),
             (b"content-type", b"application/grpc"),
         ]
@@ -52,20 +52,20 @@ def headers() -> bytes:
 
 
 def message(data: bytes, size: int | None = None) -> bytes:
-    """A message with its length, or with another length."""
+    """Return a message with its length, or with another length."""
     return b"\0" + struct.pack(">I", len(data) if size is None else size) + data
 
 
-async def connect(door: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A bare connection."""
-    host, port = parse(door.addresses[0]).target.split(":")
+async def connect(proxy: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a bare connection."""
+    host, port = parse(proxy.addresses[0]).target.split(":")
     return await asyncio.open_connection(host, int(port))
 
 
-async def serves(door: Server) -> None:
-    """A good client is served."""
-    async with method_of(door) as do_build:
-        assert Build.FromString(await do_build(DATA)) == answer_to(BuildRequest.FromString(DATA))
+async def serves(proxy: Server) -> None:
+    """Check that a well-behaved client is served."""
+    async with method_of(proxy) as do_build:
+        assert Build.FromString(await do_build(DATA)) == response_to(BuildRequest.FromString(DATA))
 
 
 RANDOM = random.Random(8)
@@ -101,24 +101,24 @@ GARBAGE = {
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=list(GARBAGE))
 def test_garbage_on_the_connection(garbage: bytes) -> None:
     async def scenario() -> None:
-        async with door_to(Builder()) as door:
-            _, writer = await connect(door)
+        async with proxy_to(Builder()) as proxy:
+            _, writer = await connect(proxy)
             writer.write(garbage)
             await writer.drain()
-            await serves(door)
+            await serves(proxy)
             writer.close()
-            await until(lambda: door.numbers["open_calls"]() == 0)
+            await until(lambda: proxy.numbers["open_calls"]() == 0)
 
     asyncio.run(scenario())
 
 
-def test_handmade_frames_are_right() -> None:
-    """Or else the test before this one says little."""
+def test_handmade_frames_are_valid() -> None:
+    """Otherwise, the previous test would prove little."""
     builder = Builder()
 
     async def scenario() -> None:
-        async with door_to(builder) as door:
-            _, writer = await connect(door)
+        async with proxy_to(builder) as proxy:
+            _, writer = await connect(proxy)
             writer.write(PREFACE + frame(SETTINGS, 0, 0))
             writer.write(frame(HEADERS, END_HEADERS, 1, headers()))
             writer.write(frame(DATA_FRAME, END_STREAM, 1, message(DATA)))
@@ -135,13 +135,13 @@ async def hang(request: BuildRequest, context: Any) -> Build:
     raise AssertionError
 
 
-def test_clients_that_vanish_leave_nothing() -> None:
+def test_clients_that_disconnect_leave_nothing() -> None:
     builder = Builder(hang)
 
     async def scenario() -> None:
-        async with door_to(builder) as door:
+        async with proxy_to(builder) as proxy:
             for number in range(1, 4):
-                _, writer = await connect(door)
+                _, writer = await connect(proxy)
                 writer.write(PREFACE + frame(SETTINGS, 0, 0))
                 for stream in (1, 3, 5):
                     writer.write(frame(HEADERS, END_HEADERS, stream, headers()))
@@ -150,7 +150,7 @@ def test_clients_that_vanish_leave_nothing() -> None:
                 await until(lambda: len(builder.requests) == 3 * number)  # noqa: B023
                 transport: Any = writer.transport
                 transport.abort()
-                await until(lambda: door.numbers["open_calls"]() == 0)
+                await until(lambda: proxy.numbers["open_calls"]() == 0)
             await until(lambda: builder.cancelled == 9)
 
     asyncio.run(scenario())
@@ -160,27 +160,27 @@ def test_many_cancelled_calls_leave_nothing() -> None:
     builder = Builder(hang)
 
     async def scenario() -> None:
-        async with door_to(builder, max_builds=7) as door, method_of(door) as do_build:
+        async with proxy_to(builder, max_builds=7) as proxy, method_of(proxy) as do_build:
             rng = random.Random(1)
             for _ in range(10):
                 calls = [do_build(DATA) for _ in range(20)]
                 for call in calls:
                     await asyncio.sleep(rng.random() / 1000)
                     call.cancel()
-            await until(lambda: door.numbers["open_calls"]() == 0)
-            assert door.numbers["builds"]() == door.numbers["waiting_calls"]() == 0
+            await until(lambda: proxy.numbers["open_calls"]() == 0)
+            assert proxy.numbers["builds"]() == proxy.numbers["waiting_calls"]() == 0
             await until(lambda: builder.cancelled == len(builder.requests))
 
     asyncio.run(scenario())
 
 
-def test_a_client_that_does_not_read_holds_up_nobody() -> None:
+def test_a_client_that_does_not_read_blocks_no_other() -> None:
     data = tvix_build.build_request(command_args=["a" * 1_000_000], outputs=["b"])
     builder = Builder()
 
     async def scenario() -> None:
-        async with door_to(builder) as door:
-            _, writer = await connect(door)
+        async with proxy_to(builder) as proxy:
+            _, writer = await connect(proxy)
             writer.write(PREFACE + frame(SETTINGS, 0, 0))
             body = message(data.SerializeToString())
             for stream in (1, 3):
@@ -189,30 +189,30 @@ def test_a_client_that_does_not_read_holds_up_nobody() -> None:
                     piece = body[at : at + 16384]
                     last = END_STREAM if at + 16384 >= len(body) else 0
                     writer.write(frame(DATA_FRAME, last, stream, piece))
-            # Flow control stops what is sent, or else the answer; neither disturbs others.
+            # Flow control stops what is sent, or else the response; neither blocks other clients.
             for _ in range(5):
-                await serves(door)
+                await serves(proxy)
             transport: Any = writer.transport
             transport.abort()
-            await until(lambda: door.numbers["open_calls"]() == 0)
+            await until(lambda: proxy.numbers["open_calls"]() == 0)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
 def test_messages_that_are_too_large(compression: grpc.Compression) -> None:
-    """Also if they are small until they are unpacked."""
+    """Also if they are small until they are decompressed."""
     builder = Builder()
 
     async def scenario() -> None:
         async with (
-            door_to(builder, max_message_size=100_000) as door,
-            grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel,
+            proxy_to(builder, max_message_size=100_000) as proxy,
+            grpc.aio.insecure_channel(parse(proxy.addresses[0]).target) as channel,
         ):
             do_build: Any = channel.unary_unary(METHOD)
-            error = await refused(do_build(bytes(5_000_000), compression=compression))
+            error = await error_of(do_build(bytes(5_000_000), compression=compression))
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            await serves(door)
+            await serves(proxy)
 
     asyncio.run(scenario())
     assert len(builder.requests) == 1
@@ -222,8 +222,8 @@ def test_messages_that_are_too_large(compression: grpc.Compression) -> None:
 def test_compressed_messages_are_read() -> None:
     async def scenario() -> None:
         async with (
-            door_to(Builder()) as door,
-            grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel,
+            proxy_to(Builder()) as proxy,
+            grpc.aio.insecure_channel(parse(proxy.addresses[0]).target) as channel,
         ):
             do_build: Any = channel.unary_unary(METHOD)
             assert await do_build(DATA, compression=grpc.Compression.Gzip)
@@ -233,20 +233,20 @@ def test_compressed_messages_are_read() -> None:
 
 def test_metadata_that_is_too_large() -> None:
     async def scenario() -> None:
-        async with door_to(Builder()) as door, method_of(door) as do_build:
-            error = await refused(do_build(DATA, metadata=(("key", "a" * 100_000),)))
+        async with proxy_to(Builder()) as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(DATA, metadata=(("key", "a" * 100_000),)))
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            await serves(door)
+            await serves(proxy)
 
     asyncio.run(scenario())
 
 
-def test_methods_that_are_not_there() -> None:
+def test_unknown_methods() -> None:
     async def scenario() -> None:
-        async with open_door() as door:
+        async with open_proxy() as proxy:
             for name in (METHOD + "s", "/other.BuildService/DoBuild", "/"):
-                async with method_of(door, name) as other:
-                    error = await refused(other(DATA))
+                async with method_of(proxy, name) as other:
+                    error = await error_of(other(DATA))
                     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
     asyncio.run(scenario())

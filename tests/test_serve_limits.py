@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The door under load: limits, queues, deadlines, cancelled calls, shared builds, draining."""
+"""The proxy under load: limits, queues, deadlines, cancelled calls, shared builds, draining."""
 
 from __future__ import annotations
 
@@ -11,68 +11,68 @@ import grpc
 import pytest
 
 import tvix_build
-from serving import Builder, answer_to, details_of, door_to, method_of, refused, until
+from serving import Builder, details_of, error_of, method_of, proxy_to, response_to, until
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 
 
 def request(number: int) -> bytes:
-    """One of many requests."""
+    """Return one of many requests."""
     made = tvix_build.build_request(command_args=[str(number)], outputs=["out"])
     return made.SerializeToString()
 
 
 class Held:
-    """Builds that go on until they are let go."""
+    """A builder whose builds wait for a gate."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
-        self.builder = Builder(self._answer)
+        self.builder = Builder(self._respond)
 
-    async def _answer(self, request: BuildRequest, context: Any) -> Build:
+    async def _respond(self, request: BuildRequest, context: Any) -> Build:
         await self.gate.wait()
-        return answer_to(request)
+        return response_to(request)
 
     def running(self) -> int:
-        """How many builds there are."""
+        """Return the number of running builds."""
         return len(self.builder.requests) - self.builder.cancelled
 
 
-def test_calls_wait_for_their_turn_and_too_many_are_refused() -> None:
+def test_calls_wait_for_their_turn_and_too_many_are_error_of() -> None:
     async def scenario() -> None:
         held = Held()
         async with (
-            door_to(held.builder, max_builds=2, max_queue=3) as door,
-            method_of(door) as do_build,
+            proxy_to(held.builder, max_builds=2, max_queue=3) as proxy,
+            method_of(proxy) as do_build,
         ):
             calls = [do_build(request(i)) for i in range(5)]
             await until(lambda: held.running() == 2)
-            await until(lambda: door.numbers["open_calls"]() == 5)
-            assert door.numbers["waiting_calls"]() == 3
-            error = await refused(do_build(request(5)))
+            await until(lambda: proxy.numbers["open_calls"]() == 5)
+            assert proxy.numbers["waiting_calls"]() == 3
+            error = await error_of(do_build(request(5)))
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert details_of(error) == ("QUEUE_FULL", [])
-            # An invalid one hears what is wrong with it, however full it is.
-            assert (await refused(do_build(b""))).code() is grpc.StatusCode.INVALID_ARGUMENT
+            # An invalid request gets its violations even if the queue is full.
+            assert (await error_of(do_build(b""))).code() is grpc.StatusCode.INVALID_ARGUMENT
             held.gate.set()
-            answers = [Build.FromString(await call) for call in calls]
-            assert [list(one.build_request.command_args) for one in answers] == [
+            responses = [Build.FromString(await call) for call in calls]
+            assert [list(one.build_request.command_args) for one in responses] == [
                 [str(i)] for i in range(5)
             ]
             await do_build(request(6))
-            assert door.numbers["open_calls"]() == door.numbers["builds"]() == 0
+            assert proxy.numbers["open_calls"]() == proxy.numbers["builds"]() == 0
 
     asyncio.run(scenario())
 
 
-def test_a_deadline_that_passes_in_the_queue() -> None:
+def test_a_deadline_that_expires_in_the_queue() -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder, max_builds=1) as door, method_of(door) as do_build:
+        async with proxy_to(held.builder, max_builds=1) as proxy, method_of(proxy) as do_build:
             first = do_build(request(0))
             await until(lambda: held.running() == 1)
-            error = await refused(do_build(request(1), timeout=0.1))
+            error = await error_of(do_build(request(1), timeout=0.1))
             assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            await until(lambda: door.numbers["waiting_calls"]() == 0)
+            await until(lambda: proxy.numbers["waiting_calls"]() == 0)
             held.gate.set()
             await first
             assert len(held.builder.requests) == 1
@@ -80,25 +80,25 @@ def test_a_deadline_that_passes_in_the_queue() -> None:
     asyncio.run(scenario())
 
 
-def test_a_deadline_that_passes_in_a_build_ends_it() -> None:
+def test_a_deadline_that_expires_cancels_the_build() -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder) as door, method_of(door) as do_build:
-            error = await refused(do_build(request(0), timeout=0.2))
+        async with proxy_to(held.builder) as proxy, method_of(proxy) as do_build:
+            error = await error_of(do_build(request(0), timeout=0.2))
             assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             await until(lambda: held.builder.cancelled == 1)
-            await until(lambda: door.numbers["builds"]() == 0)
+            await until(lambda: proxy.numbers["builds"]() == 0)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("deduplicate", [False, True])
-def test_a_cancelled_call_ends_its_build_and_frees_its_turn(deduplicate: bool) -> None:
+def test_a_cancelled_call_cancels_its_build_and_frees_its_slot(deduplicate: bool) -> None:
     async def scenario() -> None:
         held = Held()
         async with (
-            door_to(held.builder, max_builds=1, deduplicate=deduplicate) as door,
-            method_of(door) as do_build,
+            proxy_to(held.builder, max_builds=1, deduplicate=deduplicate) as proxy,
+            method_of(proxy) as do_build,
         ):
             call = do_build(request(0))
             await until(lambda: held.running() == 1)
@@ -113,30 +113,30 @@ def test_a_cancelled_call_ends_its_build_and_frees_its_turn(deduplicate: bool) -
 def test_equal_calls_share_a_build() -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder, deduplicate=True) as door, method_of(door) as do_build:
-            # One of them is not canonical, and still the same.
+        async with proxy_to(held.builder, deduplicate=True) as proxy, method_of(proxy) as do_build:
+            # One of the encodings is not canonical, but the request is the same.
             odd = BuildRequest(outputs=["out"]).SerializeToString() + b"\x0a\x010"
             calls = [do_build(one) for one in (request(0), odd, request(0), request(1))]
-            await until(lambda: door.numbers["open_calls"]() == 4)
-            assert door.numbers["shared_calls_total"]() == 2
+            await until(lambda: proxy.numbers["open_calls"]() == 4)
+            assert proxy.numbers["deduplicated_calls_total"]() == 2
             await until(lambda: held.running() == 2)
             held.gate.set()
-            answers = [await call for call in calls]
-            assert answers[0] == answers[1] == answers[2] != answers[3]
+            responses = [await call for call in calls]
+            assert responses[0] == responses[1] == responses[2] != responses[3]
             assert len(held.builder.requests) == 2
-            await do_build(request(0))  # What has ended is not remembered.
+            await do_build(request(0))  # A build that has ended is not reused.
             assert len(held.builder.requests) == 3
 
     asyncio.run(scenario())
 
 
-def test_callers_of_other_authorization_do_not_share() -> None:
+def test_calls_with_different_authorization_do_not_share_a_build() -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder, deduplicate=True) as door, method_of(door) as do_build:
+        async with proxy_to(held.builder, deduplicate=True) as proxy, method_of(proxy) as do_build:
             names = ["a", "a", "b"]
             calls = [do_build(request(0), metadata=(("authorization", one),)) for one in names]
-            await until(lambda: door.numbers["open_calls"]() == 3)
+            await until(lambda: proxy.numbers["open_calls"]() == 3)
             await until(lambda: held.running() == 2)
             held.gate.set()
             for call in calls:
@@ -147,17 +147,17 @@ def test_callers_of_other_authorization_do_not_share() -> None:
 
 
 @pytest.mark.parametrize("leave", ["cancel", "deadline"])
-def test_who_leaves_a_shared_build_does_not_end_it(leave: str) -> None:
+def test_cancelling_one_of_several_calls_keeps_their_build(leave: str) -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder, deduplicate=True) as door, method_of(door) as do_build:
+        async with proxy_to(held.builder, deduplicate=True) as proxy, method_of(proxy) as do_build:
             first = do_build(request(0), timeout=0.3 if leave == "deadline" else None)
             await until(lambda: held.running() == 1)
             second = do_build(request(0))
-            await until(lambda: door.numbers["open_calls"]() == 2)
+            await until(lambda: proxy.numbers["open_calls"]() == 2)
             if leave == "cancel":
                 first.cancel()
-            await until(lambda: door.numbers["open_calls"]() == 1)
+            await until(lambda: proxy.numbers["open_calls"]() == 1)
             assert held.builder.cancelled == 0
             held.gate.set()
             assert Build.FromString(await second).build_request.command_args == ["0"]
@@ -166,12 +166,12 @@ def test_who_leaves_a_shared_build_does_not_end_it(leave: str) -> None:
     asyncio.run(scenario())
 
 
-def test_the_last_to_leave_ends_a_shared_build() -> None:
+def test_cancelling_the_last_call_cancels_a_shared_build() -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder, deduplicate=True) as door, method_of(door) as do_build:
+        async with proxy_to(held.builder, deduplicate=True) as proxy, method_of(proxy) as do_build:
             calls = [do_build(request(0)) for _ in range(3)]
-            await until(lambda: door.numbers["open_calls"]() == 3)
+            await until(lambda: proxy.numbers["open_calls"]() == 3)
             await until(lambda: held.running() == 1)
             for call in calls:
                 call.cancel()
@@ -183,7 +183,7 @@ def test_the_last_to_leave_ends_a_shared_build() -> None:
     asyncio.run(scenario())
 
 
-def test_all_who_share_hear_of_an_error() -> None:
+def test_all_calls_of_a_shared_build_get_its_error() -> None:
     async def scenario() -> None:
         gate = asyncio.Event()
 
@@ -192,11 +192,11 @@ def test_all_who_share_hear_of_an_error() -> None:
             await context.abort(grpc.StatusCode.ABORTED, "why")
             raise AssertionError
 
-        async with door_to(Builder(fail), deduplicate=True) as door, method_of(door) as do_build:
+        async with proxy_to(Builder(fail), deduplicate=True) as proxy, method_of(proxy) as do_build:
             calls = [do_build(request(0)) for _ in range(3)]
-            await until(lambda: door.numbers["open_calls"]() == 3)
+            await until(lambda: proxy.numbers["open_calls"]() == 3)
             gate.set()
-            errors = [await refused(call) for call in calls]
+            errors = [await error_of(call) for call in calls]
             assert [(one.code(), one.details()) for one in errors] == [
                 (grpc.StatusCode.ABORTED, "why")
             ] * 3
@@ -207,34 +207,34 @@ def test_all_who_share_hear_of_an_error() -> None:
 @pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
 def test_messages_of_any_size_up_to_the_limit(size: int) -> None:
     data = tvix_build.build_request(command_args=["a" * size], outputs=["b"]).SerializeToString()
-    answer = answer_to(BuildRequest.FromString(data)).SerializeToString()
+    response = response_to(BuildRequest.FromString(data)).SerializeToString()
 
     async def scenario(limit: int) -> Callable[[], Any]:
         async with (
-            door_to(Builder(), max_message_size=limit) as door,
-            method_of(door) as do_build,
+            proxy_to(Builder(), max_message_size=limit) as proxy,
+            method_of(proxy) as do_build,
         ):
-            if limit >= len(answer):
-                assert await do_build(data) == answer
+            if limit >= len(response):
+                assert await do_build(data) == response
                 return lambda: None
-            error = await refused(do_build(data))
+            error = await error_of(do_build(data))
             return error.code
 
-    assert asyncio.run(scenario(len(answer)))() is None
-    # The answer is too large, then the request is.
-    for limit in (len(answer) - 1, len(data) - 1):
+    assert asyncio.run(scenario(len(response)))() is None
+    # The response is too large, then the request is.
+    for limit in (len(response) - 1, len(data) - 1):
         assert asyncio.run(scenario(limit))() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_closing_lets_calls_end_and_refuses_new_ones() -> None:
+def test_closing_waits_for_calls_and_rejects_new_ones() -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder) as door, method_of(door) as do_build:
+        async with proxy_to(held.builder) as proxy, method_of(proxy) as do_build:
             call = do_build(request(0))
             await until(lambda: held.running() == 1)
-            closing = asyncio.create_task(door.close(1000))
+            closing = asyncio.create_task(proxy.close(1000))
             while True:  # Until the connection is known to close.
-                error = await refused(do_build(request(1), timeout=0.1))
+                error = await error_of(do_build(request(1), timeout=0.1))
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     break
             assert not closing.done()
@@ -245,14 +245,14 @@ def test_closing_lets_calls_end_and_refuses_new_ones() -> None:
     asyncio.run(scenario())
 
 
-def test_closing_ends_calls_when_the_grace_is_over() -> None:
+def test_closing_cancels_calls_after_the_grace_period() -> None:
     async def scenario() -> None:
         held = Held()
-        async with door_to(held.builder) as door, method_of(door) as do_build:
+        async with proxy_to(held.builder) as proxy, method_of(proxy) as do_build:
             call = do_build(request(0))
             await until(lambda: held.running() == 1)
-            await door.close(0.1)
-            error = await refused(call)
+            await proxy.close(0.1)
+            error = await error_of(call)
             assert error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
             await until(lambda: held.builder.cancelled == 1)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the door says of itself: health, reflection, metrics, traces, log; and what it records."""
+"""Health, reflection, metrics, traces and log of the proxy, and its request store."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ import tvix_build
 from serving import (
     FREE_PORT,
     Builder,
-    answer_to,
     details_of,
-    door_to,
+    error_of,
     method_of,
-    open_door,
-    refused,
-    socket_folder,
+    open_proxy,
+    proxy_to,
+    response_to,
+    socket_directory,
     until,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
@@ -53,9 +53,9 @@ DIGEST = tvix_build.digest(REQUEST)
 SERVICE = "tvix.build.v1.BuildService"
 
 
-def channel_to(door: Server) -> grpc.aio.Channel:
-    """A bare channel."""
-    return grpc.aio.insecure_channel(parse(door.addresses[0]).target)
+def channel_to(proxy: Server) -> grpc.aio.Channel:
+    """Return a bare channel."""
+    return grpc.aio.insecure_channel(parse(proxy.addresses[0]).target)
 
 
 def test_log_of_what_is_not_text() -> None:
@@ -67,18 +67,18 @@ def test_log_of_what_is_not_text() -> None:
 
 def test_health() -> None:
     async def scenario() -> None:
-        async with open_door() as door, channel_to(door) as channel:
+        async with open_proxy() as proxy, channel_to(proxy) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             serving = health_pb2.HealthCheckResponse.SERVING
             for name in ("", SERVICE):
                 request = health_pb2.HealthCheckRequest(service=name)
                 assert (await stub.Check(request)).status == serving
-            error = await refused(stub.Check(health_pb2.HealthCheckRequest(service="other")))
+            error = await error_of(stub.Check(health_pb2.HealthCheckRequest(service="other")))
             assert error.code() is grpc.StatusCode.NOT_FOUND
-            # Who watches hears that it closes, and does not keep it from closing.
+            # A watcher is notified of the shutdown, and does not block it.
             watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
             assert (await watch.read()).status == serving
-            closing = asyncio.create_task(door.close(1000))
+            closing = asyncio.create_task(proxy.close(1000))
             assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
             await closing
 
@@ -87,15 +87,15 @@ def test_health() -> None:
 
 def test_reflection() -> None:
     async def scenario() -> None:
-        async with open_door() as door, channel_to(door) as channel:
+        async with open_proxy() as proxy, channel_to(proxy) as channel:
             stub_class: Any = reflection_pb2_grpc.ServerReflectionStub
             stub = stub_class(channel)
             requests = [
                 reflection_pb2.ServerReflectionRequest(list_services=""),
                 reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
             ]
-            answers = [one async for one in stub.ServerReflectionInfo(iter(requests))]
-            names = [one.name for one in answers[0].list_services_response.service]
+            responses = [one async for one in stub.ServerReflectionInfo(iter(requests))]
+            names = [one.name for one in responses[0].list_services_response.service]
             assert set(names) == {
                 SERVICE,
                 "grpc.health.v1.Health",
@@ -103,7 +103,7 @@ def test_reflection() -> None:
             }
             files = [
                 FileDescriptorProto.FromString(one)
-                for one in answers[1].file_descriptor_response.file_descriptor_proto
+                for one in responses[1].file_descriptor_response.file_descriptor_proto
             ]
             assert "tvix/build/protos/rpc_build.proto" in [file.name for file in files]
 
@@ -112,8 +112,8 @@ def test_reflection() -> None:
 
 def test_metrics() -> None:
     def scrape(port: int) -> dict[str, dict[tuple[str, ...], float]]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            families = text_string_to_metric_families(answer.read().decode())
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+            families = text_string_to_metric_families(response.read().decode())
         found: dict[str, dict[tuple[str, ...], float]] = {}
         for family in families:
             for sample in family.samples:
@@ -123,19 +123,19 @@ def test_metrics() -> None:
 
     async def scenario() -> dict[str, dict[tuple[str, ...], float]]:
         options: dict[str, Any] = {"metrics": ("127.0.0.1", 0), "deduplicate": True}
-        async with door_to(Builder(), **options) as door, method_of(door) as do_build:
+        async with proxy_to(Builder(), **options) as proxy, method_of(proxy) as do_build:
             await do_build(DATA)
             await do_build(DATA)
-            await refused(do_build(b""))
-            await refused(do_build(BuildRequest(command_args=["a", "\0"]).SerializeToString()))
-            assert door.metrics_port
-            return await asyncio.to_thread(scrape, door.metrics_port)
+            await error_of(do_build(b""))
+            await error_of(do_build(BuildRequest(command_args=["a", "\0"]).SerializeToString()))
+            assert proxy.metrics_port
+            return await asyncio.to_thread(scrape, proxy.metrics_port)
 
     found = asyncio.run(scenario())
-    schema, size = "tvix.build.v1", len(answer_to(REQUEST).SerializeToString())
+    schema, size = "tvix.build.v1", len(response_to(REQUEST).SerializeToString())
     assert found["tvix_build_calls_total"] == {
         ("", "OK", schema): 2,
-        ("door", "INVALID_ARGUMENT", schema): 2,
+        ("proxy", "INVALID_ARGUMENT", schema): 2,
     }
     assert found["tvix_build_call_seconds_count"] == {(schema,): 4}
     assert found["tvix_build_call_seconds_bucket"]["+Inf", schema] == 4
@@ -145,9 +145,9 @@ def test_metrics() -> None:
     }
     assert found["tvix_build_message_bytes_total"] == {
         ("request", schema): 2 * len(DATA) + 6,
-        ("answer", schema): 2 * size,
+        ("response", schema): 2 * size,
     }
-    for name in ("open_calls", "builds", "waiting_calls", "shared_calls_total"):
+    for name in ("open_calls", "builds", "waiting_calls", "deduplicated_calls_total"):
         assert found[f"tvix_build_{name}"] == {(): 0}
 
 
@@ -159,9 +159,9 @@ def test_traces() -> None:
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
     async def scenario() -> None:
-        async with door_to(builder, traces=provider) as door, method_of(door) as do_build:
+        async with proxy_to(builder, traces=provider) as proxy, method_of(proxy) as do_build:
             await do_build(DATA, metadata=(("traceparent", parent),))
-            await refused(do_build(b""))
+            await error_of(do_build(b""))
 
     asyncio.run(scenario())
     build, call, invalid = spans.get_finished_spans()
@@ -181,17 +181,17 @@ def test_traces() -> None:
     assert invalid.attributes["rpc.grpc.status_code"] == 3
     assert invalid.attributes["tvix_build.violations"] == ("required",)
     assert invalid.parent is None
-    # The caller's fault is none of the server.
+    # An error of the caller is none of the server.
     assert invalid.status.status_code is StatusCode.UNSET
 
 
-def test_traces_go_to_a_collector() -> None:
+def test_traces_are_exported_to_a_collector() -> None:
     exported: list[ExportTraceServiceRequest] = []
 
     async def collect(request: bytes, context: Any) -> bytes:
         exported.append(ExportTraceServiceRequest.FromString(request))
-        answer: bytes = ExportTraceServiceResponse().SerializeToString()
-        return answer
+        response: bytes = ExportTraceServiceResponse().SerializeToString()
+        return response
 
     async def scenario() -> None:
         server = grpc.aio.server()
@@ -202,7 +202,7 @@ def test_traces_go_to_a_collector() -> None:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         provider = exporting_provider(f"http://127.0.0.1:{port}")
-        async with door_to(Builder(), traces=provider) as door, method_of(door) as do_build:
+        async with proxy_to(Builder(), traces=provider) as proxy, method_of(proxy) as do_build:
             await do_build(DATA)
             await asyncio.to_thread(provider.force_flush)
         await server.stop(None)
@@ -217,24 +217,24 @@ def test_traces_go_to_a_collector() -> None:
 def test_log(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(request: BuildRequest, context: Any) -> Build:
         if request.outputs == ["b"]:
-            return answer_to(request)
+            return response_to(request)
         if request.outputs == ["hang"]:
             await asyncio.Event().wait()
         await context.abort(grpc.StatusCode.ABORTED, "why\n")
         raise AssertionError
 
     async def scenario() -> None:
-        async with door_to(Builder(fail)) as door, method_of(door) as do_build:
+        async with proxy_to(Builder(fail)) as proxy, method_of(proxy) as do_build:
             await do_build(DATA)
-            await refused(do_build(b""))
-            await refused(do_build(BuildRequest(command_args=["a"]).SerializeToString()))
+            await error_of(do_build(b""))
+            await error_of(do_build(BuildRequest(command_args=["a"]).SerializeToString()))
             hanging = BuildRequest(command_args=["a"], outputs=["hang"]).SerializeToString()
             call = do_build(hanging)
-            await until(lambda: door.numbers["builds"]() == 1)
+            await until(lambda: proxy.numbers["builds"]() == 1)
             call.cancel()
-            await until(lambda: door.numbers["builds"]() == 0)
-            await refused(do_build(hanging, timeout=0.1))
-            await until(lambda: door.numbers["builds"]() == 0)
+            await until(lambda: proxy.numbers["builds"]() == 0)
+            await error_of(do_build(hanging, timeout=0.1))
+            await until(lambda: proxy.numbers["builds"]() == 0)
 
     caplog.set_level(logging.DEBUG, LOG.name)
     asyncio.run(scenario())
@@ -242,13 +242,13 @@ def test_log(caplog: pytest.LogCaptureFixture) -> None:
     good, invalid, failed, cancelled, late = lines
     assert set(good) == {
         *("time", "level", "event", "schema", "code", "seconds", "peer", "digest"),
-        *("request_bytes", "answer_bytes"),
+        *("request_bytes", "response_bytes"),
     }
     assert (good["level"], good["event"], good["code"]) == ("debug", "call", "OK")
     assert good["digest"] == DIGEST.hex()
     assert good["peer"].startswith("ipv4:127.0.0.1:")
     assert (invalid["level"], invalid["by"], invalid["code"]) == (
-        *("info", "door", "INVALID_ARGUMENT"),
+        *("info", "proxy", "INVALID_ARGUMENT"),
     )
     assert invalid["violations"] == ["required"]
     assert "digest" not in invalid
@@ -258,28 +258,28 @@ def test_log(caplog: pytest.LogCaptureFixture) -> None:
     assert (cancelled["level"], cancelled["by"], cancelled["code"]) == (
         *("info", "client", "CANCELLED"),
     )
-    # Who notices first, the door or its builder, is chance.
+    # The proxy or the builder may notice the deadline first.
     assert late["code"] == "DEADLINE_EXCEEDED"
 
 
-def test_every_request_is_recorded_before_it_is_built(tmp_path: Path) -> None:
+def test_every_request_is_stored_before_it_is_built(tmp_path: Path) -> None:
     path = tmp_path / "store"
     requests = [
         tvix_build.build_request(command_args=[str(i % 30)], outputs=["b"]) for i in range(100)
     ]
 
-    async def answer(request: BuildRequest, context: Any) -> Build:
+    async def respond(request: BuildRequest, context: Any) -> Build:
         with RequestStore(path, create=False) as store:
             assert tvix_build.digest(request) in store
-        return answer_to(request)
+        return response_to(request)
 
     async def scenario() -> None:
         async with (
-            door_to(Builder(answer), store=str(path), max_builds=8) as door,
-            method_of(door) as do_build,
+            proxy_to(Builder(respond), store=str(path), max_builds=8) as proxy,
+            method_of(proxy) as do_build,
         ):
             await asyncio.gather(*(do_build(one.SerializeToString()) for one in requests))
-            await refused(do_build(b""))
+            await error_of(do_build(b""))
 
     asyncio.run(scenario())
     with RequestStore(path, create=False) as store:
@@ -295,12 +295,12 @@ def test_a_store_that_fails_builds_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     async def scenario() -> None:
         async with (
-            door_to(builder, store=str(tmp_path / "store")) as door,
-            method_of(door) as do_build,
+            proxy_to(builder, store=str(tmp_path / "store")) as proxy,
+            method_of(proxy) as do_build,
         ):
             with monkeypatch.context() as patched:
                 patched.setattr(RequestStore, "put_many", fail)
-                for error in await asyncio.gather(*(refused(do_build(DATA)) for _ in range(3))):
+                for error in await asyncio.gather(*(error_of(do_build(DATA)) for _ in range(3))):
                     assert error.code() is grpc.StatusCode.INTERNAL
                     assert details_of(error) == ("STORE_FAILED", [])
             assert builder.requests == []
@@ -309,25 +309,26 @@ def test_a_store_that_fails_builds_nothing(tmp_path: Path, monkeypatch: pytest.M
     asyncio.run(scenario())
 
 
-def test_a_place_that_is_taken() -> None:
+def test_addresses_in_use() -> None:
     async def scenario(folder: str) -> None:
         listen = [parse(FREE_PORT), parse(f"grpc+unix:{folder}/socket")]
-        async with open_door(listen=listen, metrics=("127.0.0.1", 0)) as door:
-            for options in (
-                {"listen": [parse(door.addresses[0])]},
-                {"listen": [parse(door.addresses[1])]},
-                {"metrics": ("127.0.0.1", door.metrics_port)},
-                {"listen": [parse("grpc+unix:/no/such/folder/socket")]},
-            ):
-                with pytest.raises(ServeError, match=r"expected|metrics"):
-                    async with open_door(**options):
+        async with open_proxy(listen=listen, metrics=("127.0.0.1", 0)) as proxy:
+            rejected: list[tuple[dict[str, Any], str]] = [
+                ({"listen": [parse(proxy.addresses[0])]}, "already in use"),
+                ({"listen": [parse(proxy.addresses[1])]}, "already in use"),
+                ({"metrics": ("127.0.0.1", proxy.metrics_port)}, "already in use"),
+                ({"listen": [parse("grpc+unix:/no/such/directory/socket")]}, "No such file"),
+            ]
+            for options, expected in rejected:
+                with pytest.raises(ServeError, match=expected):
+                    async with open_proxy(**options):
                         pass
-        # A socket that is left over is no server.
+        # A socket file without a server does not block the address.
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(f"{folder}/left")
         listen = [parse(f"grpc+unix:{folder}/left")]
-        async with open_door(listen=listen) as door, method_of(door) as do_build:
-            await refused(do_build(DATA))
+        async with open_proxy(listen=listen) as proxy, method_of(proxy) as do_build:
+            await error_of(do_build(DATA))
 
-    with socket_folder() as folder:
+    with socket_directory() as folder:
         asyncio.run(scenario(folder))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The door and clients with services of the later schemas."""
+"""The proxy and clients with services of the later schemas."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tvix_build
 from schema_2024 import Build as BuildOf2024
-from serving import EXAMPLES, details_of, method_of, nodes, open_door, refused
+from serving import EXAMPLES, details_of, error_of, method_of, nodes, open_proxy
 from snix.build.protos import build_pb2, rpc_build_pb2_grpc
 from snix.castore.protos.castore_pb2 import Entry, FileEntry
 from tvix_build import Schema
 from tvix_build.nix import DerivationFolder
-from tvix_build.proxy.client import AsyncBuildService, InvalidAnswer
+from tvix_build.proxy.client import AsyncBuildService, InvalidResponseError
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES, Service
 
@@ -32,29 +32,29 @@ DATA = REQUEST.SerializeToString()
 FILE = Entry(file=FileEntry(digest=bytes(32), size=1))
 
 
-def answer(*needles: list[int]) -> build_pb2.BuildResponse:
-    """One output for each list of needles."""
+def response_with(*needles: list[int]) -> build_pb2.BuildResponse:
+    """Return a response with one output for each list of needles."""
     outputs = [build_pb2.BuildResponse.Output(output=FILE, needles=some) for some in needles]
     return build_pb2.BuildResponse(outputs=outputs)
 
 
 class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
-    """A builder of snix by gRPC's own code, which answers the same to all."""
+    """A builder of snix by gRPC's own code, with one response for all requests."""
 
     def __init__(self, response: build_pb2.BuildResponse) -> None:
         self._response = response
-        self.asked: list[tuple[build_pb2.BuildRequest, Any]] = []
+        self.calls: list[tuple[build_pb2.BuildRequest, Any]] = []
 
     async def DoBuild(  # noqa: N802 - gRPC's
         self, request: build_pb2.BuildRequest, context: Any
     ) -> build_pb2.BuildResponse:
-        self.asked.append((request, dict(context.invocation_metadata())))
+        self.calls.append((request, dict(context.invocation_metadata())))
         return self._response
 
 
 @asynccontextmanager
 async def serving(add_to: Callable[[grpc.aio.Server], None]) -> AsyncIterator[str]:
-    """A server with what is added to it; yields the address."""
+    """Run a server with the added services; yields its address."""
     server = grpc.aio.server()
     add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -66,66 +66,66 @@ async def serving(add_to: Callable[[grpc.aio.Server], None]) -> AsyncIterator[st
 
 
 def serving_snix(builder: Builder) -> AbstractAsyncContextManager[str]:
-    """Its server; yields the address."""
+    """Run the server of a builder; yields its address."""
     add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
     return serving(lambda server: add(builder, server))
 
 
-def test_snix_through_the_door() -> None:
-    builder = Builder(answer([0, 1], []))
+def test_snix_through_the_proxy() -> None:
+    builder = Builder(response_with([0, 1], []))
 
     async def scenario() -> None:
         services = [SERVICES[Schema.TVIX_BUILD_V1], SNIX]
         async with (
             serving_snix(builder) as upstream,
-            open_door(upstream, services=services) as door,
-            AsyncBuildService(door.addresses[0], schema="snix.build.v1") as client,
-            method_of(door, SNIX.method) as do_build,
-            method_of(door) as do_first,
+            open_proxy(upstream, services=services) as proxy,
+            AsyncBuildService(proxy.addresses[0], schema="snix.build.v1") as client,
+            method_of(proxy, SNIX.method) as do_build,
+            method_of(proxy) as do_first,
         ):
-            assert await client.do_build(REQUEST) == answer([0, 1], [])
-            assert await do_build(DATA) == answer([0, 1], []).SerializeToString()
+            assert await client.do_build(REQUEST) == response_with([0, 1], [])
+            assert await do_build(DATA) == response_with([0, 1], []).SerializeToString()
             twice = build_pb2.BuildRequest(command_args=["a"], outputs=["a", "a"])
-            reason, violations = details_of(await refused(do_build(twice.SerializeToString())))
+            reason, violations = details_of(await error_of(do_build(twice.SerializeToString())))
             assert (reason, violations[0][:2]) == ("INVALID_REQUEST", ("outputs[1]", "duplicate"))
             # Each service has its own schema.
-            assert details_of(await refused(do_first(DATA)))[0] == "INVALID_REQUEST"
-            async with grpc.aio.insecure_channel(parse(door.addresses[0]).target) as channel:
+            assert details_of(await error_of(do_first(DATA)))[0] == "INVALID_REQUEST"
+            async with grpc.aio.insecure_channel(parse(proxy.addresses[0]).target) as channel:
                 stub: Any = health_pb2_grpc.HealthStub(channel)
                 for service in services:
                     state = await stub.Check(health_pb2.HealthCheckRequest(service=service.name))
                     assert state.status == health_pb2.HealthCheckResponse.SERVING
 
     asyncio.run(scenario())
-    assert [request for request, _ in builder.asked] == [REQUEST, REQUEST]
+    assert [request for request, _ in builder.calls] == [REQUEST, REQUEST]
     digest = tvix_build.digest(REQUEST).hex()
-    assert all(metadata["tvix-build-digest"] == digest for _, metadata in builder.asked)
+    assert all(metadata["tvix-build-digest"] == digest for _, metadata in builder.calls)
 
 
 @pytest.mark.parametrize(
     ("response", "code", "path"),
     [
-        (answer([]), "missing_output", "outputs[1]"),
-        (answer([], [], []), "unexpected_output", "outputs[2]"),
-        (answer([1, 0], []), "not_sorted", "outputs[0].needles[1]"),
-        (answer([2], []), "invalid_needle", "outputs[0].needles[0]"),
-        (answer([1], [0, 0]), "duplicate", "outputs[1].needles[1]"),
+        (response_with([]), "missing_output", "outputs[1]"),
+        (response_with([], [], []), "unexpected_output", "outputs[2]"),
+        (response_with([1, 0], []), "not_sorted", "outputs[0].needles[1]"),
+        (response_with([2], []), "invalid_needle", "outputs[0].needles[0]"),
+        (response_with([1], [0, 0]), "duplicate", "outputs[1].needles[1]"),
     ],
 )
-def test_answers_that_do_not_fit_their_request(
+def test_responses_that_do_not_match_their_request(
     response: build_pb2.BuildResponse, code: str, path: str
 ) -> None:
     async def scenario() -> None:
         async with (
             serving_snix(Builder(response)) as upstream,
-            open_door(upstream, services=[SNIX]) as door,
-            method_of(door, SNIX.method) as do_build,
+            open_proxy(upstream, services=[SNIX]) as proxy,
+            method_of(proxy, SNIX.method) as do_build,
             AsyncBuildService(upstream, schema=Schema.SNIX_BUILD_V1) as client,
         ):
-            error = await refused(do_build(DATA))
+            error = await error_of(do_build(DATA))
             assert error.code() is grpc.StatusCode.INTERNAL
             assert path in (error.details() or "")
-            with pytest.raises(InvalidAnswer) as caught:
+            with pytest.raises(InvalidResponseError) as caught:
                 await client.do_build(DATA)
             assert (code, path) in [(one.code.value, one.path) for one in caught.value.violations]
 
@@ -133,12 +133,12 @@ def test_answers_that_do_not_fit_their_request(
 
 
 def serving_bytes(
-    service: Service, answer_to: Callable[[bytes], bytes]
+    service: Service, response_to: Callable[[bytes], bytes]
 ) -> AbstractAsyncContextManager[str]:
-    """A server of any service; yields the address."""
+    """Run a server of any service; yields its address."""
 
     async def do_build(request: bytes, context: Any) -> bytes:
-        return answer_to(request)
+        return response_to(request)
 
     handlers: Any = {"DoBuild": grpc.unary_unary_rpc_method_handler(do_build)}
     handler = grpc.method_handlers_generic_handler(service.name, handlers)
@@ -146,7 +146,7 @@ def serving_bytes(
 
 
 def build_of_2024(request: bytes, *names: bytes) -> Any:
-    """A Build with files of these names."""
+    """Return a Build with files of these names."""
     build: Any = BuildOf2024()
     build.build_request.ParseFromString(request)
     for name in names:
@@ -157,30 +157,30 @@ def build_of_2024(request: bytes, *names: bytes) -> Any:
 
 
 def test_bytes_of_2024() -> None:
-    """Its service has the name of the first one, its messages have other numbers."""
+    """The service has the same name as in tvix.build.v1, its messages other field numbers."""
     names: list[bytes] = []
 
-    def answer_to(request: bytes) -> bytes:
+    def response_to(request: bytes) -> bytes:
         assert request == DATA
         data: bytes = build_of_2024(DATA, *names).SerializeToString()
         return data
 
     async def scenario() -> None:
         async with (
-            serving_bytes(YEAR, answer_to) as upstream,
-            open_door(upstream, services=[YEAR]) as door,
-            AsyncBuildService(door.addresses[0], schema="tvix.build.v1@2024") as client,
+            serving_bytes(YEAR, response_to) as upstream,
+            open_proxy(upstream, services=[YEAR]) as proxy,
+            AsyncBuildService(proxy.addresses[0], schema="tvix.build.v1@2024") as client,
         ):
             with pytest.raises(grpc.aio.AioRpcError, match="missing_output"):
                 await client.do_build(DATA)
             names.extend((b"a", b"b"))
-            assert await client.do_build(DATA) == answer_to(DATA)
+            assert await client.do_build(DATA) == response_to(DATA)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("service", [SNIX, YEAR], ids=lambda service: service.schema.value)
-def test_from_a_derivation_to_the_answer(service: Service) -> None:
+def test_from_a_derivation_to_the_response(service: Service) -> None:
     folder, known = DerivationFolder(EXAMPLES / "derivations"), nodes()
     made: list[Any] = [
         one.to_build_request(known, folder, schema=service.schema) for one in folder.values()
@@ -189,26 +189,26 @@ def test_from_a_derivation_to_the_answer(service: Service) -> None:
     assert len(requests) > 5
     asked = []
 
-    def answer_to(request: bytes) -> bytes:
+    def response_to(request: bytes) -> bytes:
         asked.append(request)
         # The requests of both are alike.
         outputs = build_pb2.BuildRequest.FromString(request).outputs
         if service is SNIX:
-            return answer(*[[i] for i in range(len(outputs))]).SerializeToString()
+            return response_with(*[[i] for i in range(len(outputs))]).SerializeToString()
         names = sorted(path.rpartition("/")[2].encode() for path in outputs)
         data: bytes = build_of_2024(request, *names).SerializeToString()
         return data
 
     async def scenario() -> None:
         async with (
-            serving_bytes(service, answer_to) as upstream,
-            open_door(upstream, services=[service]) as door,
-            AsyncBuildService(door.addresses[0], schema=service.schema) as client,
+            serving_bytes(service, response_to) as upstream,
+            open_proxy(upstream, services=[service]) as proxy,
+            AsyncBuildService(proxy.addresses[0], schema=service.schema) as client,
         ):
             for request in requests:
-                answered = await client.do_build(request)
+                received = await client.do_build(request)
                 assert asked.pop() == request
-                assert answered == answer_to(request)
+                assert received == response_to(request)
                 assert asked.pop() == request
 
     asyncio.run(scenario())

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Servers of the benchmarks of the door: the least that grpcio can do, and the door around it.
+"""Servers of the proxy benchmarks: bare ones of grpcio, and a validating one.
 
 usage: python -m bench.peers.python.rpc ROLE CORPUS [WORD]
 
-ROLE is `echo` (looks the answer up), `proxy` (asks the server at WORD), `door` (the door, which
-looks the answer up in its own process) or `builder` (as echo, at port WORD, and counts in the file
-CORPUS.built what it answers). Prints its port once it serves, until it is killed.
+ROLE is `lookup` (looks responses up in a table), `forward` (forwards calls to the server at WORD),
+`validate` (the validating proxy of tvix-build, with a table as its builder) or `builder` (as
+`lookup`, on port WORD, and counts the responses to each call in the file CORPUS.built). Prints its
+port when it serves, and runs until it is killed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bench.corpora import messages_of
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
 from tvix_build import Schema
-from tvix_build.proxy.builder_protocol import Answer, Call
+from tvix_build.proxy.builder_protocol import Call, Response
 from tvix_build.proxy.server import Options, Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
@@ -32,16 +33,16 @@ from tvix_build.proxy.shared.services import SERVICES
 Handler: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
 SERVICE = SERVICES[Schema.TVIX_BUILD_V1]
 CALL_KEY = "call"
-"""The metadata that numbers the calls of the soak."""
+"""The metadata key of the number of a call in bench/soak."""
 MOST_CALLS = 1 << 27
 
 
-def answers(corpus: Path) -> dict[bytes, bytes]:
-    """A valid answer to each request of a corpus."""
-    return {data: _answer(data) for data in messages_of(corpus.read_bytes())}
+def responses(corpus: Path) -> dict[bytes, bytes]:
+    """Return a valid response to each request of a corpus."""
+    return {data: _response(data) for data in messages_of(corpus.read_bytes())}
 
 
-def _answer(data: bytes) -> bytes:
+def _response(data: bytes) -> bytes:
     request = BuildRequest.FromString(data)
     outputs = [
         Node(file=FileNode(name=name.encode(), digest=bytes(32), size=1))
@@ -52,19 +53,19 @@ def _answer(data: bytes) -> bytes:
 
 
 class Table:
-    """A builder for the door's own process."""
+    """A builder in the process of the proxy."""
 
     def __init__(self, corpus: Path) -> None:
-        self._answers = answers(corpus)
+        self._responses = responses(corpus)
 
-    async def build(self, call: Call) -> Answer:
-        """Look an answer up."""
-        return Answer(self._answers[call.request])
+    async def build(self, call: Call) -> Response:
+        """Look up the response."""
+        return Response(self._responses[call.request])
 
 
-def echo(corpus: Path) -> Handler:
-    """Looks answers up."""
-    known = answers(corpus)
+def lookup(corpus: Path) -> Handler:
+    """Return a handler that looks responses up."""
+    known = responses(corpus)
 
     async def handle(request: bytes, context: Any) -> bytes:
         return known[request]
@@ -72,23 +73,23 @@ def echo(corpus: Path) -> Handler:
     return handle
 
 
-def proxy(target: str) -> Handler:
-    """Asks another server, with deadline and metadata."""
+def forward(target: str) -> Handler:
+    """Return a handler that forwards calls, with deadline and metadata, to another server."""
     method: Any = grpc.aio.insecure_channel(target).unary_unary(SERVICE.method)
 
     async def handle(request: bytes, context: Any) -> bytes:
-        answer: bytes = await method(
+        response: bytes = await method(
             request,
             timeout=context.time_remaining(),
             metadata=[one for one in context.invocation_metadata() if one[0] != "user-agent"],
         )
-        return answer
+        return response
 
     return handle
 
 
 class Record:
-    """How often each call was answered, a byte a call, in a file that survives a kill."""
+    """The number of responses to each call, one byte per call, in a file that survives a kill."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
@@ -98,21 +99,21 @@ class Record:
 
 
 def builder(corpus: Path) -> Handler:
-    """Looks answers up, and counts."""
-    known = answers(corpus)
+    """Return a handler that looks responses up and counts them."""
+    known = responses(corpus)
     counts = Record(Path(f"{corpus}.built")).counts
 
     async def handle(request: bytes, context: Any) -> bytes:
-        answer = known[request]
+        response = known[request]
         number = next(value for name, value in context.invocation_metadata() if name == CALL_KEY)
         counts[int(number)] += 1
-        return answer
+        return response
 
     return handle
 
 
 async def serve(handler: Handler, port: int = 0) -> None:
-    """Serve without end, with grpcio alone."""
+    """Serve until killed, with grpcio alone."""
     server = grpc.aio.server()
     method: Any = grpc.unary_unary_rpc_method_handler(handler)
     service = grpc.method_handlers_generic_handler(SERVICE.name, {"DoBuild": method})
@@ -123,27 +124,27 @@ async def serve(handler: Handler, port: int = 0) -> None:
     await server.wait_for_termination()
 
 
-async def serve_door(corpus: Path) -> None:
-    """The door, with its limits, log and metrics."""
+async def serve_validating(corpus: Path) -> None:
+    """Serve the validating proxy, with its limits, log and metrics, until killed."""
     listen = [parse("grpc+http://127.0.0.1:0")]
     options = Options(listen, [SERVICE], metrics=("127.0.0.1", 0))
-    door = Server(options, Table(corpus))
-    await door.start()
-    print(door.addresses[0].rpartition(":")[2], flush=True)
+    server = Server(options, Table(corpus))
+    await server.start()
+    print(server.addresses[0].rpartition(":")[2], flush=True)
     await asyncio.Event().wait()
 
 
 async def main(role: str, corpus: Path, word: str = "") -> None:
     """The program."""
-    if role == "door":
+    if role == "validate":
         from tvix_build.proxy.logs import configure
 
         configure("info")
-        await serve_door(corpus)
+        await serve_validating(corpus)
     elif role == "builder":
         await serve(builder(corpus), int(word))
     else:
-        await serve(echo(corpus) if role == "echo" else proxy(word))
+        await serve(lookup(corpus) if role == "lookup" else forward(word))
 
 
 if __name__ == "__main__":

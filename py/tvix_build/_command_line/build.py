@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `build`: has a builder build the request of a file."""
+"""The command `build`: sends the request of a file to a builder."""
 
 from __future__ import annotations
 
@@ -34,26 +34,33 @@ from tvix_build.proxy.shared.services import SERVICES
 if TYPE_CHECKING:
     import grpc
 
-    from tvix_build.proxy.client import InvalidAnswer
+    from tvix_build.proxy.client import InvalidResponseError
 
 
-@click.command(short_help="Have a builder build a request.")
+@click.command(short_help="Send a request to a builder.")
 @click.argument("file", metavar="FILE")
 @click.option(
     "--builder",
     metavar="ADDRESS",
     required=True,
     callback=parse_address,
-    help=f"Where it is: {FORMS}.",
+    help=f"The address of the builder: {FORMS}.",
 )
 @schema_option
 @click.option(
-    "-o", "--output", "target", metavar="OUT", help="Write the answer there; '-' for stdout."
+    "-o", "--output", "target", metavar="OUT", help="Write the response to OUT ('-': stdout)."
 )
-@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="When to give up.")
-@click.option("--ca", metavar="FILE", type=FILE, help="Authorities of the builder's certificate.")
-@click.option("--certificate", metavar="FILE", type=FILE, help="Of this client, in PEM.")
-@click.option("--key", metavar="FILE", type=FILE, help="Its private key, in PEM.")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of the call.")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=FILE,
+    help="CA certificates that verify the builder's certificate, in PEM.",
+)
+@click.option(
+    "--certificate", metavar="FILE", type=FILE, help="Certificate of this client, in PEM."
+)
+@click.option("--key", metavar="FILE", type=FILE, help="Private key of the certificate, in PEM.")
 @column_option
 @input_format_option
 @output_format_option
@@ -71,20 +78,20 @@ def build(
     output_format: str | None,
 ) -> int:
     """Send the request in FILE ('-': stdin; FILE[INDEX] for one of several) to a builder and
-    print its answer.
+    print the response.
 
     \b
     Examples:
       tvix-build build request.json --builder grpc+unix:/run/builder.sock
       tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
 
-    An invalid request is not sent. Exit status: 0 built, 1 the request is invalid, or the builder
-    refused it or failed, 2 usage, or a file that cannot be read or written.
+    An invalid request is not sent. Exit status: 0 the builder returned a valid response, 1 the
+    request is invalid or the call failed, 2 wrong usage, or a file cannot be read or written.
     """
     wanted = None if target is None else find_source(target, output_format, "--output-format")
     service = SERVICES[schema]
     if wanted is None or not wanted.format.startswith("binpb"):
-        class_of(service.answer)  # Not once the answer is there.
+        class_of(service.response)  # Fails before the build, not after it.
     monitor = Monitor(quiet=True)
     try:
         source = find_input(file, input_format, column)
@@ -98,28 +105,28 @@ def build(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     credentials = client_credentials(builder, ca, certificate, key)
     try:
-        # An output that cannot be written is known before the build, too.
+        # Opened before the build, so that an output that cannot be written fails first.
         with ExitStack() as stack:
-            write = stack.enter_context(record_output(wanted, service.answer)) if wanted else None
+            write = stack.enter_context(record_output(wanted, service.response)) if wanted else None
             with extra("grpc"):
-                answer = _ask(monitor, builder, schema, data, timeout, credentials)
+                response = _call(monitor, builder, schema, data, timeout, credentials)
             if write is not None:
-                write([answer])
+                write([response])
                 return 0
-    except _NoAnswerError:
+    except _CallFailedError:
         return 1
     with output_errors("standard output"):
-        Viewer(stdout_console(), service.answer, full=False).view(
-            builder.text, answer, check(answer, service.answer.kind, service.answer.schema)
+        Viewer(stdout_console(), service.response, full=False).view(
+            builder.text, response, check(response, service.response.kind, service.response.schema)
         )
     return 0
 
 
-class _NoAnswerError(Exception):
-    """There is no valid answer, which was said."""
+class _CallFailedError(Exception):
+    """The call failed, and the error is printed."""
 
 
-def _ask(
+def _call(
     monitor: Monitor,
     builder: Address,
     schema: Schema,
@@ -127,28 +134,28 @@ def _ask(
     timeout: float | None,
     credentials: grpc.ChannelCredentials | None,
 ) -> bytes:
-    """The answer.
+    """Return the response.
 
     Raises:
-        _NoAnswerError: if there is none.
+        _CallFailedError: if the call fails.
     """
     import grpc
 
-    from tvix_build.proxy.client import BuildService, InvalidAnswer
+    from tvix_build.proxy.client import BuildService, InvalidResponseError
 
     with BuildService(builder.text, schema=schema, credentials=credentials) as service:
         try:
             return service.do_build(request, timeout=timeout)
-        except InvalidAnswer as error:
+        except InvalidResponseError as error:
             monitor.error(f"{builder.text}: {error}")
             _print_violations(monitor, builder.text, error)
         except grpc.RpcError as error:
             _print_status(monitor, builder.text, error)
-    raise _NoAnswerError
+    raise _CallFailedError
 
 
 def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
-    """The status of a call, and all that its details say of the request."""
+    """Print the status of a call, and the violations in its details."""
     import grpc
     from google.protobuf.message import DecodeError
     from google.rpc.error_details_pb2 import BadRequest
@@ -165,10 +172,10 @@ def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
                     path = f"{one.field}: " if one.field else ""
                     monitor.error(f"{place}: {one.reason}: {path}{one.description}")
     except (DecodeError, ValueError) as failure:
-        monitor.error(f"{place}: expected details of the status, found others: {failure}")
+        monitor.error(f"{place}: malformed details of the status: {failure}")
 
 
-def _print_violations(monitor: Monitor, place: str, found: Report | InvalidAnswer) -> None:
+def _print_violations(monitor: Monitor, place: str, found: Report | InvalidResponseError) -> None:
     for violation in found.violations:
         path = f"{violation.path}: " if violation.path else ""
         monitor.error(f"{place}: {violation.code.value}: {path}{violation.message}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands that use gRPC share: addresses and certificates."""
+"""Options of the commands that use gRPC: addresses and certificates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def parse_address(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
-    """One address, or several, or none.
+    """Parse the address or the addresses of an option.
 
     Raises:
-        click.BadParameter: for another form.
+        click.BadParameter: if an address has another form.
     """
     try:
         if isinstance(value, tuple):
@@ -34,10 +34,10 @@ def parse_address(_context: click.Context, _option: click.Parameter, value: Any)
 def server_credentials(
     listen: Sequence[Address], certificate: Path | None, key: Path | None, client_ca: Path | None
 ) -> grpc.ServerCredentials | None:
-    """Of a server that listens there; None if nothing is grpc+https.
+    """Return the credentials of a server; None if it listens on no grpc+https address.
 
     Raises:
-        click.UsageError: if files are missing, or there are some that nothing uses.
+        click.UsageError: if options are missing, or given without a grpc+https address.
     """
     if not any(address.tls for address in listen):
         if certificate or key or client_ca:
@@ -61,10 +61,11 @@ def client_credentials(
     key: Path | None,
     prefix: str = "",
 ) -> grpc.ChannelCredentials | None:
-    """Of a client of a server there; None if it is not grpc+https. `prefix` is that of the options.
+    """Return the credentials of a client; None if the address is not grpc+https. `prefix` is the
+    prefix of the option names.
 
     Raises:
-        click.UsageError: if files are missing, or there are some that nothing uses.
+        click.UsageError: if options are missing, or given without a grpc+https address.
     """
     if address is None or not address.tls:
         if ca or certificate or key:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The command `serve`: reads the options. What serves is in `tvix_build.proxy`, which is imported
-once it is needed, as its packages are an extra of their own."""
+"""The command `serve`: parses the options. The proxy itself is `tvix_build.proxy.server`, which is
+imported late, as it needs packages of the extra `serve`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _parse_services(
     return services
 
 
-@click.command(short_help="Serve a door that checks requests before a builder sees them.")
+@click.command(short_help="Run a validating proxy in front of a builder.")
 @click.option(
     "--listen",
     metavar="ADDRESS",
@@ -60,12 +60,15 @@ def _parse_services(
     default=("grpc+http://127.0.0.1:8000",),
     show_default=True,
     callback=parse_address,
-    help=f"Where to listen: {FORMS}; may come several times. Port 0 stands for any that is free.",
+    help=f"Address to listen on: {FORMS}; repeatable. Port 0 selects a free port.",
 )
 @click.option(
-    "--upstream", metavar="ADDRESS", callback=parse_address, help="The builder, in the same forms."
+    "--upstream",
+    metavar="ADDRESS",
+    callback=parse_address,
+    help="Address of the builder, in the same forms.",
 )
-@click.option("--check-only", is_flag=True, help="Answer UNIMPLEMENTED after the check.")
+@click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
 @click.option(
     "--schema",
     "services",
@@ -74,7 +77,7 @@ def _parse_services(
     default=[schema.value for schema, service in SERVICES.items() if service.module],
     show_default=True,
     callback=_parse_services,
-    help="What to offer; may come several times.",
+    help="Schema of a service to offer; repeatable.",
 )
 @click.option(
     "--max-message-size",
@@ -82,7 +85,7 @@ def _parse_services(
     type=click.IntRange(1, (1 << 31) - 1),
     default=16 << 20,
     show_default=True,
-    help="The most that a request or an answer may have.",
+    help="Largest request and largest response to accept.",
 )
 @click.option(
     "--max-builds",
@@ -90,7 +93,7 @@ def _parse_services(
     type=click.IntRange(1),
     default=256,
     show_default=True,
-    help="How many calls the builder has at once; others wait.",
+    help="Limit of concurrent builds; further calls wait.",
 )
 @click.option(
     "--max-queue",
@@ -98,55 +101,62 @@ def _parse_services(
     type=click.IntRange(0),
     default=1024,
     show_default=True,
-    help="How many calls may wait; others are refused.",
+    help="Limit of waiting calls; further calls are rejected.",
 )
 @click.option(
-    "--deduplicate", is_flag=True, help="Calls in flight with one digest share one build."
+    "--deduplicate", is_flag=True, help="Run one build for concurrent calls with the same digest."
 )
 @click.option(
     "--store",
     metavar="STORE",
-    help="Record every request in this request store before it is built; with --schema "
-    "tvix.build.v1 alone.",
+    help="Store every request in this request store before it is built; requires --schema "
+    "tvix.build.v1 only.",
 )
-@click.option("--tls-certificate", metavar="FILE", type=FILE, help="Of this server, in PEM.")
-@click.option("--tls-key", metavar="FILE", type=FILE, help="Its private key, in PEM.")
+@click.option(
+    "--tls-certificate", metavar="FILE", type=FILE, help="Certificate of this server, in PEM."
+)
+@click.option(
+    "--tls-key", metavar="FILE", type=FILE, help="Private key of the certificate, in PEM."
+)
 @click.option(
     "--tls-client-ca",
     metavar="FILE",
     type=FILE,
-    help="Accept clients with a certificate of these authorities only.",
+    help="Require client certificates, and verify them with these CA certificates, in PEM.",
 )
 @click.option(
     "--upstream-ca",
     metavar="FILE",
     type=FILE,
-    help="Authorities of the builder's certificate, instead of those that gRPC trusts.",
+    help="CA certificates that verify the builder's certificate, in PEM; the default is the "
+    "set that gRPC trusts.",
 )
 @click.option(
     "--upstream-certificate",
     metavar="FILE",
     type=FILE,
-    help="Of this client of the builder, in PEM.",
+    help="Client certificate for the builder, in PEM.",
 )
-@click.option("--upstream-key", metavar="FILE", type=FILE, help="Its private key, in PEM.")
+@click.option(
+    "--upstream-key", metavar="FILE", type=FILE, help="Private key of the certificate, in PEM."
+)
 @click.option(
     "--metrics",
     metavar="HOST:PORT",
     callback=_parse_host_and_port,
-    help="Serve metrics for Prometheus there.",
+    help="Serve Prometheus metrics on this address.",
 )
 @click.option(
     "--traces",
     metavar="URL",
-    help="Send traces to this OpenTelemetry collector by OTLP/gRPC: http://HOST:PORT.",
+    help="Export traces to this OpenTelemetry collector by OTLP/gRPC: http://HOST:PORT.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="What to log: info has a line for each call that is refused, debug for all.",
+    help="Log level: info logs each failed call, debug logs every call.",
 )
 @click.option(
     "--grace",
@@ -154,7 +164,7 @@ def _parse_services(
     type=SECONDS,
     default=30,
     show_default=True,
-    help="How long calls may go on after SIGTERM.",
+    help="How long running calls may continue after SIGTERM.",
 )
 def serve(
     listen: Sequence[Address],
@@ -173,26 +183,26 @@ def serve(
     grace: float,
     **others: Any,
 ) -> int:
-    """Take build requests by gRPC, turn invalid ones away with all reasons, and have the others
-    built by --upstream, each in its canonical encoding; answers are checked, too.
+    """Run a gRPC server that validates build requests. It rejects invalid requests with their
+    violations, forwards valid ones to --upstream in canonical encoding, and validates responses.
 
     \b
     Examples:
-      tvix-build serve --listen grpc+unix:/run/door.sock --upstream grpc+unix:/run/builder.sock
+      tvix-build serve --listen grpc+unix:/run/proxy.sock --upstream grpc+unix:/run/builder.sock
       tvix-build serve --check-only
 
-    The log is on stderr, a JSON object a line. SIGTERM closes the door: no new calls, those in
-    flight end. Exit status: 0 after that, 2 if the door cannot be opened.
+    The log is on stderr, one JSON object per line. After SIGTERM, the proxy rejects new calls and
+    waits for the running ones. Exit status: 0 after a shutdown, 2 if the proxy cannot start.
     """
     if check_only == (upstream is not None):
         raise click.UsageError("expected one of --upstream and --check-only")
     for service in services:
         if store is not None and service.schema is not Schema.TVIX_BUILD_V1:
             raise click.UsageError(
-                f"expected --schema tvix.build.v1 alone with --store, which keeps no others' "
-                f"requests, found {service.schema.value}"
+                f"expected --schema tvix.build.v1 only: --store keeps requests of no other "
+                f"schema; found {service.schema.value}"
             )
-    # The C core of gRPC would write lines of its own; what they say, statuses say, too.
+    # The C core of gRPC would log lines of its own. The statuses have the same information.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with extra("serve"):
         from tvix_build.proxy import logs, server

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The door of `tvix-build serve`: checks every request before a builder sees it.
+"""The validating proxy of `tvix-build serve`, and the client of a builder.
 
-A builder here is anything that answers a `Call`. `upstream` has the one that forwards; the others
-wrap a builder: `limits`, `sharing`, `recording`, `answers`, `traces`. `door` takes calls from gRPC,
-`statuses` says why one is refused, `logs` and `metrics` hear how each ended, and `server` puts all
-together.
+`client` is public. The proxy validates each request before a builder receives it, and each response
+before the caller receives it:
+
+- `server` assembles the proxy and runs it, `service` handles the calls.
+- `builder_protocol` defines what a builder is. `upstream` forwards calls to a builder; `limits`,
+  `deduplication`, `recording`, `response_checks` and `tracing` each wrap a builder.
+- `status` makes the gRPC statuses, `outcomes` describes how a call ended, and `logs`, `metrics` and
+  `tracing` report that.
+
+Both the client and the proxy import `shared`, which imports neither.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What passes between the door and a builder."""
+"""The interface between the proxy and a builder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Call(NamedTuple):
     """A valid request on its way to a builder.
 
     Attributes:
-        request: its canonical encoding.
-        digest: of the request, 32 bytes.
-        metadata: what the builder is told.
-        remaining: says how many seconds the caller still waits; None for ever.
+        request: the canonical encoding of the request.
+        digest: the digest of the request, 32 bytes.
+        metadata: the metadata for the builder.
+        remaining: returns the seconds until the deadline, or None without a deadline.
     """
 
     service: Service
@@ -28,8 +28,8 @@ class Call(NamedTuple):
     remaining: Callable[[], float | None]
 
 
-class Answer(NamedTuple):
-    """What a builder answers, and the metadata that came before and after it."""
+class Response(NamedTuple):
+    """The response of a builder, and its initial and trailing metadata."""
 
     data: bytes
     initial_metadata: Metadata = ()
@@ -37,11 +37,11 @@ class Answer(NamedTuple):
 
 
 class Builder(Protocol):
-    """Answers calls, many at once; a cancelled one is given up."""
+    """Handles calls, any number of them concurrently. Cancelling a call cancels its build."""
 
-    async def build(self, call: Call) -> Answer:
-        """The answer to a call.
+    async def build(self, call: Call) -> Response:
+        """Return the response to a call.
 
         Raises:
-            Refusal: if there is none.
+            StatusError: if the call fails.
         """

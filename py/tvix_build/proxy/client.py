@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Clients of a builder, or of a door before it (`tvix-build serve`). Needs grpcio:
+"""Clients of a builder, or of a validating proxy (`tvix-build serve`). They need grpcio:
 `pip install 'tvix-build[grpc]'`.
 
     from tvix_build.proxy.client import BuildService
@@ -7,8 +7,8 @@
     with BuildService("grpc+unix:/run/builder.sock") as builder:
         build = builder.do_build(request, timeout=3600)
 
-What is sent is checked first, and what comes back is, too. Where the server refuses a call or
-cannot be reached, gRPC's own errors say so: `grpc.RpcError`, with status and metadata.
+Requests are validated before they are sent, and responses when they arrive. If a call fails, the
+client raises gRPC's own `grpc.RpcError`, with the status and metadata.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, channel_options
 from tvix_build.proxy.shared.checks import (
     DIGEST_KEY,
     Checked,
-    InvalidAnswer,
-    check_answer,
-    check_answer_aside,
+    InvalidResponseError,
     check_request,
-    check_request_aside,
+    check_request_async,
+    check_response,
+    check_response_async,
 )
 from tvix_build.proxy.shared.services import SERVICES, Service
 
@@ -40,26 +40,27 @@ if TYPE_CHECKING:
     from snix.build.protos import build_pb2 as snix_build_pb2
     from tvix.build.protos.build_pb2 import Build, BuildRequest
 
-__all__ = ["AsyncBuildService", "BuildService", "InvalidAnswer"]
+__all__ = ["AsyncBuildService", "BuildService", "InvalidResponseError"]
 
-_Method: TypeAlias = Any  # gRPC's, from bytes to bytes
+_Method: TypeAlias = Any  # gRPC's multi-callable, from bytes to bytes
 Metadata: TypeAlias = "Iterable[tuple[str, str | bytes]]"
 
 
 class BuildService:
-    """A server's BuildService. Threads may share one; close it, or use it as a context manager.
+    """A client of BuildService. It is safe to use from several threads. Close it, or use it as a
+    context manager.
 
     Args:
-        address: where the server is: `grpc+http://HOST:PORT`, `grpc+https://HOST:PORT` or
+        address: the address of the server: `grpc+http://HOST:PORT`, `grpc+https://HOST:PORT` or
             `grpc+unix:/PATH`.
-        schema: which one the server speaks.
-        credentials: of TLS, from `grpc.ssl_channel_credentials`; for `grpc+https` only. Without,
-            the certificates that gRPC trusts.
-        max_message_size: the most bytes that an answer may have.
+        schema: the schema of the service.
+        credentials: the TLS credentials, made by `grpc.ssl_channel_credentials`, for `grpc+https`
+            only. The default trusts the certificate authorities that gRPC trusts.
+        max_message_size: the largest response to accept, in bytes.
 
     Raises:
-        ValueError: if the address has none of these forms, there is no such schema, or there are
-            credentials for an address without TLS.
+        ValueError: if the address has none of these forms, the schema is unknown, or `credentials`
+            are given for an address without TLS.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class BuildService:
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
-        self._service, place, credentials = _where(address, schema, credentials)
+        self._service, place, credentials = _resolve(address, schema, credentials)
         options = channel_options(max_message_size)
         self._channel = (
             grpc.secure_channel(place.target, credentials, options)
@@ -102,32 +103,35 @@ class BuildService:
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> Build | snix_build_pb2.BuildResponse | bytes:
-        """Have a request built. It is sent in its canonical encoding, with its digest as metadata.
+        """Send a request in its canonical encoding, with its digest as metadata, and return the
+        response.
 
         Args:
-            request: a BuildRequest of the schema, or the bytes of one.
-            timeout: seconds after which to give up; the server is told.
-            metadata: for the server.
+            request: a BuildRequest of the schema, as a message or as bytes.
+            timeout: the time limit of the call in seconds, which the server also receives as the
+                deadline; None for no limit.
+            metadata: additional metadata for the server.
 
         Returns:
-            The answer, checked: a message for a message; for bytes, its canonical encoding.
+            The validated response: a message if the request is a message; its canonical encoding if
+            the request is bytes.
 
         Raises:
-            InvalidMessage: if the request is not valid. Nothing is sent.
-            InvalidAnswer: if the answer is not, or not one to this request.
-            grpc.RpcError: if the server refuses the call or cannot be reached, or time is up.
+            InvalidMessage: if the request is invalid. It is not sent.
+            InvalidResponseError: if the response is invalid, or belongs to another request.
+            grpc.RpcError: if the server rejects the call or is unreachable, or the call times out.
             TypeError: if the request is neither bytes-like nor a message of the schema.
         """
         checked = check_request(self._service, _bytes_of(self._service, request))
-        answer = self._method(
+        response = self._method(
             checked.encoding, timeout=timeout, metadata=_metadata(checked, metadata)
         )
         return _result(
-            request, check_answer(self._service, answer, checked.encoding), self._service
+            request, check_response(self._service, response, checked.encoding), self._service
         )
 
     def close(self) -> None:
-        """Close the connection; calls that still run are cancelled."""
+        """Close the connection and cancel the running calls."""
         self._channel.close()
 
     def __enter__(self) -> BuildService:
@@ -138,8 +142,8 @@ class BuildService:
 
 
 class AsyncBuildService:
-    """As `BuildService`, for asyncio. It is made, used and closed within one event loop; any number
-    of calls may run at once, and cancelling one cancels it at the server."""
+    """As `BuildService`, for asyncio. Create, use and close it within one event loop. Any number of
+    calls may run concurrently. Cancelling a call also cancels it on the server."""
 
     def __init__(
         self,
@@ -149,7 +153,7 @@ class AsyncBuildService:
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
-        self._service, place, credentials = _where(address, schema, credentials)
+        self._service, place, credentials = _resolve(address, schema, credentials)
         options = channel_options(max_message_size)
         self._channel = (
             grpc.aio.secure_channel(place.target, credentials, options)
@@ -183,16 +187,16 @@ class AsyncBuildService:
     ) -> Build | snix_build_pb2.BuildResponse | bytes:
         """As `BuildService.do_build`."""
         service = self._service
-        checked = await check_request_aside(service, _bytes_of(service, request))
-        answer = await self._method(
+        checked = await check_request_async(service, _bytes_of(service, request))
+        response = await self._method(
             checked.encoding, timeout=timeout, metadata=_metadata(checked, metadata)
         )
         return _result(
-            request, await check_answer_aside(service, answer, checked.encoding), service
+            request, await check_response_async(service, response, checked.encoding), service
         )
 
     async def close(self) -> None:
-        """Close the connection; calls that still run are cancelled."""
+        """Close the connection and cancel the running calls."""
         await self._channel.close()
 
     async def __aenter__(self) -> AsyncBuildService:
@@ -202,16 +206,16 @@ class AsyncBuildService:
         await self.close()
 
 
-def _where(
+def _resolve(
     address: str, schema: Schema | str, credentials: grpc.ChannelCredentials | None
 ) -> tuple[Service, Address, grpc.ChannelCredentials | None]:
-    """What is called, where, and with which credentials; none without TLS."""
+    """Return the service, the parsed address and the credentials, which are None without TLS."""
     service = SERVICES[Schema(schema)]
     place = parse(address)
     if place.tls:
         credentials = credentials or grpc.ssl_channel_credentials()
     elif credentials is not None:
-        raise ValueError(f"expected grpc+https://… with credentials, found {address!r}")
+        raise ValueError(f"expected a grpc+https:// address with credentials, found {address!r}")
     return service, place, credentials
 
 
@@ -225,9 +229,9 @@ def _metadata(checked: Checked, metadata: Metadata) -> tuple[tuple[str, str | by
 
 
 def _result(
-    request: Message | BytesLike, answer: bytes, service: Service
+    request: Message | BytesLike, response: bytes, service: Service
 ) -> Build | snix_build_pb2.BuildResponse | bytes:
     if not isinstance(request, Message):
-        return answer
-    message: Any = service.answer_class().FromString(answer)
+        return response
+    message: Any = service.response_class().FromString(response)
     return cast("Build | snix_build_pb2.BuildResponse", message)

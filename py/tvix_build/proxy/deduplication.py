@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Calls in flight that ask for the same build share one."""
+"""Deduplicates concurrent calls: those with the same request share one build."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tvix_build.proxy.builder_protocol import Answer, Builder, Call
+from tvix_build.proxy.builder_protocol import Builder, Call, Response
 from tvix_build.proxy.shared.services import Service
 
 _Key: TypeAlias = "tuple[Service, bytes, tuple[str | bytes, ...]]"
@@ -15,15 +15,15 @@ _Key: TypeAlias = "tuple[Service, bytes, tuple[str | bytes, ...]]"
 
 @dataclass(eq=False)
 class _Build:
-    task: asyncio.Task[Answer]
+    task: asyncio.Task[Response]
     callers: int = 0
 
 
-class Shared:
-    """Builds once for all callers with one digest (and one `authorization`) at the same time.
+class Deduplicator:
+    """Runs one build for all concurrent calls with the same digest and the same `authorization`.
 
-    The build has no deadline and the first caller's metadata. Callers leave it when they are
-    cancelled, by their deadlines too; the last one to leave cancels it.
+    The build has the metadata of the first call and no deadline. A call that is cancelled, or whose
+    deadline expires, leaves the build. When the last call has left it, the build is cancelled.
     """
 
     def __init__(self, builder: Builder) -> None:
@@ -31,8 +31,8 @@ class Shared:
         self._builds: dict[_Key, _Build] = {}
         self.joined = 0
 
-    async def build(self, call: Call) -> Answer:
-        """Join a build or begin one."""
+    async def build(self, call: Call) -> Response:
+        """Join the build that is running for this request, or start one."""
         key = _key(call)
         build = self._builds.get(key)
         if build is None:
@@ -45,17 +45,17 @@ class Shared:
         finally:
             build.callers -= 1
             if not build.callers and not build.task.done():
-                self._forget(key, build)  # Nobody must join what is cancelled.
+                self._forget(key, build)  # A new call must not join a cancelled build.
                 build.task.cancel()
 
     def _begin(self, key: _Key, call: Call) -> _Build:
-        alone = call._replace(remaining=lambda: None)
-        build = _Build(asyncio.create_task(self._builder.build(alone)))
+        detached = call._replace(remaining=lambda: None)
+        build = _Build(asyncio.create_task(self._builder.build(detached)))
 
-        def done(task: asyncio.Task[Answer]) -> None:
+        def done(task: asyncio.Task[Response]) -> None:
             self._forget(key, build)
             if not task.cancelled():
-                task.exception()  # Seen, also if nobody waits any more.
+                task.exception()  # Mark it as retrieved, also when no call is left.
 
         build.task.add_done_callback(done)
         return build
@@ -66,6 +66,6 @@ class Shared:
 
 
 def _key(call: Call) -> _Key:
-    # What one caller may see is not for another, as far as metadata says who that is.
+    # A caller must not receive what only another caller is authorized to see.
     authorization = tuple(value for name, value in call.metadata if name == "authorization")
     return call.service, call.digest, authorization

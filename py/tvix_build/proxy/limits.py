@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many calls there may be at once, and how many of them build."""
+"""Limits of concurrent calls and of concurrent builds."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ import asyncio
 
 import grpc
 
-from tvix_build.proxy.builder_protocol import Answer, Builder, Call
-from tvix_build.proxy.status import refusal
+from tvix_build.proxy.builder_protocol import Builder, Call, Response
+from tvix_build.proxy.status import status_error
 
 
 class CallLimit:
-    """Refuses calls beyond a number at once: RESOURCE_EXHAUSTED."""
+    """Rejects calls above a limit of concurrent calls with RESOURCE_EXHAUSTED."""
 
-    def __init__(self, builder: Builder, most: int) -> None:
+    def __init__(self, builder: Builder, limit: int) -> None:
         self._builder = builder
-        self._most = most
+        self._limit = limit
         self.calls = 0
 
-    async def build(self, call: Call) -> Answer:
-        """Pass a call on, or refuse it."""
-        if self.calls >= self._most:
-            raise refusal(
+    async def build(self, call: Call) -> Response:
+        """Forward a call, or reject it.
+
+        Raises:
+            StatusError: if the limit is reached.
+        """
+        if self.calls >= self._limit:
+            raise status_error(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 "QUEUE_FULL",
-                f"expected less than {self._most} calls at once, found as many",
+                f"expected at most {self._limit} concurrent calls; try again later",
             )
         self.calls += 1
         try:
@@ -35,19 +39,19 @@ class CallLimit:
 
 
 class BuildLimit:
-    """Has calls beyond a number wait for their turn, in order."""
+    """Queues calls above a limit of concurrent builds, first in, first out."""
 
-    def __init__(self, builder: Builder, most: int) -> None:
+    def __init__(self, builder: Builder, limit: int) -> None:
         self._builder = builder
-        self._turns = asyncio.Semaphore(most)
+        self._slots = asyncio.Semaphore(limit)
         self.builds = 0
         self.waiting = 0
 
-    async def build(self, call: Call) -> Answer:
-        """Pass a call on when it is its turn."""
+    async def build(self, call: Call) -> Response:
+        """Wait until a build may start, then forward the call."""
         self.waiting += 1
         try:
-            await self._turns.acquire()
+            await self._slots.acquire()
         finally:
             self.waiting -= 1
         self.builds += 1
@@ -55,4 +59,4 @@ class BuildLimit:
             return await self._builder.build(call)
         finally:
             self.builds -= 1
-            self._turns.release()
+            self._slots.release()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The log: a JSON object a line, on stderr."""
+"""The log on stderr: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ LOG = logging.getLogger("tvix_build.serve")
 
 
 class JsonLines(logging.Formatter):
-    """A line has `time`, `level`, `event`, and the fields of `extra={"fields": …}`."""
+    """Formats a record as a JSON object with `time`, `level`, `event`, and the fields passed as
+    `extra={"fields": …}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -33,7 +34,8 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Have all logs of the process written so; those of libraries from `warning` on."""
+    """Configure the logging of the process: JSON lines on stderr. `level` applies to the proxy; the
+    libraries log from `warning` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -41,7 +43,8 @@ def configure(level: str) -> None:
 
 
 def log_call(outcome: Outcome) -> None:
-    """A line for a call: `debug` if it went well, `info` if its caller is to blame."""
+    """Log a call: at `debug` if it succeeded, at `warning` if the builder or the proxy failed, at
+    `info` otherwise."""
     level = logging.DEBUG
     if outcome.by:
         fault = outcome.by == "upstream" or outcome.code is grpc.StatusCode.INTERNAL
@@ -54,7 +57,7 @@ def log_call(outcome: Outcome) -> None:
         "seconds": round(outcome.seconds, 6),
         "peer": outcome.peer(),
         "request_bytes": outcome.request_size,
-        "answer_bytes": outcome.answer_size,
+        "response_bytes": outcome.response_size,
     }
     if outcome.digest is not None:
         fields["digest"] = outcome.digest.hex()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Counts for Prometheus. docs/serve.md lists the names.
+"""Metrics for Prometheus. docs/serve.md lists the names.
 
-Calls are counted by the event loop alone, in plain numbers: Prometheus' own counters lock and look
-labels up, which is a good part of what a call costs. They are made into metrics when asked for.
+Only the event loop counts calls, so plain integers are enough. The counters of prometheus_client
+take a lock and look up labels, which would be a good part of the cost of a call. A scrape converts
+the integers to metrics.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 300
 
 
 class _OfService:
-    """What is counted of the calls of one service."""
+    """The counts of one service."""
 
     def __init__(self) -> None:
         self.ends: Counter[tuple[grpc.StatusCode, str]] = Counter()
@@ -37,17 +38,18 @@ class _OfService:
         self.buckets = [0] * (len(SECONDS) + 1)
         self.seconds = 0.0
         self.request_bytes = 0
-        self.answer_bytes = 0
+        self.response_bytes = 0
 
 
 class Metrics(Collector):
-    """The metrics of one door.
+    """The metrics of one proxy.
 
     Args:
-        numbers: name, without prefix, to what it is at the moment: `*_total` are counters.
+        numbers: functions that return the current values, by name without prefix. Those named
+            `*_total` are counters, the others gauges.
 
     Attributes:
-        registry: has these metrics and no others.
+        registry: a registry of these metrics only.
     """
 
     def __init__(self, numbers: Mapping[str, Callable[[], float]]) -> None:
@@ -65,29 +67,31 @@ class Metrics(Collector):
         found.buckets[bisect_left(SECONDS, outcome.seconds)] += 1
         found.seconds += outcome.seconds
         found.request_bytes += outcome.request_size
-        found.answer_bytes += outcome.answer_size
+        found.response_bytes += outcome.response_size
         if outcome.violations:
             found.violations.update(outcome.violations)
 
     def collect(self) -> Iterable[Metric]:
-        """What Prometheus gets."""
+        """Return the metrics; Prometheus calls this for each scrape."""
         calls = CounterMetricFamily(
             "tvix_build_calls",
-            "Calls that ended, by status and who gave it.",
+            "Completed calls, by status and origin of the status.",
             labels=["schema", "code", "by"],
         )
         seconds = HistogramMetricFamily(
             "tvix_build_call_seconds",
-            "Seconds from a call's message to its end.",
+            "Seconds from the receipt of the request to the end of the call.",
             labels=["schema"],
         )
         violations = CounterMetricFamily(
             "tvix_build_violations",
-            "Violations of requests and answers.",
+            "Violations in requests and responses.",
             labels=["schema", "violation"],
         )
         sizes = CounterMetricFamily(
-            "tvix_build_message_bytes", "Bytes of messages.", labels=["schema", "message"]
+            "tvix_build_message_bytes",
+            "Bytes of requests and responses.",
+            labels=["schema", "message"],
         )
         for service, found in list(self._services.items()):
             schema = service.schema.value
@@ -99,14 +103,14 @@ class Metrics(Collector):
             buckets = list(zip(limits, accumulate(found.buckets), strict=True))
             seconds.add_metric([schema], buckets, found.seconds)
             sizes.add_metric([schema, "request"], found.request_bytes)
-            sizes.add_metric([schema, "answer"], found.answer_bytes)
+            sizes.add_metric([schema, "response"], found.response_bytes)
         return [calls, seconds, violations, sizes, *self._now()]
 
     def _now(self) -> Iterable[Metric]:
         for name, number in self._numbers.items():
             full = f"tvix_build_{name}"
-            what = name.removesuffix("_total").replace("_", " ").capitalize()
+            what = name.removesuffix("_total").replace("_", " ")
             if name.endswith("_total"):
-                yield CounterMetricFamily(full, f"{what}.", number())
+                yield CounterMetricFamily(full, f"{what.capitalize()}.", number())
             else:
-                yield GaugeMetricFamily(full, f"{what} at the moment.", number())
+                yield GaugeMetricFamily(full, f"Current {what}.", number())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a call ended, for logs, metrics and traces."""
+"""The outcome of a call, for logs, metrics and traces."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tvix_build.proxy.shared.services import Service
 
 @dataclass(eq=False, slots=True)
 class Outcome:
-    """What is known of a call; filled in while it goes on.
+    """The outcome of a call. The fields are set while the call proceeds.
 
     Attributes:
-        peer: says who called.
-        request_size, answer_size: bytes, as received and as sent.
-        seconds: from its message to its end.
-        code: its status.
-        by: who ended it with another status than OK: `door`, `upstream` or `client`.
-        digest: of the request, if that is valid.
-        message: that of the status.
-        violations: codes of violations, of the request or the answer.
-        trace: the trace's id in hex, if it is traced.
+        peer: returns the address of the caller.
+        request_size, response_size: bytes of the received request and of the sent response.
+        seconds: from the receipt of the request to the end of the call.
+        code: the status code.
+        by: the origin of a status other than OK: `proxy`, `upstream` or `client`.
+        digest: the digest of the request, if the request is valid.
+        message: the message of the status.
+        violations: the codes of the violations in the request or in the response.
+        trace: the trace id in hex, if the call is traced.
     """
 
     service: Service
     peer: Callable[[], str]
     request_size: int
-    answer_size: int = 0
+    response_size: int = 0
     seconds: float = 0.0
     code: grpc.StatusCode = grpc.StatusCode.OK
     by: str = ""

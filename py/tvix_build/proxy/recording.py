@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Keeps every request in a store before it is built."""
+"""Stores each request before it is built."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import asyncio
 
 import grpc
 
-from tvix_build.proxy.builder_protocol import Answer, Builder, Call
+from tvix_build.proxy.builder_protocol import Builder, Call, Response
 from tvix_build.proxy.logs import LOG
-from tvix_build.proxy.status import refusal
+from tvix_build.proxy.status import status_error
 from tvix_build.store import RequestStore
 
 
-class Recorded:
-    """Passes a call on once its request is on the disk. What comes while the disk is busy is
-    written together."""
+class Recorder:
+    """Forwards a call when its request is stored on disk. Requests that arrive during a write are
+    written together by the next one."""
 
     def __init__(self, builder: Builder, store: RequestStore) -> None:
         self._builder = builder
@@ -23,8 +23,12 @@ class Recorded:
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def build(self, call: Call) -> Answer:
-        """Record a call and pass it on."""
+    async def build(self, call: Call) -> Response:
+        """Store the request of a call, then forward the call.
+
+        Raises:
+            StatusError: if the request cannot be stored, or the builder fails.
+        """
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((call.request, done))
         if self._writer is None:
@@ -33,8 +37,10 @@ class Recorded:
             await done
         except Exception as error:
             LOG.error("store failed", extra={"fields": {"reason": str(error)}})
-            raise refusal(
-                grpc.StatusCode.INTERNAL, "STORE_FAILED", "expected to record the request, failed"
+            raise status_error(
+                grpc.StatusCode.INTERNAL,
+                "STORE_FAILED",
+                "cannot store the request; see the proxy's log",
             ) from None
         return await self._builder.build(call)
 
@@ -44,7 +50,7 @@ class Recorded:
                 batch, self._waiting = self._waiting, []
                 error = await self._put([request for request, _ in batch])
                 for _, done in batch:
-                    if done.done():  # Its caller is gone.
+                    if done.done():  # The call was cancelled.
                         continue
                     if error is None:
                         done.set_result(None)

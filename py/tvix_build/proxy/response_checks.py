@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""Checks what a builder answers."""
+"""Validates the responses of a builder."""
 
 from __future__ import annotations
 
-from tvix_build.proxy.builder_protocol import Answer, Builder, Call
-from tvix_build.proxy.shared.checks import InvalidAnswer, check_answer_aside
-from tvix_build.proxy.status import invalid_answer
+from tvix_build.proxy.builder_protocol import Builder, Call, Response
+from tvix_build.proxy.shared.checks import InvalidResponseError, check_response_async
+from tvix_build.proxy.status import invalid_response
 
 
-class CheckedAnswers:
-    """Passes valid answers on, in their canonical encoding; others are INTERNAL."""
+class ResponseChecker:
+    """Returns valid responses in their canonical encoding; an invalid one becomes INTERNAL."""
 
     def __init__(self, builder: Builder) -> None:
         self._builder = builder
 
-    async def build(self, call: Call) -> Answer:
-        """The answer to a call, checked."""
-        answer = await self._builder.build(call)
+    async def build(self, call: Call) -> Response:
+        """Return the validated response to a call."""
+        response = await self._builder.build(call)
         try:
-            data = await check_answer_aside(call.service, answer.data, call.request)
-        except InvalidAnswer as error:
-            raise invalid_answer(error) from None
-        return answer if data is answer.data else answer._replace(data=data)
+            data = await check_response_async(call.service, response.data, call.request)
+        except InvalidResponseError as error:
+            raise invalid_response(error) from None
+        return response if data is response.data else response._replace(data=data)

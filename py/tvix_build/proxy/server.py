@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Puts the door together and runs it until a signal."""
+"""Assembles the proxy and runs it until a signal."""
 
 from __future__ import annotations
 
@@ -23,40 +23,41 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import start_http_server
 
 from tvix_build.proxy.builder_protocol import Builder
-from tvix_build.proxy.deduplication import Shared
+from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.logs import LOG, log_call
 from tvix_build.proxy.metrics import Metrics
-from tvix_build.proxy.recording import Recorded
-from tvix_build.proxy.response_checks import CheckedAnswers
-from tvix_build.proxy.service import Door
+from tvix_build.proxy.recording import Recorder
+from tvix_build.proxy.response_checks import ResponseChecker
+from tvix_build.proxy.service import ProxyService
 from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, server_options
 from tvix_build.proxy.shared.services import Service
-from tvix_build.proxy.tracing import TracedBuilds, Traces, tracer_of
+from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
 
 
 class ServeError(Exception):
-    """The door cannot be opened."""
+    """The proxy cannot start."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """The options of the proxy.
 
     Attributes:
-        listen: where to listen.
-        services: those to offer, each with another name.
-        upstream: who builds; None for nobody.
-        credentials, upstream_credentials: of TLS, where an address says so.
-        max_message_size: bytes of a request, and of an answer.
-        max_builds, max_queue: how many calls build at once, and how many may wait besides.
-        deduplicate: whether calls in flight with one digest share a build.
-        store: path of the request store.
-        metrics: host and port for Prometheus.
-        traces: the provider of traces; it is shut down with the door.
+        listen: the addresses to listen on.
+        services: the services to offer; each name at most once.
+        upstream: the address of the builder; None to validate only.
+        credentials, upstream_credentials: the TLS credentials, for `grpc+https` addresses.
+        max_message_size: the largest request and the largest response to accept, in bytes.
+        max_builds: the limit of concurrent builds.
+        max_queue: the limit of calls that wait for a build to start.
+        deduplicate: whether concurrent calls with the same digest share one build.
+        store: the path of the request store; None to store nothing.
+        metrics: the host and port to serve metrics on.
+        traces: the tracer provider; the proxy shuts it down when it stops.
     """
 
     listen: Sequence[Address]
@@ -74,16 +75,16 @@ class Options:
 
 
 class Server:
-    """A door that is open from `start` to `close`, both within one event loop.
+    """A proxy that serves from `start` to `close`, both within one event loop.
 
     Args:
-        options: what the command line says.
-        builder: who builds, instead of the upstream.
+        options: the options of the proxy.
+        builder: the builder to use in place of `options.upstream`.
 
     Attributes:
-        addresses: where it listens, with the ports that were bound.
-        metrics_port: where Prometheus finds it.
-        numbers: what there is at the moment, by the names that metrics have.
+        addresses: the addresses it listens on, with the bound ports.
+        metrics_port: the port that serves metrics.
+        numbers: functions that return the current values, by the names of the metrics.
     """
 
     def __init__(self, options: Options, builder: Builder | None = None) -> None:
@@ -96,7 +97,7 @@ class Server:
         self.numbers: dict[str, Callable[[], float]] = {}
 
     async def start(self) -> None:
-        """Open the door.
+        """Start to serve.
 
         Raises:
             ServeError: if an address cannot be bound.
@@ -121,31 +122,31 @@ class Server:
         if options.traces is not None:
             self._stack.callback(options.traces.shutdown)
             tracer = tracer_of(options.traces)
-            traces = Traces(tracer)
-            builder = TracedBuilds(builder, tracer)
+            traces = CallTracer(tracer)
+            builder = BuildTracer(builder, tracer)
         builder = self._wrapped(builder)
         observers = [log_call]
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._serve_metrics(metrics)
-        self._door = Door(builder, observers, traces.call if traces else None)
+        self._service = ProxyService(builder, observers, traces.call if traces else None)
         await self._listen()
 
     def _wrapped(self, builder: Builder) -> Builder:
-        """What is asked before the builder is."""
+        """Wrap the builder in limits, response checks, and optional recording and deduplication."""
         options = self._options
-        builds = BuildLimit(CheckedAnswers(builder), options.max_builds)
+        builds = BuildLimit(ResponseChecker(builder), options.max_builds)
         self.numbers["builds"] = lambda: builds.builds
         self.numbers["waiting_calls"] = lambda: builds.waiting
         builder = builds
         if options.store is not None:
             store = RequestStore(options.store)
             self._stack.callback(store.close)
-            builder = Recorded(builder, store)
+            builder = Recorder(builder, store)
         if options.deduplicate:
-            builder = shared = Shared(builder)
-            self.numbers["shared_calls_total"] = lambda: shared.joined
+            builder = deduplicator = Deduplicator(builder)
+            self.numbers["deduplicated_calls_total"] = lambda: deduplicator.joined
         calls = CallLimit(builder, options.max_builds + options.max_queue)
         self.numbers["open_calls"] = lambda: calls.calls
         return calls
@@ -163,7 +164,7 @@ class Server:
     async def _listen(self) -> None:
         options = self._options
         self._server = server = grpc.aio.server(options=server_options(options.max_message_size))
-        server.add_generic_rpc_handlers(self._door.handlers(options.services))
+        server.add_generic_rpc_handlers(self._service.handlers(options.services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.name for service in options.services]
         shown = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -176,42 +177,58 @@ class Server:
 
     def _bind(self, address: Address) -> int:
         if address.port is None and _is_served(address.target.removeprefix("unix:")):
-            raise ServeError(f"{address.text}: expected nobody there, found a server that listens")
+            raise ServeError(f"{address.text}: Address already in use")
         try:
             if address.tls:
                 assert self._options.credentials
                 return self._server.add_secure_port(address.target, self._options.credentials)
             return self._server.add_insecure_port(address.target)
         except RuntimeError as error:
-            raise ServeError(f"{address.text}: expected to listen there, found {error}") from None
+            raise ServeError(f"{address.text}: {_bind_error(address) or error}") from None
 
     async def close(self, grace: float | None) -> None:
-        """Refuse new calls; end when those in flight have, or are cancelled after `grace` seconds.
-        A later call of this with less of it cuts that short."""
-        # Watchers that do not read must not keep it.
+        """Reject new calls and wait for the running ones, which are cancelled after `grace`
+        seconds. A later call with a shorter `grace` shortens the wait."""
+        # Health watchers that do not read must not block it.
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1)
         stopping = asyncio.create_task(self._server.stop(grace))
-        idle = asyncio.create_task(self._door.wait_until_idle())
+        idle = asyncio.create_task(self._service.wait_until_idle())
         await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
-        # Those who watch its health would stay.
+        # Health watchers would keep their calls open.
         await self._server.stop(None)
         await stopping
 
     async def free(self) -> None:
-        """Free what the open door had."""
+        """Release the resources of the server."""
         await self._stack.aclose()
 
 
 def _is_served(path: str) -> bool:
-    """Whether somebody listens at a unix socket; gRPC would take the place over."""
+    """Whether a server listens on a unix socket. gRPC would replace that socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
         except OSError:
             return False
     return True
+
+
+def _bind_error(address: Address) -> str | None:
+    """Return why an address cannot be bound, which gRPC's error lacks; None if it can be."""
+    host, _, _ = address.target.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        if address.port is None:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.bind(address.target.removeprefix("unix:"))
+        else:
+            with socket.socket(family) as probe:
+                probe.bind((host.strip("[]"), address.port))
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def _stop(server: WSGIServer, thread: threading.Thread) -> None:
@@ -221,7 +238,8 @@ def _stop(server: WSGIServer, thread: threading.Thread) -> None:
 
 
 def _descriptors(services: Sequence[Service]) -> DescriptorPool:
-    """What reflection shows; not the process's own pool, where names may mean another schema."""
+    """Return the descriptors for reflection, in a pool of their own: in the default pool, a name
+    may belong to another schema."""
     pool = DescriptorPool()
     added: set[str] = set()
 
@@ -241,8 +259,8 @@ def _descriptors(services: Sequence[Service]) -> DescriptorPool:
 
 
 async def run(options: Options, grace: float) -> None:
-    """Serve until SIGTERM or SIGINT, then let calls end, for `grace` seconds; a second signal ends
-    them.
+    """Serve until SIGTERM or SIGINT, then wait up to `grace` seconds for the running calls. A
+    second signal cancels them.
 
     Raises:
         ServeError, StoreError: as `Server.start`.

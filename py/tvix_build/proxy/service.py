@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Takes calls from gRPC as raw bytes, checks them, has them built, and gives the answers back."""
+"""Handles calls: receives raw bytes from gRPC, validates them, and forwards them to a builder."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import grpc
 import grpc.aio
 
 from tvix_build._report import InvalidMessage
-from tvix_build.proxy.builder_protocol import Answer, Builder, Call, Metadata
+from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.outcomes import Observer, Outcome
-from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_aside
+from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
 from tvix_build.proxy.shared.services import Service
-from tvix_build.proxy.status import Refusal, invalid_request, refusal
+from tvix_build.proxy.status import StatusError, invalid_request, status_error
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Tracing: TypeAlias = Callable[[Outcome, Metadata], AbstractContextManager[None]]
 _NOTHING = nullcontext()
 
 
-class Door:
-    """The one method of each service.
+class ProxyService:
+    """DoBuild, the only method of each service.
 
     Args:
-        builder: answers what is valid.
-        observers: hear of each call that ended.
-        tracing: what surrounds each call.
+        builder: receives the valid requests.
+        observers: are called with the outcome of each call.
+        tracing: makes the context manager in which a call runs.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Door:
         self._idle.set()
 
     def handlers(self, services: Iterable[Service]) -> list[grpc.GenericRpcHandler]:
-        """What gRPC calls, on bytes."""
+        """Return the handlers for gRPC, from bytes to bytes."""
         return [
             grpc.method_handlers_generic_handler(
                 service.name,
@@ -55,14 +55,14 @@ class Door:
         ]
 
     def _method(self, service: Service) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-        # Not functools.partial: gRPC looks into it for every call, whether it is a coroutine.
+        # Not functools.partial: for each call, gRPC would inspect whether it wraps a coroutine.
         async def do_build(request: bytes, context: _Context) -> bytes:
             return await self._do_build(service, request, context)
 
         return do_build
 
     async def wait_until_idle(self) -> None:
-        """Wait until every call has ended and its answer is sent."""
+        """Wait until each call has ended and its response is sent."""
         await self._idle.wait()
 
     async def _do_build(self, service: Service, request: bytes, context: _Context) -> bytes:
@@ -70,66 +70,68 @@ class Door:
         metadata = tuple(context.invocation_metadata() or ())
         outcome = Outcome(service, context.peer, len(request))
         begin = time.monotonic()
-        answer: Answer | None = None
-        refused: Refusal | None = None
+        response: Response | None = None
+        failure: StatusError | None = None
         with self._tracing(outcome, metadata):
             try:
-                answer = await self._answer(request, metadata, context, outcome)
-                outcome.answer_size = len(answer.data)
-            except Refusal as error:
-                refused = error
+                response = await self._build(request, metadata, context, outcome)
+                outcome.response_size = len(response.data)
+            except StatusError as error:
+                failure = error
                 outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
                 outcome.violations = error.violations
             except asyncio.CancelledError:
-                outcome.code, outcome.by = _given_up(context), "client"
+                outcome.code, outcome.by = _cancelled_code(context), "client"
                 raise
             finally:
                 outcome.seconds = time.monotonic() - begin
                 for observe in self._observers:
                     observe(outcome)
         digest = ((DIGEST_KEY, outcome.digest.hex()),) if outcome.digest else ()
-        if answer is None:
-            assert refused
-            trailing = (*_without_digest(refused.trailing_metadata), *digest)
-            await context.abort(refused.code, refused.message, trailing)
-        if answer.initial_metadata:
-            await context.send_initial_metadata(answer.initial_metadata)
-        context.set_trailing_metadata((*_without_digest(answer.trailing_metadata), *digest))
-        return answer.data
+        if response is None:
+            assert failure
+            trailing = (*_without_digest(failure.trailing_metadata), *digest)
+            await context.abort(failure.code, failure.message, trailing)
+        if response.initial_metadata:
+            await context.send_initial_metadata(response.initial_metadata)
+        context.set_trailing_metadata((*_without_digest(response.trailing_metadata), *digest))
+        return response.data
 
-    async def _answer(
+    async def _build(
         self, request: bytes, metadata: Metadata, context: _Context, outcome: Outcome
-    ) -> Answer:
-        """Check a request and have it built.
+    ) -> Response:
+        """Validate a request and return the response of the builder.
 
         Raises:
-            Refusal: whatever fails.
+            StatusError: for each failure.
         """
         service = outcome.service
         try:
             try:
-                checked = await check_request_aside(service, request)
+                checked = await check_request_async(service, request)
             except InvalidMessage as error:
                 raise invalid_request(service, error) from None
             outcome.digest = checked.digest
             digest = checked.digest.hex()
-            told = _forwarded(metadata, digest)
+            forwarded = _forwarded_metadata(metadata, digest)
             remaining = context.time_remaining
             return await self._builder.build(
-                Call(service, checked.encoding, checked.digest, told, remaining)
+                Call(service, checked.encoding, checked.digest, forwarded, remaining)
             )
-        except Refusal:
+        except StatusError:
             raise
         except Exception:
-            LOG.exception("a call failed")
-            raise refusal(
-                grpc.StatusCode.INTERNAL, "FAILED", "the door failed; its log says why"
+            LOG.exception("internal error")
+            raise status_error(
+                grpc.StatusCode.INTERNAL,
+                "INTERNAL_ERROR",
+                "internal error in the proxy; see the proxy's log",
             ) from None
 
     def _begin(self, context: _Context) -> None:
         self._calls += 1
         self._idle.clear()
-        end: Any = self._end  # The type that stubs give it is none of functions.
+        end: Any = self._end  # The stubs declare a type that no function has.
         context.add_done_callback(end)
 
     def _end(self, _: _Context) -> None:
@@ -138,32 +140,33 @@ class Door:
             self._idle.set()
 
 
-def _forwarded(metadata: Metadata, digest: str) -> Metadata:
-    """The caller's metadata for the builder: without what gRPC sets, with the true digest.
+def _forwarded_metadata(metadata: Metadata, digest: str) -> Metadata:
+    """Return the metadata for the builder: the caller's, without what gRPC sets, with the digest.
 
     Raises:
-        Refusal: if the caller says another digest.
+        StatusError: if the digest in the caller's metadata is another one.
     """
-    told = []
+    forwarded = []
     for name, value in metadata:
         if name == DIGEST_KEY:
             if value != digest:
-                raise refusal(
+                raise status_error(
                     grpc.StatusCode.INVALID_ARGUMENT,
-                    "OTHER_DIGEST",
-                    f"expected {DIGEST_KEY} to be the request's, {digest}, found {value!r:.100}",
+                    "DIGEST_MISMATCH",
+                    f"expected the digest of the request, {digest}, in {DIGEST_KEY}, found "
+                    f"{value!r:.100}",
                 )
         elif name != "user-agent" and not name.startswith("grpc-"):
-            told.append((name, value))
-    told.append((DIGEST_KEY, digest))
-    return tuple(told)
+            forwarded.append((name, value))
+    forwarded.append((DIGEST_KEY, digest))
+    return tuple(forwarded)
 
 
 def _without_digest(metadata: Metadata) -> Metadata:
     return tuple(one for one in metadata if one[0] != DIGEST_KEY)
 
 
-def _given_up(context: _Context) -> grpc.StatusCode:
+def _cancelled_code(context: _Context) -> grpc.StatusCode:
     remaining = context.time_remaining()
-    late = remaining is not None and remaining <= 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+    expired = remaining is not None and remaining <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED

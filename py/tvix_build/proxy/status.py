@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Why a call is refused: a gRPC status with details (google.rpc.Status), small enough for the
+"""The gRPC statuses of failed calls, with details (google.rpc.Status) that are small enough for the
 metadata that every client accepts."""
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from google.rpc.status_pb2 import Status
 
 from tvix_build._report import InvalidMessage
 from tvix_build.proxy.builder_protocol import Metadata
-from tvix_build.proxy.shared.checks import InvalidAnswer
+from tvix_build.proxy.shared.checks import InvalidResponseError
 from tvix_build.proxy.shared.services import Service
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "tvix-build"
-# Clients take 8 KiB of metadata. Details travel as base64, and a message as %XX where it is not
-# ASCII.
+# Clients accept 8 KiB of metadata. Details are sent in base64, and bytes of a message that are not
+# ASCII as %XX.
 VIOLATIONS_SIZE = 4000
 MESSAGE_SIZE = 400
 
 
-class Refusal(Exception):  # noqa: N818 - it is no fault of this program
-    """A call that ends with another status than OK.
+class StatusError(Exception):
+    """Ends a call with a status other than OK.
 
     Attributes:
-        code, message: the status.
-        trailing_metadata: with the details.
-        by: who refuses: `door` or `upstream`.
-        violations: codes of the violations that are the reason.
+        code, message: those of the status.
+        trailing_metadata: the trailing metadata, with the details.
+        by: the origin of the status: `proxy` or `upstream`.
+        violations: the codes of the violations that caused the status.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Refusal(Exception):  # noqa: N818 - it is no fault of this program
         code: grpc.StatusCode,
         message: str,
         trailing_metadata: Metadata = (),
-        by: str = "door",
+        by: str = "proxy",
         violations: tuple[str, ...] = (),
     ) -> None:
         super().__init__(code, message)
@@ -53,18 +53,18 @@ class Refusal(Exception):  # noqa: N818 - it is no fault of this program
         self.violations = violations
 
 
-def refusal(code: grpc.StatusCode, reason: str, message: str) -> Refusal:
-    """A refusal by the door; the reason is for programs, in capitals."""
-    return _refusal(code, ErrorInfo(reason=reason, domain=DOMAIN), message)
+def status_error(code: grpc.StatusCode, reason: str, message: str) -> StatusError:
+    """Return a status of the proxy. `reason` is the machine-readable one, in UPPER_SNAKE_CASE."""
+    return _status_error(code, ErrorInfo(reason=reason, domain=DOMAIN), message)
 
 
-def invalid_request(service: Service, error: InvalidMessage) -> Refusal:
-    """For a request that violates rules: INVALID_ARGUMENT with its violations, as many as fit."""
+def invalid_request(service: Service, error: InvalidMessage) -> StatusError:
+    """Return INVALID_ARGUMENT for an invalid request, with as many violations as fit."""
     violations = (
         BadRequest.FieldViolation(field=one.path, description=one.message, reason=one.code.value)
         for one in error.violations
     )
-    return _refusal(
+    return _status_error(
         grpc.StatusCode.INVALID_ARGUMENT,
         _info("INVALID_REQUEST", error),
         f"expected a valid request of {service.schema.value}, found {error}",
@@ -73,30 +73,30 @@ def invalid_request(service: Service, error: InvalidMessage) -> Refusal:
     )
 
 
-def invalid_answer(error: InvalidAnswer) -> Refusal:
-    """For an answer of the builder that violates rules: INTERNAL, likewise."""
+def invalid_response(error: InvalidResponseError) -> StatusError:
+    """Return INTERNAL for an invalid response of the builder, with as many violations as fit."""
     violations = (
         PreconditionFailure.Violation(
             type=one.code.value, subject=one.path, description=one.message
         )
         for one in error.violations
     )
-    return _refusal(
+    return _status_error(
         grpc.StatusCode.INTERNAL,
-        _info("INVALID_ANSWER", error),
-        f"the builder failed: {error}",
+        _info("INVALID_RESPONSE", error),
+        f"invalid response from the builder: {error}",
         PreconditionFailure(violations=_fitting(violations)),
         error,
     )
 
 
-def _info(reason: str, error: InvalidMessage | InvalidAnswer) -> ErrorInfo:
+def _info(reason: str, error: InvalidMessage | InvalidResponseError) -> ErrorInfo:
     count = {"violation_count": str(error.violation_count)}
     return ErrorInfo(reason=reason, domain=DOMAIN, metadata=count)
 
 
 def _fitting(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
-    """As many as there is room for; the first one in any case, as none is that large."""
+    """Return the first messages, as many as fit. A single one always fits."""
     found: list[AnyMessage] = []
     room = VIOLATIONS_SIZE
     for message in messages:
@@ -107,13 +107,13 @@ def _fitting(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
     return found
 
 
-def _refusal(
+def _status_error(
     code: grpc.StatusCode,
     info: ErrorInfo,
     message: str,
     details: Message | None = None,
-    error: InvalidMessage | InvalidAnswer | None = None,
-) -> Refusal:
+    error: InvalidMessage | InvalidResponseError | None = None,
+) -> StatusError:
     message = _cut(message)
     status = Status(code=code.value[0], message=message)
     for detail in (info, details):
@@ -121,7 +121,7 @@ def _refusal(
             status.details.add().Pack(detail)
     trailing = ((DETAILS_KEY, status.SerializeToString()),)
     codes = tuple(one.code.value for one in error.violations) if error else ()
-    return Refusal(code, message, trailing, violations=codes)
+    return StatusError(code, message, trailing, violations=codes)
 
 
 def _cut(message: str) -> str:

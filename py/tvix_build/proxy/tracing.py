@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Traces by OpenTelemetry: a span for each call, one within it for each build upstream. The trace's
-context comes and goes as W3C's `traceparent` in the metadata."""
+"""OpenTelemetry traces: a span for each call, with a child span for the call to the builder. The
+trace context is W3C's `traceparent` in the metadata, from the caller and to the builder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tvix_build._version import __version__
-from tvix_build.proxy.builder_protocol import Answer, Builder, Call, Metadata
+from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
 from tvix_build.proxy.outcomes import Outcome
-from tvix_build.proxy.status import Refusal
+from tvix_build.proxy.status import StatusError
 
 _CONTEXT = TraceContextTextMapPropagator()
-# For which the server is to blame, by OpenTelemetry's conventions for gRPC.
+# The server errors of OpenTelemetry's conventions for gRPC.
 _ERRORS = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -32,10 +32,10 @@ _ERRORS = {
 
 
 def exporting_provider(endpoint: str) -> TracerProvider:
-    """Sends spans to an OTLP collector, `http://HOST:PORT`, in the background.
+    """Return a provider that exports spans to an OTLP collector at `http://HOST:PORT`.
 
     Raises:
-        ModuleNotFoundError: without opentelemetry-exporter-otlp-proto-grpc.
+        ModuleNotFoundError: if opentelemetry-exporter-otlp-proto-grpc is not installed.
     """
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
@@ -47,19 +47,19 @@ def exporting_provider(endpoint: str) -> TracerProvider:
 
 
 def tracer_of(provider: TracerProvider) -> Tracer:
-    """What makes the spans."""
+    """Return the tracer of this package."""
     return provider.get_tracer("tvix_build", __version__)
 
 
-class Traces:
-    """Makes the span of a call."""
+class CallTracer:
+    """Traces calls."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
     @contextmanager
     def call(self, outcome: Outcome, metadata: Metadata) -> Iterator[None]:
-        """The span, below the caller's own; it takes over the outcome when the call ended."""
+        """Run a call in a span, a child of the caller's span. The span ends with the outcome."""
         carrier = {name: value for name, value in metadata if isinstance(value, str)}
         service = outcome.service
         with self._tracer.start_as_current_span(
@@ -77,15 +77,15 @@ class Traces:
                 _end(span, outcome)
 
 
-class TracedBuilds:
-    """Makes the span of a build, and tells the builder of it."""
+class BuildTracer:
+    """Traces calls to the builder, and sends the trace context to the builder."""
 
     def __init__(self, builder: Builder, tracer: Tracer) -> None:
         self._builder = builder
         self._tracer = tracer
 
-    async def build(self, call: Call) -> Answer:
-        """Pass a call on, with its trace."""
+    async def build(self, call: Call) -> Response:
+        """Forward a call in a span."""
         with self._tracer.start_as_current_span(
             f"{call.service.name}/DoBuild",
             kind=SpanKind.CLIENT,
@@ -95,14 +95,14 @@ class TracedBuilds:
             carrier: dict[str, str] = {}
             _CONTEXT.inject(carrier)
             metadata = tuple(one for one in call.metadata if one[0] not in _CONTEXT.fields)
-            told = call._replace(metadata=(*metadata, *carrier.items()))
+            traced = call._replace(metadata=(*metadata, *carrier.items()))
             try:
-                answer = await self._builder.build(told)
-            except Refusal as refusal:
-                span.set_attribute("rpc.grpc.status_code", refusal.code.value[0])
+                response = await self._builder.build(traced)
+            except StatusError as error:
+                span.set_attribute("rpc.grpc.status_code", error.code.value[0])
                 raise
             span.set_attribute("rpc.grpc.status_code", 0)
-            return answer
+            return response
 
 
 def _attributes(service: str) -> dict[str, str]:
@@ -112,7 +112,7 @@ def _attributes(service: str) -> dict[str, str]:
 def _end(span: Span, outcome: Outcome) -> None:
     span.set_attribute("rpc.grpc.status_code", outcome.code.value[0])
     span.set_attribute("tvix_build.request_bytes", outcome.request_size)
-    span.set_attribute("tvix_build.answer_bytes", outcome.answer_size)
+    span.set_attribute("tvix_build.response_bytes", outcome.response_size)
     if outcome.digest is not None:
         span.set_attribute("tvix_build.digest", outcome.digest.hex())
     if outcome.violations:

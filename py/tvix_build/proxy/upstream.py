@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""The builders at the end of the chain: one that forwards to a server, one that refuses."""
+"""The builders at the end of the chain: one forwards calls to a server, one builds nothing."""
 
 from __future__ import annotations
 
 import grpc
 import grpc.aio
 
-from tvix_build.proxy.builder_protocol import Answer, Call
+from tvix_build.proxy.builder_protocol import Call, Response
 from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.channels import channel_options
 from tvix_build.proxy.shared.services import Service
-from tvix_build.proxy.status import Refusal, refusal
+from tvix_build.proxy.status import StatusError, status_error
 
 
 class Upstream:
-    """Forwards calls to a server, all over one connection; made within the event loop.
+    """Forwards calls to a server, all over one connection. Create it within the event loop.
 
     Args:
-        address: where it is.
-        credentials: of TLS, for an address that says so.
-        max_message_size: the most bytes that an answer may have.
+        address: the address of the server.
+        credentials: the TLS credentials, for a `grpc+https` address.
+        max_message_size: the largest response to accept, in bytes.
     """
 
     def __init__(
@@ -36,8 +36,12 @@ class Upstream:
             self._channel = grpc.aio.insecure_channel(address.target, options)
         self._methods: dict[Service, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
-    async def build(self, call: Call) -> Answer:
-        """Forward a call; what the server refuses is refused with its own status and metadata."""
+    async def build(self, call: Call) -> Response:
+        """Forward a call.
+
+        Raises:
+            StatusError: with the status and the metadata of the server, if the call fails.
+        """
         method = self._methods.get(call.service)
         if method is None:
             method = self._methods[call.service] = self._channel.unary_unary(call.service.method)
@@ -45,11 +49,11 @@ class Upstream:
         try:
             data = await rpc
         except grpc.aio.AioRpcError as error:
-            raise Refusal(
+            raise StatusError(
                 error.code(), error.details() or "", tuple(error.trailing_metadata()), "upstream"
             ) from None
-        before, after = await rpc.initial_metadata(), await rpc.trailing_metadata()
-        return Answer(data, tuple(before), tuple(after))
+        initial, trailing = await rpc.initial_metadata(), await rpc.trailing_metadata()
+        return Response(data, tuple(initial), tuple(trailing))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -57,10 +61,16 @@ class Upstream:
 
 
 class CheckOnly:
-    """Builds nothing: the request was checked, and that is all."""
+    """Builds nothing. Rejects each call with UNIMPLEMENTED."""
 
-    async def build(self, call: Call) -> Answer:
-        """Refuse a call."""
-        raise refusal(
-            grpc.StatusCode.UNIMPLEMENTED, "CHECK_ONLY", "the request is valid; nothing builds here"
+    async def build(self, call: Call) -> Response:
+        """Reject a call.
+
+        Raises:
+            StatusError: always.
+        """
+        raise status_error(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "CHECK_ONLY",
+            "the request is valid; this proxy has no builder",
         )

@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: MIT
-"""What the client and the door share: services, addresses, checks. Needs no package but grpcio, and
-that only where something is sent."""
+"""What the client and the proxy share: services, addresses, channel options and checks. No module
+here imports grpcio."""

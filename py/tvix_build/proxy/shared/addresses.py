@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Addresses in upstream's form: `grpc+http://host:port`, `grpc+https://host:port`,
+"""Server addresses in the form of tvix and snix: `grpc+http://host:port`, `grpc+https://host:port`,
 `grpc+unix:/path`."""
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ _NETWORK = re.compile(
 )
 _UNIX = re.compile(r"grpc\+unix:(?://)?(?P<path>/(?!/)[^\0]*[^/\0])", re.DOTALL)
 
-_PATH_SIZE = 107  # A limit of the system.
+_PATH_SIZE = 107  # The limit of Linux.
 
 
 class Address(NamedTuple):
-    """Where a server is."""
+    """The address of a server."""
 
     text: str
-    """As it was given."""
+    """The address as given."""
     target: str
-    """As gRPC says it."""
+    """The address as a gRPC target."""
     tls: bool
     port: int | None
     """None for a unix socket."""
 
     def with_port(self, port: int) -> str:
-        """The address with the port that was bound."""
+        """Return the address with another port, the bound one; unix sockets have none."""
         if self.port is None:
             return self.text
         return f"grpc+http{'s' * self.tls}://{self.target.rpartition(':')[0]}:{port}"
 
 
 def parse(text: str) -> Address:
-    """Read an address.
+    """Parse an address.
 
     Raises:
-        ValueError: if it has none of the forms.
+        ValueError: if the address has none of the forms in FORMS, or the path of a unix socket is
+            too long.
     """
     match = _UNIX.fullmatch(text)
     if match is not None:

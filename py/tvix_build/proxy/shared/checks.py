@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Checks the bytes of requests and answers, with as little as possible for good ones: no report is
-made."""
+"""Validates the bytes of requests and responses. Valid messages are the fast path: for them, no
+report is made."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tvix_build._report import Error, InvalidMessage, MessageType, Violation
 from tvix_build.proxy.shared.services import Service
 
 DIGEST_KEY = "tvix-build-digest"
-"""The metadata in which a request's digest travels, as hex digits."""
+"""The metadata key of the digest of the request; the value is hexadecimal."""
 LARGE = 1 << 18
-"""Bytes that take about as long to check as a call costs anyway. More must not hold up others, and
-are checked in a thread."""
+"""A message of this size, in bytes, takes about as long to validate as the rest of the call. Larger
+ones are validated in a thread, so that they do not block other calls."""
 OUTPUTS, NEEDLES = 6, 10
-"""Numbers of fields of a request of snix.build.v1."""
+"""Field numbers in a BuildRequest of snix.build.v1."""
 
 
-class InvalidAnswer(Error):  # noqa: N818 - the name says what was found
-    """A builder's answer violates rules, or answers another request.
+class InvalidResponseError(Error):
+    """The response of a builder is invalid, or belongs to another request.
 
     Attributes:
-        violations: the first 100 of them, in the order of the path; none where the answer is valid,
-            but another request's.
-        violation_count: how many there are in truth.
+        violations: the first 100 violations, ordered by path; empty if the response is valid but
+            belongs to another request.
+        violation_count: the total number of violations.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Checked(NamedTuple):
     """A valid message."""
 
     encoding: bytes
-    """The canonical one: the message itself where that is canonical."""
+    """The canonical encoding; the message itself if it is canonical."""
     digest: bytes
 
 
 def check_request(service: Service, data: bytes) -> Checked:
-    """Check a request.
+    """Validate a request.
 
     Raises:
-        InvalidMessage: with all violations, also if the only ones are `not_sorted`.
+        InvalidMessage: with the violations; `not_sorted` alone makes a request invalid, too.
     """
     digest = _engine.digest_if_canonical(service.request, data)
     if digest is not None:
@@ -63,41 +63,43 @@ def check_request(service: Service, data: bytes) -> Checked:
     return _canonicalize(service.request, data)
 
 
-def check_answer(service: Service, data: bytes, request: bytes) -> bytes:
-    """The canonical encoding of the answer to a request, which is canonical.
+def check_response(service: Service, data: bytes, request: bytes) -> bytes:
+    """Return the canonical encoding of the response to a request, which must be canonical.
 
     Raises:
-        InvalidAnswer: if it is not valid, or not the answer to this request.
+        InvalidResponseError: if the response is invalid, or belongs to another request.
     """
-    counts = None if service.names_request else _counts(request)
-    if not _engine.is_canonical(service.answer, data, counts):
+    counts = None if service.response_has_request else _counts(request)
+    if not _engine.is_canonical(service.response, data, counts):
         try:
-            data = _canonicalize(service.answer, data, counts).encoding
+            data = _canonicalize(service.response, data, counts).encoding
         except InvalidMessage as error:
-            raise InvalidAnswer(
+            raise InvalidResponseError(
                 f"{_expected(service)}, found {error}", error.violations, error.violation_count
             ) from None
-    if service.names_request and not data.startswith(_beginning(request)):
-        raise InvalidAnswer(f"{_expected(service)} to this request, found another request's")
+    if service.response_has_request and not data.startswith(_beginning(request)):
+        raise InvalidResponseError(
+            f"{_expected(service)} to this request, found a response to another request"
+        )
     return data
 
 
-async def check_request_aside(service: Service, data: bytes) -> Checked:
-    """As `check_request`; a large one in a thread."""
+async def check_request_async(service: Service, data: bytes) -> Checked:
+    """As `check_request`, in a thread if the request is large."""
     if len(data) < LARGE:
         return check_request(service, data)
     return await asyncio.to_thread(check_request, service, data)
 
 
-async def check_answer_aside(service: Service, data: bytes, request: bytes) -> bytes:
-    """As `check_answer`; a large one, or one to a large request, in a thread."""
+async def check_response_async(service: Service, data: bytes, request: bytes) -> bytes:
+    """As `check_response`, in a thread if the response or the request is large."""
     if len(data) + len(request) < LARGE:
-        return check_answer(service, data, request)
-    return await asyncio.to_thread(check_answer, service, data, request)
+        return check_response(service, data, request)
+    return await asyncio.to_thread(check_response, service, data, request)
 
 
 def _expected(service: Service) -> str:
-    return f"expected a valid answer of {service.schema.value}"
+    return f"expected a valid response of {service.schema.value}"
 
 
 def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None = None) -> Checked:
@@ -110,12 +112,12 @@ def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None
 
 
 def _counts(request: bytes) -> tuple[int, int]:
-    """How many outputs and needles a canonical request of snix.build.v1 has."""
+    """Return the numbers of outputs and of needles in a canonical request of snix.build.v1."""
     return _engine.count_fields(request, OUTPUTS), _engine.count_fields(request, NEEDLES)
 
 
 def _beginning(request: bytes) -> bytes:
-    """How the canonical encoding of each answer to a request begins: with it, as field 1."""
+    """Return the first bytes of each canonical response to a request: the request as field 1."""
     length = bytearray()
     rest = len(request)
     while rest > 0x7F:
