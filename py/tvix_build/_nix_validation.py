@@ -36,7 +36,7 @@ _ALGORITHMS = {
 }
 """What an output says as its hash algorithm, and the length of its hashes in base 16."""
 
-_OUT = ("out",)
+_ONLY_OUT = {("out",)}
 _IMPURE = "impure"
 _FIXED = "fixed"
 _ADDRESSED_BY_INPUT = "addressed by its inputs"
@@ -135,8 +135,8 @@ def _input_derivations(derivation: Derivation) -> Iterator[str]:
                 yield f"input derivation: expected {_A_PATH}, found {_shown(path)}"
             if not path.endswith(".drv"):
                 yield f"input derivation: expected a path that ends in .drv, found {_shown(path)}"
-    for path, names in inputs.items():
-        if names != _OUT:
+    if set(inputs.values()) - _ONLY_OUT:
+        for path, names in inputs.items():
             yield from _names_of_outputs(path, names)
 
 
