@@ -336,7 +336,8 @@ REORDERINGS: tuple[Mutation, ...] = (_shuffle, _swap)
 BREAKAGES: tuple[Mutation, ...] = (
     *(_duplicate, _delete, _add, _set_value, _copy_value, _cut_value, _unknown, _surplus_bits),
     *(_duplicate, _delete, _add, _set_value, _copy_value, _cut_value, _set_value, _copy_value),
-    *(_field_0, _deep_groups, _wire_type, _many, _at_inputs_dir, _repack, _empty_value),
+    *(_field_0, _deep_groups, _wire_type, _many, _at_inputs_dir, _repack),
+    *(_empty_value, _empty_value),
 )
 
 
