@@ -32,7 +32,10 @@ ROOMS = {
             "tvix_build.nix",
             "tvix_build._aterm",
             "tvix_build._nix_command",
+            "tvix_build._nix_options",
+            "tvix_build._nix_reasons",
             "tvix_build._nix_requests",
+            "tvix_build._nix_validation",
         ),
         ("core", "castore"),
     ),
@@ -52,7 +55,12 @@ ROOMS = {
 ALLOWED_CIRCLES = [
     {"tvix_build._command_line.records", "tvix_build._command_line.table_input"},
     {"tvix_build._command_line.results", "tvix_build._command_line.table_output"},
-    {"tvix_build.nix", "tvix_build._nix_command", "tvix_build._nix_requests"},
+    {
+        "tvix_build.nix",
+        "tvix_build._nix_command",
+        "tvix_build._nix_requests",
+        "tvix_build._nix_validation",
+    },
 ]
 
 

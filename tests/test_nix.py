@@ -654,7 +654,7 @@ def test_a_damaged_input_is_a_reason(tmp_path: Path) -> None:
     one = dataclasses.replace(
         Derivation.parse(EXAMPLES[0].read_bytes()), input_derivations={path: ("out",)}
     )
-    with pytest.raises(DerivationError, match=rf"{path}: expected Derive\("):
+    with pytest.raises(DerivationError, match=rf"{path}: expected a derivation"):
         one.to_build_request(node, DerivationFolder(tmp_path))
 
 

@@ -11,10 +11,14 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from bench.corpora import split
+
+if TYPE_CHECKING:
+    from tvix_build import Digests
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Findings:
     """
 
     valid: int
-    digests: bytes | bytearray | memoryview
+    digests: bytes | bytearray | memoryview | Digests
 
 
 def timed(repeat: Callable[[], Findings]) -> Callable[[], tuple[float, Findings]]:
