@@ -160,7 +160,7 @@ static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
   uint8_t* encoded =
       tvixb_arena_take(&context->arena, bytes->size + TVIXB_ENCODE_SLACK);
   if (!encoded) return TVIXB_OUT_OF_MEMORY;
-  tvixb_encode(&context->scan, &context->order, kind, encoded);
+  bytes->size = tvixb_encode(&context->scan, &context->order, kind, encoded);
   bytes->data = encoded;
   return TVIXB_OK;
 }
@@ -199,7 +199,7 @@ static tvixb_status keep_encoded(const tvixb_context* context,
                                  size_t count, size_t* used) {
   for (size_t i = 0; i < count; i++) {
     tvixb_view bytes = context->window[i];
-    if (bytes.size > encodings->room - *used) return TVIXB_OUT_OF_MEMORY;
+    if (bytes.size > encodings->room - *used) return TVIXB_ROOM_TOO_SMALL;
     if (bytes.size) memcpy(encodings->data + *used, bytes.data, bytes.size);
     *used += bytes.size;
     encodings->ends[first + i] = encodings->first + *used;
@@ -244,17 +244,23 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
       tvixb_hash_many(context->window, count,
                       digests + first * TVIXB_DIGEST_SIZE);
     }
-    if (keep && keep_encoded(context, results->encodings, first, count,
-                             &used) != TVIXB_OK) {
-      return TVIXB_OUT_OF_MEMORY;
+    if (keep) {
+      tvixb_status status =
+          keep_encoded(context, results->encodings, first, count, &used);
+      if (status != TVIXB_OK) return status;
     }
     first += count;
   }
   return TVIXB_OK;
 }
 
+static bool is_aligned(const uint64_t* offsets) {
+  return (uintptr_t)offsets % _Alignof(uint64_t) == 0;
+}
+
 static bool ranges_fit(const uint64_t* begins, const uint64_t* ends, size_t n,
                        size_t size) {
+  if (!is_aligned(begins) || !is_aligned(ends)) return false;
   for (size_t i = 0; i < n; i++) {
     if (begins[i] > ends[i] || ends[i] > size) return false;
   }
@@ -267,6 +273,9 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const tvixb_results* results) {
   tvixb_report_clear(&context->report);
   if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
+  if (results->encodings && !is_aligned(results->encodings->ends)) {
+    return TVIXB_BAD_RANGE;
+  }
   tvixb_status status =
       check_batch(context, kind, data, size, begins, ends, n, results);
   tvixb_arena_reset(&context->arena);
@@ -277,6 +286,7 @@ size_t tvixb_encoded_room(const tvixb_kind* kind, size_t size,
                           const uint64_t* begins, const uint64_t* ends,
                           size_t n) {
   size_t room = 0;
+  if (!is_aligned(begins) || !is_aligned(ends)) return 0;
   for (size_t i = 0; i < n; i++) {
     if (!ranges_fit(begins + i, ends + i, 1, size)) continue;
     size_t more = tvixb_normal_size(kind, (size_t)(ends[i] - begins[i]));

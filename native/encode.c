@@ -12,8 +12,16 @@
 typedef void put_function(void* state, const uint8_t* data, size_t size,
                           const uint8_t* end);
 
-// The element of a sort key, with its tag and length. Nothing if the bytes were
-// changed since the scan.
+// Limits a piece to what is left of the size of its message. Elements' lengths
+// are read again here, and may have changed since the scan.
+static inline size_t limit_piece(size_t size, size_t* left) {
+  if (size > *left) size = *left;
+  *left -= size;
+  return size;
+}
+
+// The element of a sort key, with its tag and length. Empty if its length does
+// not decode or exceeds the message, because the bytes changed since the scan.
 static inline tvixb_view element_of(const tvixb_scan* scan,
                                     const tvixb_sort_key* key) {
   const uint8_t* begin = scan->data + tvixb_sort_key_begin(scan, key);
@@ -73,30 +81,36 @@ static inline void copy(uint8_t* to, const uint8_t* data, size_t size,
   }
 }
 
-// Where an encoding goes. Bytes that were changed since the scan may make it
-// longer than there is room.
 typedef struct memory {
   uint8_t* at;
-  uint8_t* end;
+  size_t left;
 } memory;
 
 static inline void put_in_memory(void* state, const uint8_t* data, size_t size,
                                  const uint8_t* end) {
   memory* out = state;
-  if (size > (size_t)(out->end - out->at)) size = (size_t)(out->end - out->at);
+  size = limit_piece(size, &out->left);
   copy(out->at, data, size, end);
   out->at += size;
 }
 
-void tvixb_encode(const tvixb_scan* scan, const tvixb_order* order,
-                  const tvixb_kind* kind, uint8_t* encoded) {
-  memory out = {encoded, encoded + (scan->end - scan->data)};
+size_t tvixb_encode(const tvixb_scan* scan, const tvixb_order* order,
+                    const tvixb_kind* kind, uint8_t* encoded) {
+  memory out = {encoded, (size_t)(scan->end - scan->data)};
   encode(scan, order, kind, put_in_memory, &out);
+  return (size_t)(out.at - encoded);
 }
+
+typedef struct streamed {
+  tvixb_hash_stream* stream;
+  size_t left;
+} streamed;
 
 static void put_in_stream(void* state, const uint8_t* data, size_t size,
                           const uint8_t* end) {
-  tvixb_hash_stream* stream = state;
+  streamed* out = state;
+  tvixb_hash_stream* stream = out->stream;
+  size = limit_piece(size, &out->left);
   if (sizeof stream->buffer - stream->used > size + TVIXB_ENCODE_SLACK) {
     copy(stream->buffer + stream->used, data, size, end);
     stream->used += size;
@@ -107,5 +121,6 @@ static void put_in_stream(void* state, const uint8_t* data, size_t size,
 
 void tvixb_encode_stream(const tvixb_scan* scan, const tvixb_order* order,
                          const tvixb_kind* kind, tvixb_hash_stream* stream) {
-  encode(scan, order, kind, put_in_stream, stream);
+  streamed out = {stream, (size_t)(scan->end - scan->data)};
+  encode(scan, order, kind, put_in_stream, &out);
 }

@@ -29,18 +29,23 @@ static void merge(const number* from, number* to, size_t begin, size_t middle,
   }
 }
 
-// The numbers of a list in ascending order, equal ones as received, in memory
-// of the scan; what follows one that does not decode is left out. NULL if
-// memory is out.
-static const number* sorted(tvixb_scan* scan, tvixb_view list, size_t* count) {
+// Sets *sorted to the *count numbers of a list in ascending order, equal ones
+// as received, in memory of the scan. Leaves out a number that does not decode
+// and what follows it, which happens only if the list changed since the scan.
+// False if memory is out.
+static bool sort_numbers(tvixb_scan* scan, tvixb_view list,
+                         const number** sorted, size_t* count) {
   tvixb_vector* vector = &scan->numbers;
   vector->count = 0;
+  *sorted = NULL;
+  *count = 0;
   size_t most = 0, n = 0;
   for (size_t i = 0; i < list.size; i++) most += list.data[i] < 0x80;
   if (most > SIZE_MAX / 2 ||
       !tvixb_vector_reserve(vector, 2 * most, sizeof(number))) {
-    return NULL;
+    return false;
   }
+  if (!most) return true;  // There may be no memory to point to.
   number *from = vector->items, *to = from + most;
   const uint8_t *p = list.data, *end = list.data + list.size;
   for (; n < most && p < end; n++) {
@@ -58,15 +63,16 @@ static const number* sorted(tvixb_scan* scan, tvixb_view list, size_t* count) {
     from = to;
     to = swapped;
   }
+  *sorted = from;
   *count = n;
-  return from;
+  return true;
 }
 
 static bool report_duplicates(tvixb_scan* scan, tvixb_view list,
                               unsigned depth) {
+  const number* numbers;
   size_t count;
-  const number* numbers = sorted(scan, list, &count);
-  if (!numbers) return false;
+  if (!sort_numbers(scan, list, &numbers, &count)) return false;
   for (size_t i = 1; i < count; i++) {
     if (numbers[i - 1].value != numbers[i].value) continue;
     report(scan, TVIXB_CODE_DUPLICATE, depth, numbers[i].index,
@@ -114,10 +120,12 @@ bool tvixb_packed_sort(tvixb_scan* scan, tvixb_arena* arena,
   const tvixb_view* lists = scan->packed.items;
   for (size_t i = 0; i < scan->packed.count; i++) {
     uint8_t* out = copy + (lists[i].data - scan->data);
+    const number* numbers;
     size_t count;
-    const number* numbers =
-        sorted(scan, (tvixb_view){out, lists[i].size}, &count);
-    if (!numbers) return false;
+    if (!sort_numbers(scan, (tvixb_view){out, lists[i].size}, &numbers,
+                      &count)) {
+      return false;
+    }
     // Shortest varints take no more room than what was read.
     for (size_t j = 0; j < count; j++) {
       out = tvixb_wire_put_varint(out, numbers[j].value);

@@ -18,8 +18,14 @@
 //
 // Thread safety: the library has no global mutable state. A context serves one
 // call at a time; threads that work at once need a context each. Kinds are
-// constants and may be shared. Messages and ranges that someone changes during
-// a call make its results for these messages undefined, and nothing else.
+// constants and may be shared.
+//
+// Other threads may change messages during a call. The call then still returns
+// TVIXB_OK and has the same results for all other messages. A changed message
+// may get any verdict, digest, violations and encoding, but these depend on no
+// other message, and the encoding is at most as long as tvixb_encoded_room says
+// of its range. If other threads change ranges, the call may also return
+// TVIXB_BAD_RANGE or TVIXB_ROOM_TOO_SMALL; it reads no byte outside of `data`.
 #ifndef TVIX_BUILD_H
 #define TVIX_BUILD_H
 
@@ -48,8 +54,12 @@ typedef enum tvixb_status {
   TVIXB_OK = 0,
   // An allocation failed. The results are undefined, the context is usable.
   TVIXB_OUT_OF_MEMORY = 1,
-  // begins[i] > ends[i], or ends[i] > size, for some i. Nothing was checked.
+  // begins[i] > ends[i], or ends[i] > size, for some i; or an array of offsets
+  // is not aligned as uint64_t. Nothing was checked.
   TVIXB_BAD_RANGE = 2,
+  // The encodings exceed the `room` of tvixb_encodings. The results are
+  // undefined, the context is usable.
+  TVIXB_ROOM_TOO_SMALL = 3,
 } tvixb_status;
 
 // What is known of one message.
@@ -131,7 +141,8 @@ typedef struct tvixb_encodings {
   // The encodings back to back, an empty one where there is none
   // (TVIXB_INVALID, TVIXB_MALFORMED).
   uint8_t* data;
-  // Bytes of room for them: at least tvixb_encoded_room of the messages.
+  // Bytes of room for them: tvixb_encoded_room of the messages is enough. If
+  // the encodings exceed it, the call returns TVIXB_ROOM_TOO_SMALL.
   size_t room;
   // n offsets in bytes, where each encoding ends; `first` is where the first
   // one begins, which need not be 0.
@@ -206,7 +217,8 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
 // How many bytes the canonical encodings of n messages take at most; SIZE_MAX
 // if more than that. It is how many the messages have themselves, or twice as
 // many for kinds with lists of numbers, which need not be packed. Ranges that
-// do not lie within `size` bytes count nothing: tvixb_check refuses them.
+// do not lie within `size` bytes, or are not aligned, count nothing:
+// tvixb_check refuses them.
 size_t tvixb_encoded_room(const tvixb_kind* kind, size_t size,
                           const uint64_t* begins, const uint64_t* ends,
                           size_t n);

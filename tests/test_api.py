@@ -32,7 +32,9 @@ import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import Digests, InvalidMessage, Kind, Schema, ViolationCode, _batch
+from tvix_build._native import ffi
 from tvix_build._pieces import _Workers
+from tvix_build._ranges import messages_of
 from tvix_build.store import RequestStore
 
 DIGEST = bytes(range(32))
@@ -695,6 +697,29 @@ def test_empty_batch() -> None:
 def test_batch_refuses_lying_offsets(offsets: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         tvix_build.check_batch(b"abcd", offsets=offsets)
+
+
+@pytest.mark.parametrize("shift", range(9))
+def test_offsets_need_not_be_aligned(shift: int) -> None:
+    """They are copied then: what the engine gets is aligned."""
+    messages = [request().SerializeToString(), b"a", b"", request().SerializeToString()]
+    data = b"".join(messages)
+    offsets = array("Q", accumulate(map(len, messages), initial=0))
+    memory = bytearray(shift) + bytearray(offsets)
+    shifted = memoryview(memory)[shift:].cast("Q")
+    begins, ends = shifted[:-1], shifted[1:]
+    for given in (shifted, (begins, ends), (list(begins), ends), (begins, list(ends))):
+        found = messages_of(data, given)
+        for pointer in (found.begins, found.ends):
+            assert int(ffi.cast("uintptr_t", pointer)) % 8 == 0
+        hashed = tvix_build.blake3_many(data, given)
+        assert hashed.tobytes() == tvix_build.blake3_many(messages).tobytes()
+        expected = [tvix_build.check(message) for message in messages]
+        assert list(tvix_build.check_batch(data, offsets=given)) == expected
+    good = [0, len(messages[0])]
+    memory[shift:] = array("Q", good * 2).tobytes() + bytes(8)
+    shifted = memoryview(memory)[shift : shift + 16].cast("Q")
+    assert list(tvix_build.canonicalize_batch(data, offsets=shifted)) == messages[:1]
 
 
 def test_batch_refuses_what_is_no_batch() -> None:

@@ -2,8 +2,8 @@
 """The native engine, as plain functions on buffers. Besides `_arrow` and `_files` the only
 module that imports the extension; knows no protobuf.
 
-Thread safety: each call has a context of its own. The GIL is released while the engine works;
-nobody may change the buffers meanwhile.
+Thread safety: each call has a context of its own. The GIL is released while the engine works.
+Buffers that other threads change meanwhile do no more than tvix_build.h says.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ class Messages(NamedTuple):
 
 def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messages:
     """The messages `data[begins[i]:ends[i]]`; offsets in bytes, as buffers of unsigned 64-bit
-    integers. Without ends, each message but the last one ends where the next one begins, and
-    begins has the end of the last one too.
+    integers, which are copied where they are not aligned. Without ends, each message but the last
+    one ends where the next one begins, and begins has the end of the last one too.
 
     Raises:
         ValueError: if there are not as many ends as begins.
     """
-    begins = ffi.from_buffer("uint64_t[]", begins)
+    begins = _aligned(begins)
     number = len(begins)
     if ends is None:
         if not number:
@@ -76,11 +76,19 @@ def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messag
         number -= 1
         ends = begins + 1
     else:
-        ends = ffi.from_buffer("uint64_t[]", ends)
+        ends = _aligned(ends)
         if len(ends) != number:
             raise ValueError(f"expected as many ends as begins, found {len(ends)} for {number}")
     data = ffi.from_buffer("uint8_t[]", data)
     return Messages(data, len(data), begins, ends, number, None)
+
+
+def _aligned(offsets: Buffer) -> Any:
+    """The offsets of a buffer, copied if the buffer is not aligned."""
+    pointer = ffi.from_buffer("uint64_t[]", offsets)
+    if int(ffi.cast("uintptr_t", pointer)) % ffi.alignof("uint64_t"):
+        return ffi.from_buffer("uint64_t[]", array("Q", memoryview(offsets).tobytes()))
+    return pointer
 
 
 def size_of(kind: MessageType, some: Messages) -> int:
@@ -308,7 +316,7 @@ def run(kind: MessageType, some: Messages, rows: Rows, first: int = 0) -> Found 
     them message `first` and following.
 
     Raises:
-        ValueError: if a range does not lie within the data.
+        ValueError: if a range does not lie within the data, or ranges change meanwhile.
         MemoryError: if memory is out.
     """
     context = _take_context()
@@ -393,7 +401,7 @@ def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
     """Write the BLAKE3 digests of messages, whatever is in them, and no verdicts.
 
     Raises:
-        ValueError: if a range does not lie within the data.
+        ValueError: if a range does not lie within the data, or ranges change meanwhile.
     """
     data, size, begins, ends, n, _ = some
     status = lib.tvixb_blake3_many(data, size, begins, ends, n, rows.digests)
@@ -439,10 +447,18 @@ def _error(status: int, some: Messages, first: int) -> Exception:
     if status == lib.TVIXB_OUT_OF_MEMORY:
         return MemoryError()
     _, size, begins, ends, n, _ = some
-    i = next(i for i in range(n) if not begins[i] <= ends[i] <= size)
+    if status == lib.TVIXB_BAD_RANGE:
+        for i in range(n):
+            begin, end = begins[i], ends[i]
+            if not begin <= end <= size:
+                return ValueError(
+                    f"message {first + i}: expected a range within the {size} bytes, "
+                    f"found {begin} to {end}"
+                )
+    # All ranges were, or are, within the data; and there is room for them as they were.
     return ValueError(
-        f"message {first + i}: expected a range within the {size} bytes, "
-        f"found {begins[i]} to {ends[i]}"
+        f"messages {first} to {first + n - 1}: expected offsets that stay as they are during the "
+        "call, found that another thread changed them; pass a copy"
     )
 
 

@@ -16,8 +16,8 @@ BytesLike: TypeAlias = "ReadableBuffer"
 """A C-contiguous buffer of bytes, such as bytes, bytearray, memoryview, array("B"), mmap or a NumPy
 array of uint8."""
 Offsets: TypeAlias = Any
-"""Unsigned integers: a buffer of 64-bit ones (array("Q"), NumPy's uint64) is used as it is, a
-sequence copied."""
+"""Unsigned integers: a buffer of 64-bit ones (array("Q"), NumPy's uint64) is used as it is, or
+copied if it is not aligned to 8 bytes; a sequence is copied."""
 
 
 def bytes_view(x: object) -> memoryview | None:

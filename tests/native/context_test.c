@@ -262,6 +262,40 @@ static void check_bad_ranges(tvixb_context* context) {
                      &results) == TVIXB_OK);
 }
 
+// Offsets that are not aligned are refused, not read.
+static void check_misaligned(tvixb_context* context) {
+  const uint8_t data[4] = {0x0a, 0x02, 's', 'h'};
+  uint8_t verdict = 0xee, digest[32], encoded[4];
+  // Two numbers, 0 and 4, that begin at any byte.
+  for (size_t shift = 0; shift < 16; shift++) {
+    uint64_t memory[5] = {0}, end = 0xee;
+    const uint64_t good[2] = {0, 4};
+    memcpy((uint8_t*)memory + shift, good, sizeof good);
+    const uint64_t* offsets = (uint64_t*)(void*)((uint8_t*)memory + shift);
+    bool aligned = shift % _Alignof(uint64_t) == 0;
+    tvixb_status expected = aligned ? TVIXB_OK : TVIXB_BAD_RANGE;
+    tvixb_encodings encodings = {encoded, sizeof encoded, &end, 0};
+    const tvixb_results results = {&verdict, digest, &encodings};
+    assert(tvixb_check(context, request_kind(), data, 4, good, offsets + 1, 1,
+                       &results) == expected);
+    assert(tvixb_check(context, request_kind(), data, 4, offsets, good + 1, 1,
+                       &results) == expected);
+    assert(tvixb_blake3_many(data, 4, offsets, good + 1, 1, digest) ==
+           expected);
+    assert(tvixb_blake3_many(data, 4, good, offsets + 1, 1, digest) ==
+           expected);
+    size_t room = aligned ? 4 : 0;
+    assert(tvixb_encoded_room(request_kind(), 4, offsets, good + 1, 1) == room);
+    assert(tvixb_encoded_room(request_kind(), 4, good, offsets + 1, 1) == room);
+    // Where ends of encodings are to go.
+    encodings.ends = (uint64_t*)(void*)((uint8_t*)memory + shift);
+    verdict = 0xee;
+    assert(tvixb_check(context, request_kind(), data, 4, good, good + 1, 1,
+                       &results) == expected);
+    assert(verdict == (aligned ? TVIXB_CANONICAL : 0xee));
+  }
+}
+
 // Messages over many windows, good and bad ones mixed, some larger than a
 // window; each as it is alone.
 static void check_batch(tvixb_context* context) {
@@ -378,7 +412,7 @@ static void check_room(tvixb_context* context) {
                                    &encodings};
     assert(tvixb_check(context, request_kind(), data, 6, offsets, offsets + 1,
                        2, &results) ==
-           (room == 6 ? TVIXB_OK : TVIXB_OUT_OF_MEMORY));
+           (room == 6 ? TVIXB_OK : TVIXB_ROOM_TOO_SMALL));
     assert(room < 6 || memcmp(encoded, data, 6) == 0);
     memset(encoded, 0, sizeof encoded);
   }
@@ -502,6 +536,7 @@ int main(void) {
   check_request(context);
   check_all_words(context);
   check_bad_ranges(context);
+  check_misaligned(context);
   check_batch(context);
   check_split();
   check_count();
