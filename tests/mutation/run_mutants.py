@@ -87,7 +87,11 @@ def room_tests(tree: Path, file: str) -> tuple[str, ...]:
 
 
 class CommandError(Exception):
-    """A command that failed: which."""
+    """A command that failed: which, and its output."""
+
+    def __init__(self, name: str, output: str = "") -> None:
+        super().__init__(name)
+        self.output = output
 
 
 def run(
@@ -112,7 +116,7 @@ def run(
     if done.returncode == -signal.SIGXCPU:
         raise CommandError(f"{name} (hangs)")
     if done.returncode:
-        raise CommandError(name) from RuntimeError(done.stdout.decode(errors="replace")[-5000:])
+        raise CommandError(name, done.stdout.decode(errors="replace")[-5000:])
 
 
 def official_code() -> Path:
@@ -293,8 +297,8 @@ class Tests:
                     return "not compiled", ""
                 if self.plain.is_equivalent():
                     return "equivalent", ""
-            test = self.first_failure(mutant.file)
-            return ("caught", test) if test else ("survived", "")
+            failure = self.first_failure(mutant.file)
+            return ("caught", str(failure)) if failure else ("survived", "")
         finally:
             file.write_text(text)
             if file.suffix != ".py":
@@ -302,14 +306,14 @@ class Tests:
                 self.sanitized.forget()
 
     def require_sound(self, file: str) -> None:
-        """Runs the tests of a file as it is, once."""
+        """Runs the tests of a file as it is, once; RuntimeError if one fails."""
         group = ("C" if not file.endswith(".py") else "", *room_tests(self.tree, file))
         if group not in self.sound:
-            if failed := self.first_failure(file):
-                raise RuntimeError(f"of the tree as it is, {failed} fails")
+            if failure := self.first_failure(file):
+                raise RuntimeError(f"{failure} fails without a mutant: {failure.output}")
             self.sound.add(group)
 
-    def first_failure(self, file: str) -> str | None:
+    def first_failure(self, file: str) -> CommandError | None:
         """The first test that fails with the file as it is now."""
         linked = False
         try:
@@ -322,7 +326,7 @@ class Tests:
             for test in room_tests(self.tree, file):
                 run_pytest(self.tree, test, self.limits)
         except CommandError as failure:
-            return str(failure)
+            return failure
         finally:
             if linked:
                 self.plain.forget()
