@@ -523,3 +523,47 @@ def test_docstring_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     result = doctest.testmod(tvix_build.store)
     assert result == doctest.TestResults(failed=0, attempted=3)
     assert (tmp_path / "requests.sqlite").exists()
+
+
+SUFFIXES = ("", "-wal", "-shm")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("way", ["delete", "move", "replace"])
+def test_files_that_are_not_the_open_ones(tmp_path: Path, suffix: str, way: str) -> None:
+    path = tmp_path / "requests.sqlite"
+    with RequestStore(path) as store:
+        store.put(request(0))
+        file = path.with_name(path.name + suffix)
+        if way == "delete":
+            file.unlink()
+        elif way == "move":
+            file.rename(tmp_path / "elsewhere")
+        else:
+            copy = tmp_path / "copy"
+            copy.write_bytes(file.read_bytes())
+            copy.replace(file)
+        for put in (lambda: store.put(request(1)), lambda: store.put_many([request(2)])):
+            with pytest.raises(StoreError, match="deleted, moved or replaced; open it again"):
+                put()
+
+
+def test_other_processes_do_not_replace_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "requests.sqlite"
+    with RequestStore(path) as store:
+        for number in range(0, 40, 2):
+            store.put(request(number))
+            with RequestStore(path) as other:
+                other.put(request(number + 1))
+            sql(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+        assert len(store) == 40
+
+
+def test_the_directory_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "requests.sqlite"
+    RequestStore(path).close()
+    # Root may write everywhere, so that permissions alone show nothing.
+    monkeypatch.setattr(os, "access", lambda name, mode: name != str(tmp_path))
+    for create in (True, False):
+        with pytest.raises(StoreError, match="expected a directory that this process may write"):
+            RequestStore(path, create)

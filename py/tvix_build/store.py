@@ -97,14 +97,16 @@ class RequestStore:
     What `put` and `put_many` have returned is on the disk, and survives a crash of the process and
     of the machine; what they have not is there wholly or not at all. Any number of processes and
     threads may use a store at once; one that writes makes other writers wait for up to a minute.
+    If its files are deleted, moved or replaced while it is open, a write fails.
 
     Args:
-        path: the file. Its folder must be writable, for readers too.
+        path: the file. Its directory must be writable, for readers too, as SQLite keeps files
+            beside it.
         create: whether to make a store where there is no file, or an empty one.
 
     Raises:
         StoreError: here and from every method, if the file is no store or of a newer version, or
-            if it is damaged, full, or locked for longer than a minute.
+            if it is damaged, full, replaced or locked for longer than a minute.
     """
 
     def __init__(self, path: str | bytes | os.PathLike[str], create: bool = True) -> None:
@@ -115,6 +117,12 @@ class RequestStore:
         with self._errors():
             if not create and not os.path.exists(self._path):
                 raise sqlite3.OperationalError("expected a store of requests, found no such file")
+            directory = os.path.dirname(os.path.abspath(self._path))
+            if os.path.isdir(directory) and not os.access(directory, os.W_OK | os.X_OK):
+                raise sqlite3.OperationalError(
+                    "expected a directory that this process may write, as SQLite keeps files beside"
+                    f" the store, found {directory}"
+                )
             connection = sqlite3.connect(
                 location,
                 uri=True,
@@ -127,6 +135,7 @@ class RequestStore:
             except BaseException:
                 connection.close()
                 raise
+            self._files = self._find_files()
         self._connection = connection
 
     def put(self, request: BytesLike | Message) -> bytes:
@@ -295,10 +304,30 @@ class RequestStore:
         # FULL: a digest that was handed out names a request even after the power failed. NORMAL
         # would keep what a killed process wrote, but not that.
         connection.execute("PRAGMA synchronous = FULL")
+        _number(connection, "schema_version")  # A read, which opens the write-ahead log.
 
     def _put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        with self._use() as connection, _transaction(connection):
-            connection.executemany(PUT, rows)
+        with self._use() as connection:
+            with _transaction(connection):
+                connection.executemany(PUT, rows)
+            # SQLite goes on with files that have no name any more, whose contents nobody finds.
+            if self._find_files() != self._files:
+                raise sqlite3.OperationalError(
+                    "expected the files that were opened, found others or none: the store was"
+                    " deleted, moved or replaced; open it again"
+                )
+
+    def _find_files(self) -> list[tuple[int, int] | None]:
+        """Which files lie at the paths of the database and of its write-ahead log."""
+        found: list[tuple[int, int] | None] = []
+        for suffix in ("", "-wal", "-shm"):
+            try:
+                status = os.stat(self._path + suffix)
+            except OSError:
+                found.append(None)
+            else:
+                found.append((status.st_dev, status.st_ino))
+        return found
 
     def _rows(self, column: str, last: bytes | int) -> Iterator[tuple[bytes, bytes]]:
         """Digests and encodings, in the order of a column, from behind `last`."""
