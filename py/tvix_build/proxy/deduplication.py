@@ -29,7 +29,7 @@ class Deduplicator:
     def __init__(self, builder: Builder) -> None:
         self._builder = builder
         self._builds: dict[_Key, _Build] = {}
-        self.joined = 0
+        self.joined: int = 0
 
     async def build(self, call: Call) -> Response:
         """Join the build that is running for this request, or start one."""

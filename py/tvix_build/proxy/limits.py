@@ -17,7 +17,7 @@ class CallLimit:
     def __init__(self, builder: Builder, limit: int) -> None:
         self._builder = builder
         self._limit = limit
-        self.calls = 0
+        self.calls: int = 0
 
     async def build(self, call: Call) -> Response:
         """Forward a call, or reject it.
@@ -44,8 +44,8 @@ class BuildLimit:
     def __init__(self, builder: Builder, limit: int) -> None:
         self._builder = builder
         self._slots = asyncio.Semaphore(limit)
-        self.builds = 0
-        self.waiting = 0
+        self.builds: int = 0
+        self.waiting: int = 0
 
     async def build(self, call: Call) -> Response:
         """Wait until a build may start, then forward the call."""

@@ -55,7 +55,7 @@ class Metrics(Collector):
     def __init__(self, numbers: Mapping[str, Callable[[], float]]) -> None:
         self._numbers = numbers
         self._services: dict[Service, _OfService] = {}
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         self.registry.register(self)
 
     def observe(self, outcome: Outcome) -> None:
