@@ -8,7 +8,9 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from tvix_build.nix import STORE, Derivation
+from tvix_build import nix
+from tvix_build.nix import Derivation
+from tvix_build.nix.derivation import STORE
 
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 HERE = Path(__file__).absolute().parent
@@ -19,7 +21,7 @@ BUILDS = sorted((HERE / "derivations" / "builds").glob("*.drv"))
 
 def read(file: Path) -> Derivation:
     """The derivation in a file of a store."""
-    return Derivation.parse(file.read_bytes(), STORE + file.name)
+    return nix.parse(file.read_bytes(), path=STORE + file.name)
 
 
 def odd(name: str) -> Derivation:

@@ -31,10 +31,11 @@ import pytest
 import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
-from tvix_build import Digests, InvalidMessage, Kind, Schema, ViolationCode, _batch
+from tvix_build import Digests, InvalidMessage, Kind, Schema, ViolationCode
+from tvix_build._core import batch
+from tvix_build._core.pieces import _Workers
+from tvix_build._core.ranges import messages_of
 from tvix_build._native import ffi
-from tvix_build._pieces import _Workers
-from tvix_build._ranges import messages_of
 from tvix_build.store import RequestStore
 
 DIGEST = bytes(range(32))
@@ -463,8 +464,8 @@ def pickled(x: Any) -> Any:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_report_is_copied(again: Callable[[Any], Any], kind: Kind, schema: Schema) -> None:
     some = [b"", b"\x0a", b"\x12\x00", b"\x0a\x01a", b"\x0a\x00\x12\x01b\x12\x01a"]
-    for batch in (some, [], some * 20_000):
-        reports = tvix_build.check_batch(batch, kind, schema=schema)
+    for messages in (some, [], some * 20_000):
+        reports = tvix_build.check_batch(messages, kind, schema=schema)
         assert len(reports.valid) == len(reports.digests)  # What is kept must not matter.
         copied = again(reports)
         assert type(copied) is tvix_build.BatchReport
@@ -489,7 +490,7 @@ def test_encodings_are_copied(again: Callable[[Any], Any]) -> None:
 
 def test_a_report_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(tvix_build.check_batch([b""]))
-    monkeypatch.setattr(_batch, "__version__", "99.0")
+    monkeypatch.setattr(batch, "__version__", "99.0")
     with pytest.raises(ValueError, match=r"expected a report that tvix_build 99\.0 pickled"):
         pickle.loads(data)
 
@@ -765,7 +766,7 @@ def test_threads_get_the_same_results() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 def test_number_of_threads_changes_nothing(threads: int) -> None:
     many = items() * 5000
-    data = [bytes(tvix_build._batch.serialized(item)) for item in many]
+    data = [bytes(tvix_build._core.batch.serialized(item)) for item in many]
     offsets = array("Q", [0])
     for item in data:
         offsets.append(offsets[-1] + len(item))
@@ -902,7 +903,7 @@ def test_importing_is_quick() -> None:
         check=True,
     )
     new = set(done.stdout.split())
-    assert "tvix_build._engine" in new
+    assert "tvix_build._core.engine" in new
     # What makes classes of messages takes longer than all the rest; the others are for few.
     slow = {"google.protobuf.descriptor_pool", "google.protobuf.json_format", "tvix"}
     assert new & {*slow, "click", "grpc", "pyarrow", "rich", "zstandard"} == set()

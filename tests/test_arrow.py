@@ -21,7 +21,8 @@ import pytest
 
 import tvix_build
 from few_messages import messages
-from tvix_build import Kind, Schema, _arrow, _engine
+from tvix_build import Kind, Schema
+from tvix_build._core import arrow, engine
 from tvix_build._native import ffi
 from tvix_build.spark import _arrow as _spark
 
@@ -31,14 +32,14 @@ TYPES = [pa.binary(), pa.large_binary(), pa.binary_view()]
 def note_addresses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Notes where the data are that the engine gets: first address, and the one after the last."""
     seen = []
-    run = _engine.run
+    run = engine.run
 
-    def noting(kind: Any, some: _engine.Messages, *rest: Any) -> Any:
+    def noting(kind: Any, some: engine.Messages, *rest: Any) -> Any:
         address = int(ffi.cast("uintptr_t", some.data))
         seen.append((address, address + some.size))
         return run(kind, some, *rest)
 
-    monkeypatch.setattr(_engine, "run", noting)
+    monkeypatch.setattr(engine, "run", noting)
     return seen
 
 
@@ -162,7 +163,7 @@ def test_no_messages(type: pa.DataType) -> None:
 
 
 def test_pieces(make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_arrow, "_PIECE", 3)
+    monkeypatch.setattr(arrow, "_PIECE", 3)
     items = messages() * 2
     assert list(tvix_build.check_batch(make(items))) == list(tvix_build.check_batch(items))
     with pytest.raises(ValueError, match="message 7: expected a message, found null"):
@@ -172,12 +173,12 @@ def test_pieces(make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPa
 def test_pieces_keep_what_they_refer_to(
     make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_arrow, "_PIECE", 3)
+    monkeypatch.setattr(arrow, "_PIECE", 3)
     items = messages() * 2
     column = make(items)
     if not hasattr(column, "__arrow_c_stream__") and not hasattr(column, "__arrow_c_array__"):
         pytest.skip("a Series of pandas before 3 is no Arrow array but a sequence of bytes")
-    pieces = list(_arrow.ranges(column))
+    pieces = list(arrow.ranges(column))
     del column
     gc.collect()
     found = [
@@ -189,7 +190,7 @@ def test_pieces_keep_what_they_refer_to(
 
 
 def test_threads(make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_arrow, "_PIECE", 7)
+    monkeypatch.setattr(arrow, "_PIECE", 7)
     items = messages() * 30
     for threads in (1, 2, 5):
         report = tvix_build.check_batch(make(items), threads=threads)

@@ -190,7 +190,7 @@ def test_nothing_leaks(use: Callable[[], None]) -> None:
 
 
 SCRIPTS = {
-    "import": "assert 'tvix_build._arrow' not in sys.modules",
+    "import": "assert 'tvix_build._core.arrow' not in sys.modules",
     "no Arrow library": (
         "report = tvix_build.check_batch([b''])\n"
         "assert len(report.__arrow_c_array__()) == 2\n"

@@ -29,8 +29,8 @@ from tvix.castore.protos.castore_pb2 import (
     Node,
     SymlinkNode,
 )
-from tvix_build import _files, castore
-from tvix_build.castore import ChangedError, IngestError, directory_size, node_from_path
+from tvix_build._core import file_hashing
+from tvix_build.castore import ChangedError, IngestError, directory_size, ingestion, node_from_path
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LARGE = 16 << 20  # Files with more bytes are hashed by several threads.
@@ -244,17 +244,17 @@ def test_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def change(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], None]], None]]:
     """Sets what happens once between the listing of a folder and the reading of its files."""
-    original = _files.hash_files
+    original = file_hashing.hash_files
     changes: list[Callable[[], None]] = []
     lock = threading.Lock()
 
-    def hash_files(folder: int, names: list[bytes]) -> _files.Files:
+    def hash_files(folder: int, names: list[bytes]) -> file_hashing.Files:
         with lock:
             while changes:
                 changes.pop()()
         return original(folder, names)
 
-    monkeypatch.setattr(_files, "hash_files", hash_files)
+    monkeypatch.setattr(file_hashing, "hash_files", hash_files)
     yield changes.append
     assert not changes
 
@@ -343,14 +343,14 @@ def test_swapped_for_a_link_to_itself(
 ) -> None:
     path = tmp_path / "path"
     make(path)
-    original = getattr(_files, function)
+    original = getattr(file_hashing, function)
 
     def swap(*arguments: object) -> object:
         path.rename(tmp_path / "moved")
         path.symlink_to("moved")
         return original(*arguments)
 
-    monkeypatch.setattr(_files, function, swap)
+    monkeypatch.setattr(file_hashing, function, swap)
     with pytest.raises(ChangedError, match="path: expected no change"):
         node_from_path(path)
 
@@ -387,20 +387,20 @@ def test_says_that_it_is_empty_and_is_not() -> None:
 
 
 def test_moved_while_it_is_deep_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(castore, "_OPEN_PARENTS", 1)
+    monkeypatch.setattr(ingestion, "_OPEN_PARENTS", 1)
     bottom = tmp_path / "root/a/b/c/d"
     bottom.mkdir(parents=True)
     (bottom.parent / "next").mkdir()
     assert node_from_path(tmp_path / "root") == expected(os.fsencode(tmp_path / "root"), b"root")
     (tmp_path / "other").mkdir()
-    original = castore._Folder.scan
+    original = ingestion._Folder.scan
 
-    def scan(folder: castore._Folder) -> None:
+    def scan(folder: ingestion._Folder) -> None:
         original(folder)
         if folder.name == b"d":
             bottom.rename(tmp_path / "other" / "d")
 
-    monkeypatch.setattr(castore._Folder, "scan", scan)
+    monkeypatch.setattr(ingestion._Folder, "scan", scan)
     with pytest.raises(ChangedError, match="root/a/b/c:"):
         node_from_path(tmp_path / "root")
 
@@ -430,12 +430,12 @@ def test_unreadable(tmp_path: Path, name: str) -> None:
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hash_files(folder: int, names: list[bytes]) -> _files.Files:
+    def hash_files(folder: int, names: list[bytes]) -> file_hashing.Files:
         n = len(names)
         numbers = array("i", [errno.EIO] * n)
-        return _files.Files(numbers, array("Q", [0] * n), bytearray(n), bytes(32 * n))
+        return file_hashing.Files(numbers, array("Q", [0] * n), bytearray(n), bytes(32 * n))
 
-    monkeypatch.setattr(_files, "hash_files", hash_files)
+    monkeypatch.setattr(file_hashing, "hash_files", hash_files)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="Input/output error") as caught:
         node_from_path(tmp_path)
@@ -443,7 +443,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_part_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_files, "_hash_parts", lambda *_: errno.EIO)
+    monkeypatch.setattr(file_hashing, "_hash_parts", lambda *_: errno.EIO)
     make_large(tmp_path / "file")
     with pytest.raises(OSError, match="Input/output error") as caught:
         node_from_path(tmp_path)

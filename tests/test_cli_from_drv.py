@@ -23,7 +23,7 @@ from derivations_support import EXAMPLES, ODD, odd, read
 from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node, SymlinkNode
-from tvix_build import convert
+from tvix_build import convert, nix
 from tvix_build.nix import Derivation, Output
 
 HERE = EXAMPLES[0].parents[1]
@@ -55,7 +55,7 @@ def write(folder: Path, name: str, **changes: object) -> Path:
     plain = read(next(file for file in EXAMPLES if "words" in file.name))
     fields = {**vars(plain), "input_sources": (), **changes}
     path = folder / f"{name}.drv"
-    path.write_bytes(Derivation(**fields).unparse())
+    path.write_bytes(nix.unparse(Derivation(**fields)))
     return path
 
 
@@ -504,7 +504,7 @@ def test_real_derivations_are_written_as_they_were(real: tuple[Path, list[str]])
     assert len(names) == 20_800
     for name in names:
         data = (folder / name).read_bytes()
-        assert Derivation.parse(data).unparse() == data
+        assert nix.unparse(nix.parse(data)) == data
 
 
 def without_builtin(requests: Iterable[bytes]) -> list[bytes]:

@@ -14,10 +14,10 @@ import pytest
 import few_messages
 import tvix_build
 from cli_support import environment
-from tvix_build import _engine
-from tvix_build._engine import Messages
+from tvix_build._core import engine
+from tvix_build._core.engine import Messages
+from tvix_build._core.report import message_type
 from tvix_build._native import lib
-from tvix_build._report import message_type
 
 MESSAGES = few_messages.messages()
 
@@ -165,27 +165,27 @@ def ranges() -> tuple[array[int], Messages]:
     """A good message and its offsets, which a test may change."""
     data = MESSAGES[0]
     offsets = array("Q", [0, 0, len(data)])
-    return offsets, _engine.messages(data, offsets)
+    return offsets, engine.messages(data, offsets)
 
 
 def test_ranges_that_outgrow_their_room(ranges: tuple[array[int], Messages]) -> None:
     """Another thread may change offsets between two calls of the engine."""
     offsets, messages = ranges
     kind = message_type()
-    rows = _engine.Table(2).rows(2)
-    rows = rows._replace(encodings=_engine.Encodings().add(kind, messages))
+    rows = engine.Table(2).rows(2)
+    rows = rows._replace(encodings=engine.Encodings().add(kind, messages))
     offsets[0] = offsets[1] = 0
     offsets[2], kept = 0, offsets[2]
-    small = _engine.Encodings().add(kind, messages)
+    small = engine.Encodings().add(kind, messages)
     offsets[2] = kept
-    assert _engine.run(kind, messages, rows)  # The first one is empty, which is a violation.
+    assert engine.run(kind, messages, rows)  # The first one is empty, which is a violation.
     with pytest.raises(ValueError, match=r"^messages 7 to 8: expected offsets that stay as they"):
-        _engine.run(kind, messages, rows._replace(encodings=small), 7)
+        engine.run(kind, messages, rows._replace(encodings=small), 7)
 
 
 def test_ranges_that_are_good_again(ranges: tuple[array[int], Messages]) -> None:
     """What the engine refused need not be there any more when the reason is looked for."""
-    error = _engine._error(lib.TVIXB_BAD_RANGE, ranges[1], 7)
+    error = engine._error(lib.TVIXB_BAD_RANGE, ranges[1], 7)
     assert isinstance(error, ValueError)
     assert "another thread changed them" in str(error)
 

@@ -25,42 +25,35 @@ class Room(NamedTuple):
 
 
 ROOMS = {
-    "core": Room(("tvix_build",), ()),
-    "castore": Room(("tvix_build.castore", "tvix_build._files"), ("core",)),
-    "nix": Room(
-        (
-            "tvix_build.nix",
-            "tvix_build._aterm",
-            "tvix_build._nix_command",
-            "tvix_build._nix_options",
-            "tvix_build._nix_reasons",
-            "tvix_build._nix_requests",
-            "tvix_build._nix_validation",
-        ),
-        ("core", "castore"),
-    ),
+    "core": Room(("tvix_build._core", "tvix_build._native", "tvix_build._version"), ()),
+    "public": Room(("tvix_build",), ("core",)),
+    "castore": Room(("tvix_build.castore",), ("core",)),
+    "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "store": Room(("tvix_build.store",), ("core",)),
-    "proxy": Room(("tvix_build.proxy",), ("core", "store", "proxy.shared")),
-    "proxy.client": Room(("tvix_build.proxy.client",), ("core", "proxy.shared")),
+    "proxy": Room(("tvix_build.proxy",), ("core", "public", "store", "proxy.shared")),
+    "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),
     "cli": Room(
         ("tvix_build.cli", "tvix_build.__main__", "tvix_build._command_line"),
-        ("core", "castore", "nix", "store", "proxy", "proxy.client", "proxy.shared"),
+        (
+            "core",
+            "public",
+            "castore",
+            "nix",
+            "store",
+            "proxy",
+            "proxy.client",
+            "proxy.shared",
+        ),
     ),
     "duckdb": Room(("tvix_build.duckdb",), ("core",)),
     "polars": Room(("tvix_build.polars",), ("core",)),
-    "spark": Room(("tvix_build.spark",), ("core",)),
+    "spark": Room(("tvix_build.spark",), ("core", "public")),
 }
 
 ALLOWED_CIRCLES = [
     {"tvix_build._command_line.records", "tvix_build._command_line.table_input"},
     {"tvix_build._command_line.results", "tvix_build._command_line.table_output"},
-    {
-        "tvix_build.nix",
-        "tvix_build._nix_command",
-        "tvix_build._nix_requests",
-        "tvix_build._nix_validation",
-    },
 ]
 
 

@@ -25,9 +25,9 @@ import tvix_build
 from derivations_support import EXAMPLES, ODD, check_rules, fields, literal, odd, read, text_of
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build import _aterm
-from tvix_build._nix_requests import find_cycles
-from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Output
+from tvix_build import nix
+from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Output, aterm
+from tvix_build.nix.requests import find_cycles
 
 REQUESTS = EXAMPLES[0].parents[1] / "requests"
 DIGEST = bytes(range(32))
@@ -69,7 +69,7 @@ def reasons(found: pytest.ExceptionInfo[DerivationError]) -> list[str]:
 def test_a_text_of_nix_is_read_and_written_again(file: Path) -> None:
     data = file.read_bytes()
     assert fields(read(file)) == literal(data)
-    assert read(file).unparse() == data
+    assert nix.unparse(read(file)) == data
 
 
 def test_all_that_is_odd_is_there() -> None:
@@ -95,7 +95,7 @@ def test_a_derivation_cannot_be_changed_but_copied() -> None:
     for again in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
         assert again == one
         assert hash(again) == hash(one)
-        assert again.unparse() == one.unparse()
+        assert nix.unparse(again) == nix.unparse(one)
         assert type(again.outputs) is type(one.outputs)
 
 
@@ -119,9 +119,9 @@ DERIVATIONS = st.builds(
 
 @given(DERIVATIONS)
 def test_any_strings_are_written_and_read_again(one: Derivation) -> None:
-    data = one.unparse()
+    data = nix.unparse(one)
     assert fields(one) == literal(data)
-    term = _aterm.parse(data)
+    term = aterm.parse(data)
     inputs = [(path, list(names)) for path, names in term.input_derivations]
     assert (list(term.outputs), inputs, *term[2:]) == literal(data)
 
@@ -157,9 +157,9 @@ VALID = st.builds(
 
 @given(VALID)
 def test_what_is_valid_is_read_again(one: Derivation) -> None:
-    data = one.unparse()
+    data = nix.unparse(one)
     check_rules(literal(data))
-    again = Derivation.parse(data)
+    again = nix.parse(data)
     assert again == one
     assert list(again.environment) == list(one.environment)
 
@@ -174,14 +174,14 @@ def test_damage_is_an_error_or_another_derivation(data: st.DataObject) -> None:
         )
     damaged = bytes(text)
     try:
-        read_again = Derivation.parse(damaged, "x.drv")
+        read_again = nix.parse(damaged, path="x.drv")
     except DerivationError as error:
         said = re.match(r"x\.drv: (.*: )?expected .*found ", str(error), re.DOTALL)
         assert said, error  # noqa: PT017
         with pytest.raises((SyntaxError, ValueError, TypeError, AssertionError)):
             _read_strictly(damaged)
     else:
-        assert read_again.unparse() == damaged
+        assert nix.unparse(read_again) == damaged
         assert fields(read_again) == _read_strictly(damaged)
 
 
@@ -260,7 +260,7 @@ def _read_strictly(data: bytes) -> object:
 )
 def test_errors_say_what_and_where(text: bytes, reason: str) -> None:
     with pytest.raises(DerivationError) as found:
-        Derivation.parse(text, "x.drv")
+        nix.parse(text, path="x.drv")
     assert found.value.derivation == "x.drv"
     assert reasons(found) == [reason]
 
@@ -279,21 +279,21 @@ def example_nodes() -> Mapping[str, Node]:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name[33:])
 def test_requests_are_those_of_the_examples(file: Path) -> None:
-    folder = DerivationFolder(file.parent)
-    request = read(file).to_build_request(example_nodes(), folder)
+    folder = DerivationDirectory(file.parent)
+    request = nix.to_build_request(read(file), nodes=example_nodes(), derivations=folder)
     wanted = REQUESTS / file.with_suffix(".binpb").name
     assert request.SerializeToString() == wanted.read_bytes()
 
 
 def test_nodes_and_derivations_may_be_functions() -> None:
-    folder = DerivationFolder(EXAMPLES[0].parent)
+    folder = DerivationDirectory(EXAMPLES[0].parent)
     bundle = next(read(file) for file in EXAMPLES if "bundle" in file.name)
-    request = bundle.to_build_request(example_nodes().get, folder.get)
-    assert request == bundle.to_build_request(example_nodes(), folder)
+    request = nix.to_build_request(bundle, nodes=example_nodes().get, derivations=folder.get)
+    assert request == nix.to_build_request(bundle, nodes=example_nodes(), derivations=folder)
 
 
 def test_a_closure_has_the_inputs_of_inputs() -> None:
-    folder = DerivationFolder(EXAMPLES[0].parent)
+    folder = DerivationDirectory(EXAMPLES[0].parent)
     bundle = next(read(file) for file in EXAMPLES if "bundle" in file.name)
     wanted: set[str] = set()
 
@@ -304,9 +304,9 @@ def test_a_closure_has_the_inputs_of_inputs() -> None:
             add(folder[path])
 
     add(bundle)
-    request = bundle.to_build_request(node, folder, closure=True)
+    request = nix.to_build_request(bundle, nodes=node, derivations=folder, closure=True)
     assert [f"/nix/store/{one.file.name.decode()}" for one in request.inputs] == sorted(wanted)
-    assert len(wanted) > len(bundle.to_build_request(node, folder).inputs)
+    assert len(wanted) > len(nix.to_build_request(bundle, nodes=node, derivations=folder).inputs)
 
 
 def chain(names: str) -> dict[str, Derivation]:
@@ -325,14 +325,14 @@ def chain(names: str) -> dict[str, Derivation]:
 def test_a_closure_ends_where_there_are_no_more_inputs() -> None:
     known = chain("abcd")
     first = known[f"{STORE_HASH}a.drv"]
-    request = first.to_build_request(node, known, closure=True)
+    request = nix.to_build_request(first, nodes=node, derivations=known, closure=True)
     assert [one.file.name.decode() for one in request.inputs] == [
         "0" * 32 + f"-{name}"
         for name in ("a-source", "b-out", "b-source", "c-out", "c-source", "d-out", "d-source")
     ]
     del known[f"{STORE_HASH}d.drv"]
     with pytest.raises(DerivationError) as found:
-        first.to_build_request(node, known, closure=True)
+        nix.to_build_request(first, nodes=node, derivations=known, closure=True)
     assert reasons(found) == [
         f"{STORE_HASH}c.drv: expected the input derivation {STORE_HASH}d.drv, "
         "found none of that name"
@@ -393,15 +393,16 @@ def test_one_cycle_is_kept_for_all_in_it() -> None:
 )
 def test_arguments_that_are_not_utf8(change: dict[str, Any]) -> None:
     with pytest.raises(DerivationError) as found:
-        derivation().to_build_request(node, **change)
+        nix.to_build_request(derivation(), nodes=node, **change)
     (reason,) = reasons(found)
     assert "expected UTF-8, found b'" in reason
 
 
 def test_what_nix_sets_is_overlaid_and_overridden() -> None:
     plain = derivation(environment={"HOME": b"/home", "text": b"\xff"})
-    request = plain.to_build_request(
-        node,
+    request = nix.to_build_request(
+        plain,
+        nodes=node,
         cores=4,
         system="aarch64-linux",
         min_memory=7,
@@ -420,7 +421,7 @@ def test_what_nix_sets_is_overlaid_and_overridden() -> None:
 
 def test_placeholders_of_its_outputs_become_paths() -> None:
     one = odd("placeholders")
-    request = one.to_build_request(node)
+    request = nix.to_build_request(one, nodes=node)
     out, lib = one.outputs["out"].path, one.outputs["lib"].path
     assert request.command_args[2] == f"echo {lib}/lib >$out"
     assert environment(request)["flags"] == f"--prefix={out} --libdir={lib}/lib".encode()
@@ -436,7 +437,7 @@ def test_placeholders_in_names_of_variables(schema: str) -> None:
     placeholder = "/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9"
     variables = {f"A{placeholder}/{placeholder}": placeholder.encode(), "B": b""}
     one = derivation(outputs={"out": Output(out)}, environment=variables)
-    made: Any = one.to_build_request(node, schema=schema)
+    made: Any = nix.to_build_request(one, nodes=node, schema=schema)
     found = environment(made)
     assert found[f"A{out}/{out}"] == out.encode()
     assert not any(placeholder in name for name in found)
@@ -444,7 +445,7 @@ def test_placeholders_in_names_of_variables(schema: str) -> None:
         outputs={"out": Output(out)}, environment={f"A{placeholder}": b"1", f"A{out}": b"2"}
     )
     with pytest.raises(DerivationError, match="expected each variable once"):
-        again.to_build_request(node, schema=schema)
+        nix.to_build_request(again, nodes=node, schema=schema)
 
 
 def test_inputs_are_in_the_order_of_their_bytes() -> None:
@@ -454,7 +455,7 @@ def test_inputs_are_in_the_order_of_their_bytes() -> None:
     used = derivation(outputs={str(i): Output(path) for i, path in enumerate(paths)})
     nodes = {path: tvix_build.file_node(os.fsencode(path[11:]), DIGEST, 1) for path in paths}
     one = derivation(input_derivations={f"{STORE_HASH}used.drv": ("0", "1", "2", "3")})
-    request = one.to_build_request(nodes, {f"{STORE_HASH}used.drv": used})
+    request = nix.to_build_request(one, nodes=nodes, derivations={f"{STORE_HASH}used.drv": used})
     found = [one.file.name[33:] for one in request.inputs]
     assert found == [b"a", "\ue000".encode(), "\U0001f389".encode(), b"\xff"]
     assert tvix_build.check(request).canonical
@@ -477,7 +478,7 @@ def test_inputs_are_in_the_order_of_their_bytes() -> None:
 def test_what_a_request_cannot_say_is_an_error(name: str, reason: str) -> None:
     one = odd(name)
     with pytest.raises(DerivationError) as found:
-        one.to_build_request(node, DerivationFolder(ODD[0].parent))
+        nix.to_build_request(one, nodes=node, derivations=DerivationDirectory(ODD[0].parent))
     assert found.value.derivation == one.path
     assert any(one.startswith(reason) for one in reasons(found)), reasons(found)
 
@@ -487,7 +488,7 @@ def test_what_a_request_cannot_say_is_an_error(name: str, reason: str) -> None:
 )
 def test_what_is_odd_but_can_be_said(name: str) -> None:
     one = odd(name)
-    request = one.to_build_request(node, DerivationFolder(ODD[0].parent))
+    request = nix.to_build_request(one, nodes=node, derivations=DerivationDirectory(ODD[0].parent))
     assert list(request.outputs) == sorted(each.path[11:] for each in one.outputs.values())
     assert one.environment.items() <= environment(request).items()
 
@@ -501,7 +502,11 @@ def test_all_that_is_missing_is_said_at_once() -> None:
         },
     )
     with pytest.raises(DerivationError) as found:
-        one.to_build_request({f"{STORE_HASH}c-source": node("/nix/store/source")}, {one.path: one})
+        nix.to_build_request(
+            one,
+            nodes={f"{STORE_HASH}c-source": node("/nix/store/source")},
+            derivations={one.path: one},
+        )
     assert reasons(found) == [
         f"expected the input derivation {STORE_HASH}d.drv, found none of that name",
         f"expected an output doc of {STORE_HASH}a.drv, found none",
@@ -513,7 +518,7 @@ def test_all_that_is_missing_is_said_at_once() -> None:
 def test_violations_are_reasons() -> None:
     one = derivation(environment={"a=b": b"1", "c": b"\0"})
     with pytest.raises(DerivationError, match="invalid_env_key") as found:
-        one.to_build_request(node)
+        nix.to_build_request(one, nodes=node)
     assert len(reasons(found)) == 2
     assert isinstance(found.value.__cause__, tvix_build.InvalidMessage)
 
@@ -521,7 +526,7 @@ def test_violations_are_reasons() -> None:
 def test_paths_elsewhere_are_refused() -> None:
     one = derivation(outputs={"out": Output("/gnu/store/x")}, input_sources=("/etc/passwd",))
     with pytest.raises(DerivationError) as found:
-        one.to_build_request(node)
+        nix.to_build_request(one, nodes=node)
     assert any(reason.startswith("output out: expected /nix/store/") for reason in reasons(found))
     assert any("/etc/passwd" in reason for reason in reasons(found))
 
@@ -535,7 +540,7 @@ class Tagged(Derivation):
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_subclasses_are_copied_as_what_they_are(protocol: int) -> None:
-    read = Tagged.parse(EXAMPLES[0].read_bytes(), "x.drv")
+    read = Tagged(**vars(nix.parse(EXAMPLES[0].read_bytes(), path="x.drv")))
     by_hand = Tagged(
         outputs={"out": Output("")},  # not valid, and yet it can be copied
         input_derivations={},
@@ -560,13 +565,13 @@ def test_subclasses_are_copied_as_what_they_are(protocol: int) -> None:
 
 
 def test_derivations_are_members_of_sets() -> None:
-    one = Derivation.parse(EXAMPLES[0].read_bytes())
+    one = nix.parse(EXAMPLES[0].read_bytes())
     for name in ("outputs", "input_derivations", "environment"):
         changes: dict[str, Any] = {name: dict(reversed(getattr(one, name).items()))}
         same = dataclasses.replace(one, **changes)
         assert same == one
         assert {same, one} == {one}
-    others = {Derivation.parse(file.read_bytes()) for file in EXAMPLES}
+    others = {nix.parse(file.read_bytes()) for file in EXAMPLES}
     assert len(others) == len(EXAMPLES)
     assert one in others
 
@@ -577,7 +582,7 @@ def test_derivations_are_members_of_sets() -> None:
 def test_a_folder_reads_each_derivation_once(tmp_path: Path) -> None:
     for file in EXAMPLES:
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    folder = DerivationFolder(tmp_path)
+    folder = DerivationDirectory(tmp_path)
     first = folder["/nix/store/" + EXAMPLES[0].name]
     (tmp_path / EXAMPLES[0].name).write_bytes(b"")
     assert folder["/nix/store/" + EXAMPLES[0].name] is first
@@ -586,7 +591,7 @@ def test_a_folder_reads_each_derivation_once(tmp_path: Path) -> None:
 
 
 def test_one_name_is_one_derivation(tmp_path: Path) -> None:
-    folder = DerivationFolder()
+    folder = DerivationDirectory()
     files = [tmp_path / name / "x.drv" for name in "abcd"]
     for file, text in zip(files, [EXAMPLES[0], EXAMPLES[0], EXAMPLES[1], ODD[0]], strict=True):
         file.parent.mkdir()
@@ -603,7 +608,7 @@ def test_one_name_is_one_derivation(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_bad_may_become_good(tmp_path: Path) -> None:
-    folder, file = DerivationFolder(tmp_path), tmp_path / "x.drv"
+    folder, file = DerivationDirectory(tmp_path), tmp_path / "x.drv"
     file.write_bytes(b"")
     for _ in range(2):
         with pytest.raises(DerivationError):
@@ -616,7 +621,7 @@ def test_a_folder_has_nothing_but_derivations_of_its_own(tmp_path: Path) -> None
     (tmp_path / "store" / "a").mkdir(parents=True)
     for name in ("x.drv", "store/bad.drv", "store/a/b.drv"):
         (tmp_path / name).write_bytes(b"Derive")
-    folder = DerivationFolder(tmp_path / "store")
+    folder = DerivationDirectory(tmp_path / "store")
     for path in ("/nix/store/none.drv", "bad.drv", "/nix/store/../x.drv", "/nix/store/a/b.drv"):
         assert folder.get(path) is None
     for _ in range(2):
@@ -630,7 +635,7 @@ def test_a_damaged_file_is_a_key_without_a_value(tmp_path: Path) -> None:
     (tmp_path / "bad.drv").write_bytes(b"Derive")
     good = tmp_path / EXAMPLES[0].name
     good.write_bytes(EXAMPLES[0].read_bytes())
-    folder = DerivationFolder(tmp_path)
+    folder = DerivationDirectory(tmp_path)
     bad, missing = "/nix/store/bad.drv", "/nix/store/none.drv"
     for _ in range(2):
         assert bad in folder
@@ -652,10 +657,10 @@ def test_a_damaged_input_is_a_reason(tmp_path: Path) -> None:
     path = "/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-bad.drv"
     (tmp_path / path.removeprefix("/nix/store/")).write_bytes(b"Derive")
     one = dataclasses.replace(
-        Derivation.parse(EXAMPLES[0].read_bytes()), input_derivations={path: ("out",)}
+        nix.parse(EXAMPLES[0].read_bytes()), input_derivations={path: ("out",)}
     )
     with pytest.raises(DerivationError, match=rf"{path}: expected a derivation"):
-        one.to_build_request(node, DerivationFolder(tmp_path))
+        nix.to_build_request(one, nodes=node, derivations=DerivationDirectory(tmp_path))
 
 
 def test_nodes_of_the_examples_are_a_file_of_their_own() -> None:

@@ -15,8 +15,8 @@ from derivations_support import BUILDS, EXAMPLES, ODD, odd, read
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix.build.protos.build_pb2 import BuildRequest as FirstBuildRequest
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build import Schema
-from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Output
+from tvix_build import Schema, nix
+from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Output
 
 # What Nix 2.8 gives otherwise. The names of files are those outside its sandbox, which later
 # ones mended; fetchers of before 2006 looked at the last variable.
@@ -60,7 +60,7 @@ def recorded(file: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", BUILDS, ids=lambda file: file.stem[33:])
 def test_a_command_gets_what_nix_gives(file: Path) -> None:
-    request = read(file).to_build_request(node, schema="snix.build.v1")
+    request = nix.to_build_request(read(file), nodes=node, schema="snix.build.v1")
     given = recorded(file)
     assert f"/{request.working_dir}" == given["working_dir"]
     # Nix says the base name of the command only.
@@ -87,9 +87,11 @@ def test_all_that_is_odd_is_there() -> None:
 @pytest.mark.parametrize("file", BUILDS + EXAMPLES, ids=lambda file: file.stem[33:])
 def test_the_later_schemas_say_the_same(file: Path) -> None:
     one = read(file)
-    folder = DerivationFolder(file.parent)
-    request = one.to_build_request(node, folder, schema=Schema.SNIX_BUILD_V1)
-    data = one.to_build_request(node, folder, schema=Schema.TVIX_BUILD_V1_2024)
+    folder = DerivationDirectory(file.parent)
+    request = nix.to_build_request(one, nodes=node, derivations=folder, schema=Schema.SNIX_BUILD_V1)
+    data = nix.to_build_request(
+        one, nodes=node, derivations=folder, schema=Schema.TVIX_BUILD_V1_2024
+    )
     assert data == request.SerializeToString()
     for names in (request.outputs, request.scratch_paths, files(request), environment(request)):
         assert list(names) == sorted(names)
@@ -98,9 +100,9 @@ def test_the_later_schemas_say_the_same(file: Path) -> None:
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem[33:])
 def test_the_rest_is_that_of_the_first_schema(file: Path) -> None:
     one = read(file)
-    folder = DerivationFolder(file.parent)
-    first = one.to_build_request(node, folder)
-    later = one.to_build_request(node, folder, schema="snix.build.v1")
+    folder = DerivationDirectory(file.parent)
+    first = nix.to_build_request(one, nodes=node, derivations=folder)
+    later = nix.to_build_request(one, nodes=node, derivations=folder, schema="snix.build.v1")
     assert later.command_args == first.command_args
     assert later.outputs == [f"nix/store/{name}" for name in first.outputs]
     assert environment(later) == environment(first)
@@ -121,14 +123,18 @@ def test_the_rest_is_that_of_the_first_schema(file: Path) -> None:
     [("fixed-flat", True), ("fixed-recursive", True), ("many-outputs", False)],
 )
 def test_fixed_outputs_may_use_the_network(name: str, network_access: bool) -> None:
-    folder = DerivationFolder(ODD[0].parent)
-    request = odd(name).to_build_request(node, folder, schema="snix.build.v1")
+    folder = DerivationDirectory(ODD[0].parent)
+    request = nix.to_build_request(
+        odd(name), nodes=node, derivations=folder, schema="snix.build.v1"
+    )
     assert request.constraints.network_access == network_access
 
 
 def test_needles_are_the_hash_parts_of_outputs_and_inputs() -> None:
-    folder = DerivationFolder(ODD[0].parent)
-    request = odd("many-outputs").to_build_request(node, folder, schema="snix.build.v1")
+    folder = DerivationDirectory(ODD[0].parent)
+    request = nix.to_build_request(
+        odd("many-outputs"), nodes=node, derivations=folder, schema="snix.build.v1"
+    )
     names = [path.removeprefix("nix/store/") for path in request.outputs]
     names += [entry.file.name.decode() for entry in request.inputs]
     assert request.refscan_needles == [name[:32] for name in names]
@@ -137,11 +143,11 @@ def test_needles_are_the_hash_parts_of_outputs_and_inputs() -> None:
 
 def test_a_value_in_a_file_need_not_be_text() -> None:
     one = derivation(environment={"passAsFile": b"data", "data": b"gr\xfc\xdfe \xff"})
-    request = one.to_build_request(node, schema="snix.build.v1")
+    request = nix.to_build_request(one, nodes=node, schema="snix.build.v1")
     assert [file.contents for file in request.additional_files] == [b"gr\xfc\xdfe \xff"]
     named = derivation(environment={"passAsFile": b"\xff", "\udcff": b"value"})
     with pytest.raises(DerivationError, match=r"variable b'\\xff': expected UTF-8"):
-        named.to_build_request(node, schema="snix.build.v1")
+        nix.to_build_request(named, nodes=node, schema="snix.build.v1")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,9 @@ def test_a_value_in_a_file_need_not_be_text() -> None:
 )
 def test_attributes_that_nix_would_not_read_are_an_error(text: bytes, reason: str) -> None:
     with pytest.raises(DerivationError) as found:
-        derivation(environment={"__json": text}).to_build_request(node, schema="snix.build.v1")
+        nix.to_build_request(
+            derivation(environment={"__json": text}), nodes=node, schema="snix.build.v1"
+        )
     (said,) = found.value.reasons
     assert said.startswith(f"variable __json: expected a JSON object, {reason}")
 
@@ -185,7 +193,9 @@ def test_attributes_that_nix_would_not_read_are_an_error(text: bytes, reason: st
 )
 def test_graphs_of_references_cannot_be_said(environment: dict[str, bytes], reason: str) -> None:
     with pytest.raises(DerivationError) as found:
-        derivation(environment=environment).to_build_request(node, schema="snix.build.v1")
+        nix.to_build_request(
+            derivation(environment=environment), nodes=node, schema="snix.build.v1"
+        )
     assert found.value.reasons == (reason,)
 
 
@@ -193,10 +203,10 @@ def test_violations_are_reasons_in_each_schema() -> None:
     one = derivation(environment={"a=b": b"1", "c": b"\0"})
     for schema in Schema:
         with pytest.raises(DerivationError, match="invalid_env_key") as found:
-            one.to_build_request(node, schema=schema)
+            nix.to_build_request(one, nodes=node, schema=schema)
         assert len(found.value.reasons) == 2
 
 
 def test_an_unknown_schema_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"snix\.build\.v2"):
-        derivation().to_build_request(node, schema="snix.build.v2")
+        nix.to_build_request(derivation(), nodes=node, schema="snix.build.v2")

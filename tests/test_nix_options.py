@@ -13,9 +13,9 @@ import pytest
 
 import tvix_build
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build import Schema
-from tvix_build._nix_options import FEATURES, OPTIONS
+from tvix_build import Schema, nix
 from tvix_build.nix import Derivation, DerivationError, Output
+from tvix_build.nix.options import FEATURES, OPTIONS
 
 DOCS = Path(__file__).absolute().parents[1] / "docs" / "python.md"
 PATH = "/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-out"
@@ -39,7 +39,7 @@ def with_attributes(attributes: dict[str, Any]) -> Derivation:
 
 
 def request(one: Derivation, schema: str = "snix.build.v1", **options: Any) -> Any:
-    return one.to_build_request(node, schema=schema, **options)
+    return nix.to_build_request(one, nodes=node, schema=schema, **options)
 
 
 def refused(one: Derivation, schema: str = "snix.build.v1") -> list[str]:
@@ -109,18 +109,18 @@ def test_what_cannot_change_the_outputs_is_reported(name: str) -> None:
         one = with_variables({name: variable})
         plain = {one.key: one.value for one in request(one, schema).environment_vars}
         assert plain[name] == variable.encode()
-        assert one.left_out == (name,)
+        assert nix.omitted_options(one) == (name,)
     one = with_attributes({name: attribute})
     assert request(one).outputs
-    assert one.left_out == (name,)
+    assert nix.omitted_options(one) == (name,)
 
 
 @pytest.mark.parametrize("name", REPORTED_ATTRIBUTES)
 def test_what_only_attributes_ask_for(name: str) -> None:
     one = with_attributes({name: REPORTED_ATTRIBUTES[name]})
     assert request(one).outputs
-    assert one.left_out == (name,)
-    assert with_variables({name: "1"}).left_out == ()
+    assert nix.omitted_options(one) == (name,)
+    assert nix.omitted_options(with_variables({name: "1"})) == ()
 
 
 @pytest.mark.parametrize("name", IGNORED)
@@ -129,7 +129,7 @@ def test_what_asks_for_nothing_is_ignored(name: str) -> None:
     for one in (with_variables({name: variable}), with_attributes({name: attribute})):
         made = request(one)
         assert list(made.constraints.available_ro_paths) == []
-        assert one.left_out == ()
+        assert nix.omitted_options(one) == ()
 
 
 def test_kvm_is_a_path_of_the_host() -> None:

@@ -14,6 +14,7 @@ import tvix_build
 from derivations_support import check_rules, literal, text_of
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
+from tvix_build import nix
 from tvix_build.nix import Derivation, DerivationError, Output
 
 FIXTURES = (
@@ -187,7 +188,7 @@ def test_an_invalid_derivation_is_refused(case: str) -> None:
     with pytest.raises(AssertionError):
         check_rules_of(data)
     with pytest.raises(DerivationError) as found:
-        Derivation.parse(data, "x.drv")
+        nix.parse(data, path="x.drv")
     assert any(reason in one for one in found.value.reasons), found.value.reasons
 
 
@@ -202,7 +203,7 @@ def check_rules_of(data: bytes) -> None:
 def test_all_reasons_at_once() -> None:
     data = text(outputs=[(b"drv", b"/a", b"", b"00")], sources=[b"/b", b"/b"], inputs=[(b"/c", [])])
     with pytest.raises(DerivationError) as found:
-        Derivation.parse(data, "x.drv")
+        nix.parse(data, path="x.drv")
     assert [one.partition("found ")[2] for one in found.value.reasons] == [
         *("'drv'", "none", "drv", "'/a'", "'/c'", "'/c'", "none", "'/b'", "'/b'", "'/b' again")
     ]
@@ -231,7 +232,7 @@ VALID = {
 def test_a_valid_derivation_is_read(case: str) -> None:
     data = VALID[case]
     check_rules_of(data)
-    assert Derivation.parse(data).unparse() == data
+    assert nix.unparse(nix.parse(data)) == data
 
 
 def node(path: str) -> Node:
@@ -245,7 +246,7 @@ def derivation(outputs: dict[str, Output], builder: str = "/bin/sh") -> Derivati
 
 
 def request(one: Derivation) -> BuildRequest:
-    return one.to_build_request(node, schema="snix.build.v1")
+    return nix.to_build_request(one, nodes=node, schema="snix.build.v1")
 
 
 FIXED = [("sha256", SHA256.decode()), ("r:sha256", SHA256.decode())]
@@ -303,7 +304,9 @@ def test_no_other_output_becomes_a_request(outputs: dict[str, tuple[str, str]]) 
 )
 def test_builders_that_no_builder_can_run(schema: str, builder: str, reason: str) -> None:
     with pytest.raises(DerivationError) as found:
-        derivation({"out": Output(PATH.decode())}, builder).to_build_request(node, schema=schema)
+        nix.to_build_request(
+            derivation({"out": Output(PATH.decode())}, builder), nodes=node, schema=schema
+        )
     (said,) = found.value.reasons
     assert said.startswith(reason)
 
@@ -312,7 +315,7 @@ def test_builders_that_no_builder_can_run(schema: str, builder: str, reason: str
 def test_paths_that_were_not_parsed(path: str) -> None:
     one = replace(derivation({"out": Output(PATH.decode())}), input_sources=(path,))
     with pytest.raises(DerivationError, match="input source: expected /nix/store/"):
-        one.to_build_request(node)
+        nix.to_build_request(one, nodes=node)
 
 
 def fixtures() -> list[Path]:
@@ -344,7 +347,7 @@ def test_files_of_other_projects() -> None:
         data = file.read_bytes()
         reason = REFUSED.get(file.stem)
         if reason is None:
-            assert Derivation.parse(data, file.name).unparse() == data
+            assert nix.unparse(nix.parse(data, path=file.name)) == data
         else:
             with pytest.raises(DerivationError, match=reason):
-                Derivation.parse(data, file.name)
+                nix.parse(data, path=file.name)

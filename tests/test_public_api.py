@@ -26,9 +26,9 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
-from tvix_build import castore
+from tvix_build import castore, nix
 from tvix_build.duckdb import register
-from tvix_build.nix import Derivation, DerivationError, DerivationFolder, Lookup, Output
+from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
 from tvix_build.proxy.client import AsyncBuildService, BuildService, InvalidResponseError
 from tvix_build.spark import distinct, validate
@@ -253,7 +253,7 @@ def test_derivations(tmp_path: Path) -> None:
         '"system","/bin/sh",["-c"],[("key","value")])'
     ).encode()
     (tmp_path / os.path.basename(f"{store}b.drv")).write_bytes(text)
-    folder = DerivationFolder(tmp_path)
+    folder = DerivationDirectory(tmp_path)
     derivation = assert_type(folder[f"{store}b.drv"], Derivation)
     assert (
         assert_type(folder.read(tmp_path / os.path.basename(f"{store}b.drv")), Derivation)
@@ -273,16 +273,17 @@ def test_derivations(tmp_path: Path) -> None:
     assert assert_type(derivation.arguments, tuple[str, ...]) == ("-c",)
     assert assert_type(derivation.environment, Mapping[str, bytes]) == {"key": b"value"}
     assert assert_type(derivation.path, str) == f"{store}b.drv" == derivation.name
-    assert assert_type(derivation.unparse(), bytes) == text
-    assert assert_type(Derivation.parse(text, path=f"{store}b.drv"), Derivation) == derivation
+    assert assert_type(nix.unparse(derivation), bytes) == text
+    assert assert_type(nix.parse(text, path=f"{store}b.drv"), Derivation) == derivation
 
     nodes: Lookup[castore_pb2.Node] = {
         f"{store}a": tvix_build.symlink_node(os.path.basename(f"{store}a"), "b"),
         f"{store}c": tvix_build.symlink_node(os.path.basename(f"{store}c"), "b"),
     }
     other = dataclasses.replace(derivation, outputs={"out": Output(f"{store}d")})
-    made = other.to_build_request(
-        nodes,
+    made = nix.to_build_request(
+        other,
+        nodes=nodes,
         derivations=folder.get,
         closure=False,
         cores=1,
@@ -297,12 +298,12 @@ def test_derivations(tmp_path: Path) -> None:
         input_derivations={},
         input_sources=(),
     )
-    later = named.to_build_request({}, schema=tvix_build.Schema.SNIX_BUILD_V1)
+    later = nix.to_build_request(named, nodes={}, schema=tvix_build.Schema.SNIX_BUILD_V1)
     assert assert_type(later, snix_build_pb2.BuildRequest).working_dir == "build"
-    data = named.to_build_request({}, schema="tvix.build.v1@2024")
+    data = nix.to_build_request(named, nodes={}, schema="tvix.build.v1@2024")
     assert assert_type(data, bytes) == later.SerializeToString()
     with pytest.raises(DerivationError) as caught:
-        derivation.to_build_request(lambda path: None)
+        nix.to_build_request(derivation, nodes=lambda path: None)
     assert issubclass(DerivationError, (tvix_build.Error, ValueError))
     assert assert_type(caught.value.derivation, str) == f"{store}b.drv"
     assert len(assert_type(caught.value.reasons, tuple[str, ...])) == 2

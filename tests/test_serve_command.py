@@ -27,8 +27,9 @@ from cli_support import environment, run, start
 from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix_build import nix
 from tvix_build._command_line import commands
-from tvix_build.nix import DerivationFolder
+from tvix_build.nix import DerivationDirectory
 from tvix_build.proxy.client import BuildService
 from tvix_build.proxy.shared.addresses import parse
 
@@ -109,9 +110,11 @@ def running_proxy(*options: str | Path) -> Iterator[Proxy]:
 
 
 def test_from_a_derivation_to_the_response(tmp_path: Path) -> None:
-    folder = DerivationFolder(EXAMPLES / "derivations")
+    folder = DerivationDirectory(EXAMPLES / "derivations")
     builder, known = Builder(), nodes()
-    requests = [one.to_build_request(known, folder) for one in folder.values()]
+    requests = [
+        nix.to_build_request(one, nodes=known, derivations=folder) for one in folder.values()
+    ]
     with (
         socket_directory() as sockets,
         building(builder) as upstream,

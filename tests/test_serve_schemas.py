@@ -18,8 +18,8 @@ from schema_2024 import Build as BuildOf2024
 from serving import EXAMPLES, details_of, error_of, method_of, nodes, open_proxy
 from snix.build.protos import build_pb2, rpc_build_pb2_grpc
 from snix.castore.protos.castore_pb2 import Entry, FileEntry
-from tvix_build import Schema
-from tvix_build.nix import DerivationFolder
+from tvix_build import Schema, nix
+from tvix_build.nix import DerivationDirectory
 from tvix_build.proxy.client import AsyncBuildService, InvalidResponseError
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES, Service
@@ -181,9 +181,10 @@ def test_bytes_of_2024() -> None:
 
 @pytest.mark.parametrize("service", [SNIX, YEAR], ids=lambda service: service.schema.value)
 def test_from_a_derivation_to_the_response(service: Service) -> None:
-    folder, known = DerivationFolder(EXAMPLES / "derivations"), nodes()
+    folder, known = DerivationDirectory(EXAMPLES / "derivations"), nodes()
     made: list[Any] = [
-        one.to_build_request(known, folder, schema=service.schema) for one in folder.values()
+        nix.to_build_request(one, nodes=known, derivations=folder, schema=service.schema)
+        for one in folder.values()
     ]
     requests: list[bytes] = made if service is YEAR else [one.SerializeToString() for one in made]
     assert len(requests) > 5

@@ -31,8 +31,8 @@ from translation_files import PAIRS, REFUSALS, TRANSLATIONS, Pair, Refusal
 from tvix.build.protos.build_pb2 import Build
 from tvix.build.protos.build_pb2 import BuildRequest as FirstRequest
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build import InvalidMessage, NotRepresentable, Schema, convert
-from tvix_build.nix import DerivationError, DerivationFolder
+from tvix_build import InvalidMessage, NotRepresentable, Schema, convert, nix
+from tvix_build.nix import DerivationDirectory, DerivationError
 
 FIRST, TVIX_2024, SNIX = (schema.value for schema in Schema)
 LATER = (TVIX_2024, SNIX)
@@ -372,12 +372,12 @@ def test_derivations_are_translated_as_they_are_made(later: str) -> None:
     compared = fixed = 0
     for file in [*DERIVATIONS, *ODD]:
         derivation = read(file)
-        folder = DerivationFolder(file.parent)
+        folder = DerivationDirectory(file.parent)
         try:
-            first = derivation.to_build_request(node, folder)
+            first = nix.to_build_request(derivation, nodes=node, derivations=folder)
         except DerivationError:
             continue
-        made = derivation.to_build_request(node, folder, schema=later)
+        made = nix.to_build_request(derivation, nodes=node, derivations=folder, schema=later)
         data = made if isinstance(made, bytes) else made.SerializeToString()
         access = LaterRequest.FromString(data).constraints.network_access
         assert convert(first, to=later, network_access=access) == data
@@ -391,7 +391,7 @@ def test_derivations_are_translated_as_they_are_made(later: str) -> None:
 
 
 def test_files_are_in_later_schemas_only() -> None:
-    request = odd("pass-as-file").to_build_request(node, schema=SNIX)
+    request = nix.to_build_request(odd("pass-as-file"), nodes=node, schema=SNIX)
     with pytest.raises(NotRepresentable) as found:
         convert(request, to=FIRST)
     assert [one.path for one in found.value.reasons] == ["additional_files"]

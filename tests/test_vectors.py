@@ -12,8 +12,8 @@ import pytest
 import tvix_build
 from batches import TYPES
 from engine import LISTED, of_report
-from tvix_build import _engine
-from tvix_build._report import message_type
+from tvix_build._core import engine
+from tvix_build._core.report import message_type
 from vector_files import ROWS, Row
 
 #: Rows that are checked alone, not as an answer.
@@ -70,7 +70,7 @@ def test_canonicalize_and_digest(row: Row) -> None:
 
 def test_canonical_without_a_digest() -> None:
     for row in ALONE:
-        assert _engine.is_canonical(message_type(*_type(row)), row.data) == row.canonical, row.id
+        assert engine.is_canonical(message_type(*_type(row)), row.data) == row.canonical, row.id
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)

@@ -13,12 +13,14 @@ digest is, says docs/canonical-form.md. Every function may be called from many t
 changes none of its arguments, and returns what is the caller's own.
 """
 
-from tvix_build._batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch
-from tvix_build._blake3 import blake3_many
-from tvix_build._check import canonicalize, check, digest, validate
-from tvix_build._construct import build_request, directory_node, file_node, symlink_node
-from tvix_build._digests import Digests
-from tvix_build._report import (
+from tvix_build._core.batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch
+from tvix_build._core.blake3 import blake3_many
+from tvix_build._core.check import canonicalize, check, digest, validate
+from tvix_build._core.construct import build_request, directory_node, file_node, symlink_node
+from tvix_build._core.convert import convert
+from tvix_build._core.digests import Digests
+from tvix_build._core.names import set_public_module
+from tvix_build._core.report import (
     Error,
     InvalidMessage,
     Kind,
@@ -29,7 +31,6 @@ from tvix_build._report import (
     Violation,
     ViolationCode,
 )
-from tvix_build._translate import convert
 from tvix_build._version import __version__
 
 __all__ = [
@@ -59,3 +60,5 @@ __all__ = [
     "symlink_node",
     "validate",
 ]
+
+set_public_module(globals())

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tvix_build._batch import canonicalize_batch, check_batch
-from tvix_build._report import Kind, MessageType, Schema, message_type
+from tvix_build._core.batch import canonicalize_batch, check_batch
+from tvix_build._core.report import Kind, MessageType, Schema, message_type
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -18,8 +18,8 @@ from functools import partial
 
 import polars
 
-from tvix_build._batch import canonicalize_batch, check_batch
-from tvix_build._report import Kind, MessageType, Schema, message_type
+from tvix_build._core.batch import canonicalize_batch, check_batch
+from tvix_build._core.report import Kind, MessageType, Schema, message_type
 
 __all__ = ["TvixNamespace"]
 

@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
-from tvix_build._batch import canonicalize_batch
-from tvix_build._blake3 import blake3_many
-from tvix_build._check import canonicalize, check
-from tvix_build._engine import DIGEST_SIZE
-from tvix_build._ranges import BytesLike, Offsets
-from tvix_build._report import Error, Kind, Report, Schema, refusal
+from tvix_build._core.batch import canonicalize_batch
+from tvix_build._core.blake3 import blake3_many
+from tvix_build._core.check import canonicalize, check
+from tvix_build._core.engine import DIGEST_SIZE
+from tvix_build._core.ranges import BytesLike, Offsets
+from tvix_build._core.report import Error, Kind, Report, Schema, refusal
 
 if TYPE_CHECKING:
-    from tvix_build._arrow import ArrowLike
+    from tvix_build._core.arrow import ArrowLike
 
 __all__ = ["AmbiguousDigest", "Damage", "RequestStore", "StoreError", "UnknownDigest"]
 

@@ -18,7 +18,7 @@ from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.records import Batch, Progress
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.terminal import Monitor
-from tvix_build._report import MessageType
+from tvix_build._core.report import MessageType
 
 REFUSED_SHOWN = 20
 

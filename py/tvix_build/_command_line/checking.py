@@ -13,8 +13,8 @@ from tvix_build import BatchReport, check_batch
 from tvix_build._command_line.records import Batch, Progress, open_records
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import InputError
-from tvix_build._pieces import cpu_count
-from tvix_build._report import MessageType
+from tvix_build._core.pieces import cpu_count
+from tvix_build._core.report import MessageType
 
 MOST_THREADS = 4  # One of them reads, and has no time to feed more.
 

@@ -47,7 +47,7 @@ from tvix_build._command_line.sources import (
 from tvix_build._command_line.store import store
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
-from tvix_build._report import MessageType
+from tvix_build._core.report import MessageType
 from tvix_build._version import __version__
 
 

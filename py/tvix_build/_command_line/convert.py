@@ -23,8 +23,8 @@ from tvix_build._command_line.records import Batch, open_records
 from tvix_build._command_line.sources import Source, find_source, find_sources
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor
-from tvix_build._report import MessageType
-from tvix_build._translate import check_network_access, translate
+from tvix_build._core.convert import check_network_access, translate
+from tvix_build._core.report import MessageType
 
 BYTE_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 SHOWN = 20

@@ -17,7 +17,7 @@ from tvix_build._command_line.show import LIMIT, Values
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Console, printable
-from tvix_build._report import MessageType
+from tvix_build._core.report import MessageType
 
 CONTEXT = 20  # characters around what differs in a long value
 Record = tuple[bytes, Report]

@@ -25,13 +25,14 @@ from tvix_build._command_line.record_output import WriteRecords, record_output
 from tvix_build._command_line.sources import Source, find_source, split_name
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, stdout_console
-from tvix_build._nix_reasons import Kind as ReasonKind
-from tvix_build._nix_reasons import Reason, kind_of
-from tvix_build._nix_requests import RequestMaker, find_cycles, in_words
-from tvix_build._report import message_type
-from tvix_build._text import json_line
+from tvix_build._core.report import message_type
+from tvix_build._core.text import json_line
 from tvix_build.castore import node_from_path
-from tvix_build.nix import STORE, Derivation, DerivationError, DerivationFolder
+from tvix_build.nix import Derivation, DerivationDirectory, DerivationError
+from tvix_build.nix.derivation import STORE
+from tvix_build.nix.reasons import Kind as ReasonKind
+from tvix_build.nix.reasons import Reason, kind_of
+from tvix_build.nix.requests import RequestMaker, find_cycles, in_words
 
 REQUESTS = 1 << 10  # that are checked and written together
 CYCLE_LIMIT = 8  # derivations of a cycle that are named
@@ -143,7 +144,7 @@ def from_drv(
                 kind = message_type(Kind.BUILD_REQUEST, schema)
                 try:
                     with record_output(target, kind) if target else _lines() as write:
-                        folder = DerivationFolder(*(one or "." for one in folders))
+                        folder = DerivationDirectory(*(one or "." for one in folders))
                         derivations = _read(folder, files, summary, refusals)
                         waiting = _find_cycles(derivations, folder if closure else None)
                         maker = RequestMaker(
@@ -354,7 +355,7 @@ def _find_files(paths: tuple[str, ...]) -> list[_File]:
 
 
 def _read(
-    folder: DerivationFolder, files: list[_File], summary: _Summary, refusals: _Refusals
+    folder: DerivationDirectory, files: list[_File], summary: _Summary, refusals: _Refusals
 ) -> list[tuple[str, Derivation]]:
     """The derivations in files; what is not one is reported."""
     derivations = []
@@ -380,7 +381,7 @@ def _read(
 
 
 def _find_cycles(
-    derivations: list[tuple[str, Derivation]], folder: DerivationFolder | None
+    derivations: list[tuple[str, Derivation]], folder: DerivationDirectory | None
 ) -> dict[str, tuple[str, ...]]:
     """Which derivations wait for themselves: among all in the folder, or those given alone."""
     given = {one.path: one for _, one in derivations}

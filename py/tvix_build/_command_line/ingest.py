@@ -14,14 +14,14 @@ import click
 from google.protobuf import json_format
 from google.protobuf.proto import serialize_length_prefixed
 
-from tvix_build import _files
 from tvix_build._command_line import temporary
 from tvix_build._command_line.output import Output, OutputError, output_errors
 from tvix_build._command_line.sources import split_name
 from tvix_build._command_line.terminal import Monitor, printable, stdout_console
-from tvix_build._text import json_line
+from tvix_build._core import file_hashing
+from tvix_build._core.text import json_line
 from tvix_build.castore import ChangedError, IngestError, node_from_path
-from tvix_build.nix import STORE
+from tvix_build.nix.derivation import STORE
 
 if TYPE_CHECKING:
     from tvix.castore.protos import castore_pb2
@@ -203,7 +203,7 @@ def _copy(source: bytes, digest: bytes, target: str) -> None:
         OSError, OutputError: if it cannot be read or the target not written.
     """
     with (
-        open(os.open(source, _files.OPEN), "rb", buffering=0) as file,
+        open(os.open(source, file_hashing.OPEN), "rb", buffering=0) as file,
         output_errors(target),
         open(target, "xb", buffering=0) as copy,
     ):
@@ -213,8 +213,8 @@ def _copy(source: bytes, digest: bytes, target: str) -> None:
 
 
 def _digest(path: bytes) -> bytes:
-    found = _files.hash_files(_files.HERE, [path])
-    if found.statuses[0] == _files.LARGE:
+    found = file_hashing.hash_files(file_hashing.HERE, [path])
+    if found.statuses[0] == file_hashing.LARGE:
         return node_from_path(path).file.digest
-    _files.raise_status(found.statuses[0], path)
+    file_hashing.raise_status(found.statuses[0], path)
     return found.digests

@@ -12,7 +12,7 @@ from tvix_build._command_line.extras import extra
 from tvix_build._command_line.output import Output
 from tvix_build._command_line.protobuf import decode, write_text
 from tvix_build._command_line.sources import Source
-from tvix_build._report import MessageType
+from tvix_build._core.report import MessageType
 
 WriteRecords: TypeAlias = Callable[[Iterable[bytes]], None]
 _COLUMNS = {Kind.BUILD_REQUEST: "request", Kind.BUILD: "build", Kind.DIRECTORY: "directory"}

@@ -21,8 +21,8 @@ from tvix_build._command_line.extras import extra
 from tvix_build._command_line.protobuf import TextError, parse_text
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import ByteStream, InputError
-from tvix_build._engine import split_delimited
-from tvix_build._report import MessageType
+from tvix_build._core.engine import split_delimited
+from tvix_build._core.report import MessageType
 
 WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
 TEXT_BATCH = 1 << 20

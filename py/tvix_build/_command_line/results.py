@@ -19,7 +19,7 @@ from tvix_build._command_line.output import Output
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import TABLES, Source, refuse_compressed_table, split_name
 from tvix_build._command_line.terminal import Console, printable
-from tvix_build._text import json_line
+from tvix_build._core.text import json_line
 
 EXAMPLES = 3
 MESSAGE_LIMIT = 200

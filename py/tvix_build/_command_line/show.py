@@ -18,7 +18,7 @@ from tvix_build._command_line.protobuf import decode
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.terminal import Console, printable
-from tvix_build._report import MessageType
+from tvix_build._core.report import MessageType
 
 LIMIT = 160  # characters of a value that is cut
 DIGEST_SIZE = 32

@@ -19,7 +19,7 @@ from tvix_build._command_line.record_output import WriteRecords, record_output
 from tvix_build._command_line.sources import find_source, find_sources
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, printable, stdout_console
-from tvix_build._report import message_type
+from tvix_build._core.report import message_type
 
 if TYPE_CHECKING:
     from tvix_build.store import RequestStore

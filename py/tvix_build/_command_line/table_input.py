@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tvix_build import _arrow
 from tvix_build._command_line.records import BATCH_RECORDS, UNPARSED, WINDOW, Batch, Progress
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import InputError
-from tvix_build._report import NULL
+from tvix_build._core import arrow
+from tvix_build._core.report import NULL
 
 NAMES = {"parquet": "a Parquet file", "arrow": "an Arrow file or stream"}
 PAGE_BUFFER = 1 << 18
@@ -255,7 +255,7 @@ def _reasons(some: Any) -> dict[int, str]:
 def _ranges(some: Any) -> tuple[memoryview, array[int], array[int]]:
     """Where the messages of an array without nulls are: a buffer, begins and ends."""
     # Arrays of more than one piece are dictionaries, whose pieces have one buffer.
-    pieces = list(_arrow.ranges(some))
+    pieces = list(arrow.ranges(some))
     begins, ends = array("Q"), array("Q")
     for _, some_begins, some_ends in pieces:
         begins += some_begins

@@ -21,7 +21,7 @@ from tvix_build._command_line.output import Output, OutputError
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.results import Summary
 from tvix_build._command_line.sources import Source
-from tvix_build._text import well_formed
+from tvix_build._core.text import well_formed
 
 ROW_GROUP = 1 << 25  # bytes of rows, uncompressed
 ROW_GROUP_ROWS = 1 << 17

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from tvix_build._command_line.output import stdout
-from tvix_build._text import well_formed
+from tvix_build._core.text import well_formed
 
 PROGRAM = "tvix-build"
 

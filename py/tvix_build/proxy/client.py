@@ -21,8 +21,8 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from tvix_build import Kind, Schema
-from tvix_build._batch import serialized, type_of
-from tvix_build._ranges import BytesLike
+from tvix_build._core.batch import serialized, type_of
+from tvix_build._core.ranges import BytesLike
 from tvix_build.proxy.shared.addresses import Address, parse
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, channel_options
 from tvix_build.proxy.shared.checks import (

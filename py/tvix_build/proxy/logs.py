@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 import grpc
 
-from tvix_build._text import json_line
+from tvix_build._core.text import json_line
 from tvix_build.proxy.outcomes import Outcome
 
 LOG = logging.getLogger("tvix_build.serve")

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
-from tvix_build._report import InvalidMessage
+from tvix_build._core.report import InvalidMessage
 from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.outcomes import Observer, Outcome

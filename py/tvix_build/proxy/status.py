@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 from google.rpc.status_pb2 import Status
 
-from tvix_build._report import InvalidMessage
+from tvix_build._core.report import InvalidMessage
 from tvix_build.proxy.builder_protocol import Metadata
 from tvix_build.proxy.shared.checks import InvalidResponseError
 from tvix_build.proxy.shared.services import Service

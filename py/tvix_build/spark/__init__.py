@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tvix_build._report import Kind, Schema
+from tvix_build._core.report import Kind, Schema
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tvix_build._batch import BatchReport, check_batch
-from tvix_build._blake3 import blake3_many
-from tvix_build._digests import Digests
-from tvix_build._engine import DIGEST_SIZE, VIOLATION_LIMIT
-from tvix_build._report import NULL, Kind, Schema, ViolationCode
+from tvix_build._core.batch import BatchReport, check_batch
+from tvix_build._core.blake3 import blake3_many
+from tvix_build._core.digests import Digests
+from tvix_build._core.engine import DIGEST_SIZE, VIOLATION_LIMIT
+from tvix_build._core.report import NULL, Kind, Schema, ViolationCode
 
 # So few rows at once that all their violations fit memory, and an Arrow array.
 _ROWS = 1 << 11

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tvix_build import _engine
-from tvix_build._batch import report_of
-from tvix_build._engine import Encodings, Verdict
-from tvix_build._report import Error, InvalidMessage, MessageType, Violation
+from tvix_build._core import engine
+from tvix_build._core.batch import report_of
+from tvix_build._core.engine import Encodings, Verdict
+from tvix_build._core.report import Error, InvalidMessage, MessageType, Violation
 from tvix_build.proxy.shared.services import Service
 
 DIGEST_KEY = "tvix-build-digest"
@@ -57,7 +57,7 @@ def check_request(service: Service, data: bytes) -> Checked:
     Raises:
         InvalidMessage: with the violations; `not_sorted` alone makes a request invalid, too.
     """
-    digest = _engine.digest_if_canonical(service.request, data)
+    digest = engine.digest_if_canonical(service.request, data)
     if digest is not None:
         return Checked(data, digest)
     return _canonicalize(service.request, data)
@@ -70,7 +70,7 @@ def check_response(service: Service, data: bytes, request: bytes) -> bytes:
         InvalidResponseError: if the response is invalid, or belongs to another request.
     """
     counts = None if service.response_has_request else _counts(request)
-    if not _engine.is_canonical(service.response, data, counts):
+    if not engine.is_canonical(service.response, data, counts):
         try:
             data = _canonicalize(service.response, data, counts).encoding
         except InvalidMessage as error:
@@ -104,7 +104,7 @@ def _expected(service: Service) -> str:
 
 def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None = None) -> Checked:
     encodings = Encodings()
-    verdict, digest, found = _engine.run_one(kind, data, encodings, counts)
+    verdict, digest, found = engine.run_one(kind, data, encodings, counts)
     if verdict > Verdict.VALID:
         report = report_of(kind, verdict, digest, found)
         raise InvalidMessage(report.violations, report.violation_count)
@@ -113,7 +113,7 @@ def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None
 
 def _counts(request: bytes) -> tuple[int, int]:
     """Return the numbers of outputs and of needles in a canonical request of snix.build.v1."""
-    return _engine.count_fields(request, OUTPUTS), _engine.count_fields(request, NEEDLES)
+    return engine.count_fields(request, OUTPUTS), engine.count_fields(request, NEEDLES)
 
 
 def _beginning(request: bytes) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from tvix_build._report import Kind, MessageType, Schema, message_type
+from tvix_build._core.report import Kind, MessageType, Schema, message_type
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from tvix_build._core.report import Error
 from tvix_build._native import ffi, lib
-from tvix_build._report import Error
 
 HERE: int = lib.TVIXB_FILES_HERE
 """The working directory, in place of a descriptor of a folder."""

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tvix_build._batch import serialized, type_of
-from tvix_build._check import canonicalize, validate
-from tvix_build._report import Kind, NotRepresentable, Reason, Schema
+from tvix_build._core.batch import serialized, type_of
+from tvix_build._core.check import canonicalize, validate
+from tvix_build._core.report import Kind, NotRepresentable, Reason, Schema
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from snix.castore.protos import castore_pb2 as later_castore_pb2
     from tvix.build.protos import build_pb2
     from tvix.castore.protos import castore_pb2
-    from tvix_build._ranges import BytesLike
+    from tvix_build._core.ranges import BytesLike
 
 BUILD = "build"
 STORE = "nix/store"

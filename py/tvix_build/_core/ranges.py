@@ -6,8 +6,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tvix_build import _engine
-from tvix_build._engine import Messages
+from tvix_build._core import engine
+from tvix_build._core.engine import Messages
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -74,8 +74,8 @@ def messages_of(data: Any, offsets: Offsets | tuple[Offsets, Offsets]) -> Messag
     """
     data = bytes_like(data)
     if isinstance(offsets, tuple) and len(offsets) == 2 and not isinstance(offsets[0], int):
-        return _engine.messages(data, _integers(offsets[0]), _integers(offsets[1]))
-    return _engine.messages(data, _integers(offsets))
+        return engine.messages(data, _integers(offsets[0]), _integers(offsets[1]))
+    return engine.messages(data, _integers(offsets))
 
 
 def _integers(numbers: Offsets) -> Any:

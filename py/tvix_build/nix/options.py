@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from tvix_build._nix_reasons import Kind, Reason
+from tvix_build.nix.reasons import Kind, Reason
 
 JSON = "__json"
 

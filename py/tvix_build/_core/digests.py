@@ -6,16 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from tvix_build import _engine
-from tvix_build._engine import DIGEST_SIZE
-from tvix_build._ranges import BytesLike, bytes_like
+from tvix_build._core import engine
+from tvix_build._core.engine import DIGEST_SIZE
+from tvix_build._core.ranges import BytesLike, bytes_like
 
 if TYPE_CHECKING:
 
     class _ByteRows:
         def __buffer__(self, flags: int, /) -> memoryview: ...
 else:
-    _ByteRows = _engine.ByteRows
+    _ByteRows = engine.ByteRows
 
 
 class Digests(_ByteRows, Sequence[bytes]):
@@ -36,7 +36,7 @@ class Digests(_ByteRows, Sequence[bytes]):
             raise ValueError(f"expected a multiple of {DIGEST_SIZE} bytes, found {view.nbytes}")
         if view.ndim > 1:
             view = memoryview(view.tobytes())
-        self: Digests = _engine.new_byte_rows(cls, view)
+        self: Digests = engine.new_byte_rows(cls, view)
         self._data = view
         return self
 

@@ -19,12 +19,12 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from tvix_build._aterm import to_bytes, to_str
-from tvix_build._nix_options import JSON, consider
-from tvix_build._translate import BUILD
+from tvix_build._core.convert import BUILD
+from tvix_build.nix.aterm import to_bytes, to_str
+from tvix_build.nix.options import JSON, consider
 
 if TYPE_CHECKING:
-    from tvix_build.nix import Derivation
+    from tvix_build.nix.derivation import Derivation
 
 _NO_OBJECT = f"variable {JSON}: expected a JSON object, found {{}}"
 _TOO_DEEP = "values that nest too deep"
@@ -67,10 +67,11 @@ def give(derivation: Derivation, with_files: bool, reasons: list[str]) -> Given:
     return _with_known_paths(derivation, given, reasons)
 
 
-def left_out(derivation: Derivation) -> Sequence[str]:
-    """Names of what the derivation asks of Nix and a request leaves out."""
+def omitted_options(derivation: Derivation) -> tuple[str, ...]:
+    """Return the names of the options of Nix that a derivation sets and its request omits, as they
+    cannot change the outputs: checks of references, for one. The documentation has the table."""
     attributes = _attributes(derivation, []) if JSON in derivation.environment else None
-    return consider(derivation.environment, attributes, True).left_out
+    return tuple(consider(derivation.environment, attributes, True).left_out)
 
 
 def _pass_variables(

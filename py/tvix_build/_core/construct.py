@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from tvix_build._check import canonicalize, check
-from tvix_build._ranges import BytesLike, bytes_of
-from tvix_build._report import InvalidMessage
+from tvix_build._core.check import canonicalize, check
+from tvix_build._core.ranges import BytesLike, bytes_of
+from tvix_build._core.report import InvalidMessage
 
 if TYPE_CHECKING:
     from tvix.build.protos import build_pb2

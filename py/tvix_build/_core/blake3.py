@@ -5,10 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tvix_build import _engine
-from tvix_build._digests import Digests
-from tvix_build._pieces import Batch
-from tvix_build._ranges import BytesLike, Offsets, bytes_of, count_of, is_one_buffer, messages_of
+from tvix_build._core import engine
+from tvix_build._core.digests import Digests
+from tvix_build._core.pieces import Batch
+from tvix_build._core.ranges import (
+    BytesLike,
+    Offsets,
+    bytes_of,
+    count_of,
+    is_one_buffer,
+    messages_of,
+)
 
 
 def blake3_many(
@@ -36,14 +43,14 @@ def blake3_many(
     """
     if offsets is not None:
         messages = messages_of(buffers, offsets)
-        count, pieces = messages.number, _engine.pieces_of(messages)
+        count, pieces = messages.number, engine.pieces_of(messages)
     elif is_one_buffer(buffers):
         raise TypeError("expected several buffers, or a buffer and offsets; found one buffer")
     else:
-        count, pieces = count_of(buffers), _engine.pieces_of_items(buffers, _bytes_of)
+        count, pieces = count_of(buffers), engine.pieces_of_items(buffers, _bytes_of)
     with Batch(threads, count) as batch:
         for piece in pieces:
-            batch.add(_engine.blake3, piece)
+            batch.add(engine.blake3, piece)
     return Digests(batch.digests())
 
 

@@ -6,22 +6,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, overload
 
-from tvix_build._aterm import to_bytes, to_str
-from tvix_build._check import validate
-from tvix_build._construct import assemble_request
-from tvix_build._nix_command import give
-from tvix_build._nix_reasons import Kind, Reason
-from tvix_build._nix_validation import is_fixed, violations
-from tvix_build._report import Error, InvalidMessage, NotRepresentable, Schema, Violation
-from tvix_build._translate import to_later
-from tvix_build.nix import STORE, Derivation, DerivationError, DerivationFolder, Found, Lookup
+from tvix_build._core.check import validate
+from tvix_build._core.construct import assemble_request
+from tvix_build._core.convert import to_later
+from tvix_build._core.report import Error, InvalidMessage, NotRepresentable, Schema, Violation
+from tvix_build.nix.aterm import to_bytes, to_str
+from tvix_build.nix.derivation import STORE, Derivation, DerivationError, Found, Lookup
+from tvix_build.nix.directory import DerivationDirectory
+from tvix_build.nix.environment import give
+from tvix_build.nix.reasons import Kind, Reason
+from tvix_build.nix.validation import is_fixed, violations
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
     from tvix.build.protos.build_pb2 import BuildRequest
     from tvix.castore.protos.castore_pb2 import Node
+    from tvix_build._core.report import BytesSchema, SnixSchema, TvixSchema
 
 _ENVIRONMENT = {
     "HOME": b"/homeless-shelter",
@@ -60,10 +63,123 @@ class _Known(dict[str, "Found | Reason"]):
         return found
 
 
+@overload
+def to_build_request(
+    derivation: Derivation,
+    *,
+    nodes: Lookup[Node],
+    derivations: Lookup[Derivation] = ...,
+    closure: bool = ...,
+    cores: int = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Iterable[str] = ...,
+    schema: TvixSchema = ...,
+) -> BuildRequest: ...
+@overload
+def to_build_request(
+    derivation: Derivation,
+    *,
+    nodes: Lookup[Node],
+    derivations: Lookup[Derivation] = ...,
+    closure: bool = ...,
+    cores: int = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Iterable[str] = ...,
+    schema: SnixSchema,
+) -> LaterBuildRequest: ...
+@overload
+def to_build_request(
+    derivation: Derivation,
+    *,
+    nodes: Lookup[Node],
+    derivations: Lookup[Derivation] = ...,
+    closure: bool = ...,
+    cores: int = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Iterable[str] = ...,
+    schema: BytesSchema,
+) -> bytes: ...
+@overload
+def to_build_request(
+    derivation: Derivation,
+    *,
+    nodes: Lookup[Node],
+    derivations: Lookup[Derivation] = ...,
+    closure: bool = ...,
+    cores: int = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Iterable[str] = ...,
+    schema: Schema | str,
+) -> BuildRequest | LaterBuildRequest | bytes: ...
+def to_build_request(
+    derivation: Derivation,
+    *,
+    nodes: Lookup[Node],
+    derivations: Lookup[Derivation] = MappingProxyType({}),
+    closure: bool = False,
+    cores: int = 0,
+    system: str | None = None,
+    min_memory: int = 0,
+    available_ro_paths: Iterable[str] = (),
+    schema: Schema | str = Schema.TVIX_BUILD_V1,
+) -> BuildRequest | LaterBuildRequest | bytes:
+    """Return the canonical request for a build of a derivation.
+
+    The command is the builder and its arguments; the environment is what Nix sets in every
+    build, overlaid by the derivation's; placeholders of its own outputs become their paths.
+
+    The later schemas also say what Nix writes into files: variables of passAsFile, structured
+    attributes. There a derivation has network access if its only output is `out` and fixed by a
+    hash.
+
+    Args:
+        derivation: what to build.
+        nodes: store path to what lies there: a mapping, or a function that returns None where
+            it knows nothing.
+        derivations: store path of an input derivation to the derivation; likewise.
+        closure: whether inputs are also those of input derivations, and of theirs in turn.
+        cores: NIX_BUILD_CORES; 0 stands for all that the builder has.
+        system: instead of the derivation's.
+        min_memory: least memory of the host in bytes.
+        available_ro_paths: host paths that the command may read.
+        schema: of the request.
+
+    Returns:
+        A message of the schema; its canonical bytes for `tvix.build.v1@2024`, which has no
+        Python module.
+
+    Raises:
+        DerivationError: with all reasons: if the derivation violates a rule of Nix, as for
+            `parse`, its builder is code inside Nix (`builtin:fetchurl`), an input derivation,
+            an output's path or a node is not known, or the derivation says what a request
+            cannot.
+        ValueError: if there is no such schema.
+    """
+    schema = Schema(schema)
+    maker = RequestMaker(
+        nodes,
+        derivations,
+        closure=closure,
+        cores=cores,
+        system=system,
+        min_memory=min_memory,
+        available_ro_paths=tuple(available_ro_paths),
+        schema=schema,
+    )
+    request = maker.valid_request(derivation)
+    if schema is Schema.TVIX_BUILD_V1_2024:
+        return request.SerializeToString()
+    return request
+
+
 class RequestMaker:
     """Makes requests of many derivations, which are canonical if they are valid.
 
-    Arguments are those of `Derivation.to_build_request`. Not for several threads at once.
+    Arguments are those of `to_build_request`. Not for several threads at once.
 
     Attributes:
         left_out: in how many of the requests each option of Nix is left out.
@@ -81,7 +197,7 @@ class RequestMaker:
         available_ro_paths: Sequence[str] = (),
         schema: Schema = Schema.TVIX_BUILD_V1,
     ) -> None:
-        if isinstance(derivations, DerivationFolder):
+        if isinstance(derivations, DerivationDirectory):
             derivations = derivations.find  # Raises what is wrong with a damaged file.
         self._nodes: _Known[Node] = _Known(partial(_find_node, _function(nodes)))
         self._derivations: _Known[Derivation] = _Known(
@@ -101,7 +217,7 @@ class RequestMaker:
         violate rules.
 
         Raises:
-            DerivationError: as `Derivation.to_build_request`, but for violations.
+            DerivationError: as `to_build_request`, but for violations.
         """
         return self._in_schema(*self._make(derivation, []), derivation)
 
@@ -109,7 +225,7 @@ class RequestMaker:
         """The same, checked.
 
         Raises:
-            DerivationError: as `Derivation.to_build_request`.
+            DerivationError: as `to_build_request`.
         """
         request, files = self._make(derivation, violations(derivation))
         try:

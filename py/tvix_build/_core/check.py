@@ -7,11 +7,11 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from tvix_build import _engine
-from tvix_build._batch import report_of, serialized, type_of
-from tvix_build._engine import Encodings
-from tvix_build._ranges import BytesLike
-from tvix_build._report import (
+from tvix_build._core import engine
+from tvix_build._core.batch import report_of, serialized, type_of
+from tvix_build._core.engine import Encodings
+from tvix_build._core.ranges import BytesLike
+from tvix_build._core.report import (
     InvalidMessage,
     Kind,
     MessageType,
@@ -108,7 +108,7 @@ def _run(
 ) -> Report:
     found = type_of(x, kind, schema)
     counts = None if request is None else _counts(found, request)
-    return report_of(found, *_engine.run_one(found, serialized(x), encodings, counts))
+    return report_of(found, *engine.run_one(found, serialized(x), encodings, counts))
 
 
 def _counts(answer: MessageType, request: BytesLike | Message) -> tuple[int, int]:

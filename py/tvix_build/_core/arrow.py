@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from tvix_build._engine import Buffer, Results
+from tvix_build._core.engine import Buffer, Results
+from tvix_build._core.report import MessageType
 from tvix_build._native import ffi, lib
-from tvix_build._report import MessageType
 
 
 class ArrowArrayLike(Protocol):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
+from tvix_build._core.report import TYPES, MessageType, Violation, ViolationCode
 from tvix_build._native import ffi, lib
-from tvix_build._report import TYPES, MessageType, Violation, ViolationCode
 
 Buffer: TypeAlias = Any
 """Anything with the buffer protocol, contiguous."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tvix_build.nix import Derivation, Output
+    from tvix_build.nix.derivation import Derivation, Output
 
 _NAME_PATTERN = r"(?!\.)[0-9a-zA-Z+._?=-]{1,211}"
 _PATH_PATTERN = r"/nix/store/[0-9a-df-np-sv-z]{32}-" + _NAME_PATTERN

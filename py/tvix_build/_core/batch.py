@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from google.protobuf.message import Message
 
-from tvix_build import _engine
-from tvix_build._digests import Digests
-from tvix_build._engine import (
+from tvix_build._core import engine
+from tvix_build._core.digests import Digests
+from tvix_build._core.engine import (
     DIGEST_SIZE,
     Encodings,
     Found,
@@ -21,8 +21,8 @@ from tvix_build._engine import (
     Results,
     Verdict,
 )
-from tvix_build._pieces import Batch
-from tvix_build._ranges import (
+from tvix_build._core.pieces import Batch
+from tvix_build._core.ranges import (
     BytesLike,
     Offsets,
     bytes_like,
@@ -30,11 +30,11 @@ from tvix_build._ranges import (
     is_one_buffer,
     messages_of,
 )
-from tvix_build._report import TYPES, Kind, MessageType, Report, Schema, message_type, refusal
+from tvix_build._core.report import TYPES, Kind, MessageType, Report, Schema, message_type, refusal
 from tvix_build._version import __version__
 
 if TYPE_CHECKING:
-    from tvix_build._arrow import ArrowLike
+    from tvix_build._core.arrow import ArrowLike
 
 _TYPE_BY_NAME = {
     found.full_name: found for found in TYPES if found.schema != Schema.TVIX_BUILD_V1_2024
@@ -90,7 +90,7 @@ def report_of(
     assert found
     row = 4 * bisect_left(memoryview(found.by_message)[::4], message)
     _, first, kept, total = found.by_message[row : row + 4]
-    violations = _engine.describe(kind, found.violations, first, kept)
+    violations = engine.describe(kind, found.violations, first, kept)
     return Report(False, False, digest if verdict == Verdict.UNSORTED else None, violations, total)
 
 
@@ -167,20 +167,20 @@ class BatchReport:
         return self._results.verdicts.count(Verdict.CANONICAL)
 
     def __arrow_c_schema__(self) -> Any:
-        from tvix_build import _arrow
+        from tvix_build._core import arrow
 
-        return _arrow.report_schema()
+        return arrow.report_schema()
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
         # A requested schema is a wish; consumers cast.
-        from tvix_build import _arrow
+        from tvix_build._core import arrow
 
-        return _arrow.report_array(self._kind, self._results)
+        return arrow.report_array(self._kind, self._results)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        from tvix_build import _arrow
+        from tvix_build._core import arrow
 
-        return _arrow.report_stream(self._kind, self._results)
+        return arrow.report_stream(self._kind, self._results)
 
 
 def _batch_report(
@@ -305,18 +305,18 @@ def _run(
     if offsets is not None:
         convert.found = type_of(items, kind, schema)
         whole = messages_of(items, offsets)
-        count, pieces = whole.number, _engine.pieces_of(whole)
-        encodings = Encodings(_engine.size_of(convert.found, whole)) if keep else None
+        count, pieces = whole.number, engine.pieces_of(whole)
+        encodings = Encodings(engine.size_of(convert.found, whole)) if keep else None
     elif isinstance(items, Message) or is_one_buffer(items):
         raise TypeError("expected several messages, or a buffer and offsets; found one message")
     elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
         count, pieces = count_of(items), _pieces_of_arrow(items)
     else:
-        count, pieces = count_of(items), _engine.pieces_of_items(items, convert)
+        count, pieces = count_of(items), engine.pieces_of_items(items, convert)
     with Batch(threads, count, encodings) as batch:
         for piece in pieces:
             found = convert.type  # The first piece says what it is.
-            batch.add(partial(_engine.run, found), piece, found)
+            batch.add(partial(engine.run, found), piece, found)
     return convert.type, batch
 
 
@@ -347,7 +347,7 @@ class _Converter:
 
 
 def _pieces_of_arrow(items: Any) -> Iterator[Messages]:
-    from tvix_build import _arrow
+    from tvix_build._core import arrow
 
-    for ranges in _arrow.ranges(items):
-        yield from _engine.pieces_of(_engine.messages(*ranges))
+    for ranges in arrow.ranges(items):
+        yield from engine.pieces_of(engine.messages(*ranges))

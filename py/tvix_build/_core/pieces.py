@@ -15,9 +15,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeAlias
 
-from tvix_build import _engine
-from tvix_build._engine import Encodings, Found, Messages, Results, Rows, Table
-from tvix_build._report import MessageType
+from tvix_build._core import engine
+from tvix_build._core.engine import Encodings, Found, Messages, Results, Rows, Table
+from tvix_build._core.report import MessageType
 
 Work: TypeAlias = Callable[[Messages, Rows, int], Found | None]
 """What is done with a piece: its messages, where their results go, the number of the first."""
@@ -184,8 +184,8 @@ class Batch:
         violations = []
         violation_count = 0
         for first, found in sorted(self._found.items()):
-            _engine.rebase(found.by_message, first, violation_count)
+            engine.rebase(found.by_message, first, violation_count)
             by_message += found.by_message
             violations.append(found.violations)
-            violation_count += len(found.violations) // _engine.VIOLATION_SIZE
+            violation_count += len(found.violations) // engine.VIOLATION_SIZE
         return Results(verdicts, digests, by_message, b"".join(violations))

@@ -16,11 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from tvix_build import _files
-from tvix_build._check import check, validate
-from tvix_build._files import ChangedError, Files, Hashed, IngestError
-from tvix_build._pieces import cpu_count
-from tvix_build._report import Kind
+from tvix_build._core import file_hashing
+from tvix_build._core.check import check, validate
+from tvix_build._core.file_hashing import ChangedError, Files, Hashed, IngestError
+from tvix_build._core.pieces import cpu_count
+from tvix_build._core.report import Kind
 
 if TYPE_CHECKING:
     from tvix.castore.protos import castore_pb2
@@ -142,7 +142,7 @@ class _Folder:
     def __init__(self, parent: _Folder | None, name: bytes) -> None:
         self.parent = parent
         self.name = name
-        self.descriptor: int | None = _files.HERE
+        self.descriptor: int | None = file_hashing.HERE
         self.status: os.stat_result | None = None
         self.folders: list[bytes] = []
         self.files: list[bytes] = []
@@ -163,10 +163,10 @@ class _Folder:
         """Open a folder in it, and list that."""
         assert self.descriptor is not None
         folder = _Folder(self, name)
-        with _files.errors_at(folder.path):
-            folder.descriptor = _files.open_folder(name, self.descriptor)
+        with file_hashing.errors_at(folder.path):
+            folder.descriptor = file_hashing.open_folder(name, self.descriptor)
         try:
-            with _files.errors_at(folder.path):
+            with file_hashing.errors_at(folder.path):
                 folder.status = os.fstat(folder.descriptor)
                 folder.scan()
         except BaseException:
@@ -185,7 +185,7 @@ class _Folder:
                 elif entry.is_dir(follow_symlinks=False):
                     self.folders.append(name)
                 else:
-                    with _files.errors_at(partial(self.path, name)):
+                    with file_hashing.errors_at(partial(self.path, name)):
                         mode = os.lstat(name, dir_fd=self.descriptor).st_mode
                     self.add(name, mode)
         self.folders.sort(reverse=True)  # The last one is walked first.
@@ -199,7 +199,7 @@ class _Folder:
         elif stat.S_ISDIR(mode):
             self.folders.append(name)
         elif stat.S_ISLNK(mode):
-            with _files.errors_at(partial(self.path, name), errno.EINVAL):
+            with file_hashing.errors_at(partial(self.path, name), errno.EINVAL):
                 self.links.append((name, os.readlink(name, dir_fd=self.descriptor)))
         else:
             found = _SPECIAL.get(stat.S_IFMT(mode), "something else")
@@ -209,8 +209,8 @@ class _Folder:
     def open_again(self, child: _Folder) -> None:
         """Open it, which was closed, from a folder in it."""
         assert child.descriptor is not None
-        with _files.errors_at(self.path):
-            self.descriptor = _files.open_folder(b"..", child.descriptor)
+        with file_hashing.errors_at(self.path):
+            self.descriptor = file_hashing.open_folder(b"..", child.descriptor)
         self.check_same()
 
     def check_same(self) -> None:
@@ -218,12 +218,12 @@ class _Folder:
         if not self.status:
             return  # It is only what stands for the working directory.
         assert self.descriptor is not None
-        if not _files.same(self.status, os.fstat(self.descriptor)):
+        if not file_hashing.same(self.status, os.fstat(self.descriptor)):
             raise ChangedError(self.path())
 
     def close(self) -> None:
         """Close it, if it is open and a folder."""
-        if self.descriptor is not None and self.descriptor != _files.HERE:
+        if self.descriptor is not None and self.descriptor != file_hashing.HERE:
             os.close(self.descriptor)
             self.descriptor = None
 
@@ -288,7 +288,7 @@ class _Ingestion:
         assert folder.descriptor is not None
         for i in range(0, len(folder.files), _PIECE):
             names = folder.files[i : i + _PIECE]
-            call = self._pool.submit(_files.hash_files, folder.descriptor, names)
+            call = self._pool.submit(file_hashing.hash_files, folder.descriptor, names)
             folder.pieces.append((names, call))
 
     def _finish(self, folder: _Folder) -> castore_pb2.Directory:
@@ -314,8 +314,8 @@ class _Ingestion:
         self, directory: castore_pb2.Directory, folder: _Folder, names: list[bytes], found: Files
     ) -> None:
         add, on_file = directory.files.add, self._on_file
-        begins = range(0, len(found.digests), _files.HASH_SIZE)
-        digests = [found.digests[i : i + _files.HASH_SIZE] for i in begins]
+        begins = range(0, len(found.digests), file_hashing.HASH_SIZE)
+        digests = [found.digests[i : i + file_hashing.HASH_SIZE] for i in begins]
         base = folder.path() if on_file and folder.parent else b""
         rows = zip(names, found.statuses, digests, found.sizes, found.executable, strict=True)
         for name, status, digest, size, executable in rows:
@@ -327,7 +327,7 @@ class _Ingestion:
 
     def _hash_large(self, folder: _Folder, name: bytes, status: int) -> Hashed:
         path = folder.path(name)
-        if status != _files.LARGE:
-            _files.raise_status(status, path)
+        if status != file_hashing.LARGE:
+            file_hashing.raise_status(status, path)
         assert folder.descriptor is not None
-        return _files.hash_large(folder.descriptor, name, path, self._pool, 2 * self._threads)
+        return file_hashing.hash_large(folder.descriptor, name, path, self._pool, 2 * self._threads)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Derivations from and to their text, the contents of a `.drv` file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import MappingProxyType
+
+from tvix_build.nix import aterm
+from tvix_build.nix.aterm import to_bytes, to_str
+from tvix_build.nix.derivation import Derivation, DerivationError, Output
+from tvix_build.nix.validation import twice, violations
+
+
+def parse(data: bytes, *, path: str = "") -> Derivation:
+    """Parse and validate the text of a derivation, as a `.drv` file holds it.
+
+    Args:
+        data: the text.
+        path: where it is from, for errors.
+
+    Raises:
+        DerivationError: with all reasons, if the text is not what Nix writes (not the ATerm of
+            a derivation, or escapes other than Nix's), or if the derivation violates a rule of
+            Nix: on store paths, hashes, kinds and names of outputs, the builder, and names
+            that come twice. Outputs whose path only the build tells are valid.
+    """
+    try:
+        term = aterm.parse(data)
+    except aterm.ATermError as error:
+        raise DerivationError(path or "derivation", [str(error)]) from None
+    derivation = Derivation(
+        outputs=MappingProxyType(
+            {to_str(one[0]): Output(*map(to_str, one[1:])) for one in term.outputs}
+        ),
+        input_derivations=MappingProxyType(
+            {to_str(one): tuple(map(_name, names)) for one, names in term.input_derivations}
+        ),
+        input_sources=tuple(map(to_str, term.input_sources)),
+        system=to_str(term.system),
+        builder=to_str(term.builder),
+        arguments=tuple(map(to_str, term.arguments)),
+        environment=MappingProxyType({_name(name): value for name, value in term.environment}),
+        path=path,
+    )
+    reasons = violations(derivation)
+    for what, read, kept in (
+        ("output", term.outputs, derivation.outputs),
+        ("input derivation", term.input_derivations, derivation.input_derivations),
+        ("variable", term.environment, derivation.environment),
+    ):
+        if len(read) != len(kept):
+            reasons += twice(what, [to_str(one[0]) for one in read])
+    if reasons:
+        raise DerivationError(derivation.name, reasons)
+    return derivation
+
+
+def unparse(derivation: Derivation) -> bytes:
+    """Return the text of a derivation: for one that was parsed, the same bytes."""
+    outputs = derivation.outputs.items()
+    return aterm.unparse(
+        aterm.Term(
+            outputs=[
+                (
+                    to_bytes(name),
+                    to_bytes(one.path),
+                    to_bytes(one.hash_algorithm),
+                    to_bytes(one.hash),
+                )
+                for name, one in outputs
+            ],
+            input_derivations=[
+                (to_bytes(path), [to_bytes(name) for name in names])
+                for path, names in derivation.input_derivations.items()
+            ],
+            input_sources=[to_bytes(path) for path in derivation.input_sources],
+            system=to_bytes(derivation.system),
+            builder=to_bytes(derivation.builder),
+            arguments=[to_bytes(argument) for argument in derivation.arguments],
+            environment=[(to_bytes(name), value) for name, value in derivation.environment.items()],
+        )
+    )
+
+
+# Names of variables and outputs are few; one object for each makes mappings small and fast.
+_name = lru_cache(1 << 12)(to_str)
