@@ -19,7 +19,7 @@ def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, **kwar
     pytest = str(Label("@tvix_build_pip_test//:pytest"))
     for src in srcs:
         py_test(
-            name = src[:-len(".py")] + suffix,
+            name = src.split("/")[-1][:-len(".py")] + suffix,
             srcs = [src, main],
             args = args + ["$(rootpath %s)" % src],
             data = data,

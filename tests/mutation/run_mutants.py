@@ -43,6 +43,7 @@ from mutation.mutant import Mutant
 from mutation.tree import TREE, all_mutants, read_survivors
 
 FOLDERS = ("examples", "native", "proto", "py", "tests")
+TEST_PATHS = ("tests", "tests/generators", "tests/support")  # where tests import from
 
 LEVELS = ("best", "avx2", "plain")  # TVIXB_CPU_LEVEL; of "best" the C core knows nothing
 # The quick ones first; the others run on what they leave.
@@ -249,7 +250,7 @@ def _children_seconds() -> float:
 def run_pytest(tree: Path, test: str, limits: Limits) -> None:
     """Runs a file of tests in the copy; CommandError if one fails."""
     # What is not of this project stays; of it, the copy comes first.
-    path = [str(tree / "py"), str(tree / "tests"), *filter(None, sys.path)]
+    path = [str(tree / "py"), *(str(tree / one) for one in TEST_PATHS), *filter(None, sys.path)]
     options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
     limits.run(
         (sys.executable, "-m", "pytest", *options, tree / test),

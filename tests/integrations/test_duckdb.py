@@ -206,7 +206,7 @@ with duckdb.connect() as connection:
 
 def test_duplicates_as_documented(connection: duckdb.DuckDBPyConnection) -> None:
     """The query of docs/columnar.md finds what a dictionary of Python finds."""
-    page = (Path(__file__).parents[1] / "docs" / "columnar.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "columnar.md").read_text()
     (query,) = re.findall(r'^>>> connection\.sql\("""\n(.*?)^\.\.\. """\)', page, re.DOTALL | re.M)
     canonical = messages()[1]
     padded = b"\x0a\x81\x00t"

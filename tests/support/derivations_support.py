@@ -13,7 +13,7 @@ from tvix_build.nix import Derivation
 from tvix_build.nix.derivation import STORE
 
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
-HERE = Path(__file__).absolute().parent
+HERE = Path(__file__).absolute().parents[1]
 EXAMPLES = sorted((HERE.parent / "examples" / "derivations").glob("*.drv"))
 ODD = sorted((HERE / "derivations").glob("*.drv"))
 BUILDS = sorted((HERE / "derivations" / "builds").glob("*.drv"))

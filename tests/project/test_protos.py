@@ -28,7 +28,7 @@ MODULES = [
     *(tvix.build.protos.build_pb2, snix.build.protos.build_pb2),
     *(tvix.build.protos.rpc_build_pb2, snix.build.protos.rpc_build_pb2),
 ]
-EXPECTED = json.loads(Path(__file__).with_name("protos.json").read_text())
+EXPECTED = json.loads((Path(__file__).parents[1] / "protos.json").read_text())
 
 
 def field_line(message: DescriptorProto, field: FieldDescriptorProto) -> str:

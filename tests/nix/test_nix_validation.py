@@ -20,7 +20,7 @@ from tvix_build.nix import Derivation, DerivationError, Output
 FIXTURES = (
     Path(
         os.environ.get("TVIX_BUILD_SHARED_DATA")
-        or Path(__file__).absolute().parents[2] / "shared" / "data"
+        or Path(__file__).absolute().parents[3] / "shared" / "data"
     )
     / "derivation-fixtures"
 )

@@ -26,7 +26,7 @@ from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, Node
 
-EXAMPLES = Path(__file__).absolute().parent.parent / "examples"
+EXAMPLES = Path(__file__).absolute().parents[2] / "examples"
 FIRST = "tvix.build.v1"
 EXPECTED = json.loads((EXAMPLES / "broken/expected.json").read_text("utf-8"))
 

@@ -144,7 +144,7 @@ def _encode(message: Message, kind: str, schema: str) -> bytes:
 
     upb's deterministic encoding is fields in ascending number, elements in order, shortest
     varints, no defaults, present messages even if empty, lists of numbers packed:
-    tests/test_reference.py holds it against bytes made by hand.
+    tests/core/test_reference.py holds it against bytes made by hand.
     """
     _, _, sort = _RULES[kind, schema]
     sort(message)

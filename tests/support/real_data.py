@@ -15,7 +15,7 @@ import zstandard
 
 _FOLDER = Path(
     os.environ.get("TVIX_BUILD_SHARED_DATA")
-    or Path(__file__).absolute().parents[2] / "shared" / "data"
+    or Path(__file__).absolute().parents[3] / "shared" / "data"
 )
 
 

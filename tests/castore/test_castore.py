@@ -32,7 +32,7 @@ from tvix.castore.protos.castore_pb2 import (
 from tvix_build._core import file_hashing
 from tvix_build.castore import ChangedError, IngestError, directory_size, ingestion, node_from_path
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 LARGE = 16 << 20  # Files with more bytes are hashed by several threads.
 EXAMPLE_LINKS = {"default.po": "po/de.po", "libgreet/libgreet.h": "greet.h"}
 EMPTY = blake3(b"").digest()

@@ -17,7 +17,7 @@ from tvix_build import Schema, nix
 from tvix_build.nix import Derivation, DerivationError, Output
 from tvix_build.nix.options import FEATURES, OPTIONS
 
-DOCS = Path(__file__).absolute().parents[1] / "docs" / "python.md"
+DOCS = Path(__file__).absolute().parents[2] / "docs" / "python.md"
 PATH = "/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-out"
 SCHEMAS = ("tvix.build.v1", "snix.build.v1")
 

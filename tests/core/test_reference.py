@@ -46,7 +46,9 @@ def test_vector(row: Row) -> None:
 @pytest.mark.parametrize("topic", make_vectors.TOPICS, ids=lambda topic: topic.name)
 def test_vectors_are_up_to_date(topic: Topic) -> None:
     path = make_vectors.VECTORS / f"{topic.name}.json"
-    assert path.read_text("ascii") == make_vectors.to_json(topic), "run tests/make_vectors.py"
+    assert path.read_text("ascii") == make_vectors.to_json(topic), (
+        "run tests/generators/make_vectors.py"
+    )
 
 
 def test_no_other_vectors() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-SITE = Path(__file__).parent.parent / "docs" / "site"
+SITE = Path(__file__).parents[2] / "docs" / "site"
 
 pytestmark = pytest.mark.skipif(not SITE.exists(), reason="needs the site that Bazel built")
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-VECTORS = Path(__file__).absolute().with_name("vectors")
+VECTORS = Path(__file__).absolute().parents[1] / "vectors"
 
 
 @dataclass(frozen=True)

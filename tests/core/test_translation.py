@@ -74,7 +74,7 @@ def expected(data: bytes, schema: str, to: str, network_access: bool = False) ->
 @pytest.mark.parametrize("name", ["pairs.json", "refusals.json"])
 def test_vectors_are_up_to_date(name: str) -> None:
     text = (TRANSLATIONS / name).read_text("ascii")
-    assert text == make_vectors.translation_files()[name], "run tests/make_vectors.py"
+    assert text == make_vectors.translation_files()[name], "run tests/generators/make_vectors.py"
     names = [row["name"] for row in json.loads(text)["vectors"]]
     assert len(set(names)) == len(names)
 

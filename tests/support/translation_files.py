@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TRANSLATIONS = Path(__file__).absolute().with_name("translations")
+TRANSLATIONS = Path(__file__).absolute().parents[1] / "translations"
 
 
 @dataclass(frozen=True)

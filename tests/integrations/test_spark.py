@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
-PAGE = Path(__file__).parents[1] / "docs" / "columnar.md"
+PAGE = Path(__file__).parents[2] / "docs" / "columnar.md"
 RESULTS = ["valid", "canonical", "digest", "violations", "violation_count"]
 MESSAGES = [
     *messages(),

@@ -19,7 +19,7 @@ import tvix_build
 from cli_support import COMMAND, environment
 from tvix_build import ViolationCode
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md",
     "ARCHITECTURE.md",

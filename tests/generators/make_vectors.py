@@ -2,7 +2,7 @@
 """Writes tests/vectors/*.json and tests/translations/*.json from vector_sources; with --check, only
 says which are stale.
 
-    python tests/make_vectors.py [--check]
+    python tests/generators/make_vectors.py [--check]
 
 A file is one JSON object, with a line for each vector: an object whose keys come in this order.
 Strings hold printable ASCII without quotes and backslashes, so that a reader needs no more than
@@ -57,8 +57,8 @@ from vector_sources import (
 )
 from vector_sources.topic import Topic, Vector
 
-VECTORS = Path(__file__).with_name("vectors")
-TRANSLATIONS = Path(__file__).with_name("translations")
+VECTORS = Path(__file__).parents[1] / "vectors"
+TRANSLATIONS = Path(__file__).parents[1] / "translations"
 
 TOPICS: tuple[Topic, ...] = (
     rules_build_request.TOPIC,
@@ -82,15 +82,16 @@ TOPICS: tuple[Topic, ...] = (
 )
 
 ORIGIN = (
-    "Made by hand in tests/vector_sources/{name}.py, expectations and canonical bytes too; "
-    "digests by BLAKE3 1.0 (PyPI). Held against the rules in plain Python on protobuf "
-    "(tests/reference.py). To change it, change the source and run tests/make_vectors.py."
+    "Made by hand in tests/generators/vector_sources/{name}.py, expectations and canonical bytes "
+    "too; digests by BLAKE3 1.0 (PyPI). Held against the rules in plain Python on protobuf "
+    "(tests/support/reference.py). To change it, change the source and run "
+    "tests/generators/make_vectors.py."
 )
 
 TRANSLATED = (
-    "Made by hand in tests/vector_sources/translation.py. Held against the translation in plain "
-    "Python on protobuf (tests/reference_translation.py). To change it, change the source and run "
-    "tests/make_vectors.py."
+    "Made by hand in tests/generators/vector_sources/translation.py. Held against the translation "
+    "in plain Python on protobuf (tests/support/reference_translation.py). To change it, change "
+    "the source and run tests/generators/make_vectors.py."
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import tvix_build
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 REQUESTS = sorted([*EXAMPLES.glob("requests/*.binpb"), *EXAMPLES.glob("broken/requests/*.binpb")])
 
 pytestmark = pytest.mark.skipif(
