@@ -38,7 +38,7 @@ from tvix_build._core.report import Error, Kind, Report, Schema, refusal
 if TYPE_CHECKING:
     from tvix_build._core.arrow import ArrowLike
 
-__all__ = ["AmbiguousDigest", "Damage", "RequestStore", "StoreError", "UnknownDigest"]
+__all__ = ["AmbiguousDigestError", "Damage", "RequestStore", "StoreError", "UnknownDigestError"]
 
 SCHEMA = Schema.TVIX_BUILD_V1  # Nothing in a store says which one its requests are of.
 APPLICATION_ID = int.from_bytes(b"tvix", "big")
@@ -66,14 +66,14 @@ class StoreError(Error):
     read or written."""
 
 
-class UnknownDigest(Error, KeyError):  # noqa: N818 - the name says what was found
+class UnknownDigestError(Error, KeyError):
     """No request of the store has a digest that begins so."""
 
     def __str__(self) -> str:  # KeyError's is for keys.
         return str(self.args[0])
 
 
-class AmbiguousDigest(Error, KeyError):  # noqa: N818 - the name says what was found
+class AmbiguousDigestError(Error, KeyError):
     """Several requests of the store have a digest that begins so."""
 
     def __str__(self) -> str:
@@ -148,7 +148,7 @@ class RequestStore:
             Its digest, 32 bytes.
 
         Raises:
-            InvalidMessage: if it has no canonical encoding.
+            ValidationError: if it has no canonical encoding.
             TypeError: if it is neither bytes-like nor a BuildRequest of tvix.build.v1.
         """
         encoding = canonicalize(request, Kind.BUILD_REQUEST, SCHEMA)
@@ -168,7 +168,7 @@ class RequestStore:
             Their digests, in order, 32 bytes each.
 
         Raises:
-            InvalidMessage: for the first one without a canonical encoding; its `index` says which.
+            ValidationError: for the first one without a canonical encoding; its `index` says which.
             TypeError: if one is neither bytes-like nor a BuildRequest of tvix.build.v1.
             ValueError: as `canonicalize_batch`.
         """
@@ -186,8 +186,8 @@ class RequestStore:
                 of the store shares.
 
         Raises:
-            UnknownDigest: if there is no such request.
-            AmbiguousDigest: if there are several.
+            UnknownDigestError: if there is no such request.
+            AmbiguousDigestError: if there are several.
             ValueError: if that is no digest.
             StoreError: if what is stored has another digest.
         """
@@ -199,10 +199,10 @@ class RequestStore:
             ).fetchall()
         shown = digest if isinstance(digest, str) else digest.hex()
         if not rows:
-            raise UnknownDigest(f"{self._path}: expected a request {shown}, found none")
+            raise UnknownDigestError(f"{self._path}: expected a request {shown}, found none")
         if len(rows) > 1:
             several = " and ".join(row[0].hex() for row in rows)
-            raise AmbiguousDigest(
+            raise AmbiguousDigestError(
                 f"{self._path}: expected one request {shown}…, found several: {several} among them"
             )
         key, encoding = rows[0]

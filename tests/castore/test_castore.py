@@ -478,5 +478,5 @@ def test_directory_size() -> None:
     node = DirectoryNode(name=b"a", digest=EMPTY, size=2**64 - 2)
     assert directory_size(Directory(directories=[node])) == 2**64 - 1
     node.size += 1
-    with pytest.raises(tvix_build.InvalidMessage, match="size_overflow"):
+    with pytest.raises(tvix_build.ValidationError, match="size_overflow"):
         directory_size(Directory(directories=[node]))

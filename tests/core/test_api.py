@@ -31,7 +31,7 @@ import pytest
 import tvix_build
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
-from tvix_build import Digests, InvalidMessage, Kind, Schema, ViolationCode
+from tvix_build import Digests, Kind, Schema, ValidationError, ViolationCode
 from tvix_build._core import batch
 from tvix_build._core.pieces import _Workers
 from tvix_build._core.ranges import messages_of
@@ -89,7 +89,7 @@ def test_a_system_alone_makes_constraints() -> None:
     "values", [{"system": ""}, {"min_memory": 1}, {"available_ro_paths": ["/a"]}]
 )
 def test_constraints_of_anything_need_a_system(values: dict[str, Any]) -> None:
-    with pytest.raises(InvalidMessage, match=r"constraints\.system"):
+    with pytest.raises(ValidationError, match=r"constraints\.system"):
         tvix_build.build_request(command_args=["true"], **values)
 
 
@@ -147,14 +147,14 @@ SYMLINK: Any = tvix_build.symlink_node
         (lambda: FILE("a", DIGEST, -1), ValueError, "size: expected an integer"),
         (lambda: DIRECTORY("a", None, 1), TypeError, "digest: expected bytes"),
         (lambda: SYMLINK("a", None), TypeError, "target: expected str or bytes"),
-        (lambda: FILE("s", b"abc", 3), InvalidMessage, "digest: invalid_digest: "),
-        (lambda: DIRECTORY("s", b"", 3), InvalidMessage, "digest: invalid_digest"),
-        (lambda: FILE("a/b", DIGEST, 3), InvalidMessage, "name: invalid_name: "),
-        (lambda: DIRECTORY("", DIGEST, 3), InvalidMessage, "name: invalid_name: "),
-        (lambda: SYMLINK("a" * 256, "b"), InvalidMessage, "name: invalid_name: "),
+        (lambda: FILE("s", b"abc", 3), ValidationError, "digest: invalid_digest: "),
+        (lambda: DIRECTORY("s", b"", 3), ValidationError, "digest: invalid_digest"),
+        (lambda: FILE("a/b", DIGEST, 3), ValidationError, "name: invalid_name: "),
+        (lambda: DIRECTORY("", DIGEST, 3), ValidationError, "name: invalid_name: "),
+        (lambda: SYMLINK("a" * 256, "b"), ValidationError, "name: invalid_name: "),
         (
             lambda: SYMLINK("a", ""),
-            InvalidMessage,
+            ValidationError,
             "target: invalid_symlink_target: ",
         ),
     ],
@@ -220,7 +220,7 @@ def test_build_request_takes_pairs_and_bytes() -> None:
 def test_build_request_refuses(
     values: dict[str, Any], code: ViolationCode, path: str | None
 ) -> None:
-    with pytest.raises(InvalidMessage) as caught:
+    with pytest.raises(ValidationError) as caught:
         request(**values)
     found = [violation for violation in caught.value.violations if violation.code == code]
     assert [violation.path for violation in found] == [path or "constraints.available_ro_paths[0]"]
@@ -237,7 +237,7 @@ def test_build_request_refuses(
     ],
 )
 def test_a_refusal_says_how_many_violations_there_are(paths: list[str], rest: str) -> None:
-    with pytest.raises(InvalidMessage) as caught:
+    with pytest.raises(ValidationError) as caught:
         request(available_ro_paths=paths)
     first = caught.value.violations[0]
     assert str(caught.value) == f"{first.path}: {first.code.value}: {first.message}{rest}"
@@ -264,7 +264,7 @@ def test_message_built_by_hand_is_not_sorted_silently() -> None:
     assert report.digest == tvix_build.digest(made) == tvix_build.digest(request())
     assert tvix_build.canonicalize(made) == request().SerializeToString()
     assert made.SerializeToString() == before
-    with pytest.raises(InvalidMessage, match="not_sorted"):
+    with pytest.raises(ValidationError, match="not_sorted"):
         tvix_build.validate(made)
 
 
@@ -525,7 +525,7 @@ def test_kind_is_inferred_or_checked() -> None:
 def test_errors_have_one_base() -> None:
     with pytest.raises(tvix_build.Error) as caught:
         tvix_build.digest(b"\x0a")
-    assert isinstance(caught.value, InvalidMessage)
+    assert isinstance(caught.value, ValidationError)
     assert caught.value.violation_count == 1
     assert [(v.code, v.path) for v in caught.value.violations] == [(ViolationCode.MALFORMED, "")]
 
@@ -535,7 +535,7 @@ def test_violations_are_capped_and_counted() -> None:
     report = tvix_build.check(message)
     assert len(report.violations) == 100
     assert report.violation_count == 2000
-    with pytest.raises(InvalidMessage, match="1999 more"):
+    with pytest.raises(ValidationError, match="1999 more"):
         tvix_build.validate(message)
 
 
@@ -744,7 +744,7 @@ def test_canonicalize_batch() -> None:
     assert batch[-1] == data
     assert batch[1:3] == [data, data]
     assert list(batch.offsets) == [len(data) * i for i in range(6)]
-    with pytest.raises(InvalidMessage, match=r"message 3: .*required") as caught:
+    with pytest.raises(ValidationError, match=r"message 3: .*required") as caught:
         tvix_build.canonicalize_batch(items())
     assert caught.value.index == 3
 
@@ -824,7 +824,7 @@ def test_error_in_a_later_piece_names_the_message() -> None:
     for threads in (1, 2, 5):
         with pytest.raises(ValueError, match="message 149999: "):
             tvix_build.check_batch(bytes(200_000), offsets=offsets, threads=threads)
-    with pytest.raises(InvalidMessage, match="message 100000: ") as caught:
+    with pytest.raises(ValidationError, match="message 100000: ") as caught:
         tvix_build.canonicalize_batch([request()] * 100_000 + [b""], threads=2)
     assert caught.value.index == 100_000
 

@@ -44,7 +44,7 @@ def test_one_directory_of_two_schemas(schema: Any) -> None:
         assert tvix_build.digest(UNSORTED, kind, schema) == digest_of(SORTED)
         encoding = tvix_build.canonicalize(UNSORTED, kind, schema)
         assert encoding == SORTED.SerializeToString()
-        with pytest.raises(tvix_build.InvalidMessage, match=r"symlinks\[1\]: not_sorted"):
+        with pytest.raises(tvix_build.ValidationError, match=r"symlinks\[1\]: not_sorted"):
             tvix_build.validate(UNSORTED, kind, schema)
         some: list[Message | bytes] = [DIRECTORY, SORTED.SerializeToString(), UNSORTED]
         reports = tvix_build.check_batch(some, kind, schema=schema)

@@ -138,7 +138,7 @@ def test_arrays_are_canonicalized_like_lists(make: Callable[[list[bytes]], Any])
     items = [messages()[i] for i in (0, 1, 2, 6)]
     expected = list(tvix_build.canonicalize_batch(items))
     assert list(tvix_build.canonicalize_batch(make(items))) == expected
-    with pytest.raises(tvix_build.InvalidMessage, match="message 4: command_args: required"):
+    with pytest.raises(tvix_build.ValidationError, match="message 4: command_args: required"):
         tvix_build.canonicalize_batch(make([*items, b""]))
 
 

@@ -149,8 +149,8 @@ def check(threads):
 for number in range(400):
     try:
         check(1 + number % 3)
-    except ValueError as error:  # InvalidMessage is one.
-        assert isinstance(error, tvix_build.InvalidMessage) or lying, error
+    except ValueError as error:  # ValidationError is one.
+        assert isinstance(error, tvix_build.ValidationError) or lying, error
 stop.set()
 changer.join()
 data[:] = original

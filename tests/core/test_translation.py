@@ -31,7 +31,7 @@ from translation_files import PAIRS, REFUSALS, TRANSLATIONS, Pair, Refusal
 from tvix.build.protos.build_pb2 import Build
 from tvix.build.protos.build_pb2 import BuildRequest as FirstRequest
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build import InvalidMessage, NotRepresentable, Schema, convert, nix
+from tvix_build import NotRepresentableError, Schema, ValidationError, convert, nix
 from tvix_build.nix import DerivationDirectory, DerivationError
 
 FIRST, TVIX_2024, SNIX = (schema.value for schema in Schema)
@@ -48,7 +48,7 @@ def outcome(data: bytes, schema: str, to: str, network_access: bool = False) -> 
     """What convert returns, or where its reasons lie."""
     try:
         return convert(data, to=to, schema=schema, network_access=network_access)
-    except NotRepresentable as error:
+    except NotRepresentableError as error:
         return [one.path for one in error.reasons]
 
 
@@ -98,7 +98,7 @@ def test_refusals(row: Refusal) -> None:
             for say in (outcome, expected):
                 assert say(row.data, schema, to, row.network_access) == row.reasons
             continue
-        with pytest.raises(InvalidMessage) as found:
+        with pytest.raises(ValidationError) as found:
             convert(row.data, to=to, schema=schema, network_access=row.network_access)
         assert [(one.code.value, one.path) for one in found.value.violations] == row.violations
 
@@ -284,7 +284,7 @@ def test_only_what_is_valid_is_translated(data: st.DataObject, schema: str) -> N
             )
             continue
         for other in (to, schema):
-            with pytest.raises(InvalidMessage) as found:
+            with pytest.raises(ValidationError) as found:
                 convert(mutant, to=other, schema=schema)
             violations = [(one.code.value, one.path) for one in found.value.violations]
             assert violations == report.violations[:LISTED]
@@ -343,7 +343,7 @@ def test_network_access_where_it_says_nothing(schema: str, to: str) -> None:
 
 def test_reasons_in_words() -> None:
     (row,) = (row for row in REFUSALS if row.name == "later_all_reasons")
-    with pytest.raises(NotRepresentable) as found:
+    with pytest.raises(NotRepresentableError) as found:
         convert(row.data, to=FIRST, schema=SNIX)
     said = {one.path: one.message for one in found.value.reasons}
     hash_part = "the 32 characters of a hash, '-' and more, as in a store path"
@@ -392,7 +392,7 @@ def test_derivations_are_translated_as_they_are_made(later: str) -> None:
 
 def test_files_are_in_later_schemas_only() -> None:
     request = nix.to_build_request(odd("pass-as-file"), nodes=node, schema=SNIX)
-    with pytest.raises(NotRepresentable) as found:
+    with pytest.raises(NotRepresentableError) as found:
         convert(request, to=FIRST)
     assert [one.path for one in found.value.reasons] == ["additional_files"]
 

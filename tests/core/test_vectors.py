@@ -48,7 +48,7 @@ def test_validate(row: Row) -> None:
     if row.valid:
         tvix_build.validate(row.data, *_type(row), request=row.request)
         return
-    with pytest.raises(tvix_build.InvalidMessage) as refusal:
+    with pytest.raises(tvix_build.ValidationError) as refusal:
         tvix_build.validate(row.data, *_type(row), request=row.request)
     found = [(found.code.value, found.path) for found in refusal.value.violations]
     assert found == row.violations[:LISTED]
@@ -62,7 +62,7 @@ def test_canonicalize_and_digest(row: Row) -> None:
         return
     forbidding = [found for found in row.violations[:LISTED] if found[0] != "not_sorted"]
     for function in (tvix_build.canonicalize, tvix_build.digest):
-        with pytest.raises(tvix_build.InvalidMessage) as refusal:
+        with pytest.raises(tvix_build.ValidationError) as refusal:
             function(row.data, *_type(row))
         found = [(found.code.value, found.path) for found in refusal.value.violations]
         assert found == forbidding
@@ -123,6 +123,6 @@ def test_canonicalize_batch_names_the_first_refused(kind: str, schema: str) -> N
     rows = _rows(kind, schema)
     rows.sort(key=lambda row: row.encoding is None)
     first = next(i for i, row in enumerate(rows) if row.encoding is None)
-    with pytest.raises(tvix_build.InvalidMessage) as refusal:
+    with pytest.raises(tvix_build.ValidationError) as refusal:
         tvix_build.canonicalize_batch([row.data for row in rows], kind=kind, schema=schema)
     assert refusal.value.index == first

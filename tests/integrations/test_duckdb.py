@@ -20,7 +20,7 @@ import tvix_build
 import tvix_build.duckdb
 from bench.corpora import messages_of
 from few_messages import later_messages, messages
-from tvix_build import InvalidMessage
+from tvix_build import ValidationError
 
 NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
 
@@ -44,7 +44,7 @@ def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> tu
     values = (report.valid, report.canonical, report.digest, violations)
     try:
         encoding = tvix_build.canonicalize(item, kind, schema)
-    except InvalidMessage:
+    except ValidationError:
         encoding = None
     return (*values, dict(zip(NAMES, values, strict=False)), encoding)
 

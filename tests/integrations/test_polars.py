@@ -14,7 +14,7 @@ import tvix_build
 import tvix_build.polars
 from bench.corpora import messages_of
 from few_messages import later_messages, messages
-from tvix_build import InvalidMessage
+from tvix_build import ValidationError
 
 NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
 Items = Sequence[bytes | None]
@@ -33,7 +33,7 @@ def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> di
     said = dict(zip(NAMES, values, strict=False))
     try:
         encoding = tvix_build.canonicalize(item, kind, schema)
-    except InvalidMessage:
+    except ValidationError:
         encoding = None
     return {**said, "check": said, "canonicalize": encoding}
 

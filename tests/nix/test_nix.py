@@ -520,7 +520,7 @@ def test_violations_are_reasons() -> None:
     with pytest.raises(DerivationError, match="invalid_env_key") as found:
         nix.to_build_request(one, nodes=node)
     assert len(reasons(found)) == 2
-    assert isinstance(found.value.__cause__, tvix_build.InvalidMessage)
+    assert isinstance(found.value.__cause__, tvix_build.ValidationError)
 
 
 def test_paths_elsewhere_are_refused() -> None:

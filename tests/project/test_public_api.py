@@ -32,7 +32,13 @@ from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Loo
 from tvix_build.polars import TvixNamespace
 from tvix_build.proxy.client import AsyncBuildService, BuildService, InvalidResponseError
 from tvix_build.spark import distinct, validate
-from tvix_build.store import AmbiguousDigest, Damage, RequestStore, StoreError, UnknownDigest
+from tvix_build.store import (
+    AmbiguousDigestError,
+    Damage,
+    RequestStore,
+    StoreError,
+    UnknownDigestError,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -110,7 +116,7 @@ def test_later_schemas() -> None:
 
 
 def test_violations() -> None:
-    with pytest.raises(tvix_build.InvalidMessage) as caught:
+    with pytest.raises(tvix_build.ValidationError) as caught:
         tvix_build.validate(b"", kind=tvix_build.Kind.BUILD)
     error = caught.value
     assert isinstance(error, tvix_build.Error)
@@ -126,7 +132,7 @@ def test_violations() -> None:
 
 def test_translation() -> None:
     made = request()
-    with pytest.raises(tvix_build.NotRepresentable) as caught:
+    with pytest.raises(tvix_build.NotRepresentableError) as caught:
         tvix_build.convert(made, to="snix.build.v1")
     error = caught.value
     assert isinstance(error, tvix_build.Error)
@@ -192,10 +198,10 @@ def test_a_store(tmp_path: Path) -> None:
         assert assert_type(next(iter(requests)), tuple[bytes, bytes]) == (digest, encoding)
         assert assert_type(len(requests), int) == 1
         assert assert_type(requests.verify(), list[Damage]) == []
-        with pytest.raises(UnknownDigest) as caught:
+        with pytest.raises(UnknownDigestError) as caught:
             requests.get(DIGEST)
         assert isinstance(caught.value, KeyError)
-        for error in (AmbiguousDigest, StoreError, UnknownDigest):
+        for error in (AmbiguousDigestError, StoreError, UnknownDigestError):
             assert issubclass(error, tvix_build.Error)
     damage = Damage(digest=None, message="")
     assert assert_type(damage.digest, bytes | None) is None
@@ -316,25 +322,25 @@ def test_clients() -> None:
     credentials = grpc.ssl_channel_credentials()
     client = BuildService("grpc+https://[::1]:1", credentials=credentials)
     broken = build_pb2.BuildRequest()
-    with pytest.raises(tvix_build.InvalidMessage):
+    with pytest.raises(tvix_build.ValidationError):
         assert_type(client.do_build(broken, timeout=1.0, metadata=[("a", "b")]), build_pb2.Build)
-    with pytest.raises(tvix_build.InvalidMessage):
+    with pytest.raises(tvix_build.ValidationError):
         assert_type(client.do_build(b"", metadata=[("a-bin", b"b")]), bytes)
     client.close()
     broken_later = snix_build_pb2.BuildRequest()
     later = BuildService("grpc+unix:/a", schema=tvix_build.Schema.SNIX_BUILD_V1)
-    with later, pytest.raises(tvix_build.InvalidMessage):
+    with later, pytest.raises(tvix_build.ValidationError):
         assert_type(later.do_build(broken_later, timeout=1.0), snix_build_pb2.BuildResponse)
 
     async def scenario() -> None:
         async with AsyncBuildService("grpc+unix:/a") as client:
-            with pytest.raises(tvix_build.InvalidMessage):
+            with pytest.raises(tvix_build.ValidationError):
                 assert_type(await client.do_build(broken), build_pb2.Build)
-            with pytest.raises(tvix_build.InvalidMessage):
+            with pytest.raises(tvix_build.ValidationError):
                 assert_type(await client.do_build(b"", timeout=1), bytes)
         await client.close()
         async with AsyncBuildService("grpc+unix:/a", schema="snix.build.v1") as later:
-            with pytest.raises(tvix_build.InvalidMessage):
+            with pytest.raises(tvix_build.ValidationError):
                 assert_type(await later.do_build(broken_later), snix_build_pb2.BuildResponse)
 
     asyncio.run(scenario())

@@ -25,7 +25,7 @@ import tvix_build.store
 from cli_support import encoded, environment, invalid_request, request, unsorted_request
 from snix.build.protos import build_pb2 as snix_build_pb2
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build.store import AmbiguousDigest, RequestStore, StoreError, UnknownDigest
+from tvix_build.store import AmbiguousDigestError, RequestStore, StoreError, UnknownDigestError
 
 KILLS = int(os.environ.get("TVIX_BUILD_KILL_TRIALS", "20"))
 
@@ -115,13 +115,13 @@ def test_put_stores_the_canonical_encoding(path: Path) -> None:
 def test_put_refuses_what_has_no_canonical_encoding(path: Path) -> None:
     with RequestStore(path) as store:
         store.put(request(0))
-        with pytest.raises(tvix_build.InvalidMessage) as caught:
+        with pytest.raises(tvix_build.ValidationError) as caught:
             store.put(invalid_request())
         assert {violation.path for violation in caught.value.violations} == {
             "command_args",
             "outputs[0]",
         }
-        with pytest.raises(tvix_build.InvalidMessage) as caught:
+        with pytest.raises(tvix_build.ValidationError) as caught:
             store.put_many([request(1), request(2), invalid_request()])
         assert caught.value.index == 2
         with pytest.raises(TypeError, match="found a message tvix"):
@@ -158,7 +158,7 @@ def test_put_refuses_other_schemas(path: Path) -> None:
             store.put_many([later])
         with pytest.raises(TypeError, match=f"message 1: {expected}"):
             store.put_many([request(0), later])
-        with pytest.raises(tvix_build.InvalidMessage):
+        with pytest.raises(tvix_build.ValidationError):
             store.put(later.SerializeToString())
         assert list(store) == []
 
@@ -195,7 +195,7 @@ def test_prefixes_against_plain_sqlite(path: Path) -> None:
                 if len(found) == 1:
                     assert store.get(prefix) == found[0][0]
                 else:
-                    error = AmbiguousDigest if found else UnknownDigest
+                    error = AmbiguousDigestError if found else UnknownDigestError
                     with pytest.raises(error, match=f"request {prefix}") as caught:
                         store.get(prefix)
                     assert isinstance(caught.value, KeyError)
@@ -238,7 +238,7 @@ def test_nothing_else_is_in_a_store(tmp_path: Path, other: object) -> None:
 def test_unknown_digest_says_so(path: Path) -> None:
     with (
         RequestStore(path) as store,
-        pytest.raises(UnknownDigest) as caught,
+        pytest.raises(UnknownDigestError) as caught,
     ):
         store.get(bytes(32))
     assert str(caught.value) == f"{path}: expected a request {'00' * 32}, found none"
@@ -428,7 +428,7 @@ def test_random_damage_is_a_clear_error(path: Path) -> None:
                 for message in messages:
                     try:
                         assert store.get(key(message)) == encoded(message)
-                    except UnknownDigest:
+                    except UnknownDigestError:
                         assert not clean
         except StoreError:
             noticed += 1

@@ -52,5 +52,5 @@ def disagreement(data: bytes, kind: str, schema: str = "tvix.build.v1") -> Disag
 def _canonical_or_none(data: bytes, kind: str, schema: str) -> bytes | None:
     try:
         return tvix_build.canonicalize(data, tvix_build.Kind(kind), tvix_build.Schema(schema))
-    except tvix_build.InvalidMessage:
+    except tvix_build.ValidationError:
         return None

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import click
 
-from tvix_build import Kind, NotRepresentable, Schema, check_batch
+from tvix_build import Kind, NotRepresentableError, Schema, check_batch
 from tvix_build._command_line.canonical import Refusals, RefusedError
 from tvix_build._command_line.options import (
     column_option,
@@ -185,7 +185,7 @@ def _translate(
             continue
         try:
             made.append(translate(batch.record(i), schema, to, network_access))
-        except NotRepresentable as error:
+        except NotRepresentableError as error:
             reasons = [f"{one.path}: {one.message}" for one in error.reasons]
             refusals.add_reasons(source, batch, i, reasons)
     return made

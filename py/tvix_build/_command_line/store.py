@@ -107,13 +107,13 @@ def _get(
     write: WriteRecords,
     monitor: Monitor,
 ) -> None:
-    from tvix_build.store import AmbiguousDigest, UnknownDigest
+    from tvix_build.store import AmbiguousDigestError, UnknownDigestError
 
     refused = False
     for digest in digests:
         try:
             request = requests.get(digest)
-        except (AmbiguousDigest, UnknownDigest) as error:
+        except (AmbiguousDigestError, UnknownDigestError) as error:
             monitor.error(error)
             refused = True
         except ValueError as error:

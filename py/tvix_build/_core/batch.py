@@ -279,7 +279,7 @@ def canonicalize_batch(
     """The canonical encodings of many messages of one kind. Arguments as for `check_batch`.
 
     Raises:
-        InvalidMessage: for the first message that has none; its `index` says which.
+        ValidationError: for the first message that has none; its `index` says which.
         TypeError, ValueError: as `check_batch`.
     """
     found, batch = _run(items, kind, schema, offsets, threads, keep=True)

@@ -12,11 +12,11 @@ from tvix_build._core.batch import report_of, serialized, type_of
 from tvix_build._core.engine import Encodings
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import (
-    InvalidMessage,
     Kind,
     MessageType,
     Report,
     Schema,
+    ValidationError,
     message_type,
     refusal,
 )
@@ -58,12 +58,12 @@ def validate(
     """Raise unless a message is valid. Arguments as for `check`.
 
     Raises:
-        InvalidMessage: with all violations.
+        ValidationError: with all violations.
         TypeError, ValueError: as `check`.
     """
     report = check(x, kind, schema, request)
     if not report.valid:
-        raise InvalidMessage(report.violations, report.violation_count)
+        raise ValidationError(report.violations, report.violation_count)
 
 
 def canonicalize(
@@ -72,7 +72,7 @@ def canonicalize(
     """The canonical encoding of a message, its lists sorted. Arguments as for `check`.
 
     Raises:
-        InvalidMessage: if there is a violation other than `not_sorted`: nothing is dropped or
+        ValidationError: if there is a violation other than `not_sorted`: nothing is dropped or
             repaired.
         TypeError, ValueError: as `check`.
     """
@@ -90,7 +90,7 @@ def digest(
     """BLAKE3-256 of the canonical encoding of a message, 32 bytes. Arguments as for `check`.
 
     Raises:
-        InvalidMessage: if there is a violation other than `not_sorted`.
+        ValidationError: if there is a violation other than `not_sorted`.
         TypeError, ValueError: as `check`.
     """
     report = check(x, kind, schema)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from tvix_build._core.check import canonicalize, check
 from tvix_build._core.ranges import BytesLike, bytes_of
-from tvix_build._core.report import InvalidMessage
+from tvix_build._core.report import ValidationError
 
 if TYPE_CHECKING:
     from tvix.build.protos import build_pb2
@@ -30,7 +30,7 @@ def directory_node(name: str | BytesLike, digest: BytesLike, size: SupportsIndex
         size: number of elements below the directory.
 
     Raises:
-        InvalidMessage: if no valid message can contain the node.
+        ValidationError: if no valid message can contain the node.
         TypeError, ValueError: if a value does not fit its field, such as a negative size.
     """
     from tvix.castore.protos import castore_pb2
@@ -53,7 +53,7 @@ def file_node(
         executable: whether the file has the executable bit.
 
     Raises:
-        InvalidMessage: if no valid message can contain the node.
+        ValidationError: if no valid message can contain the node.
         TypeError, ValueError: if a value does not fit its field, such as a negative size.
     """
     from tvix.castore.protos import castore_pb2
@@ -75,7 +75,7 @@ def symlink_node(name: str | BytesLike, target: str | BytesLike) -> Node:
         target: the path that the link contains, 1 to 4095 bytes; a str is encoded as UTF-8.
 
     Raises:
-        InvalidMessage: if no valid message can contain the node.
+        ValidationError: if no valid message can contain the node.
         TypeError, ValueError: if a value does not fit its field.
     """
     from tvix.castore.protos import castore_pb2
@@ -92,7 +92,7 @@ def _valid(node: Node) -> Node:
     if not report.valid:
         inside = f"inputs[0].{node.WhichOneof('node')}."
         found = [replace(one, path=one.path.removeprefix(inside)) for one in report.violations]
-        raise InvalidMessage(found, report.violation_count)
+        raise ValidationError(found, report.violation_count)
     return node
 
 
@@ -119,7 +119,7 @@ def build_request(
         available_ro_paths: host paths that the command may read.
 
     Raises:
-        InvalidMessage: if a rule is violated, duplicates among them; indices in its paths are those
+        ValidationError: if a rule is violated, duplicates among them; indices in its paths are those
             of the arguments.
         TypeError, ValueError: if a value does not fit its field, such as bytes that are not UTF-8
             in a string; the error names the argument, such as `command_args[1]`.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.check import canonicalize, validate
-from tvix_build._core.report import Kind, NotRepresentable, Reason, Schema
+from tvix_build._core.report import Kind, NotRepresentableError, Reason, Schema
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -59,9 +59,9 @@ def convert(
         messages of tvix.build.v1@2024.
 
     Raises:
-        InvalidMessage: with all violations, if the request is not valid; nothing is repaired, not
+        ValidationError: with all violations, if the request is not valid; nothing is repaired, not
             even the order of lists.
-        NotRepresentable: with all reasons, if the other schema cannot say what the request says.
+        NotRepresentableError: with all reasons, if the other schema cannot say what the request says.
         TypeError: if the request is neither bytes-like nor a BuildRequest of the schema.
         ValueError: if there is no such schema, or `network_access` is true and not one of the two
             is tvix.build.v1.
@@ -84,7 +84,7 @@ def check_network_access(schema: Schema, target: Schema, network_access: bool) -
 
 
 def translate(data: bytes, schema: Schema, target: Schema, network_access: bool) -> bytes:
-    """What `convert` returns of bytes that are valid, or it raises NotRepresentable."""
+    """What `convert` returns of bytes that are valid, or it raises NotRepresentableError."""
     if not _differ(schema, target):
         return canonicalize(data, schema=target)
     if target is _FIRST:
@@ -106,7 +106,7 @@ def to_later(request: build_pb2.BuildRequest, network_access: bool) -> later_pb2
     """A request of tvix.build.v1 in the later schemas.
 
     Raises:
-        NotRepresentable: if it has no constraints, or a name has no hash part.
+        NotRepresentableError: if it has no constraints, or a name has no hash part.
     """
     from snix.build.protos import build_pb2 as later_pb2
     from snix.castore.protos import castore_pb2 as later_castore_pb2
@@ -140,7 +140,7 @@ def to_first(request: later_pb2.BuildRequest, network_access: bool) -> build_pb2
     """A request of the later schemas in tvix.build.v1.
 
     Raises:
-        NotRepresentable: if `to_later` makes no such request.
+        NotRepresentableError: if `to_later` makes no such request.
     """
     from tvix.build.protos import build_pb2
     from tvix.castore.protos import castore_pb2
@@ -272,4 +272,4 @@ def _refuse(request: Message, reasons: Iterable[Reason]) -> None:
 
     in_order = sorted(reasons, key=place)
     if in_order:
-        raise NotRepresentable(in_order)
+        raise NotRepresentableError(in_order)

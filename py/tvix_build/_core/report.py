@@ -146,7 +146,7 @@ class Error(Exception):
     """Base class of what this package raises for bad data."""
 
 
-class InvalidMessage(Error, ValueError):  # noqa: N818 - the name says what was found
+class ValidationError(Error, ValueError):
     """A message violates rules.
 
     Attributes:
@@ -182,7 +182,7 @@ class Reason:
     """For people: what was expected and what was found."""
 
 
-class NotRepresentable(Error, ValueError):  # noqa: N818 - the name says what was found
+class NotRepresentableError(Error, ValueError):
     """A valid request says something that another schema cannot say.
 
     Attributes:
@@ -197,9 +197,9 @@ class NotRepresentable(Error, ValueError):  # noqa: N818 - the name says what wa
         return "; ".join(f"{one.path}: {one.message}" for one in self.reasons)
 
 
-def refusal(report: Report, index: int | None = None) -> InvalidMessage:
+def refusal(report: Report, index: int | None = None) -> ValidationError:
     """Why a message has no canonical encoding: all its violations but `not_sorted`, which the
     encoding mends."""
     forbidding = [v for v in report.violations if v.code != ViolationCode.NOT_SORTED]
     others = len(report.violations) - len(forbidding)
-    return InvalidMessage(forbidding, report.violation_count - others, index)
+    return ValidationError(forbidding, report.violation_count - others, index)

@@ -98,7 +98,7 @@ def directory_size(directory: castore_pb2.Directory) -> int:
     """The size of a Directory, as a node of it says: how many elements are below it.
 
     Raises:
-        InvalidMessage: if it is invalid; if the size does not fit 64 bits, for one.
+        ValidationError: if it is invalid; if the size does not fit 64 bits, for one.
     """
     validate(directory)
     return _size(directory)

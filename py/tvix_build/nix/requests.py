@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 from tvix_build._core.check import validate
 from tvix_build._core.construct import assemble_request
 from tvix_build._core.convert import to_later
-from tvix_build._core.report import Error, InvalidMessage, NotRepresentable, Schema, Violation
+from tvix_build._core.report import Error, NotRepresentableError, Schema, ValidationError, Violation
 from tvix_build.nix.aterm import to_bytes, to_str
 from tvix_build.nix.derivation import STORE, Derivation, DerivationError, Found, Lookup
 from tvix_build.nix.directory import DerivationDirectory
@@ -231,7 +231,7 @@ class RequestMaker:
         try:
             # What is valid here is so in the later schemas.
             validate(request)
-        except InvalidMessage as error:
+        except ValidationError as error:
             raise DerivationError(derivation.name, in_words(error.violations)) from error
         return self._in_schema(request, files, derivation)
 
@@ -307,7 +307,7 @@ class RequestMaker:
             return request
         try:
             later = to_later(request, network_access=is_fixed(derivation))
-        except NotRepresentable as error:
+        except NotRepresentableError as error:
             reasons = [
                 Reason(Kind.NOT_REPRESENTABLE, f"{one.path}: {one.message}")
                 for one in error.reasons

@@ -117,7 +117,7 @@ class BuildService:
             the request is bytes.
 
         Raises:
-            InvalidMessage: if the request is invalid. It is not sent.
+            ValidationError: if the request is invalid. It is not sent.
             InvalidResponseError: if the response is invalid, or belongs to another request.
             grpc.RpcError: if the server rejects the call or is unreachable, or the call times out.
             TypeError: if the request is neither bytes-like nor a message of the schema.

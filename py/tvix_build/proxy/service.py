@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
-from tvix_build._core.report import InvalidMessage
+from tvix_build._core.report import ValidationError
 from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.outcomes import Observer, Outcome
@@ -109,7 +109,7 @@ class ProxyService:
         try:
             try:
                 checked = await check_request_async(service, request)
-            except InvalidMessage as error:
+            except ValidationError as error:
                 raise invalid_request(service, error) from None
             outcome.digest = checked.digest
             digest = checked.digest.hex()

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 from google.rpc.status_pb2 import Status
 
-from tvix_build._core.report import InvalidMessage
+from tvix_build._core.report import ValidationError
 from tvix_build.proxy.builder_protocol import Metadata
 from tvix_build.proxy.shared.checks import InvalidResponseError
 from tvix_build.proxy.shared.services import Service
@@ -58,7 +58,7 @@ def status_error(code: grpc.StatusCode, reason: str, message: str) -> StatusErro
     return _status_error(code, ErrorInfo(reason=reason, domain=DOMAIN), message)
 
 
-def invalid_request(service: Service, error: InvalidMessage) -> StatusError:
+def invalid_request(service: Service, error: ValidationError) -> StatusError:
     """Return INVALID_ARGUMENT for an invalid request, with as many violations as fit."""
     violations = (
         BadRequest.FieldViolation(field=one.path, description=one.message, reason=one.code.value)
@@ -90,7 +90,7 @@ def invalid_response(error: InvalidResponseError) -> StatusError:
     )
 
 
-def _info(reason: str, error: InvalidMessage | InvalidResponseError) -> ErrorInfo:
+def _info(reason: str, error: ValidationError | InvalidResponseError) -> ErrorInfo:
     count = {"violation_count": str(error.violation_count)}
     return ErrorInfo(reason=reason, domain=DOMAIN, metadata=count)
 
@@ -112,7 +112,7 @@ def _status_error(
     info: ErrorInfo,
     message: str,
     details: Message | None = None,
-    error: InvalidMessage | InvalidResponseError | None = None,
+    error: ValidationError | InvalidResponseError | None = None,
 ) -> StatusError:
     message = _cut(message)
     status = Status(code=code.value[0], message=message)

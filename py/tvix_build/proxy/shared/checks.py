@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tvix_build._core import engine
 from tvix_build._core.batch import report_of
 from tvix_build._core.engine import Encodings, Verdict
-from tvix_build._core.report import Error, InvalidMessage, MessageType, Violation
+from tvix_build._core.report import Error, MessageType, ValidationError, Violation
 from tvix_build.proxy.shared.services import Service
 
 DIGEST_KEY = "tvix-build-digest"
@@ -55,7 +55,7 @@ def check_request(service: Service, data: bytes) -> Checked:
     """Validate a request.
 
     Raises:
-        InvalidMessage: with the violations; `not_sorted` alone makes a request invalid, too.
+        ValidationError: with the violations; `not_sorted` alone makes a request invalid, too.
     """
     digest = engine.digest_if_canonical(service.request, data)
     if digest is not None:
@@ -73,7 +73,7 @@ def check_response(service: Service, data: bytes, request: bytes) -> bytes:
     if not engine.is_canonical(service.response, data, counts):
         try:
             data = _canonicalize(service.response, data, counts).encoding
-        except InvalidMessage as error:
+        except ValidationError as error:
             raise InvalidResponseError(
                 f"{_expected(service)}, found {error}", error.violations, error.violation_count
             ) from None
@@ -107,7 +107,7 @@ def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None
     verdict, digest, found = engine.run_one(kind, data, encodings, counts)
     if verdict > Verdict.VALID:
         report = report_of(kind, verdict, digest, found)
-        raise InvalidMessage(report.violations, report.violation_count)
+        raise ValidationError(report.violations, report.violation_count)
     return Checked(bytes(encodings.finish()[0]), digest)
 
 
