@@ -107,7 +107,7 @@ def _check(messages: Any, kind: MessageType) -> Any:
     """What is said of the messages of an Arrow array without nulls."""
     import pyarrow
 
-    return pyarrow.array(check_batch(messages, kind.kind, threads=1, schema=kind.schema))
+    return pyarrow.array(check_batch(messages, kind=kind.kind, threads=1, schema=kind.schema))
 
 
 def _column(messages: Any, kind: MessageType, name: str) -> Any:
@@ -122,7 +122,7 @@ def _canonicalize(messages: Any, kind: MessageType) -> Any:
 def _encodings(messages: Any, kind: MessageType) -> Any:
     import pyarrow
 
-    batch = canonicalize_batch(messages, kind.kind, threads=1, schema=kind.schema)
+    batch = canonicalize_batch(messages, kind=kind.kind, threads=1, schema=kind.schema)
     buffers = [None, pyarrow.py_buffer(batch.offsets), pyarrow.py_buffer(batch.data)]
     return pyarrow.Array.from_buffers(pyarrow.large_binary(), len(batch), buffers)
 

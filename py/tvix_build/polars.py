@@ -102,11 +102,11 @@ class TvixNamespace:
 
 def _check(messages: polars.Series, kind: MessageType) -> polars.Series:
     """What is said of messages, none of which is null."""
-    return polars.DataFrame(check_batch(messages, kind.kind, schema=kind.schema)).to_struct()
+    return polars.DataFrame(check_batch(messages, kind=kind.kind, schema=kind.schema)).to_struct()
 
 
 def _column(messages: polars.Series, kind: MessageType, name: str) -> polars.Series:
-    return polars.DataFrame(check_batch(messages, kind.kind, schema=kind.schema))[name]
+    return polars.DataFrame(check_batch(messages, kind=kind.kind, schema=kind.schema))[name]
 
 
 def _canonicalize(messages: polars.Series, kind: MessageType) -> polars.Series:
@@ -116,7 +116,7 @@ def _canonicalize(messages: polars.Series, kind: MessageType) -> polars.Series:
 
 def _encodings(messages: polars.Series, kind: MessageType) -> polars.Series:
     return polars.Series(
-        list(canonicalize_batch(messages, kind.kind, schema=kind.schema)), dtype=polars.Binary
+        list(canonicalize_batch(messages, kind=kind.kind, schema=kind.schema)), dtype=polars.Binary
     )
 
 

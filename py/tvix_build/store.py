@@ -151,7 +151,7 @@ class RequestStore:
             ValidationError: if it has no canonical encoding.
             TypeError: if it is neither bytes-like nor a BuildRequest of tvix.build.v1.
         """
-        encoding = canonicalize(request, Kind.BUILD_REQUEST, SCHEMA)
+        encoding = canonicalize(request, kind=Kind.BUILD_REQUEST, schema=SCHEMA)
         digest = blake3_many([encoding]).tobytes()
         self._put([(digest, encoding)])
         return digest
@@ -172,7 +172,9 @@ class RequestStore:
             TypeError: if one is neither bytes-like nor a BuildRequest of tvix.build.v1.
             ValueError: as `canonicalize_batch`.
         """
-        batch = canonicalize_batch(requests, Kind.BUILD_REQUEST, offsets, schema=SCHEMA)
+        batch = canonicalize_batch(
+            requests, kind=Kind.BUILD_REQUEST, offsets=offsets, schema=SCHEMA
+        )
         rows = blake3_many(batch.data, batch.offsets).tobytes()
         digests = [rows[i : i + DIGEST_SIZE] for i in range(0, len(rows), DIGEST_SIZE)]
         self._put(zip(digests, batch, strict=True))
@@ -379,7 +381,7 @@ def _range(digest: bytes | str) -> tuple[bytes, bytes]:
 
 def _damage(digest: bytes, encoding: bytes) -> str | None:
     """What is wrong with a row."""
-    report: Report = check(encoding, Kind.BUILD_REQUEST, SCHEMA)
+    report: Report = check(encoding, kind=Kind.BUILD_REQUEST, schema=SCHEMA)
     if report.digest is None:
         return f"expected a canonical request, found an invalid one: {refusal(report)}"
     if not report.canonical:

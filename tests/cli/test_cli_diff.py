@@ -32,10 +32,14 @@ def test_nothing_differs_if_and_only_if_canonical_encodings_are_equal(kind: str)
     @settings(max_examples=40, database=None, deadline=None)
     @given(mutant_batches(kind, 30), canonical_batches(kind, 2))
     def compare(mutants: Batch, others: Batch) -> None:
-        messages = [data for data in mutants if tvix_build.check(data, kind).digest is not None]
+        messages = [
+            data for data in mutants if tvix_build.check(data, kind=kind).digest is not None
+        ]
         messages += others
         for old, new in zip(messages, messages[1:] + messages[:1], strict=True):
-            same = tvix_build.canonicalize(old, kind) == tvix_build.canonicalize(new, kind)
+            same = tvix_build.canonicalize(old, kind=kind) == tvix_build.canonicalize(
+                new, kind=kind
+            )
             pair = CLASSES[kind].FromString(old), CLASSES[kind].FromString(new)
             found = list(differences(*pair))
             assert (found == []) == same

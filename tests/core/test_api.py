@@ -48,9 +48,9 @@ def request(**values: Any) -> build_pb2.BuildRequest:
         "outputs": ["b-out", "a-out"],
         "environment_vars": {"Z": "last", "A": b"\xff"},
         "inputs": [
-            tvix_build.symlink_node("link", "a/target"),
-            tvix_build.directory_node(b"dir\xff", DIGEST, 3),
-            tvix_build.file_node("file", DIGEST, 5, executable=True),
+            tvix_build.symlink_node("link", target="a/target"),
+            tvix_build.directory_node(b"dir\xff", digest=DIGEST, size=3),
+            tvix_build.file_node("file", digest=DIGEST, size=5, executable=True),
         ],
         "system": "x86_64-linux",
         "min_memory": 1 << 40,
@@ -141,19 +141,19 @@ SYMLINK: Any = tvix_build.symlink_node
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: FILE(1, DIGEST, 1), TypeError, "name: expected str or bytes"),
-        (lambda: FILE("a", "b", 1), TypeError, "digest: expected bytes, found str"),
-        (lambda: FILE("a", DIGEST, "1"), TypeError, "size: expected an integer"),
-        (lambda: FILE("a", DIGEST, -1), ValueError, "size: expected an integer"),
-        (lambda: DIRECTORY("a", None, 1), TypeError, "digest: expected bytes"),
-        (lambda: SYMLINK("a", None), TypeError, "target: expected str or bytes"),
-        (lambda: FILE("s", b"abc", 3), ValidationError, "digest: invalid_digest: "),
-        (lambda: DIRECTORY("s", b"", 3), ValidationError, "digest: invalid_digest"),
-        (lambda: FILE("a/b", DIGEST, 3), ValidationError, "name: invalid_name: "),
-        (lambda: DIRECTORY("", DIGEST, 3), ValidationError, "name: invalid_name: "),
-        (lambda: SYMLINK("a" * 256, "b"), ValidationError, "name: invalid_name: "),
+        (lambda: FILE(1, digest=DIGEST, size=1), TypeError, "name: expected str or bytes"),
+        (lambda: FILE("a", digest="b", size=1), TypeError, "digest: expected bytes, found str"),
+        (lambda: FILE("a", digest=DIGEST, size="1"), TypeError, "size: expected an integer"),
+        (lambda: FILE("a", digest=DIGEST, size=-1), ValueError, "size: expected an integer"),
+        (lambda: DIRECTORY("a", digest=None, size=1), TypeError, "digest: expected bytes"),
+        (lambda: SYMLINK("a", target=None), TypeError, "target: expected str or bytes"),
+        (lambda: FILE("s", digest=b"abc", size=3), ValidationError, "digest: invalid_digest: "),
+        (lambda: DIRECTORY("s", digest=b"", size=3), ValidationError, "digest: invalid_digest"),
+        (lambda: FILE("a/b", digest=DIGEST, size=3), ValidationError, "name: invalid_name: "),
+        (lambda: DIRECTORY("", digest=DIGEST, size=3), ValidationError, "name: invalid_name: "),
+        (lambda: SYMLINK("a" * 256, target="b"), ValidationError, "name: invalid_name: "),
         (
-            lambda: SYMLINK("a", ""),
+            lambda: SYMLINK("a", target=""),
             ValidationError,
             "target: invalid_symlink_target: ",
         ),
@@ -168,7 +168,7 @@ def test_a_node_that_cannot_be_valid_fails(
 
 
 def test_the_largest_directory_may_be_an_input() -> None:
-    node = tvix_build.directory_node("a", DIGEST, (1 << 64) - 1)
+    node = tvix_build.directory_node("a", digest=DIGEST, size=(1 << 64) - 1)
     assert tvix_build.build_request(command_args=["a"], inputs=[node]).inputs == [node]
 
 
@@ -176,14 +176,16 @@ def test_the_largest_directory_may_be_an_input() -> None:
 def test_nodes_say_what_they_are_given(name: str | bytes) -> None:
     raw = name if isinstance(name, bytes) else name.encode()
     target = raw + b"/"
-    assert tvix_build.directory_node(name, DIGEST, 1 << 40) == castore_pb2.Node(
+    assert tvix_build.directory_node(name, digest=DIGEST, size=1 << 40) == castore_pb2.Node(
         directory=castore_pb2.DirectoryNode(name=raw, digest=DIGEST, size=1 << 40)
     )
     for executable in (False, True):
-        assert tvix_build.file_node(name, DIGEST, 2, executable) == castore_pb2.Node(
+        assert tvix_build.file_node(
+            name, digest=DIGEST, size=2, executable=executable
+        ) == castore_pb2.Node(
             file=castore_pb2.FileNode(name=raw, digest=DIGEST, size=2, executable=executable)
         )
-    assert tvix_build.symlink_node(name, target) == castore_pb2.Node(
+    assert tvix_build.symlink_node(name, target=target) == castore_pb2.Node(
         symlink=castore_pb2.SymlinkNode(name=raw, target=target)
     )
 
@@ -325,8 +327,8 @@ def test_bytes_like(wrap: Any, tmp_path: Path) -> None:
     assert list(tvix_build.blake3_many(wrap(data), offsets=[0, len(data)])) == [digest]
     later = tvix_build.convert(b"\x0a\x01a\x2a\x03\x0a\x01x", to="snix.build.v1")
     assert tvix_build.convert(wrap(later), to="tvix.build.v1", schema="snix.build.v1")
-    assert tvix_build.check(b"", "build", "snix.build.v1", request=wrap(later)) == (
-        tvix_build.check(b"", "build", "snix.build.v1", request=later)
+    assert tvix_build.check(b"", kind="build", schema="snix.build.v1", request=wrap(later)) == (
+        tvix_build.check(b"", kind="build", schema="snix.build.v1", request=later)
     )
     with RequestStore(tmp_path / "store") as store:
         assert store.put(wrap(data)) == digest == store.put_many([wrap(data)])[0]
@@ -334,9 +336,9 @@ def test_bytes_like(wrap: Any, tmp_path: Path) -> None:
         command_args=[wrap(b"a")],
         environment_vars={"A": wrap(b"value")},
         inputs=[
-            tvix_build.file_node(wrap(b"b"), wrap(DIGEST), 1),
-            tvix_build.directory_node(wrap(b"c"), wrap(DIGEST), 1),
-            tvix_build.symlink_node(wrap(b"d"), wrap(b"e")),
+            tvix_build.file_node(wrap(b"b"), digest=wrap(DIGEST), size=1),
+            tvix_build.directory_node(wrap(b"c"), digest=wrap(DIGEST), size=1),
+            tvix_build.symlink_node(wrap(b"d"), target=wrap(b"e")),
         ],
     )
     assert made.environment_vars[0].value == b"value"
@@ -465,7 +467,7 @@ def pickled(x: Any) -> Any:
 def test_a_report_is_copied(again: Callable[[Any], Any], kind: Kind, schema: Schema) -> None:
     some = [b"", b"\x0a", b"\x12\x00", b"\x0a\x01a", b"\x0a\x00\x12\x01b\x12\x01a"]
     for messages in (some, [], some * 20_000):
-        reports = tvix_build.check_batch(messages, kind, schema=schema)
+        reports = tvix_build.check_batch(messages, kind=kind, schema=schema)
         assert len(reports.valid) == len(reports.digests)  # What is kept must not matter.
         copied = again(reports)
         assert type(copied) is tvix_build.BatchReport

@@ -39,18 +39,18 @@ def digest_of(message: Message) -> bytes:
 @pytest.mark.parametrize("schema", [None, "tvix.build.v1", *YEARS])
 def test_one_directory_of_two_schemas(schema: Any) -> None:
     for kind in (None, "directory"):
-        report = tvix_build.check(DIRECTORY, kind, schema)
+        report = tvix_build.check(DIRECTORY, kind=kind, schema=schema)
         assert (report.canonical, report.digest) == (True, digest_of(DIRECTORY))
-        assert tvix_build.digest(UNSORTED, kind, schema) == digest_of(SORTED)
-        encoding = tvix_build.canonicalize(UNSORTED, kind, schema)
+        assert tvix_build.digest(UNSORTED, kind=kind, schema=schema) == digest_of(SORTED)
+        encoding = tvix_build.canonicalize(UNSORTED, kind=kind, schema=schema)
         assert encoding == SORTED.SerializeToString()
         with pytest.raises(tvix_build.ValidationError, match=r"symlinks\[1\]: not_sorted"):
-            tvix_build.validate(UNSORTED, kind, schema)
+            tvix_build.validate(UNSORTED, kind=kind, schema=schema)
         some: list[Message | bytes] = [DIRECTORY, SORTED.SerializeToString(), UNSORTED]
-        reports = tvix_build.check_batch(some, kind, schema=schema)
+        reports = tvix_build.check_batch(some, kind=kind, schema=schema)
         assert list(reports.valid) == [True, True, False]
         assert bytes(reports.digests) == digest_of(DIRECTORY) + 2 * digest_of(SORTED)
-        batch = tvix_build.canonicalize_batch(some, kind, schema=schema)
+        batch = tvix_build.canonicalize_batch(some, kind=kind, schema=schema)
         assert batch[2] == SORTED.SerializeToString()
 
 
@@ -88,10 +88,10 @@ def test_a_message_of_another_schema(
     error = f"expected {expected}, found a message {message.DESCRIPTOR.full_name}"
     for call in (tvix_build.check, tvix_build.digest, tvix_build.canonicalize):
         with pytest.raises(TypeError) as caught:
-            call(message, kind, schema)
+            call(message, kind=kind, schema=schema)
         assert str(caught.value) == error
     with pytest.raises(TypeError) as caught:
-        tvix_build.check_batch([b"", message], kind or "directory", schema=schema or YEARS[0])
+        tvix_build.check_batch([b"", message], kind=kind or "directory", schema=schema or YEARS[0])
     assert str(caught.value).startswith("message 1: expected ")
 
 

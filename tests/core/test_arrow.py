@@ -201,7 +201,7 @@ def test_messages_far_apart_are_checked_together(monkeypatch: pytest.MonkeyPatch
     calls = note_addresses(monkeypatch)
     memory = mmap.mmap(-1, 1 << 30)  # never touched
     places = list(range(0, 1 << 30, 10 << 20))
-    report = tvix_build.check_batch(memoryview(memory), "directory", (places, places))
+    report = tvix_build.check_batch(memoryview(memory), kind="directory", offsets=(places, places))
     assert all(report.valid)
     assert len(calls) == 1
 

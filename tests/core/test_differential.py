@@ -110,7 +110,7 @@ def test_answers() -> None:
     def compare(batch: Batch) -> None:
         for data in batch:
             request = answered_request(rng.randrange(6), rng.randrange(6))
-            report = tvix_build.check(data, "build", SNIX, request)
+            report = tvix_build.check(data, kind="build", schema=SNIX, request=request)
             expected = of_reference(reference.check(data, "build", SNIX, request))
             assert of_report(report) == expected, f"{data.hex()} as answer to {request.hex()}"
             _count(report, seen)
@@ -137,7 +137,7 @@ def _comparing(kind: str, seen: Counter[str], schema: str = FIRST) -> Callable[[
             found = disagreement(data, kind, schema)
             if found is not None:
                 _report_smallest(data, kind, schema)
-            single = of_report(tvix_build.check(data, kind, schema))
+            single = of_report(tvix_build.check(data, kind=kind, schema=schema))
             assert of_report(report) == single, f"{kind} of {schema} in a batch: {data.hex()}"
             _count(report, seen)
 

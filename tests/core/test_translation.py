@@ -399,4 +399,4 @@ def test_files_are_in_later_schemas_only() -> None:
 
 def node(path: str) -> Node:
     """A node for any path."""
-    return tvix_build.file_node(path.removeprefix("/nix/store/"), bytes(32), 1)
+    return tvix_build.file_node(path.removeprefix("/nix/store/"), digest=bytes(32), size=1)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from array import array
 from itertools import accumulate
+from typing import TypedDict
 
 import pytest
 
@@ -20,8 +21,15 @@ from vector_files import ROWS, Row
 ALONE = [row for row in ROWS if row.request is None]
 
 
-def _type(row: Row) -> tuple[tvix_build.Kind, tvix_build.Schema]:
-    return tvix_build.Kind(row.kind), tvix_build.Schema(row.schema)
+class Type(TypedDict):
+    """What a row is, as keyword arguments."""
+
+    kind: tvix_build.Kind
+    schema: tvix_build.Schema
+
+
+def _type(row: Row) -> Type:
+    return Type(kind=tvix_build.Kind(row.kind), schema=tvix_build.Schema(row.schema))
 
 
 def _rows(kind: str, schema: str) -> list[Row]:
@@ -30,7 +38,7 @@ def _rows(kind: str, schema: str) -> list[Row]:
 
 
 def _check(row: Row) -> tvix_build.Report:
-    return tvix_build.check(row.data, *_type(row), request=row.request)
+    return tvix_build.check(row.data, **_type(row), request=row.request)
 
 
 def _expected(row: Row) -> tuple[object, ...]:
@@ -46,10 +54,10 @@ def test_check(row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_validate(row: Row) -> None:
     if row.valid:
-        tvix_build.validate(row.data, *_type(row), request=row.request)
+        tvix_build.validate(row.data, **_type(row), request=row.request)
         return
     with pytest.raises(tvix_build.ValidationError) as refusal:
-        tvix_build.validate(row.data, *_type(row), request=row.request)
+        tvix_build.validate(row.data, **_type(row), request=row.request)
     found = [(found.code.value, found.path) for found in refusal.value.violations]
     assert found == row.violations[:LISTED]
 
@@ -57,26 +65,26 @@ def test_validate(row: Row) -> None:
 @pytest.mark.parametrize("row", ALONE, ids=lambda row: row.id)
 def test_canonicalize_and_digest(row: Row) -> None:
     if row.encoding is not None:
-        assert tvix_build.canonicalize(row.data, *_type(row)) == row.encoding
-        assert tvix_build.digest(row.data, *_type(row)) == row.digest
+        assert tvix_build.canonicalize(row.data, **_type(row)) == row.encoding
+        assert tvix_build.digest(row.data, **_type(row)) == row.digest
         return
     forbidding = [found for found in row.violations[:LISTED] if found[0] != "not_sorted"]
     for function in (tvix_build.canonicalize, tvix_build.digest):
         with pytest.raises(tvix_build.ValidationError) as refusal:
-            function(row.data, *_type(row))
+            function(row.data, **_type(row))
         found = [(found.code.value, found.path) for found in refusal.value.violations]
         assert found == forbidding
 
 
 def test_canonical_without_a_digest() -> None:
     for row in ALONE:
-        assert engine.is_canonical(message_type(*_type(row)), row.data) == row.canonical, row.id
+        assert engine.is_canonical(message_type(**_type(row)), row.data) == row.canonical, row.id
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_messages_of_violations(row: Row) -> None:
     """Each violation says what was expected and found, and names no message of another schema."""
-    own = message_type(*_type(row)).full_name
+    own = message_type(**_type(row)).full_name
     for found in _check(row).violations:
         assert re.fullmatch("expected .+, found .+", found.message)
         assert set(re.findall(r"[a-z]+\.[a-z]+\.v1[@.\w]*", found.message)) <= {own}

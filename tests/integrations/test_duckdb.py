@@ -36,14 +36,14 @@ def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> tu
     """What the functions give for a message."""
     if item is None:
         return (None,) * len(NAMES)
-    report = tvix_build.check(item, kind, schema)
+    report = tvix_build.check(item, kind=kind, schema=schema)
     violations = [
         {"code": one.code.value, "path": one.path, "message": one.message}
         for one in report.violations
     ]
     values = (report.valid, report.canonical, report.digest, violations)
     try:
-        encoding = tvix_build.canonicalize(item, kind, schema)
+        encoding = tvix_build.canonicalize(item, kind=kind, schema=schema)
     except ValidationError:
         encoding = None
     return (*values, dict(zip(NAMES, values, strict=False)), encoding)

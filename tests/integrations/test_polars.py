@@ -24,7 +24,7 @@ def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> di
     """What the expressions give for a message."""
     if item is None:
         return dict.fromkeys(NAMES)
-    report = tvix_build.check(item, kind, schema)
+    report = tvix_build.check(item, kind=kind, schema=schema)
     violations = [
         {"code": one.code.value, "path": one.path, "message": one.message}
         for one in report.violations
@@ -32,7 +32,7 @@ def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> di
     values = (report.valid, report.canonical, report.digest, violations)
     said = dict(zip(NAMES, values, strict=False))
     try:
-        encoding = tvix_build.canonicalize(item, kind, schema)
+        encoding = tvix_build.canonicalize(item, kind=kind, schema=schema)
     except ValidationError:
         encoding = None
     return {**said, "check": said, "canonicalize": encoding}

@@ -83,7 +83,7 @@ def rows_of(results: DataFrame) -> list[dict[str, Any]]:
 
 def reported(item: bytes, kind: str, schema: str) -> dict[str, Any]:
     """What the Python API says of a message."""
-    report = tvix_build.check(item, kind, schema=schema)
+    report = tvix_build.check(item, kind=kind, schema=schema)
     violations = [
         {"code": one.code.value, "path": one.path, "message": one.message}
         for one in report.violations

@@ -36,7 +36,7 @@ STORE_HASH = f"/nix/store/{'0' * 32}-"
 
 def node(path: str) -> Node:
     """A node for any path."""
-    return tvix_build.file_node(path.removeprefix("/nix/store/"), DIGEST, 1)
+    return tvix_build.file_node(path.removeprefix("/nix/store/"), digest=DIGEST, size=1)
 
 
 def derivation(**changes: object) -> Derivation:
@@ -453,7 +453,9 @@ def test_inputs_are_in_the_order_of_their_bytes() -> None:
     names = ("\udcff", "\ue000", "\U0001f389", "a")
     paths = [STORE_HASH + name for name in names]
     used = derivation(outputs={str(i): Output(path) for i, path in enumerate(paths)})
-    nodes = {path: tvix_build.file_node(os.fsencode(path[11:]), DIGEST, 1) for path in paths}
+    nodes = {
+        path: tvix_build.file_node(os.fsencode(path[11:]), digest=DIGEST, size=1) for path in paths
+    }
     one = derivation(input_derivations={f"{STORE_HASH}used.drv": ("0", "1", "2", "3")})
     request = nix.to_build_request(one, nodes=nodes, derivations={f"{STORE_HASH}used.drv": used})
     found = [one.file.name[33:] for one in request.inputs]

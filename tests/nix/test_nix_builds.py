@@ -25,7 +25,7 @@ OTHERWISE = {"NIX_ATTRS_JSON_FILE", "NIX_ATTRS_SH_FILE", "NIX_OUTPUT_CHECKED"}
 
 def node(path: str) -> Node:
     """A node for any path."""
-    return tvix_build.file_node(path.removeprefix("/nix/store/"), bytes(32), 1)
+    return tvix_build.file_node(path.removeprefix("/nix/store/"), digest=bytes(32), size=1)
 
 
 def derivation(**changes: object) -> Derivation:

@@ -24,7 +24,7 @@ SCHEMAS = ("tvix.build.v1", "snix.build.v1")
 
 def node(path: str) -> Node:
     """A node for any path."""
-    return tvix_build.file_node(path.removeprefix("/nix/store/"), bytes(32), 1)
+    return tvix_build.file_node(path.removeprefix("/nix/store/"), digest=bytes(32), size=1)
 
 
 def with_variables(variables: dict[str, str]) -> Derivation:

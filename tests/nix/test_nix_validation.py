@@ -237,7 +237,7 @@ def test_a_valid_derivation_is_read(case: str) -> None:
 
 def node(path: str) -> Node:
     """A node for any path."""
-    return tvix_build.file_node(path.removeprefix("/nix/store/"), bytes(32), 1)
+    return tvix_build.file_node(path.removeprefix("/nix/store/"), digest=bytes(32), size=1)
 
 
 def derivation(outputs: dict[str, Output], builder: str = "/bin/sh") -> Derivation:

@@ -62,7 +62,7 @@ def by_reference(data: bytes, kind: str, schema: str) -> Verdict:
 
 
 def by_package(data: bytes, kind: str, schema: str) -> Verdict:
-    report = tvix_build.check(data, tvix_build.Kind(kind), tvix_build.Schema(schema))
+    report = tvix_build.check(data, kind=tvix_build.Kind(kind), schema=tvix_build.Schema(schema))
     violations = [(violation.code.value, violation.path) for violation in report.violations]
     assert report.violation_count == len(violations)
     return report.valid, report.canonical, report.digest, violations

@@ -49,9 +49,11 @@ DIGEST = bytes(32)
 def request() -> build_pb2.BuildRequest:
     """With every argument, each in one of the types that it may have."""
     nodes = [
-        assert_type(tvix_build.directory_node("a", DIGEST, 1), castore_pb2.Node),
-        assert_type(tvix_build.file_node(b"b", DIGEST, 5, executable=True), castore_pb2.Node),
-        assert_type(tvix_build.symlink_node("c", b"a"), castore_pb2.Node),
+        assert_type(tvix_build.directory_node("a", digest=DIGEST, size=1), castore_pb2.Node),
+        assert_type(
+            tvix_build.file_node(b"b", digest=DIGEST, size=5, executable=True), castore_pb2.Node
+        ),
+        assert_type(tvix_build.symlink_node("c", target=b"a"), castore_pb2.Node),
     ]
     made = tvix_build.build_request(
         command_args=["/bin/sh", b"-c"],
@@ -96,7 +98,7 @@ def test_messages_and_kinds() -> None:
     }
     for kind, message in messages.items():
         assert assert_type(kind.full_name, str) == message.DESCRIPTOR.full_name
-        assert tvix_build.check(message, kind) == tvix_build.check(message, kind.value)
+        assert tvix_build.check(message, kind=kind) == tvix_build.check(message, kind=kind.value)
 
 
 def test_later_schemas() -> None:
@@ -105,12 +107,12 @@ def test_later_schemas() -> None:
     directory = snix_castore_pb2.Directory()
     snix = tvix_build.Schema.SNIX_BUILD_V1
     assert assert_type(tvix_build.check(later), tvix_build.Report).canonical
-    assert tvix_build.check(answer, "build", snix, request=later).valid
-    assert tvix_build.check(bytearray(), "build", "snix.build.v1", request=b"").valid
+    assert tvix_build.check(answer, kind="build", schema=snix, request=later).valid
+    assert tvix_build.check(bytearray(), kind="build", schema="snix.build.v1", request=b"").valid
     tvix_build.validate(answer, request=later.SerializeToString())
     data = assert_type(tvix_build.canonicalize(later, schema="snix.build.v1"), bytes)
     digest = assert_type(tvix_build.digest(data, schema="tvix.build.v1@2024"), bytes)
-    assert digest == tvix_build.digest(later, "build-request")
+    assert digest == tvix_build.digest(later, kind="build-request")
     assert tvix_build.check_batch([later, data], schema=snix).valid_count == 2
     assert list(tvix_build.canonicalize_batch(iter([directory]))) == [b""]
 
@@ -174,7 +176,9 @@ def test_one_buffer() -> None:
     assert list(assert_type(batch.offsets, "array[int]")) == [0, len(data)]
     ranges = array("Q", [0]), array("Q", [len(data)])
     assert list(tvix_build.canonicalize_batch(data, offsets=ranges)) == [data]
-    assert list(tvix_build.check_batch(data, "build-request", ranges)) == [tvix_build.check(data)]
+    assert list(tvix_build.check_batch(data, kind="build-request", offsets=ranges)) == [
+        tvix_build.check(data)
+    ]
 
 
 def test_hashing() -> None:
@@ -232,7 +236,7 @@ def test_expressions() -> None:
 
 def test_files(tmp_path: Path) -> None:
     def on_directory(digest: bytes, encoding: bytes) -> None:
-        assert tvix_build.digest(encoding, "directory") == digest
+        assert tvix_build.digest(encoding, kind="directory") == digest
 
     def on_file(digest: bytes, path: bytes, size: int) -> None:
         assert tvix_build.blake3_many([Path(path.decode()).read_bytes()]).tobytes() == digest
@@ -283,8 +287,8 @@ def test_derivations(tmp_path: Path) -> None:
     assert assert_type(nix.parse(text, path=f"{store}b.drv"), Derivation) == derivation
 
     nodes: Lookup[castore_pb2.Node] = {
-        f"{store}a": tvix_build.symlink_node(os.path.basename(f"{store}a"), "b"),
-        f"{store}c": tvix_build.symlink_node(os.path.basename(f"{store}c"), "b"),
+        f"{store}a": tvix_build.symlink_node(os.path.basename(f"{store}a"), target="b"),
+        f"{store}c": tvix_build.symlink_node(os.path.basename(f"{store}c"), target="b"),
     }
     other = dataclasses.replace(derivation, outputs={"out": Output(f"{store}d")})
     made = nix.to_build_request(

@@ -38,7 +38,9 @@ def disagreement(data: bytes, kind: str, schema: str = "tvix.build.v1") -> Disag
     """How check() and canonicalize() differ from the reference on `data`, or None."""
     expected_report = reference.check(data, kind, schema)
     expected = of_reference(expected_report)
-    found = of_report(tvix_build.check(data, tvix_build.Kind(kind), tvix_build.Schema(schema)))
+    found = of_report(
+        tvix_build.check(data, kind=tvix_build.Kind(kind), schema=tvix_build.Schema(schema))
+    )
     if found != expected:
         return Disagreement("check", found, expected)
     refused = expected_report.digest is None
@@ -51,6 +53,8 @@ def disagreement(data: bytes, kind: str, schema: str = "tvix.build.v1") -> Disag
 
 def _canonical_or_none(data: bytes, kind: str, schema: str) -> bytes | None:
     try:
-        return tvix_build.canonicalize(data, tvix_build.Kind(kind), tvix_build.Schema(schema))
+        return tvix_build.canonicalize(
+            data, kind=tvix_build.Kind(kind), schema=tvix_build.Schema(schema)
+        )
     except tvix_build.ValidationError:
         return None

@@ -119,7 +119,7 @@ with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # The peak is now what is in use.
 before = peak()
 begin = time.process_time()
-report = tvix_build.check(data, *hostile.type_of(sys.argv[1]))
+report = tvix_build.check(data, **dict(zip(("kind", "schema"), hostile.type_of(sys.argv[1]))))
 seconds = time.process_time() - begin
 print(len(data), peak() - before, seconds, report.violation_count, report.valid,
       report.digest.hex() if report.digest else "-",

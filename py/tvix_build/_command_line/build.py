@@ -117,7 +117,9 @@ def build(
         return 1
     with output_errors("standard output"):
         Viewer(stdout_console(), service.response, full=False).view(
-            builder.text, response, check(response, service.response.kind, service.response.schema)
+            builder.text,
+            response,
+            check(response, kind=service.response.kind, schema=service.response.schema),
         )
     return 0
 

@@ -149,7 +149,9 @@ def _canonical_messages(batch: Batch, reports: BatchReport, kind: MessageType) -
     if reports.canonical_count == len(batch):
         return (batch.record(i) for i in range(len(batch)))
     offsets = (batch.begins, batch.ends)
-    return iter(canonicalize_batch(batch.buffer, kind.kind, offsets, schema=kind.schema))
+    return iter(
+        canonicalize_batch(batch.buffer, kind=kind.kind, offsets=offsets, schema=kind.schema)
+    )
 
 
 def line_name(path: str) -> tuple[bytes, bytes]:

@@ -62,7 +62,11 @@ def check_records(
 
 def _check(kind: MessageType, batch: Batch) -> BatchReport:
     return check_batch(
-        batch.buffer, kind.kind, (batch.begins, batch.ends), threads=1, schema=kind.schema
+        batch.buffer,
+        kind=kind.kind,
+        offsets=(batch.begins, batch.ends),
+        threads=1,
+        schema=kind.schema,
     )
 
 

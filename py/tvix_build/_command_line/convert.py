@@ -176,7 +176,7 @@ def _translate(
 ) -> list[bytes]:
     """The records in another schema."""
     ranges = batch.begins, batch.ends
-    reports = check_batch(batch.buffer, Kind.BUILD_REQUEST, ranges, schema=schema)
+    reports = check_batch(batch.buffer, kind=Kind.BUILD_REQUEST, offsets=ranges, schema=schema)
     valid = reports.valid
     made = []
     for i in range(len(batch)):

@@ -37,7 +37,7 @@ def read_record(source: Source, kind: MessageType) -> Record:
                 reason = f"expected one record, found several: name one, such as {name}"
                 raise InputError(reason, source.path)
             data = batch.record(0)
-            record = data, batch.report(0, check(data, kind.kind, kind.schema))
+            record = data, batch.report(0, check(data, kind=kind.kind, schema=kind.schema))
     if record is None:
         raise InputError("expected one record, found none", source.path)
     return record

@@ -431,7 +431,7 @@ def _write(
     refusals: _Refusals,
 ) -> None:
     """Check requests, and write them or their digests."""
-    reports = check_batch([message for _, message in made], Kind.BUILD_REQUEST, schema=schema)
+    reports = check_batch([message for _, message in made], kind=Kind.BUILD_REQUEST, schema=schema)
     for i in reports.invalid:
         refusals.add(made[i][0], in_words(reports[i].violations))
     summary.requests += reports.valid_count

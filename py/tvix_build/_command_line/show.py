@@ -98,7 +98,7 @@ class Viewer:
     def show(self, source: Source, batch: Batch, i: int) -> bool:
         """Print record i; whether it is valid."""
         data = batch.record(i)
-        report = batch.report(i, check(data, self._kind.kind, self._kind.schema))
+        report = batch.report(i, check(data, kind=self._kind.kind, schema=self._kind.schema))
         if self._printed:
             self._console.say("")
         self._printed += 1

@@ -235,23 +235,25 @@ def _canonical_batch(data: bytes, offsets: array[int]) -> CanonicalBatch:
 
 
 def check_batch(
-    items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
+    messages: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
+    *,
     kind: Kind | str | None = None,
+    schema: Schema | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
-    schema: Schema | str | None = None,
 ) -> BatchReport:
     """Check many messages of one kind.
 
     Args:
-        items: bytes-like objects or messages, of which bytes are not copied; an Arrow array or
+        messages: bytes-like objects or messages, of which bytes are not copied; an Arrow array or
             stream (PyCapsule interface) of binary, large_binary, binary_view, an extension type of
             these or a dictionary of these, which is not copied either; or, with `offsets`, one
             buffer that holds all of them.
         kind: the messages' kind; inferred from the first one if that is a message, else a
             BuildRequest.
-        offsets: n + 1 ascending offsets in bytes, message i being `items[offsets[i]:offsets[i +
-            1]]`; or a tuple `(begins, ends)` of n each, message i being `items[begins[i]:ends[i]]`.
+        offsets: n + 1 ascending offsets in bytes, where message i is
+            `messages[offsets[i]:offsets[i + 1]]`; or a tuple `(begins, ends)` of n each, where it
+            is `messages[begins[i]:ends[i]]`.
         threads: how many threads share the work, at least 1; by default the CPUs that this process
             may use. They change nothing in the results.
         schema: the messages' schema; inferred from the first one if that is a message, else
@@ -265,16 +267,17 @@ def check_batch(
         ValueError: if there is no such kind or schema, an Arrow array has a null, or offsets do not
             lie within the buffer.
     """
-    found, batch = _run(items, kind, schema, offsets, threads, keep=False)
+    found, batch = _run(messages, kind, schema, offsets, threads, keep=False)
     return BatchReport(found, batch.results())
 
 
 def canonicalize_batch(
-    items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
+    messages: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
+    *,
     kind: Kind | str | None = None,
+    schema: Schema | str | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
-    schema: Schema | str | None = None,
 ) -> CanonicalBatch:
     """The canonical encodings of many messages of one kind. Arguments as for `check_batch`.
 
@@ -282,7 +285,7 @@ def canonicalize_batch(
         ValidationError: for the first message that has none; its `index` says which.
         TypeError, ValueError: as `check_batch`.
     """
-    found, batch = _run(items, kind, schema, offsets, threads, keep=True)
+    found, batch = _run(messages, kind, schema, offsets, threads, keep=True)
     results = batch.results()
     reports = BatchReport(found, results)
     for i in reports.invalid:

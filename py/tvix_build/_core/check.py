@@ -23,15 +23,16 @@ from tvix_build._core.report import (
 
 
 def check(
-    x: BytesLike | Message,
+    message: BytesLike | Message,
+    *,
     kind: Kind | str | None = None,
     schema: Schema | str | None = None,
     request: BytesLike | Message | None = None,
 ) -> Report:
-    """All that is known of a message.
+    """Check a message.
 
     Args:
-        x: a message, or the bytes of one.
+        message: a message, or the bytes of one.
         kind: what it is; inferred from a message, a BuildRequest where bytes say nothing.
         schema: of which version of the protocol; inferred from a message, tvix.build.v1 where bytes
             say nothing.
@@ -39,18 +40,19 @@ def check(
             it, the number of outputs and the range of needles are checked, too.
 
     Returns:
-        A report. A bad message is no error.
+        A report, also of an invalid message.
 
     Raises:
-        TypeError: if x is neither bytes-like nor a message of the kind and the schema.
-        ValueError: if there is no such kind or schema, or there is a request and x is no
+        TypeError: if it is neither bytes-like nor a message of the kind and the schema.
+        ValueError: if there is no such kind or schema, or there is a request and the message is no
             BuildResponse, or that request does not decode.
     """
-    return _run(x, kind, schema, request=request)
+    return _run(message, kind, schema, request=request)
 
 
 def validate(
-    x: BytesLike | Message,
+    message: BytesLike | Message,
+    *,
     kind: Kind | str | None = None,
     schema: Schema | str | None = None,
     request: BytesLike | Message | None = None,
@@ -61,13 +63,16 @@ def validate(
         ValidationError: with all violations.
         TypeError, ValueError: as `check`.
     """
-    report = check(x, kind, schema, request)
+    report = check(message, kind=kind, schema=schema, request=request)
     if not report.valid:
         raise ValidationError(report.violations, report.violation_count)
 
 
 def canonicalize(
-    x: BytesLike | Message, kind: Kind | str | None = None, schema: Schema | str | None = None
+    message: BytesLike | Message,
+    *,
+    kind: Kind | str | None = None,
+    schema: Schema | str | None = None,
 ) -> bytes:
     """The canonical encoding of a message, its lists sorted. Arguments as for `check`.
 
@@ -77,7 +82,7 @@ def canonicalize(
         TypeError, ValueError: as `check`.
     """
     encodings = Encodings()
-    report = _run(x, kind, schema, encodings)
+    report = _run(message, kind, schema, encodings)
     if report.digest is None:
         raise refusal(report)
     data, _ = encodings.finish()
@@ -85,7 +90,10 @@ def canonicalize(
 
 
 def digest(
-    x: BytesLike | Message, kind: Kind | str | None = None, schema: Schema | str | None = None
+    message: BytesLike | Message,
+    *,
+    kind: Kind | str | None = None,
+    schema: Schema | str | None = None,
 ) -> bytes:
     """BLAKE3-256 of the canonical encoding of a message, 32 bytes. Arguments as for `check`.
 
@@ -93,22 +101,22 @@ def digest(
         ValidationError: if there is a violation other than `not_sorted`.
         TypeError, ValueError: as `check`.
     """
-    report = check(x, kind, schema)
+    report = check(message, kind=kind, schema=schema)
     if report.digest is None:
         raise refusal(report)
     return report.digest
 
 
 def _run(
-    x: BytesLike | Message,
+    message: BytesLike | Message,
     kind: Kind | str | None,
     schema: Schema | str | None,
     encodings: Encodings | None = None,
     request: BytesLike | Message | None = None,
 ) -> Report:
-    found = type_of(x, kind, schema)
+    found = type_of(message, kind, schema)
     counts = None if request is None else _counts(found, request)
-    return report_of(found, *engine.run_one(found, serialized(x), encodings, counts))
+    return report_of(found, *engine.run_one(found, serialized(message), encodings, counts))
 
 
 def _counts(answer: MessageType, request: BytesLike | Message) -> tuple[int, int]:
@@ -116,12 +124,12 @@ def _counts(answer: MessageType, request: BytesLike | Message) -> tuple[int, int
     if answer is not message_type(Kind.BUILD, Schema.SNIX_BUILD_V1):
         raise ValueError(f"expected no request, as {answer} names its own; found one")
     type_of(request, Kind.BUILD_REQUEST, Schema.SNIX_BUILD_V1)
-    message: Any = request
+    parsed: Any = request
     if not isinstance(request, Message):
         from snix.build.protos.build_pb2 import BuildRequest
 
         try:
-            message = BuildRequest.FromString(bytes(serialized(request)))
+            parsed = BuildRequest.FromString(bytes(serialized(request)))
         except DecodeError as error:
             raise ValueError(f"expected a serialized request, found: {error}") from None
-    return len(message.outputs), len(message.refscan_needles)
+    return len(parsed.outputs), len(parsed.refscan_needles)

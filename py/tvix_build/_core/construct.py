@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
 
 
-def directory_node(name: str | BytesLike, digest: BytesLike, size: SupportsIndex) -> Node:
+def directory_node(name: str | BytesLike, *, digest: BytesLike, size: SupportsIndex) -> Node:
     """A node for a directory.
 
     Args:
@@ -42,7 +42,7 @@ def directory_node(name: str | BytesLike, digest: BytesLike, size: SupportsIndex
 
 
 def file_node(
-    name: str | BytesLike, digest: BytesLike, size: SupportsIndex, executable: bool = False
+    name: str | BytesLike, *, digest: BytesLike, size: SupportsIndex, executable: bool = False
 ) -> Node:
     """A node for a regular file.
 
@@ -67,7 +67,7 @@ def file_node(
     return _valid(castore_pb2.Node(file=node))
 
 
-def symlink_node(name: str | BytesLike, target: str | BytesLike) -> Node:
+def symlink_node(name: str | BytesLike, *, target: str | BytesLike) -> Node:
     """A node for a symbolic link.
 
     Args:
@@ -119,8 +119,8 @@ def build_request(
         available_ro_paths: host paths that the command may read.
 
     Raises:
-        ValidationError: if a rule is violated, duplicates among them; indices in its paths are those
-            of the arguments.
+        ValidationError: if a rule is violated, duplicates among them; indices in its paths are
+            those of the arguments.
         TypeError, ValueError: if a value does not fit its field, such as bytes that are not UTF-8
             in a string; the error names the argument, such as `command_args[1]`.
     """

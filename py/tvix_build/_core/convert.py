@@ -61,7 +61,7 @@ def convert(
     Raises:
         ValidationError: with all violations, if the request is not valid; nothing is repaired, not
             even the order of lists.
-        NotRepresentableError: with all reasons, if the other schema cannot say what the request says.
+        NotRepresentableError: with all reasons, if the other schema cannot represent the request.
         TypeError: if the request is neither bytes-like nor a BuildRequest of the schema.
         ValueError: if there is no such schema, or `network_access` is true and not one of the two
             is tvix.build.v1.

@@ -121,7 +121,7 @@ def _base_name(path: bytes) -> bytes:
 def _check(directory: castore_pb2.Directory, path: Callable[[], bytes]) -> tuple[bytes, bytes]:
     """The digest and the canonical encoding of a Directory."""
     encoding = directory.SerializeToString(deterministic=True)
-    report = check(encoding, Kind.DIRECTORY)
+    report = check(encoding, kind=Kind.DIRECTORY)
     if report.digest is None or not report.canonical:
         found = report.violations[0]
         raise IngestError(path(), f"{found.path}: {found.message}")

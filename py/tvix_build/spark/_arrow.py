@@ -51,7 +51,7 @@ def _pieces(batches: Iterator[Any]) -> Iterator[Any]:
 
 def _reports(messages: Any, kind: Kind, schema: Schema) -> BatchReport:
     """Of an array without nulls. Spark has a task for each CPU, so this one takes no more."""
-    return check_batch(messages, kind, threads=1, schema=schema)
+    return check_batch(messages, kind=kind, threads=1, schema=schema)
 
 
 def _said(messages: Any, kind: Kind, schema: Schema) -> Any:
