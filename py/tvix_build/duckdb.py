@@ -40,6 +40,7 @@ _REPORT = f"STRUCT({', '.join(f'{name} {type}' for name, type in _COLUMNS.items(
 
 def register(
     connection: DuckDBPyConnection,
+    *,
     kind: Kind | str = Kind.BUILD_REQUEST,
     prefix: str = "tvix_",
     schema: Schema | str = Schema.TVIX_BUILD_V1,
@@ -59,7 +60,7 @@ def register(
     threads (`SET threads`), so a call uses no others.
 
     Args:
-        connection: where to.
+        connection: the connection that gets the functions.
         kind: what the messages are.
         prefix: what the names begin with, in place of `tvix_`; for the functions of another kind or
             schema.

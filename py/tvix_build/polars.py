@@ -47,37 +47,55 @@ class TvixNamespace:
         self._expression = expression
 
     def check(
-        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+        self,
+        *,
+        kind: Kind | str = Kind.BUILD_REQUEST,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """A struct of `valid`, `canonical`, `digest` and `violations`: one pass for all."""
         return self._map(_check, polars.Struct(_COLUMNS), kind, schema)
 
     def valid(
-        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+        self,
+        *,
+        kind: Kind | str = Kind.BUILD_REQUEST,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Boolean: which messages are valid."""
         return self._column("valid", kind, schema)
 
     def canonical(
-        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+        self,
+        *,
+        kind: Kind | str = Kind.BUILD_REQUEST,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Boolean: which messages are valid and encoded canonically."""
         return self._column("canonical", kind, schema)
 
     def digest(
-        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+        self,
+        *,
+        kind: Kind | str = Kind.BUILD_REQUEST,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Binary of 32 bytes, BLAKE3 of the canonical encoding; null where that is refused."""
         return self._column("digest", kind, schema)
 
     def violations(
-        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+        self,
+        *,
+        kind: Kind | str = Kind.BUILD_REQUEST,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """A list of structs of `code`, `path` and `message`."""
         return self._column("violations", kind, schema)
 
     def canonicalize(
-        self, kind: Kind | str = Kind.BUILD_REQUEST, schema: Schema | str = Schema.TVIX_BUILD_V1
+        self,
+        *,
+        kind: Kind | str = Kind.BUILD_REQUEST,
+        schema: Schema | str = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Binary: the canonical encoding; null where it is refused."""
         return self._map(_canonicalize, polars.Binary(), kind, schema)

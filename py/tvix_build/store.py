@@ -109,7 +109,7 @@ class RequestStore:
             if it is damaged, full, replaced or locked for longer than a minute.
     """
 
-    def __init__(self, path: str | bytes | os.PathLike[str], create: bool = True) -> None:
+    def __init__(self, path: str | bytes | os.PathLike[str], *, create: bool = True) -> None:
         self._path = os.fsdecode(path)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -159,6 +159,7 @@ class RequestStore:
     def put_many(
         self,
         requests: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
+        *,
         offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     ) -> list[bytes]:
         """Store many requests, all of them or, on any error, none. Arguments as for
@@ -175,7 +176,7 @@ class RequestStore:
         batch = canonicalize_batch(
             requests, kind=Kind.BUILD_REQUEST, offsets=offsets, schema=SCHEMA
         )
-        rows = blake3_many(batch.data, batch.offsets).tobytes()
+        rows = blake3_many(batch.data, offsets=batch.offsets).tobytes()
         digests = [rows[i : i + DIGEST_SIZE] for i in range(0, len(rows), DIGEST_SIZE)]
         self._put(zip(digests, batch, strict=True))
         return digests

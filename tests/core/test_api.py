@@ -715,7 +715,7 @@ def test_offsets_need_not_be_aligned(shift: int) -> None:
         found = messages_of(data, given)
         for pointer in (found.begins, found.ends):
             assert int(ffi.cast("uintptr_t", pointer)) % 8 == 0
-        hashed = tvix_build.blake3_many(data, given)
+        hashed = tvix_build.blake3_many(data, offsets=given)
         assert hashed.tobytes() == tvix_build.blake3_many(messages).tobytes()
         expected = [tvix_build.check(message) for message in messages]
         assert list(tvix_build.check_batch(data, offsets=given)) == expected

@@ -113,12 +113,12 @@ def test_old_versions_are_refused(
 
 
 def test_kinds(connection: duckdb.DuckDBPyConnection) -> None:
-    tvix_build.duckdb.register(connection, "directory", prefix="directory_")
+    tvix_build.duckdb.register(connection, kind="directory", prefix="directory_")
     items = [b"", b"\x0a\x00", None, b"\xff"]
     assert query(connection, items, "directory_") == [expected(item, "directory") for item in items]
     assert query(connection, items, "tvix_") == [expected(item, "build-request") for item in items]
     with pytest.raises(ValueError, match="derivation"):
-        tvix_build.duckdb.register(connection, "derivation", prefix="derivation_")
+        tvix_build.duckdb.register(connection, kind="derivation", prefix="derivation_")
     with pytest.raises(duckdb.Error):
         tvix_build.duckdb.register(connection)
 
@@ -131,7 +131,7 @@ def test_schemas(connection: duckdb.DuckDBPyConnection) -> None:
             found = query(connection, [*items, None], prefix)
             assert found == [expected(item, "build-request", name) for item in [*items, None]]
     schema = tvix_build.Schema.SNIX_BUILD_V1
-    tvix_build.duckdb.register(connection, "build", "answer_", schema)
+    tvix_build.duckdb.register(connection, kind="build", prefix="answer_", schema=schema)
     items = [b"", b"\x0a\x02\x12\x00", b"\x0a\x00"]
     found = query(connection, [*items], "answer_")
     assert found == [expected(item, "build", schema) for item in items]

@@ -117,7 +117,7 @@ def test_kinds_and_schemas(spark: SparkSession, kind: str, schema: str) -> None:
     items = [row.data for row in ROWS if (row.kind, row.schema) == (kind, schema)]
     rows = [(i, bytearray(item)) for i, item in enumerate(items)]
     df = spark.createDataFrame(rows, "id int, `a``b.c` binary")
-    found = rows_of(validate(df, "a`b.c", kind=kind, schema=schema))
+    found = rows_of(validate(df, column="a`b.c", kind=kind, schema=schema))
     assert found == [{"id": i, **reported(item, kind, schema)} for i, item in enumerate(items)]
     assert {row["valid"] for row in found} == {True, False}
 
@@ -150,20 +150,20 @@ def test_columns(spark: SparkSession) -> None:
     df = spark.createDataFrame([], "a int, b binary, c binary")
     for function in (validate, distinct):
         with pytest.raises(ValueError, match="'x', found 'a' "):
-            function(df, "x")
+            function(df, column="x")
         with pytest.raises(ValueError, match="of binary, found int"):
-            function(df, "a")
+            function(df, column="a")
         with pytest.raises(ValueError, match="derivation"):
-            function(df, "b", kind="derivation")
-    assert validate(df, "b").columns == ["a", "c", *RESULTS]
+            function(df, column="b", kind="derivation")
+    assert validate(df, column="b").columns == ["a", "c", *RESULTS]
 
 
 def test_a_column_of_void_is_a_column_of_nulls(spark: SparkSession) -> None:
     df = spark.createDataFrame([(1,), (2,)], "a int").selectExpr("a", "NULL AS request")
     for column in (None, "request"):
-        rows = validate(df, column).select("a", "valid", "violations.code").collect()
+        rows = validate(df, column=column).select("a", "valid", "violations.code").collect()
         assert sorted(map(tuple, rows)) == [(1, False, ["malformed"]), (2, False, ["malformed"])]
-        (row,) = distinct(df, column).collect()
+        (row,) = distinct(df, column=column).collect()
         assert tuple(row) == (None, 2, 0)
     both = df.selectExpr("a", "request", "CAST(NULL AS BINARY) AS other")
     assert "request" in validate(both).columns

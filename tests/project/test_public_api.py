@@ -216,7 +216,7 @@ def test_a_database() -> None:
     with duckdb.connect() as connection:
         assert_type(register(connection), None)
         assert_type(register(connection, kind=tvix_build.Kind.DIRECTORY, prefix="directory_"), None)
-        register(connection, "build", "build_", "snix.build.v1")
+        register(connection, kind="build", prefix="build_", schema="snix.build.v1")
         register(connection, prefix="later_", schema=tvix_build.Schema.TVIX_BUILD_V1_2024)
         found = connection.execute("SELECT build_valid(''::BLOB), directory_valid(''::BLOB)")
         assert found.fetchall() == [(True, True)]
@@ -225,12 +225,14 @@ def test_a_database() -> None:
 def test_expressions() -> None:
     frame = polars.DataFrame({"request": [b""]})
     namespace = TvixNamespace(polars.col("request"))
-    assert_type(namespace.valid("directory"), polars.Expr)
+    assert_type(namespace.valid(kind="directory"), polars.Expr)
     assert_type(namespace.canonical(schema="tvix.build.v1@2024"), polars.Expr)
     assert_type(namespace.digest(kind="directory"), polars.Expr)
-    assert_type(namespace.violations("build", tvix_build.Schema.SNIX_BUILD_V1), polars.Expr)
+    assert_type(
+        namespace.violations(kind="build", schema=tvix_build.Schema.SNIX_BUILD_V1), polars.Expr
+    )
     assert_type(namespace.canonicalize(), polars.Expr)
-    check = assert_type(namespace.check(tvix_build.Kind.DIRECTORY), polars.Expr)
+    check = assert_type(namespace.check(kind=tvix_build.Kind.DIRECTORY), polars.Expr)
     assert frame.select(check).unnest("request")["valid"].to_list() == [True]
 
 
@@ -357,9 +359,9 @@ def test_clients() -> None:
 def in_spark(df: DataFrame) -> None:
     """Needs Spark, so it is checked only; test_spark.py runs the functions."""
     kind, schema = tvix_build.Kind.DIRECTORY, tvix_build.Schema.SNIX_BUILD_V1
-    assert_type(validate(df, "request", kind=kind, schema=schema), DataFrame)
+    assert_type(validate(df, column="request", kind=kind, schema=schema), DataFrame)
     assert_type(validate(df, kind="directory", schema="snix.build.v1"), DataFrame)
-    assert_type(distinct(df, "request", kind=kind, schema=schema), DataFrame)
+    assert_type(distinct(df, column="request", kind=kind, schema=schema), DataFrame)
     assert_type(distinct(df, kind="directory", schema="snix.build.v1"), DataFrame)
 
 

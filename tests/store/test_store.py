@@ -566,4 +566,4 @@ def test_the_directory_must_be_writable(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "access", lambda name, mode: name != str(tmp_path))
     for create in (True, False):
         with pytest.raises(StoreError, match="expected a directory that this process may write"):
-            RequestStore(path, create)
+            RequestStore(path, create=create)

@@ -36,7 +36,7 @@ def store() -> None:
 def _open(path: str, create: bool = False) -> RequestStore:
     from tvix_build.store import RequestStore
 
-    return RequestStore(path, create)
+    return RequestStore(path, create=create)
 
 
 @store.command(short_help="Add the requests of files.")

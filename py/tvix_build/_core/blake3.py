@@ -20,6 +20,7 @@ from tvix_build._core.ranges import (
 
 def blake3_many(
     buffers: Iterable[BytesLike] | BytesLike,
+    *,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
 ) -> Digests:

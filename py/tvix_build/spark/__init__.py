@@ -23,8 +23,8 @@ _RESULTS = ("valid", "canonical", "digest", "violations", "violation_count")
 
 def validate(
     df: DataFrame,
-    column: str | None = None,
     *,
+    column: str | None = None,
     kind: Kind | str = Kind.BUILD_REQUEST,
     schema: Schema | str = Schema.TVIX_BUILD_V1,
 ) -> DataFrame:
@@ -77,8 +77,8 @@ def validate(
 
 def distinct(
     df: DataFrame,
-    column: str | None = None,
     *,
+    column: str | None = None,
     kind: Kind | str = Kind.BUILD_REQUEST,
     schema: Schema | str = Schema.TVIX_BUILD_V1,
 ) -> DataFrame:

@@ -27,7 +27,7 @@ def run(session: Any, options: argparse.Namespace) -> int:
         Exception: what Spark raises.
     """
     source = session.read.parquet(options.source)
-    found = validate(source, options.column, kind=options.kind, schema=options.schema)
+    found = validate(source, column=options.column, kind=options.kind, schema=options.schema)
     found.write.parquet(options.target)
     counts = _counts(session.read.schema(found.schema).parquet(options.target))
     name_width = max(map(len, counts))
