@@ -65,7 +65,7 @@ def watched(module: Any) -> Iterator[Watched]:
 
 
 def engine_seconds(spark: Any, source: Path, folder: Path) -> float:
-    """CPU seconds in the engine's calls of a `validate` of a column `request`, in all tasks.
+    """CPU seconds in the engine's calls of a `check` of a column `request`, in all tasks.
 
     Args:
         spark: the session.
@@ -73,17 +73,17 @@ def engine_seconds(spark: Any, source: Path, folder: Path) -> float:
         folder: in which tasks say what they took.
     """
 
-    def check(batches: Iterator[Any]) -> Iterator[Any]:
+    def check_all(batches: Iterator[Any]) -> Iterator[Any]:
         from tvix_build.spark import _arrow
 
         with watched(_arrow) as engine:
             yield from _arrow.results(batches, 0, Kind.BUILD_REQUEST, Schema.TVIX_BUILD_V1)
         (folder / f"{time.time_ns()}-{os.getpid()}").write_text(str(engine.seconds))
 
-    from tvix_build.spark import validate
+    from tvix_build.spark import check
 
     requests = spark.read.parquet(str(source)).select("request")
-    requests.mapInArrow(check, validate(requests).schema).write.format("noop").mode(
+    requests.mapInArrow(check_all, check(requests).schema).write.format("noop").mode(
         "overwrite"
     ).save()
     return sum(float(path.read_text()) for path in folder.iterdir())

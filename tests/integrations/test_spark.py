@@ -29,7 +29,7 @@ import tvix_build.duckdb
 from few_messages import messages
 from spark_support import OPTIONS, cluster, executor_of, variables
 from tvix_build.spark import __main__ as job
-from tvix_build.spark import distinct, validate
+from tvix_build.spark import check, distinct
 from vector_files import ROWS
 
 pytestmark = [
@@ -102,7 +102,7 @@ def test_every_record_as_on_the_command_line(spark: SparkSession, tmp_path: Path
         assert row.pop("offset") is None
         expected[3 * row.pop("index") + part] = row
     keys = table_of(items).drop_columns("request").to_pylist()
-    results = validate(spark.read.parquet(str(folder)))
+    results = check(spark.read.parquet(str(folder)))
     assert results.columns == ["id", "key", *RESULTS]
     assert rows_of(results) == [{**key, **expected[key["id"]]} for key in keys]
     assert len({row["valid"] for row in expected.values()}) == 2
@@ -117,7 +117,7 @@ def test_kinds_and_schemas(spark: SparkSession, kind: str, schema: str) -> None:
     items = [row.data for row in ROWS if (row.kind, row.schema) == (kind, schema)]
     rows = [(i, bytearray(item)) for i, item in enumerate(items)]
     df = spark.createDataFrame(rows, "id int, `a``b.c` binary")
-    found = rows_of(validate(df, column="a`b.c", kind=kind, schema=schema))
+    found = rows_of(check(df, column="a`b.c", kind=kind, schema=schema))
     assert found == [{"id": i, **reported(item, kind, schema)} for i, item in enumerate(items)]
     assert {row["valid"] for row in found} == {True, False}
 
@@ -127,7 +127,7 @@ def test_large_batches_and_empty_partitions(spark: SparkSession) -> None:
     items = [*messages(), None] * 700 + messages() * 300
     rows = [(i, None if item is None else bytearray(item)) for i, item in enumerate(items)]
     df = spark.createDataFrame(rows, "id int, request binary").coalesce(1)
-    found = rows_of(validate(df.union(df.limit(0))))
+    found = rows_of(check(df.union(df.limit(0))))
     said = {item: reported(item, "build-request", "tvix.build.v1") for item in messages()}
     null = {"code": "malformed", "path": "", "message": "expected a message, found null"}
     of_null = dict(zip(RESULTS, (False, False, None, [null], 1), strict=True))
@@ -146,27 +146,27 @@ def test_columns(spark: SparkSession) -> None:
     }
     for schema, reason in schemas.items():
         with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
-            validate(spark.createDataFrame([], schema))
+            check(spark.createDataFrame([], schema))
     df = spark.createDataFrame([], "a int, b binary, c binary")
-    for function in (validate, distinct):
+    for function in (check, distinct):
         with pytest.raises(ValueError, match="'x', found 'a' "):
             function(df, column="x")
         with pytest.raises(ValueError, match="of binary, found int"):
             function(df, column="a")
         with pytest.raises(ValueError, match="derivation"):
             function(df, column="b", kind="derivation")
-    assert validate(df, column="b").columns == ["a", "c", *RESULTS]
+    assert check(df, column="b").columns == ["a", "c", *RESULTS]
 
 
 def test_a_column_of_void_is_a_column_of_nulls(spark: SparkSession) -> None:
     df = spark.createDataFrame([(1,), (2,)], "a int").selectExpr("a", "NULL AS request")
     for column in (None, "request"):
-        rows = validate(df, column=column).select("a", "valid", "violations.code").collect()
+        rows = check(df, column=column).select("a", "valid", "violations.code").collect()
         assert sorted(map(tuple, rows)) == [(1, False, ["malformed"]), (2, False, ["malformed"])]
         (row,) = distinct(df, column=column).collect()
         assert tuple(row) == (None, 2, 0)
     both = df.selectExpr("a", "request", "CAST(NULL AS BINARY) AS other")
-    assert "request" in validate(both).columns
+    assert "request" in check(both).columns
 
 
 def test_distinct(spark: SparkSession, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_an_executor_is_killed(spark: SparkSession, tmp_path: Path) -> None:
     df = spark.createDataFrame(rows, "id int, request binary").repartitionByRange(4, "id")
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "10")
     found: list[dict[str, Any]] = []
-    running = Thread(target=lambda: found.extend(rows_of(validate(df.mapInArrow(wait, df.schema)))))
+    running = Thread(target=lambda: found.extend(rows_of(check(df.mapInArrow(wait, df.schema)))))
     running.start()
     try:
         while not (tmp_path / "worker0").exists():

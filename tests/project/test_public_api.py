@@ -31,7 +31,7 @@ from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
 from tvix_build.proxy.client import AsyncBuildService, BuildService, InvalidResponseError
-from tvix_build.spark import distinct, validate
+from tvix_build.spark import check, distinct
 from tvix_build.store import (
     AmbiguousDigestError,
     Damage,
@@ -232,8 +232,8 @@ def test_expressions() -> None:
         namespace.violations(kind="build", schema=tvix_build.Schema.SNIX_BUILD_V1), polars.Expr
     )
     assert_type(namespace.canonicalize(), polars.Expr)
-    check = assert_type(namespace.check(kind=tvix_build.Kind.DIRECTORY), polars.Expr)
-    assert frame.select(check).unnest("request")["valid"].to_list() == [True]
+    found = assert_type(namespace.check(kind=tvix_build.Kind.DIRECTORY), polars.Expr)
+    assert frame.select(found).unnest("request")["valid"].to_list() == [True]
 
 
 def test_files(tmp_path: Path) -> None:
@@ -359,8 +359,8 @@ def test_clients() -> None:
 def in_spark(df: DataFrame) -> None:
     """Needs Spark, so it is checked only; test_spark.py runs the functions."""
     kind, schema = tvix_build.Kind.DIRECTORY, tvix_build.Schema.SNIX_BUILD_V1
-    assert_type(validate(df, column="request", kind=kind, schema=schema), DataFrame)
-    assert_type(validate(df, kind="directory", schema="snix.build.v1"), DataFrame)
+    assert_type(check(df, column="request", kind=kind, schema=schema), DataFrame)
+    assert_type(check(df, kind="directory", schema="snix.build.v1"), DataFrame)
     assert_type(distinct(df, column="request", kind=kind, schema=schema), DataFrame)
     assert_type(distinct(df, kind="directory", schema="snix.build.v1"), DataFrame)
 

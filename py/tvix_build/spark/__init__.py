@@ -16,12 +16,12 @@ from tvix_build._core.report import Kind, Schema
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["distinct", "validate"]
+__all__ = ["check", "distinct"]
 
 _RESULTS = ("valid", "canonical", "digest", "violations", "violation_count")
 
 
-def validate(
+def check(
     df: DataFrame,
     *,
     column: str | None = None,
@@ -67,12 +67,12 @@ def validate(
                 "rename it"
             )
 
-    def check(batches: Iterator[Any]) -> Iterator[Any]:
+    def check_all(batches: Iterator[Any]) -> Iterator[Any]:
         from tvix_build.spark import _arrow
 
         return _arrow.results(batches, place, kind, schema)
 
-    return _numbered(df).mapInArrow(check, StructType([*kept, *_result_fields()]))
+    return _numbered(df).mapInArrow(check_all, StructType([*kept, *_result_fields()]))
 
 
 def distinct(
@@ -93,7 +93,7 @@ def distinct(
     Where `encodings` is more than 1, the same message comes as different bytes. Between executors
     go hashes, no messages: bytes are the same if their BLAKE3 is.
 
-    Arguments are those of `validate`.
+    Arguments as for `check`.
 
     Returns:
         A row for each digest, in no order.

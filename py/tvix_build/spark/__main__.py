@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from tvix_build import Kind, Schema, ViolationCode
-from tvix_build.spark import validate
+from tvix_build.spark import check
 
 _HELP = """\
 Check the messages in Parquet files and write what was found.
@@ -23,11 +23,11 @@ def run(session: Any, options: argparse.Namespace) -> int:
     """Do it in a session of Spark, and print the summary; the exit status.
 
     Raises:
-        ValueError: as `validate`.
+        ValueError: as `check`.
         Exception: what Spark raises.
     """
     source = session.read.parquet(options.source)
-    found = validate(source, column=options.column, kind=options.kind, schema=options.schema)
+    found = check(source, column=options.column, kind=options.kind, schema=options.schema)
     found.write.parquet(options.target)
     counts = _counts(session.read.schema(found.schema).parquet(options.target))
     name_width = max(map(len, counts))
