@@ -22,15 +22,16 @@ from bench import corpora, machine, program
 from bench.building import FOLDER, Builder
 from bench.corpora import ROOT, Cache
 from bench.measure import DisagreementError, Peer, Process, Ratio, Sample, ratio, repetitions
+from tvix_build import Schema
 
 RESULTS = ROOT / "bench" / "results" / "schemas.md"
 CORPORA = ("direct", "closure")
-FIRST, LATER = "tvix.build.v1", "snix.build.v1"
+FIRST, LATER = Schema.TVIX_BUILD_V1, Schema.SNIX_BUILD_V1
 TURN = 0.3
 """Seconds."""
 
 
-def messages(name: str, schema: str) -> Iterator[bytes]:
+def messages(name: str, schema: Schema) -> Iterator[bytes]:
     """Valid requests of nixpkgs in a schema."""
     found = list(corpora.nixpkgs(name))
     valid = tvix_build.check_batch(found).valid

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tvix_build._core.batch import canonicalize_batch, check_batch
-from tvix_build._core.report import Kind, MessageType, Schema, message_type
+from tvix_build._core.report import Kind, KindLike, MessageType, Schema, SchemaLike, message_type
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,9 +41,9 @@ _REPORT = f"STRUCT({', '.join(f'{name} {type}' for name, type in _COLUMNS.items(
 def register(
     connection: DuckDBPyConnection,
     *,
-    kind: Kind | str = Kind.BUILD_REQUEST,
+    kind: KindLike = Kind.BUILD_REQUEST,
     prefix: str = "tvix_",
-    schema: Schema | str = Schema.TVIX_BUILD_V1,
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
 ) -> None:
     """Define SQL functions of a message, a BLOB, in a connection and its cursors.
 

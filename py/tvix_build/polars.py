@@ -19,7 +19,7 @@ from functools import partial
 import polars
 
 from tvix_build._core.batch import canonicalize_batch, check_batch
-from tvix_build._core.report import Kind, MessageType, Schema, message_type
+from tvix_build._core.report import Kind, KindLike, MessageType, Schema, SchemaLike, message_type
 
 __all__ = ["TvixNamespace"]
 
@@ -49,8 +49,8 @@ class TvixNamespace:
     def check(
         self,
         *,
-        kind: Kind | str = Kind.BUILD_REQUEST,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        kind: KindLike = Kind.BUILD_REQUEST,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """A struct of `valid`, `canonical`, `digest` and `violations`: one pass for all."""
         return self._map(_check, polars.Struct(_COLUMNS), kind, schema)
@@ -58,8 +58,8 @@ class TvixNamespace:
     def valid(
         self,
         *,
-        kind: Kind | str = Kind.BUILD_REQUEST,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        kind: KindLike = Kind.BUILD_REQUEST,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Boolean: which messages are valid."""
         return self._column("valid", kind, schema)
@@ -67,8 +67,8 @@ class TvixNamespace:
     def canonical(
         self,
         *,
-        kind: Kind | str = Kind.BUILD_REQUEST,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        kind: KindLike = Kind.BUILD_REQUEST,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Boolean: which messages are valid and encoded canonically."""
         return self._column("canonical", kind, schema)
@@ -76,8 +76,8 @@ class TvixNamespace:
     def digest(
         self,
         *,
-        kind: Kind | str = Kind.BUILD_REQUEST,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        kind: KindLike = Kind.BUILD_REQUEST,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Binary of 32 bytes, BLAKE3 of the canonical encoding; null where that is refused."""
         return self._column("digest", kind, schema)
@@ -85,8 +85,8 @@ class TvixNamespace:
     def violations(
         self,
         *,
-        kind: Kind | str = Kind.BUILD_REQUEST,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        kind: KindLike = Kind.BUILD_REQUEST,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """A list of structs of `code`, `path` and `message`."""
         return self._column("violations", kind, schema)
@@ -94,21 +94,21 @@ class TvixNamespace:
     def canonicalize(
         self,
         *,
-        kind: Kind | str = Kind.BUILD_REQUEST,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        kind: KindLike = Kind.BUILD_REQUEST,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
         """Binary: the canonical encoding; null where it is refused."""
         return self._map(_canonicalize, polars.Binary(), kind, schema)
 
-    def _column(self, name: str, kind: Kind | str, schema: Schema | str) -> polars.Expr:
+    def _column(self, name: str, kind: KindLike, schema: SchemaLike) -> polars.Expr:
         return self._map(partial(_column, name=name), _COLUMNS[name], kind, schema)
 
     def _map(
         self,
         function: Callable[[polars.Series, MessageType], polars.Series],
         type: polars.DataType,
-        kind: Kind | str,
-        schema: Schema | str,
+        kind: KindLike,
+        schema: SchemaLike,
     ) -> polars.Expr:
         wanted = message_type(Kind(kind), Schema(schema))
         return self._expression.map_batches(

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from cli_support import delimited, encoded, request, run
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix_build import convert
+from tvix_build._core.report import SchemaLike
 
-LATER = ("tvix.build.v1@2024", "snix.build.v1")
+LATER: Final = ("tvix.build.v1@2024", "snix.build.v1")
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
 
 
@@ -24,7 +26,7 @@ MESSAGES = [encoded(named(number)) for number in range(5)]
 
 
 @pytest.mark.parametrize("later", LATER)
-def test_there_and_back(tmp_path: Path, later: str) -> None:
+def test_there_and_back(tmp_path: Path, later: SchemaLike) -> None:
     (tmp_path / "in.binpbs").write_bytes(delimited(MESSAGES))
     there = run("convert", "--to", later, "in.binpbs", "later.binpbs.xz", cwd=tmp_path)
     back = ("--to", "tvix.build.v1", "--schema", later)

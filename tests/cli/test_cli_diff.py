@@ -16,6 +16,7 @@ from strategies import Batch, canonical_batches, mutant_batches
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
 from tvix_build._command_line.differences import Difference, differences
+from tvix_build._core.report import KindLike
 
 CLASSES: dict[str, type[Message]] = {
     "build-request": BuildRequest,
@@ -26,7 +27,7 @@ EnvVar = BuildRequest.EnvVar
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_nothing_differs_if_and_only_if_canonical_encodings_are_equal(kind: str) -> None:
+def test_nothing_differs_if_and_only_if_canonical_encodings_are_equal(kind: KindLike) -> None:
     counts = {True: 0, False: 0}
 
     @settings(max_examples=40, database=None, deadline=None)

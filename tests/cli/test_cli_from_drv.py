@@ -10,6 +10,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 import zstandard
@@ -24,13 +25,14 @@ from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node, SymlinkNode
 from tvix_build import convert, nix
+from tvix_build._core.report import SchemaLike
 from tvix_build.nix import Derivation, Output
 
 HERE = EXAMPLES[0].parents[1]
 NODES = HERE / "nodes.ndjson"
 STORE = "/nix/store/"
 HASH = "0" * 32 + "-"  # begins the name of a store path
-LATER = ("tvix.build.v1@2024", "snix.build.v1")
+LATER: Final = ("tvix.build.v1@2024", "snix.build.v1")
 
 
 def line(file: Path | str, request: bytes) -> str:
@@ -77,7 +79,7 @@ def test_requests_in_the_order_of_the_paths(order: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("schema", LATER)
-def test_requests_in_a_later_schema(schema: str, tmp_path: Path) -> None:
+def test_requests_in_a_later_schema(schema: SchemaLike, tmp_path: Path) -> None:
     target = tmp_path / "requests.binpbs"
     command = ("from-drv", EXAMPLES[0].parent, "--nodes", NODES, "--schema", schema)
     result = run(*command, "-o", target)
@@ -88,7 +90,7 @@ def test_requests_in_a_later_schema(schema: str, tmp_path: Path) -> None:
     assert run(*command).stdout.decode() == "".join(lines)
 
 
-def network_access(made: Sequence[bytes], first: Sequence[bytes], schema: str) -> int:
+def network_access(made: Sequence[bytes], first: Sequence[bytes], schema: SchemaLike) -> int:
     """That requests are those of tvix.build.v1 converted; how many may use the network."""
     count = 0
     for later, data in zip(made, first, strict=True):

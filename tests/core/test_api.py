@@ -520,8 +520,10 @@ def test_kind_is_inferred_or_checked() -> None:
         tvix_build.check(castore_pb2.Node())
     with pytest.raises(TypeError, match="found str"):
         tvix_build.check("text")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="nonsense"):
-        tvix_build.check(b"", kind="nonsense")
+    with pytest.raises(
+        ValueError, match=r"^expected a Kind: 'build-request', .*; found 'nonsense'$"
+    ):
+        tvix_build.check(b"", kind="nonsense")  # type: ignore[arg-type]
 
 
 def test_errors_have_one_base() -> None:

@@ -21,6 +21,7 @@ import tvix_build
 from batches import FIRST, SNIX, TVIX_2024, TYPES, run, smallest
 from engine import disagreement, of_reference, of_report
 from strategies import Batch
+from tvix_build._core.report import KindLike, SchemaLike
 from wire import blob
 
 # Batches and messages in a batch, for each kind in each schema.
@@ -64,7 +65,7 @@ def test_enough_cases() -> None:
 
 
 @of_every_type
-def test_canonical_messages(kind: str, schema: str) -> None:
+def test_canonical_messages(kind: KindLike, schema: SchemaLike) -> None:
     batches, size = CANONICAL
     compare = _comparing(kind, Counter(), schema)
     cases = run(strategies.canonical_batches(kind, size, schema), batches, compare)
@@ -72,7 +73,7 @@ def test_canonical_messages(kind: str, schema: str) -> None:
 
 
 @of_every_type
-def test_mutants(kind: str, schema: str) -> None:
+def test_mutants(kind: KindLike, schema: SchemaLike) -> None:
     seen: Counter[str] = Counter()
     batches, size = MUTANTS
     compare = _comparing(kind, seen, schema)
@@ -84,7 +85,7 @@ def test_mutants(kind: str, schema: str) -> None:
 
 
 @of_every_type
-def test_large_lists(kind: str, schema: str) -> None:
+def test_large_lists(kind: KindLike, schema: SchemaLike) -> None:
     """Lists of up to 2,000 elements, which an engine may sort and search by other means."""
     rng = random.Random(f"{kind} {schema}")
     seen: Counter[str] = Counter()
@@ -95,7 +96,7 @@ def test_large_lists(kind: str, schema: str) -> None:
 
 
 @of_every_type
-def test_random_bytes(kind: str, schema: str) -> None:
+def test_random_bytes(kind: KindLike, schema: SchemaLike) -> None:
     batches, size = RANDOM
     compare = _comparing(kind, Counter(), schema)
     cases = run(strategies.random_batches(size), batches, compare)
@@ -127,7 +128,9 @@ def answered_request(outputs: int, needles: int) -> bytes:
     return b"".join((blob(2, "sh"), *named, *(blob(10, f"{i}") for i in range(needles))))
 
 
-def _comparing(kind: str, seen: Counter[str], schema: str = FIRST) -> Callable[[Batch], None]:
+def _comparing(
+    kind: KindLike, seen: Counter[str], schema: SchemaLike = FIRST
+) -> Callable[[Batch], None]:
     """A check of a batch that also counts what the reference has `seen`."""
 
     def compare(batch: Batch) -> None:
@@ -144,7 +147,7 @@ def _comparing(kind: str, seen: Counter[str], schema: str = FIRST) -> Callable[[
     return compare
 
 
-def _report_smallest(data: bytes, kind: str, schema: str) -> None:
+def _report_smallest(data: bytes, kind: KindLike, schema: SchemaLike) -> None:
     least = smallest(data, lambda shorter: disagreement(shorter, kind, schema) is not None)
     found = disagreement(least, kind, schema)
     assert found is not None
@@ -168,7 +171,7 @@ def test_disagreement_is_found_and_made_small() -> None:
     """The comparison itself: a reference that forgot a rule is found out."""
     forgetful = reference.check
 
-    def check(data: bytes, kind: str, schema: str) -> reference.ReferenceReport:
+    def check(data: bytes, kind: KindLike, schema: SchemaLike) -> reference.ReferenceReport:
         report = forgetful(data, kind, schema)
         violations = [found for found in report.violations if found[0] != "invalid_arg"]
         return reference.ReferenceReport(report.valid, report.canonical, report.digest, violations)

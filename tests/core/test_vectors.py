@@ -14,7 +14,7 @@ import tvix_build
 from batches import TYPES
 from engine import LISTED, of_report
 from tvix_build._core import engine
-from tvix_build._core.report import message_type
+from tvix_build._core.report import KindLike, SchemaLike, message_type
 from vector_files import ROWS, Row
 
 #: Rows that are checked alone, not as an answer.
@@ -32,7 +32,7 @@ def _type(row: Row) -> Type:
     return Type(kind=tvix_build.Kind(row.kind), schema=tvix_build.Schema(row.schema))
 
 
-def _rows(kind: str, schema: str) -> list[Row]:
+def _rows(kind: KindLike, schema: SchemaLike) -> list[Row]:
     """All rows of one sort, for a batch."""
     return [row for row in ALONE if (row.kind, row.schema) == (kind, schema)]
 
@@ -92,7 +92,7 @@ def test_messages_of_violations(row: Row) -> None:
 
 @pytest.mark.parametrize("form", ["list", "offsets", "ranges"])
 @pytest.mark.parametrize(("kind", "schema"), TYPES)
-def test_check_batch(kind: str, schema: str, form: str) -> None:
+def test_check_batch(kind: KindLike, schema: SchemaLike, form: str) -> None:
     """All vectors of a kind at once, as a list and as ranges of one buffer."""
     rows = _rows(kind, schema)
     items = [row.data for row in rows]
@@ -119,7 +119,7 @@ def test_check_batch(kind: str, schema: str, form: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "schema"), TYPES)
-def test_canonicalize_batch(kind: str, schema: str) -> None:
+def test_canonicalize_batch(kind: KindLike, schema: SchemaLike) -> None:
     rows = [row for row in _rows(kind, schema) if row.encoding is not None]
     items = [row.data for row in rows]
     encodings = tvix_build.canonicalize_batch(items, kind=kind, schema=schema)
@@ -127,7 +127,7 @@ def test_canonicalize_batch(kind: str, schema: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "schema"), TYPES)
-def test_canonicalize_batch_names_the_first_refused(kind: str, schema: str) -> None:
+def test_canonicalize_batch_names_the_first_refused(kind: KindLike, schema: SchemaLike) -> None:
     rows = _rows(kind, schema)
     rows.sort(key=lambda row: row.encoding is None)
     first = next(i for i, row in enumerate(rows) if row.encoding is None)

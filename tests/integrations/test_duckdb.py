@@ -21,6 +21,7 @@ import tvix_build.duckdb
 from bench.corpora import messages_of
 from few_messages import later_messages, messages
 from tvix_build import ValidationError
+from tvix_build._core.report import KindLike, SchemaLike
 
 NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
 
@@ -32,7 +33,9 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield made
 
 
-def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> tuple[Any, ...]:
+def expected(
+    item: bytes | None, kind: KindLike, schema: SchemaLike = "tvix.build.v1"
+) -> tuple[Any, ...]:
     """What the functions give for a message."""
     if item is None:
         return (None,) * len(NAMES)
@@ -118,13 +121,13 @@ def test_kinds(connection: duckdb.DuckDBPyConnection) -> None:
     assert query(connection, items, "directory_") == [expected(item, "directory") for item in items]
     assert query(connection, items, "tvix_") == [expected(item, "build-request") for item in items]
     with pytest.raises(ValueError, match="derivation"):
-        tvix_build.duckdb.register(connection, kind="derivation", prefix="derivation_")
+        tvix_build.duckdb.register(connection, kind="derivation")  # type: ignore[arg-type]
     with pytest.raises(duckdb.Error):
         tvix_build.duckdb.register(connection)
 
 
 def test_schemas(connection: duckdb.DuckDBPyConnection) -> None:
-    for name in ("snix.build.v1", "tvix.build.v1@2024"):
+    for name in (tvix_build.Schema.SNIX_BUILD_V1, tvix_build.Schema.TVIX_BUILD_V1_2024):
         prefix = f"of_{name[:4]}_"
         tvix_build.duckdb.register(connection, prefix=prefix, schema=name)
         for items in (later_messages(), messages()):
@@ -136,7 +139,7 @@ def test_schemas(connection: duckdb.DuckDBPyConnection) -> None:
     found = query(connection, [*items], "answer_")
     assert found == [expected(item, "build", schema) for item in items]
     with pytest.raises(ValueError, match=r"tvix\.build\.v2"):
-        tvix_build.duckdb.register(connection, prefix="other_", schema="tvix.build.v2")
+        tvix_build.duckdb.register(connection, prefix="other_", schema="tvix.build.v2")  # type: ignore[arg-type]
     with pytest.raises(duckdb.Error, match="other_valid"):
         connection.sql("SELECT other_valid(''::BLOB)")
 

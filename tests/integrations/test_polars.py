@@ -15,12 +15,15 @@ import tvix_build.polars
 from bench.corpora import messages_of
 from few_messages import later_messages, messages
 from tvix_build import ValidationError
+from tvix_build._core.report import KindLike, SchemaLike
 
 NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
 Items = Sequence[bytes | None]
 
 
-def expected(item: bytes | None, kind: str, schema: str = "tvix.build.v1") -> dict[str, Any]:
+def expected(
+    item: bytes | None, kind: KindLike, schema: SchemaLike = "tvix.build.v1"
+) -> dict[str, Any]:
     """What the expressions give for a message."""
     if item is None:
         return dict.fromkeys(NAMES)
@@ -42,7 +45,7 @@ def frame_of(items: Items) -> polars.DataFrame:
     return polars.DataFrame({"request": items}, schema={"request": polars.Binary})
 
 
-def expressions(kind: str, **schema: str) -> list[polars.Expr]:
+def expressions(kind: KindLike, **schema: str) -> list[polars.Expr]:
     """One for each name."""
     namespace = polars.col("request").tvix
     return [getattr(namespace, name)(kind=kind, **schema).alias(name) for name in NAMES]
@@ -63,7 +66,7 @@ def expressions(kind: str, **schema: str) -> list[polars.Expr]:
 )
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 def test_every_expression(
-    items: Items, kind: str, engine: Literal["in-memory", "streaming"]
+    items: Items, kind: KindLike, engine: Literal["in-memory", "streaming"]
 ) -> None:
     query = frame_of(items).lazy().select(expressions(kind))
     found = query.collect(engine=engine)
@@ -75,7 +78,7 @@ def test_every_expression(
 @pytest.mark.parametrize(
     "schema", ["tvix.build.v1", "tvix.build.v1@2024", tvix_build.Schema.SNIX_BUILD_V1]
 )
-def test_schemas(kind: str, schema: str) -> None:
+def test_schemas(kind: KindLike, schema: SchemaLike) -> None:
     items = [*later_messages(), *messages(), b"\x0a\x02\x12\x00", None]
     found = frame_of(items).select(expressions(kind, schema=schema))
     assert found.to_dicts() == [expected(item, kind, schema) for item in items]
@@ -131,7 +134,7 @@ def test_within_a_query() -> None:
         ("build-request", [1], TypeError),
     ],
 )
-def test_errors(kind: str, column: list[Any], error: type[Exception]) -> None:
+def test_errors(kind: KindLike, column: list[Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         polars.DataFrame({"request": column}).select(expressions(kind))
 

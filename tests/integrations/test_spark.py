@@ -28,6 +28,7 @@ import tvix_build
 import tvix_build.duckdb
 from few_messages import messages
 from spark_support import OPTIONS, cluster, executor_of, variables
+from tvix_build._core.report import KindLike, SchemaLike
 from tvix_build.spark import __main__ as job
 from tvix_build.spark import check, distinct
 from vector_files import ROWS
@@ -81,7 +82,7 @@ def rows_of(results: DataFrame) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["id"])
 
 
-def reported(item: bytes, kind: str, schema: str) -> dict[str, Any]:
+def reported(item: bytes, kind: KindLike, schema: SchemaLike) -> dict[str, Any]:
     """What the Python API says of a message."""
     report = tvix_build.check(item, kind=kind, schema=schema)
     violations = [
@@ -113,7 +114,7 @@ def test_every_record_as_on_the_command_line(spark: SparkSession, tmp_path: Path
     ("kind", "schema"),
     [("build-request", "snix.build.v1"), ("directory", "tvix.build.v1")],
 )
-def test_kinds_and_schemas(spark: SparkSession, kind: str, schema: str) -> None:
+def test_kinds_and_schemas(spark: SparkSession, kind: KindLike, schema: SchemaLike) -> None:
     items = [row.data for row in ROWS if (row.kind, row.schema) == (kind, schema)]
     rows = [(i, bytearray(item)) for i, item in enumerate(items)]
     df = spark.createDataFrame(rows, "id int, `a``b.c` binary")
@@ -154,7 +155,7 @@ def test_columns(spark: SparkSession) -> None:
         with pytest.raises(ValueError, match="of binary, found int"):
             function(df, column="a")
         with pytest.raises(ValueError, match="derivation"):
-            function(df, column="b", kind="derivation")
+            function(df, column="b", kind="derivation")  # type: ignore[arg-type]
     assert check(df, column="b").columns == ["a", "c", *RESULTS]
 
 

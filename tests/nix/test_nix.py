@@ -26,6 +26,7 @@ from derivations_support import EXAMPLES, ODD, check_rules, fields, literal, odd
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import nix
+from tvix_build._core.report import SchemaLike
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Output, aterm
 from tvix_build.nix.requests import find_cycles
 
@@ -430,7 +431,7 @@ def test_placeholders_of_its_outputs_become_paths() -> None:
 
 
 @pytest.mark.parametrize("schema", ["tvix.build.v1", "snix.build.v1"])
-def test_placeholders_in_names_of_variables(schema: str) -> None:
+def test_placeholders_in_names_of_variables(schema: SchemaLike) -> None:
     """Nix rewrites NAME=VALUE as one string."""
     out = "/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-out"
     # What Nix 2.8 says that `builtins.placeholder "out"` is.

@@ -209,4 +209,4 @@ def test_violations_are_reasons_in_each_schema() -> None:
 
 def test_an_unknown_schema_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"snix\.build\.v2"):
-        nix.to_build_request(derivation(), nodes=node, schema="snix.build.v2")
+        nix.to_build_request(derivation(), nodes=node, schema="snix.build.v2")  # type: ignore[call-overload]

@@ -7,19 +7,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 import tvix_build
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import Schema, nix
+from tvix_build._core.report import SchemaLike
 from tvix_build.nix import Derivation, DerivationError, Output
 from tvix_build.nix.options import FEATURES, OPTIONS
 
 DOCS = Path(__file__).absolute().parents[2] / "docs" / "python.md"
 PATH = "/nix/store/5qx5i5v9z2y0bqhs4p0d6wcgqm2vz5zq-out"
-SCHEMAS = ("tvix.build.v1", "snix.build.v1")
+SCHEMAS: Final = ("tvix.build.v1", "snix.build.v1")
 
 
 def node(path: str) -> Node:
@@ -38,11 +39,11 @@ def with_attributes(attributes: dict[str, Any]) -> Derivation:
     return with_variables({"__json": json.dumps(attributes), "out": PATH})
 
 
-def request(one: Derivation, schema: str = "snix.build.v1", **options: Any) -> Any:
+def request(one: Derivation, schema: SchemaLike = "snix.build.v1", **options: Any) -> Any:
     return nix.to_build_request(one, nodes=node, schema=schema, **options)
 
 
-def refused(one: Derivation, schema: str = "snix.build.v1") -> list[str]:
+def refused(one: Derivation, schema: SchemaLike = "snix.build.v1") -> list[str]:
     with pytest.raises(DerivationError) as found:
         request(one, schema)
     return list(found.value.reasons)
@@ -84,7 +85,7 @@ IGNORED: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_changes_the_build_is_refused(name: str, schema: str) -> None:
+def test_what_changes_the_build_is_refused(name: str, schema: SchemaLike) -> None:
     (reason,) = refused(with_variables({name: REFUSED[name][0]}), schema)
     assert reason.startswith(f"variable {name}: expected ")
     assert "as a request cannot say" in reason

@@ -15,6 +15,7 @@ from derivations_support import check_rules, literal, text_of
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import nix
+from tvix_build._core.report import SchemaLike
 from tvix_build.nix import Derivation, DerivationError, Output
 
 FIXTURES = (
@@ -302,7 +303,7 @@ def test_no_other_output_becomes_a_request(outputs: dict[str, tuple[str, str]]) 
         ("", "expected a builder, found an empty string"),
     ],
 )
-def test_builders_that_no_builder_can_run(schema: str, builder: str, reason: str) -> None:
+def test_builders_that_no_builder_can_run(schema: SchemaLike, builder: str, reason: str) -> None:
     with pytest.raises(DerivationError) as found:
         nix.to_build_request(
             derivation({"out": Output(PATH.decode())}, builder), nodes=node, schema=schema

@@ -101,6 +101,13 @@ def test_messages_and_kinds() -> None:
         assert tvix_build.check(message, kind=kind) == tvix_build.check(message, kind=kind.value)
 
 
+def test_misspelt_literals_are_errors_of_types() -> None:
+    with pytest.raises(ValueError, match="'directory'; found 'directroy'"):
+        tvix_build.check(b"", kind="directroy")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"'snix\.build\.v1'; found 'snix\.v1'"):
+        tvix_build.check_batch([], schema="snix.v1")  # type: ignore[arg-type]
+
+
 def test_later_schemas() -> None:
     later = snix_build_pb2.BuildRequest(command_args=["a"])
     answer = snix_build_pb2.BuildResponse()

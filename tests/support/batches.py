@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from strategies import Batch
 
-KINDS = ("build-request", "build", "directory")
-FIRST = "tvix.build.v1"
-TVIX_2024 = "tvix.build.v1@2024"
-SNIX = "snix.build.v1"
+KINDS: Final = ("build-request", "build", "directory")
+FIRST: Final = "tvix.build.v1"
+TVIX_2024: Final = "tvix.build.v1@2024"
+SNIX: Final = "snix.build.v1"
 
 #: Every kind with its schema. The Directory of tvix.build.v1@2024 is that of tvix.build.v1.
 TYPES = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from blake3 import blake3
 from google.protobuf.internal import api_implementation
@@ -38,9 +38,9 @@ __all__ = ["CODES", "ReferenceReport", "RefusedError", "Violation", "canonicaliz
 if api_implementation.Type() != "upb":
     raise RuntimeError(f"the reference needs protobuf's upb, found {api_implementation.Type()}")
 
-FIRST = "tvix.build.v1"
-TVIX_2024 = "tvix.build.v1@2024"
-SNIX = "snix.build.v1"
+FIRST: Final = "tvix.build.v1"
+TVIX_2024: Final = "tvix.build.v1@2024"
+SNIX: Final = "snix.build.v1"
 
 #: Of each kind and schema: its class, its rules, and what sorts its lists.
 _RULES: dict[

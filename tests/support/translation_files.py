@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tvix_build._core.report import SchemaLike
+
 TRANSLATIONS = Path(__file__).absolute().parents[1] / "translations"
 
 
@@ -26,7 +28,7 @@ class Refusal:
     """A request that is not translated."""
 
     name: str
-    schema: str
+    schema: SchemaLike
     network_access: bool
     data: bytes
     reasons: list[str]

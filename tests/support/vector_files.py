@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tvix_build._core.report import KindLike, SchemaLike
+
 VECTORS = Path(__file__).absolute().parents[1] / "vectors"
 
 
@@ -16,14 +18,14 @@ class Row:
 
     file: str
     name: str
-    kind: str
+    kind: KindLike
     data: bytes
     valid: bool
     canonical: bool
     digest: bytes | None
     encoding: bytes | None
     violations: list[tuple[str, str]]
-    schema: str
+    schema: SchemaLike
     request: bytes | None  # that `data` answers
 
     @property

@@ -30,7 +30,17 @@ from tvix_build._core.ranges import (
     is_one_buffer,
     messages_of,
 )
-from tvix_build._core.report import TYPES, Kind, MessageType, Report, Schema, message_type, refusal
+from tvix_build._core.report import (
+    TYPES,
+    Kind,
+    KindLike,
+    MessageType,
+    Report,
+    Schema,
+    SchemaLike,
+    message_type,
+    refusal,
+)
 from tvix_build._version import __version__
 
 if TYPE_CHECKING:
@@ -44,7 +54,7 @@ _VALID = bytes(verdict <= Verdict.VALID for verdict in range(256))
 _CANONICAL = bytes(verdict == Verdict.CANONICAL for verdict in range(256))
 
 
-def type_of(item: object, kind: Kind | str | None, schema: Schema | str | None) -> MessageType:
+def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> MessageType:
     """What a message or bytes are, checked against what the caller says.
 
     Raises:
@@ -237,8 +247,8 @@ def _canonical_batch(data: bytes, offsets: array[int]) -> CanonicalBatch:
 def check_batch(
     messages: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     *,
-    kind: Kind | str | None = None,
-    schema: Schema | str | None = None,
+    kind: KindLike | None = None,
+    schema: SchemaLike | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
 ) -> BatchReport:
@@ -274,8 +284,8 @@ def check_batch(
 def canonicalize_batch(
     messages: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
     *,
-    kind: Kind | str | None = None,
-    schema: Schema | str | None = None,
+    kind: KindLike | None = None,
+    schema: SchemaLike | None = None,
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
 ) -> CanonicalBatch:
@@ -296,8 +306,8 @@ def canonicalize_batch(
 
 def _run(
     items: Iterable[BytesLike | Message] | BytesLike | ArrowLike,
-    kind: Kind | str | None,
-    schema: Schema | str | None,
+    kind: KindLike | None,
+    schema: SchemaLike | None,
     offsets: Offsets | tuple[Offsets, Offsets] | None,
     threads: int | None,
     keep: bool,
@@ -326,7 +336,7 @@ def _run(
 class _Converter:
     """Makes bytes of items that are not, and finds out of what type all of them are."""
 
-    def __init__(self, kind: Kind | str | None, schema: Schema | str | None) -> None:
+    def __init__(self, kind: KindLike | None, schema: SchemaLike | None) -> None:
         self._asked = (
             None if kind is None else Kind(kind),
             None if schema is None else Schema(schema),

@@ -13,9 +13,11 @@ from tvix_build._core.engine import Encodings
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import (
     Kind,
+    KindLike,
     MessageType,
     Report,
     Schema,
+    SchemaLike,
     ValidationError,
     message_type,
     refusal,
@@ -25,8 +27,8 @@ from tvix_build._core.report import (
 def check(
     message: BytesLike | Message,
     *,
-    kind: Kind | str | None = None,
-    schema: Schema | str | None = None,
+    kind: KindLike | None = None,
+    schema: SchemaLike | None = None,
     request: BytesLike | Message | None = None,
 ) -> Report:
     """Check a message.
@@ -53,8 +55,8 @@ def check(
 def validate(
     message: BytesLike | Message,
     *,
-    kind: Kind | str | None = None,
-    schema: Schema | str | None = None,
+    kind: KindLike | None = None,
+    schema: SchemaLike | None = None,
     request: BytesLike | Message | None = None,
 ) -> None:
     """Raise unless a message is valid. Arguments as for `check`.
@@ -71,8 +73,8 @@ def validate(
 def canonicalize(
     message: BytesLike | Message,
     *,
-    kind: Kind | str | None = None,
-    schema: Schema | str | None = None,
+    kind: KindLike | None = None,
+    schema: SchemaLike | None = None,
 ) -> bytes:
     """The canonical encoding of a message, its lists sorted. Arguments as for `check`.
 
@@ -92,8 +94,8 @@ def canonicalize(
 def digest(
     message: BytesLike | Message,
     *,
-    kind: Kind | str | None = None,
-    schema: Schema | str | None = None,
+    kind: KindLike | None = None,
+    schema: SchemaLike | None = None,
 ) -> bytes:
     """BLAKE3-256 of the canonical encoding of a message, 32 bytes. Arguments as for `check`.
 
@@ -109,8 +111,8 @@ def digest(
 
 def _run(
     message: BytesLike | Message,
-    kind: Kind | str | None,
-    schema: Schema | str | None,
+    kind: KindLike | None,
+    schema: SchemaLike | None,
     encodings: Encodings | None = None,
     request: BytesLike | Message | None = None,
 ) -> Report:

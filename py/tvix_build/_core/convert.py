@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.check import canonicalize, validate
-from tvix_build._core.report import Kind, NotRepresentableError, Reason, Schema
+from tvix_build._core.report import Kind, NotRepresentableError, Reason, Schema, SchemaLike
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -39,8 +39,8 @@ _FIRST = Schema.TVIX_BUILD_V1
 def convert(
     request: BytesLike | Message,
     *,
-    to: Schema | str,
-    schema: Schema | str | None = None,
+    to: SchemaLike,
+    schema: SchemaLike | None = None,
     network_access: bool = False,
 ) -> bytes:
     """A valid BuildRequest as another schema says it; docs/translation.md says how. The same call

@@ -7,14 +7,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 NULL = "expected a message, found null"
 """Why a null in a table is malformed."""
 
 
-class Schema(str, Enum):
-    """A version of the protocol."""
+class Choice(str, Enum):
+    """An enumeration whose members are their strings, as those of enum.StrEnum (Python 3.11)."""
+
+    __str__ = str.__str__
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        *others, last = [repr(choice.value) for choice in cls]
+        choices = f"{', '.join(others)} or {last}"
+        raise ValueError(f"expected a {cls.__name__}: {choices}; found {value!r}")
+
+
+class Schema(Choice):
+    """A version of the protocol. A member is also its string."""
 
     TVIX_BUILD_V1 = "tvix.build.v1"
     """Of December 2023, the default."""
@@ -27,10 +39,12 @@ class Schema(str, Enum):
 TvixSchema: TypeAlias = Literal["tvix.build.v1", Schema.TVIX_BUILD_V1]
 SnixSchema: TypeAlias = Literal["snix.build.v1", Schema.SNIX_BUILD_V1]
 BytesSchema: TypeAlias = Literal["tvix.build.v1@2024", Schema.TVIX_BUILD_V1_2024]
+SchemaLike: TypeAlias = Schema | Literal["tvix.build.v1", "tvix.build.v1@2024", "snix.build.v1"]
+"""What functions accept as a schema: a type checker reports a misspelt string."""
 
 
-class Kind(str, Enum):
-    """What a message is."""
+class Kind(Choice):
+    """What a message is. A member is also its string."""
 
     BUILD_REQUEST = "build-request"
     BUILD = "build"
@@ -41,6 +55,10 @@ class Kind(str, Enum):
     def full_name(self) -> str:
         """The full protobuf name in tvix.build.v1, such as `tvix.build.v1.BuildRequest`."""
         return message_type(self).full_name
+
+
+KindLike: TypeAlias = Kind | Literal["build-request", "build", "directory"]
+"""What functions accept as a kind: a type checker reports a misspelt string."""
 
 
 class MessageType:
@@ -89,9 +107,9 @@ def message_type(kind: Kind | None = None, schema: Schema | None = None) -> Mess
     return _TYPES[kind or Kind.BUILD_REQUEST, schema or Schema.TVIX_BUILD_V1]
 
 
-class ViolationCode(str, Enum):
-    """Which rule a message violates; docs/canonical-form.md defines each. The strings are
-    stable."""
+class ViolationCode(Choice):
+    """Which rule a message violates; docs/canonical-form.md defines each. A member is also its
+    string; the strings are stable."""
 
     MALFORMED = "malformed"
     UNKNOWN_FIELD = "unknown_field"
@@ -169,7 +187,7 @@ class ValidationError(Error, ValueError):
         path = f"{first.path}: " if first.path else ""
         more = self.violation_count - 1
         rest = f" (and {more} more violation{'s' if more > 1 else ''})" if more else ""
-        return f"{where}{path}{first.code.value}: {first.message}{rest}"
+        return f"{where}{path}{first.code}: {first.message}{rest}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 from tvix_build._core.check import validate
 from tvix_build._core.construct import assemble_request
 from tvix_build._core.convert import to_later
-from tvix_build._core.report import Error, NotRepresentableError, Schema, ValidationError, Violation
+from tvix_build._core.report import (
+    Error,
+    NotRepresentableError,
+    Schema,
+    SchemaLike,
+    ValidationError,
+    Violation,
+)
 from tvix_build.nix.aterm import to_bytes, to_str
 from tvix_build.nix.derivation import STORE, Derivation, DerivationError, Found, Lookup
 from tvix_build.nix.directory import DerivationDirectory
@@ -113,7 +120,7 @@ def to_build_request(
     system: str | None = ...,
     min_memory: int = ...,
     available_ro_paths: Iterable[str] = ...,
-    schema: Schema | str,
+    schema: SchemaLike,
 ) -> BuildRequest | LaterBuildRequest | bytes: ...
 def to_build_request(
     derivation: Derivation,
@@ -125,7 +132,7 @@ def to_build_request(
     system: str | None = None,
     min_memory: int = 0,
     available_ro_paths: Iterable[str] = (),
-    schema: Schema | str = Schema.TVIX_BUILD_V1,
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
 ) -> BuildRequest | LaterBuildRequest | bytes:
     """Return the canonical request for a build of a derivation.
 

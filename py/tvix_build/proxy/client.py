@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from tvix_build import Kind, Schema
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.ranges import BytesLike
+from tvix_build._core.report import SchemaLike
 from tvix_build.proxy.shared.addresses import Address, parse
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, channel_options
 from tvix_build.proxy.shared.checks import (
@@ -67,7 +68,7 @@ class BuildService:
         self,
         address: str,
         *,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
@@ -149,7 +150,7 @@ class AsyncBuildService:
         self,
         address: str,
         *,
-        schema: Schema | str = Schema.TVIX_BUILD_V1,
+        schema: SchemaLike = Schema.TVIX_BUILD_V1,
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
@@ -207,7 +208,7 @@ class AsyncBuildService:
 
 
 def _resolve(
-    address: str, schema: Schema | str, credentials: grpc.ChannelCredentials | None
+    address: str, schema: SchemaLike, credentials: grpc.ChannelCredentials | None
 ) -> tuple[Service, Address, grpc.ChannelCredentials | None]:
     """Return the service, the parsed address and the credentials, which are None without TLS."""
     service = SERVICES[Schema(schema)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tvix_build._core.report import Kind, Schema
+from tvix_build._core.report import Kind, KindLike, Schema, SchemaLike
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -25,8 +25,8 @@ def check(
     df: DataFrame,
     *,
     column: str | None = None,
-    kind: Kind | str = Kind.BUILD_REQUEST,
-    schema: Schema | str = Schema.TVIX_BUILD_V1,
+    kind: KindLike = Kind.BUILD_REQUEST,
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
 ) -> DataFrame:
     """Check each message of a column.
 
@@ -79,8 +79,8 @@ def distinct(
     df: DataFrame,
     *,
     column: str | None = None,
-    kind: Kind | str = Kind.BUILD_REQUEST,
-    schema: Schema | str = Schema.TVIX_BUILD_V1,
+    kind: KindLike = Kind.BUILD_REQUEST,
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
 ) -> DataFrame:
     """Count the messages of a column by digest.
 
