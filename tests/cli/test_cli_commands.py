@@ -97,8 +97,8 @@ def test_canonicalize_writes_nothing_when_a_record_is_refused(tmp_path: Path) ->
     offset = len(delimited([encoded(request())] * 5000))
     first, second, last = result.stderr.splitlines()
     place = f"tvix-build: {path}[5000] at byte {offset}: "
-    assert first.startswith(place + "required: command_args: expected ")
-    assert second.startswith(place + "invalid_name: outputs[0]: expected ")
+    assert first.startswith(place + "command_args: required: expected ")
+    assert second.startswith(place + "outputs[0]: invalid_name: expected ")
     assert last == f"tvix-build: {path}: 1 record has no canonical encoding, nothing written"
     assert output.read_bytes() == b"as it was"
     assert sorted(tmp_path.iterdir()) == [path, output]
@@ -275,7 +275,7 @@ def test_a_record_is_named_as_digest_prints_it(tmp_path: Path) -> None:
     invalid = "many.binpbs.zst[5000]"
     for command in (("digest",), ("canonicalize",), ("convert", "--to", "tvix.build.v1@2024")):
         target = [] if command == ("digest",) else ["out.binpbs"]
-        assert f"tvix-build: {place}invalid_name: outputs[0]: " in (
+        assert f"tvix-build: {place}outputs[0]: invalid_name: " in (
             done(*command, invalid, *target).stderr
         )
     assert f"{place}outputs[0]: " in done("validate", invalid).stdout.decode()
@@ -331,7 +331,7 @@ def test_show_says_what_is_wrong(tmp_path: Path) -> None:
     result = run("show", "--input-format", "binpbs", "-", stdin=data)
     assert result.status == 1
     first, second, third = result.stdout.decode().split("\n\n")
-    assert first.startswith("-[0]  build-request  invalid\nrequired: command_args: expected ")
+    assert first.startswith("-[0]  build-request  invalid\ncommand_args: required: expected ")
     assert "outputs (1)\n  a/b\n" in first
     assert second.startswith("-[1]  build-request  invalid\nmalformed: expected ")
     assert third.startswith("-[2]  build-request  canonical\n")

@@ -143,7 +143,7 @@ def test_the_same_message(tmp_path: Path) -> None:
     assert result.status == 0
     lines = result.stdout.decode().splitlines()
     assert lines[0] == f"- {digest(canonical)}  {old}"
-    assert lines[1].startswith("  not_sorted: outputs[1]: ")
+    assert lines[1].startswith("  outputs[1]: not_sorted: ")
     assert lines[2] == f"+ {digest(canonical)}  {new}"
     assert lines[3:] == [f"same digest, other bytes: not canonical: {old}"]
 
@@ -154,7 +154,7 @@ def test_invalid_records(tmp_path: Path) -> None:
     result = run("diff", good, bad)
     assert result.status == 2
     text = result.stdout.decode()
-    assert f"+ no digest  {bad}\n  required: command_args: " in text
+    assert f"+ no digest  {bad}\n  command_args: required: " in text
     assert "\noutputs\n- 0002-out\n+ a/b\n" in text
     assert run("diff", bad, bad).status == 2
     bad.write_bytes(b"\xff")

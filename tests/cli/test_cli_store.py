@@ -58,7 +58,7 @@ def test_add_stores_all_but_what_is_invalid(tmp_path: Path) -> None:
         f"{digest(request(number))}  {many}[{i}]" for number, i in ((1, 0), (2, 2))
     ]
     assert f"{many}[1] at byte " in result.stderr
-    assert "invalid_name: outputs[0]" in result.stderr
+    assert "outputs[0]: invalid_name" in result.stderr
     assert rows(tmp_path / "store").keys() == {digest(request(1)), digest(request(2))}
 
 

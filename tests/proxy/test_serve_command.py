@@ -147,7 +147,7 @@ def test_an_invalid_request_is_not_sent(tmp_path: Path) -> None:
     (tmp_path / "bad.binpb").write_bytes(bad.SerializeToString())
     done = run("build", tmp_path / "bad.binpb", "--builder", "grpc+unix:/no/such/socket")
     assert done.status == 1
-    codes = [line.split(": ")[2] for line in done.stderr.splitlines()]
+    codes = [line.split(": ")[3] for line in done.stderr.splitlines()]
     assert codes == ["invalid_arg", "invalid_arg", "not_sorted"]
 
 

@@ -28,6 +28,7 @@ from tvix_build._command_line.show import Viewer
 from tvix_build._command_line.sources import find_input, find_source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Monitor, stdout_console
+from tvix_build._core.report import in_words, sentence
 from tvix_build.proxy.shared.addresses import FORMS, Address
 from tvix_build.proxy.shared.services import SERVICES
 
@@ -171,16 +172,12 @@ def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
         for detail in status.details if status else ():
             if detail.Unpack(details):
                 for one in details.field_violations:
-                    path = f"{one.field}: " if one.field else ""
-                    monitor.error(f"{place}: {one.reason}: {path}{one.description}")
+                    words = sentence(one.field, one.reason, one.description)
+                    monitor.error(f"{place}: {words}")
     except (DecodeError, ValueError) as failure:
         monitor.error(f"{place}: malformed details of the status: {failure}")
 
 
 def _print_violations(monitor: Monitor, place: str, found: Report | InvalidResponseError) -> None:
-    for violation in found.violations:
-        path = f"{violation.path}: " if violation.path else ""
-        monitor.error(f"{place}: {violation.code.value}: {path}{violation.message}")
-    left = found.violation_count - len(found.violations)
-    if left:
-        monitor.error(f"{place}: and {left} more violations")
+    for line in in_words(found):
+        monitor.error(f"{place}: {line}")

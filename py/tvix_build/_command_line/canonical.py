@@ -18,7 +18,7 @@ from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.records import Batch, Progress
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.terminal import Monitor
-from tvix_build._core.report import MessageType
+from tvix_build._core.report import MessageType, in_words
 
 REFUSED_SHOWN = 20
 
@@ -37,7 +37,7 @@ class Refusals:
 
     def add(self, source: Source, batch: Batch, i: int, report: Report) -> None:
         """Report record i, of which the engine says `report`."""
-        self.add_reasons(source, batch, i, _in_words(report))
+        self.add_reasons(source, batch, i, in_words(report))
 
     def add_reasons(self, source: Source, batch: Batch, i: int, reasons: Iterable[str]) -> None:
         """Report record i, a line for each reason."""
@@ -126,16 +126,6 @@ def _not_one(source: Source, target: Source, found: str) -> click.UsageError:
         f"expected one record, as a .{target.format} file holds, found {found} in "
         f"{source.path}: write binpbs or ndjson"
     )
-
-
-def _in_words(report: Report) -> Iterator[str]:
-    """The violations of a record."""
-    for violation in report.violations:
-        path = f"{violation.path}: " if violation.path else ""
-        yield f"{violation.code.value}: {path}{violation.message}"
-    left = report.violation_count - len(report.violations)
-    if left:
-        yield f"and {left} more violations"
 
 
 def _refused(batch: Batch, reports: BatchReport) -> Iterator[tuple[int, Report]]:

@@ -186,6 +186,6 @@ def _translate(
         try:
             made.append(translate(batch.record(i), schema, to, network_access))
         except NotRepresentableError as error:
-            reasons = [f"{one.path}: {one.message}" for one in error.reasons]
+            reasons = map(str, error.reasons)
             refusals.add_reasons(source, batch, i, reasons)
     return made

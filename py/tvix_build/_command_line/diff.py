@@ -17,7 +17,7 @@ from tvix_build._command_line.show import LIMIT, Values
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.streams import InputError
 from tvix_build._command_line.terminal import Console, printable
-from tvix_build._core.report import MessageType
+from tvix_build._core.report import MessageType, in_words
 
 CONTEXT = 20  # characters around what differs in a long value
 Record = tuple[bytes, Report]
@@ -55,12 +55,8 @@ def print_differences(
     for sign, name, report in zip("-+", names, reports, strict=True):
         digest = report.digest.hex() if report.digest else "no digest"
         _line(console, sign, f"{digest}  {printable(name)}")
-        for violation in report.violations:
-            path = f"{violation.path}: " if violation.path else ""
-            console.say(f"  {violation.code.value}: {path}{printable(violation.message)}")
-        left = report.violation_count - len(report.violations)
-        if left:
-            console.say(f"  and {left} more violations")
+        for line in in_words(report):
+            console.say(f"  {printable(line)}")
     try:
         old, new = (decode(data, kind) for data, _ in records)
     except DecodeError:  # Its report says so.

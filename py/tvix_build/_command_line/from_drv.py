@@ -32,7 +32,7 @@ from tvix_build.nix import Derivation, DerivationDirectory, DerivationError
 from tvix_build.nix.derivation import STORE
 from tvix_build.nix.reasons import Kind as ReasonKind
 from tvix_build.nix.reasons import Reason, kind_of
-from tvix_build.nix.requests import RequestMaker, find_cycles, in_words
+from tvix_build.nix.requests import RequestMaker, find_cycles, invalid_request
 
 REQUESTS = 1 << 10  # that are checked and written together
 CYCLE_LIMIT = 8  # derivations of a cycle that are named
@@ -433,7 +433,7 @@ def _write(
     """Check requests, and write them or their digests."""
     reports = check_batch([message for _, message in made], kind=Kind.BUILD_REQUEST, schema=schema)
     for i in reports.invalid:
-        refusals.add(made[i][0], in_words(reports[i].violations))
+        refusals.add(made[i][0], invalid_request(reports[i].violations))
     summary.requests += reports.valid_count
     valid, digests = reports.valid, bytes(reports.digests).hex()
     records = []

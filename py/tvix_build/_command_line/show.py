@@ -18,7 +18,7 @@ from tvix_build._command_line.protobuf import decode
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import Source
 from tvix_build._command_line.terminal import Console, printable
-from tvix_build._core.report import MessageType
+from tvix_build._core.report import MessageType, in_words
 
 LIMIT = 160  # characters of a value that is cut
 DIGEST_SIZE = 32
@@ -116,13 +116,8 @@ class Viewer:
                 self._message(decode(data, self._kind), 0)
 
     def _violations(self, report: Report) -> None:
-        for violation in report.violations:
-            path = f"{violation.path}: " if violation.path else ""
-            text = f"{violation.code.value}: {path}{printable(violation.message)}"
-            self._console.say(text, style="red")
-        left = report.violation_count - len(report.violations)
-        if left:
-            self._console.say(f"and {left} more violations", style="red")
+        for line in in_words(report):
+            self._console.say(printable(line), style="red")
 
     def _message(self, message: Message, depth: int) -> None:
         for field in message.DESCRIPTOR.fields:

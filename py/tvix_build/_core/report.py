@@ -4,10 +4,10 @@ here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, NoReturn, TypeAlias
+from typing import Literal, NoReturn, Protocol, TypeAlias
 
 NULL = "expected a message, found null"
 """Why a null in a table is malformed."""
@@ -142,6 +142,9 @@ class Violation:
     message: str
     """For people: what was expected and what was found."""
 
+    def __str__(self) -> str:
+        return sentence(self.path, self.code, self.message)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -157,7 +160,29 @@ class Report:
     violations: tuple[Violation, ...]
     """In the order of the path; the first 100 of them."""
     violation_count: int
-    """How many violations there are in truth."""
+    """The total number of violations."""
+
+
+class Violations(Protocol):
+    """What has the violations of a message: a report or an error."""
+
+    @property
+    def violations(self) -> tuple[Violation, ...]: ...
+    @property
+    def violation_count(self) -> int: ...
+
+
+def sentence(*parts: str) -> str:
+    """A violation or a reason as text: its path, its code and its message, as far as there are."""
+    return ": ".join(filter(None, parts))
+
+
+def in_words(found: Violations) -> Iterator[str]:
+    """The lines that list violations: one for each, and one with the number of those left out."""
+    yield from map(str, found.violations)
+    more = found.violation_count - len(found.violations)
+    if more:
+        yield f"and {more} more violation{'s' * (more > 1)}"
 
 
 class Error(Exception):
@@ -169,7 +194,7 @@ class ValidationError(Error, ValueError):
 
     Attributes:
         violations: the first 100 of them, in the order of the path.
-        violation_count: how many there are in truth.
+        violation_count: the total number of violations.
         index: which message of a batch it is, None for a single one.
     """
 
@@ -182,12 +207,10 @@ class ValidationError(Error, ValueError):
         self.index = index
 
     def __str__(self) -> str:
-        where = "" if self.index is None else f"message {self.index}: "
-        first = self.violations[0]
-        path = f"{first.path}: " if first.path else ""
+        where = "" if self.index is None else f"message {self.index}"
         more = self.violation_count - 1
-        rest = f" (and {more} more violation{'s' if more > 1 else ''})" if more else ""
-        return f"{where}{path}{first.code}: {first.message}{rest}"
+        rest = f" (and {more} more violation{'s' * (more > 1)})" if more else ""
+        return sentence(where, str(self.violations[0])) + rest
 
 
 @dataclass(frozen=True)
@@ -198,6 +221,9 @@ class Reason:
     """Field path in the request, with list indices, such as `outputs[2]`."""
     message: str
     """For people: what was expected and what was found."""
+
+    def __str__(self) -> str:
+        return sentence(self.path, self.message)
 
 
 class NotRepresentableError(Error, ValueError):
@@ -212,7 +238,7 @@ class NotRepresentableError(Error, ValueError):
         self.reasons: tuple[Reason, ...] = tuple(reasons)
 
     def __str__(self) -> str:
-        return "; ".join(f"{one.path}: {one.message}" for one in self.reasons)
+        return "; ".join(map(str, self.reasons))
 
 
 def refusal(report: Report, index: int | None = None) -> ValidationError:

@@ -123,8 +123,7 @@ def _check(directory: castore_pb2.Directory, path: Callable[[], bytes]) -> tuple
     encoding = directory.SerializeToString(deterministic=True)
     report = check(encoding, kind=Kind.DIRECTORY)
     if report.digest is None or not report.canonical:
-        found = report.violations[0]
-        raise IngestError(path(), f"{found.path}: {found.message}")
+        raise IngestError(path(), str(report.violations[0]))
     return report.digest, encoding
 
 

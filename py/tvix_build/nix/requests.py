@@ -239,7 +239,7 @@ class RequestMaker:
             # What is valid here is so in the later schemas.
             validate(request)
         except ValidationError as error:
-            raise DerivationError(derivation.name, in_words(error.violations)) from error
+            raise DerivationError(derivation.name, invalid_request(error.violations)) from error
         return self._in_schema(request, files, derivation)
 
     def _make(
@@ -315,10 +315,7 @@ class RequestMaker:
         try:
             later = to_later(request, network_access=is_fixed(derivation))
         except NotRepresentableError as error:
-            reasons = [
-                Reason(Kind.NOT_REPRESENTABLE, f"{one.path}: {one.message}")
-                for one in error.reasons
-            ]
+            reasons = [Reason(Kind.NOT_REPRESENTABLE, str(one)) for one in error.reasons]
             raise DerivationError(derivation.name, reasons) from error
         for path, contents in sorted(files.items()):
             later.additional_files.add(path=path, contents=contents)
@@ -455,12 +452,9 @@ def _cycle(
     return tuple(reversed(members))
 
 
-def in_words(violations: Iterable[Violation]) -> list[Reason]:
+def invalid_request(violations: Iterable[Violation]) -> list[Reason]:
     """The violations of a request, as reasons."""
-    return [
-        Reason(Kind.INVALID_REQUEST, f"{one.path}: {one.code.value}: {one.message}")
-        for one in violations
-    ]
+    return [Reason(Kind.INVALID_REQUEST, str(one)) for one in violations]
 
 
 _UNKNOWN_PATH = "expected a known path, found one that only the build can tell"
