@@ -8,11 +8,12 @@ import json
 import pickle
 import re
 
+import blake3
 import pytest
 
 import tvix_build
 from tvix.build.protos import build_pb2
-from tvix_build import Kind, Reason, Schema, ValidationError, Violation, ViolationCode
+from tvix_build import Digests, Kind, Reason, Schema, ValidationError, Violation, ViolationCode
 from tvix_build._core.report import in_words
 
 
@@ -64,3 +65,60 @@ def test_many_violations_as_text(count: int) -> None:
 def test_an_error_as_text(index: int | None, count: int, text: str) -> None:
     violation = Violation(ViolationCode.INVALID_NAME, "outputs[0]", "words")
     assert str(ValidationError([violation], count, index)) == text
+
+
+@pytest.mark.parametrize(
+    ("data", "state", "canonical", "more"),
+    [
+        (b"\x0a\x01a", "valid and canonical", b"\x0a\x01a", ""),
+        (b"\x0a\x81\x00a", "valid, not canonical", b"\x0a\x01a", ""),
+        (b"\x0a\x01a\x12\x01b\x12\x01a", "invalid", b"\x0a\x01a\x12\x01a\x12\x01b", ""),
+        (b"\x12\x01/", "invalid", None, " (and 1 more violation)"),
+    ],
+)
+def test_a_report_in_a_console(data: bytes, state: str, canonical: bytes | None, more: str) -> None:
+    report = tvix_build.check(data)
+    digest = blake3.blake3(canonical).hexdigest() if canonical else ""
+    parts = [state, *([f"digest {digest[:12]}…"] if digest else [])]
+    if report.violations:
+        parts.append(f"{report.violations[0]}{more}")
+    assert repr(report) == f"<Report: {', '.join(parts)}>"
+    html = report._repr_html_()
+    assert html.startswith(f"<p>{state}{f': <code>{digest}</code>' if digest else ''}</p>")
+    assert html.count("<tr>") == bool(report.violations) + len(report.violations)
+
+
+def test_what_messages_say_is_escaped_in_notebooks() -> None:
+    bad = build_pb2.BuildRequest(command_args=["a"], outputs=["</td><script>/"] * 12)
+    for shown in (tvix_build.check(bad), tvix_build.check_batch([bad] * 12)):
+        html = shown._repr_html_()
+        assert "<script>" not in html
+        assert "&lt;/td&gt;&lt;script&gt;" in html
+        assert html.count("<tr>") == 1 + 10
+        assert re.search("<p>and [0-9]+ more</p>$", html)
+
+
+def test_batches_in_a_console() -> None:
+    reports = tvix_build.check_batch([b"\x0a\x01a", b"", b"\x0a\x01b"])
+    assert repr(reports) == "<BatchReport: 2 of 3 build-request valid>"
+    html = reports._repr_html_()
+    assert html.startswith("<p>BatchReport: 2 of 3 build-request valid</p><table>")
+    assert ">1</td>" in html
+    assert "command_args: required: " in html
+    valid = tvix_build.check_batch([b"\x0a\x01a"])
+    assert valid._repr_html_() == "<p>BatchReport: 1 of 1 build-request valid</p>"
+    assert repr(Digests(b"")) == "<Digests: 0>"
+    assert repr(Digests(bytes(32))) == "<Digests: 1: 000000000000…>"
+    assert repr(Digests(bytes(128))) == f"<Digests: 4: {'000000000000…, ' * 3}…>"
+
+
+@pytest.mark.parametrize(
+    ("reports", "remedy"),
+    [
+        (tvix_build.check(b""), "report.valid"),
+        (tvix_build.check_batch([]), "all(report.valid) or len(report)"),
+    ],
+)
+def test_a_report_is_no_condition(reports: object, remedy: str) -> None:
+    with pytest.raises(TypeError, match=f"is neither true nor false; use {re.escape(remedy)}$"):
+        bool(reports)

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from google.protobuf.message import Message
 
@@ -40,6 +40,7 @@ from tvix_build._core.report import (
     SchemaLike,
     message_type,
     refusal,
+    summary,
 )
 from tvix_build._version import __version__
 
@@ -133,8 +134,25 @@ class BatchReport:
     def __iter__(self) -> Iterator[Report]:
         return map(self._report, range(len(self)))
 
+    def __bool__(self) -> NoReturn:
+        """Raise, since `if check_batch(messages)` may ask whether there are messages or whether all
+        are valid.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "a BatchReport is neither true nor false; use all(report.valid) or len(report)"
+        )
+
     def __repr__(self) -> str:
-        return f"<BatchReport: {self.valid_count} of {len(self)} {self._kind.kind.value} valid>"
+        return f"<BatchReport: {self.valid_count} of {len(self)} {self._kind.kind} valid>"
+
+    def _repr_html_(self) -> str:
+        from tvix_build._core.html import table
+
+        rows = ((str(i), summary(self[i])) for i in self.invalid)
+        return table(repr(self)[1:-1], "", ("index", "violation"), rows, len(self.invalid))
 
     def _report(self, i: int) -> Report:
         results = self._results

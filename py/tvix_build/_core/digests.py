@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from tvix_build._core import engine
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike, bytes_like
+from tvix_build._core.report import sentence, short_hex
 
 if TYPE_CHECKING:
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
         def __buffer__(self, flags: int, /) -> memoryview: ...
 else:
     _ByteRows = engine.ByteRows
+
+_SHOWN = 3  # digests in a repr
 
 
 class Digests(_ByteRows, Sequence[bytes]):
@@ -65,7 +68,9 @@ class Digests(_ByteRows, Sequence[bytes]):
         return hash(self.tobytes())
 
     def __repr__(self) -> str:
-        return f"<Digests: {len(self)}>"
+        first = [short_hex(digest) for digest in self[:_SHOWN]]
+        more = ["…"] if len(self) > _SHOWN else []
+        return f"<{sentence(f'Digests: {len(self)}', ', '.join(first + more))}>"
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return type(self), (self.tobytes(),)

@@ -146,7 +146,7 @@ class Violation:
         return sentence(self.path, self.code, self.message)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """All that is known of one message."""
 
@@ -162,6 +162,28 @@ class Report:
     violation_count: int
     """The total number of violations."""
 
+    def __bool__(self) -> NoReturn:
+        """Raise, since `if check(message)` may ask whether there is a report or whether the message
+        is valid.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a Report is neither true nor false; use report.valid")
+
+    def __repr__(self) -> str:
+        parts = [f"digest {short_hex(self.digest)}"] if self.digest else []
+        if self.violations:
+            parts.append(summary(self))
+        return f"<Report: {', '.join([state(self), *parts])}>"
+
+    def _repr_html_(self) -> str:
+        from tvix_build._core.html import table
+
+        digest = self.digest.hex() if self.digest else ""
+        rows = ((one.path, one.code, one.message) for one in self.violations)
+        return table(state(self), digest, ("path", "code", "message"), rows, self.violation_count)
+
 
 class Violations(Protocol):
     """What has the violations of a message: a report or an error."""
@@ -175,6 +197,25 @@ class Violations(Protocol):
 def sentence(*parts: str) -> str:
     """A violation or a reason as text: its path, its code and its message, as far as there are."""
     return ": ".join(filter(None, parts))
+
+
+def state(report: Report) -> str:
+    """Whether a message is valid and canonical, in words."""
+    if report.canonical:
+        return "valid and canonical"
+    return "valid, not canonical" if report.valid else "invalid"
+
+
+def short_hex(digest: bytes) -> str:
+    """The first hex digits of a digest, enough to tell digests apart."""
+    return f"{digest.hex()[:12]}…"
+
+
+def summary(found: Violations) -> str:
+    """The first violation, and the number of the others."""
+    more = found.violation_count - 1
+    rest = f" (and {more} more violation{'s' * (more > 1)})" if more else ""
+    return f"{found.violations[0]}{rest}"
 
 
 def in_words(found: Violations) -> Iterator[str]:
@@ -208,9 +249,7 @@ class ValidationError(Error, ValueError):
 
     def __str__(self) -> str:
         where = "" if self.index is None else f"message {self.index}"
-        more = self.violation_count - 1
-        rest = f" (and {more} more violation{'s' * (more > 1)})" if more else ""
-        return sentence(where, str(self.violations[0])) + rest
+        return sentence(where, summary(self))
 
 
 @dataclass(frozen=True)
