@@ -313,11 +313,16 @@ def assert_shown(shown: Counter[str], *wanted: str) -> None:
 # --- Arguments -----------------------------------------------------------------------------------
 
 
-def test_a_message_is_its_bytes() -> None:
+def test_a_message_becomes_a_message_and_bytes_bytes() -> None:
     first = FirstRequest.FromString(PAIRS[0].first)
     later = LaterRequest.FromString(PAIRS[0].later)
-    assert convert(first, to=SNIX) == convert(first, to=Schema.TVIX_BUILD_V1_2024) == PAIRS[0].later
-    assert convert(later, to=FIRST) == convert(later, to=FIRST, schema=SNIX) == PAIRS[0].first
+    assert convert(first, to=SNIX) == convert(later, to=SNIX) == later
+    assert convert(later, to=FIRST) == convert(later, to=FIRST, schema=SNIX) == first
+    assert convert(first, to=FIRST) == first
+    for message in (first, later):
+        with pytest.raises(TypeError, match="BuildRequest as bytes, as the schema has no Python"):
+            convert(message, to=TVIX_2024)
+    assert convert(PAIRS[0].first, to=TVIX_2024) == PAIRS[0].later
     assert convert(bytearray(PAIRS[0].first), to=SNIX) == PAIRS[0].later
     assert convert(memoryview(PAIRS[0].later), to=FIRST, schema=TVIX_2024) == PAIRS[0].first
 
@@ -387,7 +392,8 @@ def test_derivations_are_translated_as_they_are_made(later: SchemaLike) -> None:
         made = nix.to_build_request(derivation, nodes=node, derivations=folder, schema=later)
         data = made if isinstance(made, bytes) else made.SerializeToString()
         access = LaterRequest.FromString(data).constraints.network_access
-        assert convert(first, to=later, network_access=access) == data
+        converted = convert(first.SerializeToString(), to=later, network_access=access)
+        assert converted == data
         assert convert(data, to=FIRST, schema=later, network_access=access) == (
             first.SerializeToString()
         )

@@ -150,12 +150,17 @@ def test_translation() -> None:
     assert assert_type(reasons[0].path, str) == "outputs[0]"
     assert assert_type(reasons[0].message, str)
     del made.outputs[:], made.inputs[:]
-    data = assert_type(
-        tvix_build.convert(made, to=tvix_build.Schema.SNIX_BUILD_V1, network_access=True), bytes
-    )
-    back = tvix_build.convert(data, to="tvix.build.v1", schema="snix.build.v1", network_access=True)
-    assert back == made.SerializeToString()
-    assert tvix_build.convert(snix_build_pb2.BuildRequest.FromString(data), to="snix.build.v1")
+    snix = tvix_build.Schema.SNIX_BUILD_V1
+    later = tvix_build.convert(made, to=tvix_build.Schema.SNIX_BUILD_V1, network_access=True)
+    assert_type(later, snix_build_pb2.BuildRequest)
+    assert_type(tvix_build.convert(later, to="snix.build.v1"), snix_build_pb2.BuildRequest)
+    first = tvix_build.convert(later, to="tvix.build.v1", schema=snix, network_access=True)
+    assert assert_type(first, build_pb2.BuildRequest) == made
+    data = made.SerializeToString()
+    later_data = tvix_build.convert(data, to="tvix.build.v1@2024", network_access=True)
+    assert assert_type(later_data, bytes) == later.SerializeToString()
+    back = tvix_build.convert(later_data, to="tvix.build.v1", schema=snix, network_access=True)
+    assert assert_type(back, bytes) == data
 
 
 def test_a_batch() -> None:

@@ -10,20 +10,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
-from tvix_build._core.batch import serialized, type_of
+from google.protobuf.message import Message
+
+from tvix_build._core.batch import bytes_only, serialized, type_of
 from tvix_build._core.check import canonicalize, validate
-from tvix_build._core.report import Kind, NotRepresentableError, Reason, Schema, SchemaLike
+from tvix_build._core.report import (
+    Kind,
+    NotRepresentableError,
+    Reason,
+    Schema,
+    SchemaLike,
+    message_type,
+)
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from snix.build.protos import build_pb2 as later_pb2
     from snix.castore.protos import castore_pb2 as later_castore_pb2
     from tvix.build.protos import build_pb2
     from tvix.castore.protos import castore_pb2
     from tvix_build._core.ranges import BytesLike
+    from tvix_build._core.report import SnixSchema, TvixSchema
 
 BUILD = "build"
 STORE = "nix/store"
@@ -36,15 +44,47 @@ _SHOWN = 80  # characters of a value that a reason shows
 _FIRST = Schema.TVIX_BUILD_V1
 
 
+@overload
+def convert(
+    request: BytesLike,
+    *,
+    to: SchemaLike,
+    schema: SchemaLike | None = None,
+    network_access: bool = False,
+) -> bytes: ...
+@overload
+def convert(
+    request: Message,
+    *,
+    to: TvixSchema,
+    schema: SchemaLike | None = None,
+    network_access: bool = False,
+) -> build_pb2.BuildRequest: ...
+@overload
+def convert(
+    request: Message,
+    *,
+    to: SnixSchema,
+    schema: SchemaLike | None = None,
+    network_access: bool = False,
+) -> later_pb2.BuildRequest: ...
+@overload
+def convert(
+    request: Message,
+    *,
+    to: SchemaLike,
+    schema: SchemaLike | None = None,
+    network_access: bool = False,
+) -> build_pb2.BuildRequest | later_pb2.BuildRequest: ...
 def convert(
     request: BytesLike | Message,
     *,
     to: SchemaLike,
     schema: SchemaLike | None = None,
     network_access: bool = False,
-) -> bytes:
+) -> bytes | build_pb2.BuildRequest | later_pb2.BuildRequest:
     """A valid BuildRequest as another schema says it; docs/translation.md says how. The same call
-    with the schemas exchanged leads back to the canonical encoding of the request.
+    with the schemas exchanged leads back to the canonical request.
 
     Args:
         request: a message, or the bytes of one.
@@ -55,23 +95,38 @@ def convert(
             what a request from there gets, and what one on the way there must have.
 
     Returns:
-        The canonical encoding in the schema `to`. Bytes, as for `canonicalize`: there are no
-        messages of tvix.build.v1@2024.
+        The canonical request in the schema `to`: a message if the request is a message; its
+        encoding if the request is bytes.
 
     Raises:
         ValidationError: with all violations, if the request is not valid; nothing is repaired, not
             even the order of lists.
         NotRepresentableError: with all reasons, if the other schema cannot represent the request.
-        TypeError: if the request is neither bytes-like nor a BuildRequest of the schema.
+        TypeError: if the request is neither bytes-like nor a BuildRequest of the schema, or is a
+            message and `to` is tvix.build.v1@2024, which has no Python module.
         ValueError: if there is no such schema, or `network_access` is true and not one of the two
             is tvix.build.v1.
     """
     found = type_of(request, Kind.BUILD_REQUEST, schema).schema
     target = Schema(to)
     check_network_access(found, target, network_access)
+    if isinstance(request, Message) and target is Schema.TVIX_BUILD_V1_2024:
+        raise TypeError(f"{bytes_only(message_type(schema=target))}, found a message")
     data = bytes(serialized(request))
     validate(data, schema=found)
-    return translate(data, found, target, network_access)
+    translated = translate(data, found, target, network_access)
+    return request_of(translated, target) if isinstance(request, Message) else translated
+
+
+def request_of(data: bytes, schema: Schema) -> build_pb2.BuildRequest | later_pb2.BuildRequest:
+    """The message of a serialized request of tvix.build.v1 or snix.build.v1."""
+    if schema is _FIRST:
+        from tvix.build.protos import build_pb2
+
+        return build_pb2.BuildRequest.FromString(data)
+    from snix.build.protos import build_pb2 as later_pb2
+
+    return later_pb2.BuildRequest.FromString(data)
 
 
 def check_network_access(schema: Schema, target: Schema, network_access: bool) -> None:
@@ -87,14 +142,13 @@ def translate(data: bytes, schema: Schema, target: Schema, network_access: bool)
     """What `convert` returns of bytes that are valid, or it raises NotRepresentableError."""
     if not _differ(schema, target):
         return canonicalize(data, schema=target)
+    request: Any = request_of(data, schema)
+    translated: Message
     if target is _FIRST:
-        from snix.build.protos import build_pb2 as later_pb2
-
-        later = later_pb2.BuildRequest.FromString(data)
-        return to_first(later, network_access).SerializeToString()
-    from tvix.build.protos import build_pb2
-
-    return to_later(build_pb2.BuildRequest.FromString(data), network_access).SerializeToString()
+        translated = to_first(request, network_access)
+    else:
+        translated = to_later(request, network_access)
+    return translated.SerializeToString()
 
 
 def _differ(schema: Schema, target: Schema) -> bool:
@@ -108,31 +162,49 @@ def to_later(request: build_pb2.BuildRequest, network_access: bool) -> later_pb2
     Raises:
         NotRepresentableError: if it has no constraints, or a name has no hash part.
     """
-    from snix.build.protos import build_pb2 as later_pb2
-    from snix.castore.protos import castore_pb2 as later_castore_pb2
-
     needles, reasons = _needles(dict(enumerate(request.outputs)), request.inputs)
     if not request.HasField("constraints"):
         reasons.append(Reason("constraints", "expected a system, found no constraints"))
     _refuse(request, reasons)
-    constraints = request.constraints
-    entry, variable = later_castore_pb2.Entry.FromString, later_pb2.BuildRequest.EnvVar
-    return later_pb2.BuildRequest(
-        inputs=[entry(node.SerializeToString()) for node in request.inputs],
-        command_args=request.command_args,
+    return with_later_fields(
+        request,
+        {"network_access": network_access, "provide_bin_sh": True},
         working_dir=BUILD,
         scratch_paths=_SCRATCH_PATHS,
         inputs_dir=STORE,
         outputs=[f"{STORE}/{name}" for name in request.outputs],
+        refscan_needles=needles,
+    )
+
+
+def with_later_fields(
+    request: build_pb2.BuildRequest,
+    constraints: Mapping[str, bool],
+    *,
+    outputs: Iterable[str],
+    **fields: Any,
+) -> later_pb2.BuildRequest:
+    """A request of the later schemas: with what a request of tvix.build.v1 has, except its outputs,
+    and with the fields and constraints that only the later schemas have."""
+    from snix.build.protos import build_pb2 as later_pb2
+    from snix.castore.protos import castore_pb2 as later_castore_pb2
+
+    entry, variable = later_castore_pb2.Entry.FromString, later_pb2.BuildRequest.EnvVar
+    first = request.constraints
+    return later_pb2.BuildRequest(
+        inputs=[entry(node.SerializeToString()) for node in request.inputs],
+        command_args=request.command_args,
+        outputs=outputs,
         environment_vars=[variable(key=v.key, value=v.value) for v in request.environment_vars],
         constraints=later_pb2.BuildRequest.BuildConstraints(
-            system=constraints.system,
-            min_memory=constraints.min_memory,
-            available_ro_paths=constraints.available_ro_paths,
-            network_access=network_access,
-            provide_bin_sh=True,
-        ),
-        refscan_needles=needles,
+            system=first.system,
+            min_memory=first.min_memory,
+            available_ro_paths=first.available_ro_paths,
+            **constraints,
+        )
+        if request.HasField("constraints") or any(constraints.values())
+        else None,
+        **fields,
     )
 
 
