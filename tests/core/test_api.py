@@ -56,7 +56,8 @@ def request(**values: Any) -> build_pb2.BuildRequest:
         "min_memory": 1 << 40,
         "available_ro_paths": ["/dev/kvm", "/dev/fuse"],
     }
-    return tvix_build.build_request(**(defaults | values))
+    made: build_pb2.BuildRequest = tvix_build.build_request(**(defaults | values))
+    return made
 
 
 def test_build_request_is_sorted_and_canonical() -> None:

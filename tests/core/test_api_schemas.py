@@ -166,3 +166,94 @@ def test_no_such_schema(schema: SchemaLike) -> None:
     ):
         with pytest.raises(ValueError, match=f"^expected a Schema: {choices}; found '"):
             call()
+
+
+# --- Construction --------------------------------------------------------------------------------
+
+LATER: dict[str, Any] = {
+    "command_args": ["sh", "-c", "true"],
+    "outputs": ["nix/store/b", "nix/store/a"],
+    "environment_vars": {"b": "1", "a": b"\xff"},
+    "inputs": [tvix_build.file_node("file", digest=DIGEST, size=1)],
+    "system": "x86_64-linux",
+    "min_memory": 1,
+    "available_ro_paths": ["/dev/kvm", "/dev/fuse"],
+    "working_dir": "build",
+    "scratch_paths": ["nix/store", b"build"],
+    "inputs_dir": "nix/store",
+    "network_access": True,
+    "provide_bin_sh": True,
+    "additional_files": [("z", "words"), ("a", b"\xff")],
+    "refscan_needles": ["z", "a"],
+}
+
+
+def later_request() -> snix_build.BuildRequest:
+    """What LATER describes, in canonical order."""
+    files = snix_build.BuildRequest.AdditionalFile
+    variables = snix_build.BuildRequest.EnvVar
+    return snix_build.BuildRequest(
+        inputs=[snix_castore.Entry.FromString(LATER["inputs"][0].SerializeToString())],
+        command_args=["sh", "-c", "true"],
+        working_dir="build",
+        scratch_paths=["build", "nix/store"],
+        inputs_dir="nix/store",
+        outputs=["nix/store/a", "nix/store/b"],
+        environment_vars=[variables(key="a", value=b"\xff"), variables(key="b", value=b"1")],
+        constraints=snix_build.BuildRequest.BuildConstraints(
+            system="x86_64-linux",
+            min_memory=1,
+            available_ro_paths=["/dev/fuse", "/dev/kvm"],
+            network_access=True,
+            provide_bin_sh=True,
+        ),
+        additional_files=[files(path="a", contents=b"\xff"), files(path="z", contents=b"words")],
+        refscan_needles=["z", "a"],
+    )
+
+
+def test_later_requests_are_made_of_every_field() -> None:
+    made = tvix_build.build_request(schema="snix.build.v1", **LATER)
+    assert made == later_request()
+    assert {field.name for field in snix_build.BuildRequest.DESCRIPTOR.fields} == {
+        field.name for field, _ in made.ListFields()
+    }
+    entries = {**LATER, "inputs": made.inputs, "additional_files": {"a": b"\xff", "z": "words"}}
+    assert tvix_build.build_request(schema=Schema.SNIX_BUILD_V1, **entries) == made
+    for schema in YEARS:
+        data = tvix_build.build_request(schema=schema, **LATER)
+        assert data == made.SerializeToString(deterministic=True)
+    assert isinstance(tvix_build.build_request(schema=Schema(YEARS[0]), **LATER), bytes)
+
+
+def test_a_later_request_with_little() -> None:
+    made = tvix_build.build_request(command_args=["a"], schema="snix.build.v1")
+    assert made == snix_build.BuildRequest(command_args=["a"])
+    with pytest.raises(tvix_build.ValidationError, match=r"^constraints\.system: required: "):
+        tvix_build.build_request(command_args=["a"], schema="snix.build.v1", network_access=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "text"),
+    [
+        ({"outputs": ["b", "/a"]}, tvix_build.ValidationError, "outputs[1]: invalid_path: "),
+        ({"working_dir": 1}, TypeError, "working_dir: expected str or bytes, found int"),
+        ({"scratch_paths": "a"}, TypeError, "scratch_paths: expected an iterable"),
+        ({"refscan_needles": [b"\xff"]}, ValueError, "refscan_needles[0]: expected UTF-8"),
+        ({"additional_files": [1]}, TypeError, "additional_files[0]: expected a pair, found int"),
+        ({"additional_files": {"a": 1}}, TypeError, "additional_files['a']: expected str or "),
+        ({"inputs": [later_request()]}, TypeError, "inputs[0]: expected a tvix.castore.v1.Node"),
+    ],
+)
+def test_values_that_do_not_fit_a_later_request(
+    values: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=f"^{re.escape(text)}"):
+        tvix_build.build_request(**{**LATER, **values}, schema="snix.build.v1")
+
+
+@pytest.mark.parametrize("name", list(LATER)[7:])
+def test_fields_that_the_first_schema_lacks(name: str) -> None:
+    reason = f"{name}: expected a schema with this field, such as snix.build.v1, found "
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}tvix.build.v1$"):
+        tvix_build.build_request(command_args=["a"], **{name: LATER[name]})

@@ -67,6 +67,29 @@ def request() -> build_pb2.BuildRequest:
     return assert_type(made, build_pb2.BuildRequest)
 
 
+def test_construction_in_later_schemas() -> None:
+    later = tvix_build.build_request(
+        command_args=["/bin/sh"],
+        inputs=[
+            snix_castore_pb2.Entry(symlink=snix_castore_pb2.SymlinkEntry(name=b"a", target=b"b"))
+        ],
+        system="x86_64-linux",
+        schema="snix.build.v1",
+        working_dir="build",
+        scratch_paths=["build"],
+        inputs_dir=b"inputs",
+        network_access=True,
+        provide_bin_sh=True,
+        additional_files=[("a", "words"), ("b", b"bytes")],
+        refscan_needles=["a"],
+    )
+    assert assert_type(later, snix_build_pb2.BuildRequest).working_dir == "build"
+    data = tvix_build.build_request(command_args=["a"], schema="tvix.build.v1@2024")
+    assert assert_type(data, bytes)
+    first = tvix_build.build_request(command_args=["a"], schema=tvix_build.Schema.TVIX_BUILD_V1)
+    assert assert_type(first, build_pb2.BuildRequest)
+
+
 def test_construction() -> None:
     assert [node.WhichOneof("node") for node in request().inputs] == [
         "directory",

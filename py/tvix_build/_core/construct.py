@@ -8,17 +8,24 @@ whoever has bytes or Arrow arrays does without.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, overload
 
 from tvix_build._core.check import canonicalize, check
+from tvix_build._core.convert import request_of, with_later_fields
 from tvix_build._core.ranges import BytesLike, bytes_of
-from tvix_build._core.report import ValidationError
+from tvix_build._core.report import Schema, SchemaLike, ValidationError
 
 if TYPE_CHECKING:
+    from snix.build.protos import build_pb2 as later_pb2
+    from snix.castore.protos.castore_pb2 import Entry
     from tvix.build.protos import build_pb2
     from tvix.castore.protos.castore_pb2 import Node
+    from tvix_build._core.report import BytesSchema, SnixSchema, TvixSchema
+
+Strings: TypeAlias = "Iterable[str | BytesLike]"
+Pairs: TypeAlias = "Mapping[str, str | BytesLike] | Iterable[tuple[str, str | BytesLike]]"
 
 
 def directory_node(name: str | BytesLike, *, digest: BytesLike, size: SupportsIndex) -> Node:
@@ -96,71 +103,192 @@ def _valid(node: Node) -> Node:
     return node
 
 
+@overload
 def build_request(
     *,
-    command_args: Iterable[str | BytesLike],
-    outputs: Iterable[str | BytesLike] = (),
-    environment_vars: Mapping[str, str | BytesLike] | Iterable[tuple[str, str | BytesLike]] = (),
-    inputs: Iterable[Node] = (),
+    command_args: Strings,
+    outputs: Strings = ...,
+    environment_vars: Pairs = ...,
+    inputs: Iterable[Node] = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Strings = ...,
+    schema: TvixSchema = ...,
+) -> build_pb2.BuildRequest: ...
+@overload
+def build_request(
+    *,
+    command_args: Strings,
+    outputs: Strings = ...,
+    environment_vars: Pairs = ...,
+    inputs: Iterable[Node | Entry] = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Strings = ...,
+    schema: SnixSchema,
+    working_dir: str | BytesLike = ...,
+    scratch_paths: Strings = ...,
+    inputs_dir: str | BytesLike = ...,
+    network_access: bool = ...,
+    provide_bin_sh: bool = ...,
+    additional_files: Pairs = ...,
+    refscan_needles: Strings = ...,
+) -> later_pb2.BuildRequest: ...
+@overload
+def build_request(
+    *,
+    command_args: Strings,
+    outputs: Strings = ...,
+    environment_vars: Pairs = ...,
+    inputs: Iterable[Node | Entry] = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Strings = ...,
+    schema: BytesSchema,
+    working_dir: str | BytesLike = ...,
+    scratch_paths: Strings = ...,
+    inputs_dir: str | BytesLike = ...,
+    network_access: bool = ...,
+    provide_bin_sh: bool = ...,
+    additional_files: Pairs = ...,
+    refscan_needles: Strings = ...,
+) -> bytes: ...
+@overload
+def build_request(
+    *,
+    command_args: Strings,
+    outputs: Strings = ...,
+    environment_vars: Pairs = ...,
+    inputs: Iterable[Node | Entry] = ...,
+    system: str | None = ...,
+    min_memory: int = ...,
+    available_ro_paths: Strings = ...,
+    schema: SchemaLike,
+    working_dir: str | BytesLike = ...,
+    scratch_paths: Strings = ...,
+    inputs_dir: str | BytesLike = ...,
+    network_access: bool = ...,
+    provide_bin_sh: bool = ...,
+    additional_files: Pairs = ...,
+    refscan_needles: Strings = ...,
+) -> build_pb2.BuildRequest | later_pb2.BuildRequest | bytes: ...
+def build_request(
+    *,
+    command_args: Strings,
+    outputs: Strings = (),
+    environment_vars: Pairs = (),
+    inputs: Iterable[Node | Entry] = (),
     system: str | None = None,
     min_memory: int = 0,
-    available_ro_paths: Iterable[str | BytesLike] = (),
-) -> build_pb2.BuildRequest:
+    available_ro_paths: Strings = (),
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
+    working_dir: str | BytesLike = "",
+    scratch_paths: Strings = (),
+    inputs_dir: str | BytesLike = "",
+    network_access: bool = False,
+    provide_bin_sh: bool = False,
+    additional_files: Pairs = (),
+    refscan_needles: Strings = (),
+) -> build_pb2.BuildRequest | later_pb2.BuildRequest | bytes:
     """A valid BuildRequest with its lists sorted, so that its serialization is canonical.
+
+    Paths of the later schemas, other than those of the host, are relative to the root of the build.
+    The arguments from `working_dir` on are fields that only the later schemas have.
 
     Args:
         command_args: the command and its arguments, kept in order.
-        outputs: base names inside /nix/store that the command must produce.
+        outputs: what the command must produce: base names inside /nix/store; in the later schemas
+            paths.
         environment_vars: the whole environment, as a mapping or as pairs; a str value is encoded as
             UTF-8.
-        inputs: nodes visible in /nix/store during the build.
+        inputs: nodes visible during the build: in /nix/store; in the later schemas in `inputs_dir`.
         system: Nix system that the command runs on; None for a request without constraints.
         min_memory: least memory of the host in bytes.
         available_ro_paths: host paths that the command may read.
+        schema: of the request.
+        working_dir: the directory in which the command starts.
+        scratch_paths: paths that the command may write.
+        inputs_dir: the directory of the inputs.
+        network_access: whether the command may use the network.
+        provide_bin_sh: whether the builder provides a shell at /bin/sh.
+        additional_files: contents of files by path, as a mapping or as pairs; str contents are
+            encoded as UTF-8.
+        refscan_needles: strings that the builder searches for in the outputs, kept in order.
+
+    Returns:
+        A message of the schema; its canonical bytes for `tvix.build.v1@2024`, which has no Python
+        module.
 
     Raises:
         ValidationError: if a rule is violated, duplicates among them; indices in its paths are
             those of the arguments.
         TypeError, ValueError: if a value does not fit its field, such as bytes that are not UTF-8
-            in a string; the error names the argument, such as `command_args[1]`.
+            in a string, or the schema has no such field; the error names the argument, such as
+            `command_args[1]`.
     """
-    from tvix.build.protos import build_pb2
-
+    schema = Schema(schema)
     request = assemble_request(
         command_args=command_args,
         outputs=outputs,
         environment_vars=environment_vars,
-        inputs=inputs,
+        inputs=inputs if schema is Schema.TVIX_BUILD_V1 else _nodes(inputs),
         system=system,
         min_memory=min_memory,
         available_ro_paths=available_ro_paths,
     )
-    return build_pb2.BuildRequest.FromString(canonicalize(request))
+    later_constraints = {
+        "network_access": bool(network_access),
+        "provide_bin_sh": bool(provide_bin_sh),
+    }
+    later_fields = {
+        "working_dir": _string(working_dir, "working_dir"),
+        "scratch_paths": _strings(scratch_paths, "scratch_paths"),
+        "inputs_dir": _string(inputs_dir, "inputs_dir"),
+        "additional_files": _pairs(additional_files, "additional_files", "path", "contents"),
+        "refscan_needles": _strings(refscan_needles, "refscan_needles"),
+    }
+    if schema is Schema.TVIX_BUILD_V1:
+        for name, value in {**later_constraints, **later_fields}.items():
+            if value:
+                raise ValueError(
+                    f"{name}: expected a schema with this field, such as snix.build.v1, found "
+                    f"{schema}"
+                )
+        return request_of(canonicalize(request), schema)
+    later = with_later_fields(request, later_constraints, outputs=request.outputs, **later_fields)
+    data = canonicalize(later.SerializeToString(), schema=schema)
+    return data if schema is Schema.TVIX_BUILD_V1_2024 else request_of(data, schema)
+
+
+def _nodes(inputs: Iterable[Node | Entry]) -> Iterator[Node]:
+    """Inputs of a request of the later schemas as nodes; an Entry is one of another name."""
+    from snix.castore.protos.castore_pb2 import Entry
+    from tvix.castore.protos.castore_pb2 import Node
+
+    for node in _several(inputs, "inputs"):
+        is_entry = isinstance(node, Entry)
+        yield Node.FromString(node.SerializeToString()) if is_entry else node
 
 
 def assemble_request(
     *,
-    command_args: Iterable[str | BytesLike],
-    outputs: Iterable[str | BytesLike],
-    environment_vars: Mapping[str, str | BytesLike] | Iterable[tuple[str, str | BytesLike]],
-    inputs: Iterable[Node],
+    command_args: Strings,
+    outputs: Strings,
+    environment_vars: Pairs,
+    inputs: Iterable[Node | Entry],
     system: str | None,
     min_memory: int,
-    available_ro_paths: Iterable[str | BytesLike],
+    available_ro_paths: Strings,
 ) -> build_pb2.BuildRequest:
     """What `build_request` makes, not checked and with its lists as they come."""
     from tvix.build.protos import build_pb2
     from tvix.castore.protos import castore_pb2
 
-    variables = environment_vars
-    pairs = variables.items() if isinstance(variables, Mapping) else variables
     paths = _strings(available_ro_paths, "available_ro_paths")
     request = build_pb2.BuildRequest(
         command_args=_strings(command_args, "command_args"),
         outputs=_strings(outputs, "outputs"),
-        environment_vars=[
-            _variable(pair, i) for i, pair in enumerate(_several(pairs, "environment_vars"))
-        ],
+        environment_vars=_pairs(environment_vars, "environment_vars", "key", "value"),
         inputs=[
             _expect(node, castore_pb2.Node, f"inputs[{i}]", "a tvix.castore.v1.Node")
             for i, node in enumerate(_several(inputs, "inputs"))
@@ -175,17 +303,25 @@ def assemble_request(
     return request
 
 
-def _variable(pair: Any, index: int) -> dict[str, Any]:
-    """The fields of a variable, the argument's element with this index."""
+def _pairs(values: Pairs, argument: str, *fields: str) -> list[dict[str, Any]]:
+    """Pairs of a text and bytes as values of two fields; an error names the argument."""
+    pairs = _several(values.items() if isinstance(values, Mapping) else values, argument)
+    return [
+        dict(zip(fields, _pair(pair, i, argument), strict=True)) for i, pair in enumerate(pairs)
+    ]
+
+
+def _pair(pair: Any, index: int, argument: str) -> tuple[str, bytes]:
+    """The argument's element with this index."""
     try:
         if isinstance(pair, (str, bytes)):
             raise TypeError
         key, value = pair
     except (TypeError, ValueError):
         found = type(pair).__name__
-        raise TypeError(f"environment_vars[{index}]: expected a pair, found {found}") from None
-    key = _string(key, f"environment_vars[{index}]")
-    return {"key": key, "value": _bytes(value, f"environment_vars[{key!r}]")}
+        raise TypeError(f"{argument}[{index}]: expected a pair, found {found}") from None
+    key = _string(key, f"{argument}[{index}]")
+    return key, _bytes(value, f"{argument}[{key!r}]")
 
 
 def _bytes(value: str | BytesLike, argument: str) -> bytes:
@@ -222,12 +358,14 @@ def _strings(values: Iterable[str | BytesLike], argument: str) -> list[str]:
     return [_string(value, f"{argument}[{i}]") for i, value in enumerate(several)]
 
 
-def _several(values: Any, argument: str) -> Iterable[Any]:
-    if isinstance(values, (str, bytes, bytearray, memoryview)) or not hasattr(values, "__iter__"):
+def _several(values: Any, argument: str) -> Iterator[Any]:
+    try:
+        if isinstance(values, (str, bytes, bytearray, memoryview)):
+            raise TypeError
+        return iter(values)
+    except TypeError:
         found = type(values).__name__
-        raise TypeError(f"{argument}: expected an iterable of values, found {found}")
-    several: Iterable[Any] = values
-    return several
+        raise TypeError(f"{argument}: expected an iterable of values, found {found}") from None
 
 
 def _uint64(value: SupportsIndex, argument: str) -> int:
