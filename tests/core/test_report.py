@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 import re
+import sys
 
 import blake3
 import pytest
@@ -122,3 +123,9 @@ def test_batches_in_a_console() -> None:
 def test_a_report_is_no_condition(reports: object, remedy: str) -> None:
     with pytest.raises(TypeError, match=f"is neither true nor false; use {re.escape(remedy)}$"):
         bool(reports)
+
+
+def test_a_bad_request_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.rpc.error_details_pb2", None)
+    with pytest.raises(ImportError, match=r"pip install 'tvix-build\[grpc\]'$"):
+        ValidationError([], 0).to_bad_request()

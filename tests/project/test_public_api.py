@@ -30,7 +30,12 @@ from tvix_build import castore, nix
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
-from tvix_build.proxy.client import AsyncBuildService, BuildService, InvalidResponseError
+from tvix_build.proxy.client import (
+    AsyncBuildService,
+    BuildService,
+    InvalidResponseError,
+    bad_request,
+)
 from tvix_build.spark import check, distinct
 from tvix_build.store import (
     AmbiguousDigestError,
@@ -41,6 +46,7 @@ from tvix_build.store import (
 )
 
 if TYPE_CHECKING:
+    from google.rpc.error_details_pb2 import BadRequest
     from pyspark.sql import DataFrame
 
 DIGEST = bytes(32)
@@ -389,6 +395,12 @@ def test_clients() -> None:
     error = InvalidResponseError("reason")
     assert assert_type(error.violations, tuple[tvix_build.Violation, ...]) == ()
     assert assert_type(error.violation_count, int) == 0
+
+
+def in_grpc(error: tvix_build.ValidationError, failure: grpc.RpcError) -> None:
+    """Needs grpcio-status, so it is checked only; test_serve.py calls the functions."""
+    assert_type(error.to_bad_request(), BadRequest)
+    assert_type(bad_request(failure), BadRequest)
 
 
 def in_spark(df: DataFrame) -> None:

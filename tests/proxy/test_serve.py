@@ -27,7 +27,7 @@ from serving import (
     socket_directory,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build.proxy.client import AsyncBuildService
+from tvix_build.proxy.client import AsyncBuildService, bad_request
 from tvix_build.proxy.shared.addresses import parse
 
 REQUEST = tvix_build.build_request(command_args=["/bin/sh"], outputs=["b", "a"])
@@ -138,9 +138,22 @@ def test_invalid_requests_are_rejected_with_their_violations() -> None:
                     "INVALID_REQUEST",
                     [(one.path, one.code.value, one.message) for one in report.violations],
                 )
+                with pytest.raises(tvix_build.ValidationError) as local:
+                    tvix_build.validate(data)
+                assert bad_request(error) == local.value.to_bad_request()
 
     asyncio.run(scenario())
     assert builder.requests == []
+
+
+def test_other_statuses_have_no_violations() -> None:
+    async def scenario() -> None:
+        async with open_proxy() as proxy, method_of(proxy) as do_build:
+            assert not bad_request(await error_of(do_build(DATA))).field_violations
+        async with AsyncBuildService("grpc+unix:/no/such/socket") as client:
+            assert not bad_request(await error_of(client.do_build(DATA))).field_violations
+
+    asyncio.run(scenario())
 
 
 def test_unsorted_requests_are_rejected() -> None:

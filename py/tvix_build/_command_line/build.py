@@ -160,22 +160,18 @@ def _call(
 def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
     """Print the status of a call, and the violations in its details."""
     import grpc
-    from google.protobuf.message import DecodeError
-    from google.rpc.error_details_pb2 import BadRequest
-    from grpc_status import rpc_status
+
+    from tvix_build.proxy.client import bad_request
 
     assert isinstance(error, grpc.Call)
     monitor.error(f"{place}: {error.code().name}: {error.details()}")
-    details = BadRequest()
     try:
-        status = rpc_status.from_call(error)
-        for detail in status.details if status else ():
-            if detail.Unpack(details):
-                for one in details.field_violations:
-                    words = sentence(one.field, one.reason, one.description)
-                    monitor.error(f"{place}: {words}")
-    except (DecodeError, ValueError) as failure:
+        violations = bad_request(error).field_violations
+    except ValueError as failure:
         monitor.error(f"{place}: malformed details of the status: {failure}")
+        return
+    for one in violations:
+        monitor.error(f"{place}: {sentence(one.field, one.reason, one.description)}")
 
 
 def _print_violations(monitor: Monitor, place: str, found: Report | InvalidResponseError) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from google.rpc.error_details_pb2 import BadRequest
 
 NULL = "expected a message, found null"
 """Why a null in a table is malformed."""
@@ -250,6 +253,29 @@ class ValidationError(Error, ValueError):
     def __str__(self) -> str:
         where = "" if self.index is None else f"message {self.index}"
         return sentence(where, summary(self))
+
+    def to_bad_request(self) -> BadRequest:
+        """The violations as gRPC says them, the details of a status INVALID_ARGUMENT: fields are
+        paths, reasons are codes. Needs googleapis-common-protos, which the extra `grpc` installs.
+
+        Raises:
+            ImportError: if it is not installed.
+        """
+        try:
+            from google.rpc.error_details_pb2 import BadRequest
+        except ImportError as error:
+            raise ImportError(
+                "expected googleapis-common-protos, found none: pip install 'tvix-build[grpc]'",
+                name=error.name,
+            ) from error
+        return BadRequest(
+            field_violations=[
+                BadRequest.FieldViolation(
+                    field=one.path, reason=one.code.value, description=one.message
+                )
+                for one in self.violations
+            ]
+        )
 
 
 @dataclass(frozen=True)

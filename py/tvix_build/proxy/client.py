@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from tvix_build import Kind, Schema
 from tvix_build._core.batch import serialized, type_of
@@ -38,10 +38,12 @@ from tvix_build.proxy.shared.checks import (
 from tvix_build.proxy.shared.services import SERVICES, Service
 
 if TYPE_CHECKING:
+    from google.rpc.error_details_pb2 import BadRequest
+
     from snix.build.protos import build_pb2 as snix_build_pb2
     from tvix.build.protos.build_pb2 import Build, BuildRequest
 
-__all__ = ["AsyncBuildService", "BuildService", "InvalidResponseError"]
+__all__ = ["AsyncBuildService", "BuildService", "InvalidResponseError", "bad_request"]
 
 _Method: TypeAlias = Any  # gRPC's multi-callable, from bytes to bytes
 Metadata: TypeAlias = "Iterable[tuple[str, str | bytes]]"
@@ -205,6 +207,27 @@ class AsyncBuildService:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def bad_request(error: grpc.RpcError) -> BadRequest:
+    """The violations in the status of a failed call, which the validating proxy sends with
+    INVALID_ARGUMENT; none if the status has no such details.
+
+    Raises:
+        ValueError: if the details of the status are malformed.
+    """
+    from google.rpc.error_details_pb2 import BadRequest
+    from grpc_status import rpc_status
+
+    found = BadRequest()
+    try:
+        status = rpc_status.from_call(cast("grpc.Call", error))
+        for detail in status.details if status else ():
+            if detail.Is(BadRequest.DESCRIPTOR):
+                found.MergeFromString(detail.value)
+    except DecodeError as failure:
+        raise ValueError(str(failure)) from failure
+    return found
 
 
 def _resolve(

@@ -60,10 +60,7 @@ def status_error(code: grpc.StatusCode, reason: str, message: str) -> StatusErro
 
 def invalid_request(service: Service, error: ValidationError) -> StatusError:
     """Return INVALID_ARGUMENT for an invalid request, with as many violations as fit."""
-    violations = (
-        BadRequest.FieldViolation(field=one.path, description=one.message, reason=one.code.value)
-        for one in error.violations
-    )
+    violations = error.to_bad_request().field_violations
     return _status_error(
         grpc.StatusCode.INVALID_ARGUMENT,
         _info("INVALID_REQUEST", error),
