@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 import re
@@ -14,8 +15,9 @@ import pytest
 
 import tvix_build
 from tvix.build.protos import build_pb2
+from tvix.castore.protos import castore_pb2
 from tvix_build import Digests, Kind, Reason, Schema, ValidationError, Violation, ViolationCode
-from tvix_build._core.report import in_words
+from tvix_build._core.report import KindLike, SchemaLike, in_words
 
 
 @pytest.mark.parametrize("member", [*Kind, *Schema, *ViolationCode], ids=repr)
@@ -129,3 +131,83 @@ def test_a_bad_request_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "google.rpc.error_details_pb2", None)
     with pytest.raises(ImportError, match=r"pip install 'tvix-build\[grpc\]'$"):
         ValidationError([], 0).to_bad_request()
+
+
+# --- Hints ---------------------------------------------------------------------------------------
+
+TVIX_2024 = Schema.TVIX_BUILD_V1_2024
+TVIX = tvix_build.build_request(
+    command_args=["sh"], environment_vars={"key": "value"}, system="x86_64-linux"
+).SerializeToString()
+SNIX = tvix_build.build_request(
+    command_args=["sh"], working_dir="build", system="x86_64-linux", schema="snix.build.v1"
+).SerializeToString()
+DIRECTORY = castore_pb2.Directory(
+    directories=[castore_pb2.DirectoryNode(name=b"a", digest=b"\xff" * 32, size=1)]
+).SerializeToString()
+BUILD = build_pb2.Build(build_request=build_pb2.BuildRequest.FromString(TVIX)).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "schema", "found", "use"),
+    [
+        (SNIX, None, None, "snix.build.v1 BuildRequest", 'schema="snix.build.v1"'),
+        (TVIX, None, "snix.build.v1", "tvix.build.v1 BuildRequest", 'schema="tvix.build.v1"'),
+        (TVIX, None, TVIX_2024, "tvix.build.v1 BuildRequest", 'schema="tvix.build.v1"'),
+        (DIRECTORY, None, None, "tvix.castore.v1 Directory", 'kind="directory"'),
+        (BUILD, "directory", None, "tvix.build.v1 Build", 'kind="build"'),
+        (
+            SNIX,
+            "build",
+            None,
+            "snix.build.v1 BuildRequest",
+            'kind="build-request", schema="snix.build.v1"',
+        ),
+        # What is wrong with these does not depend on the schema, or they are of none.
+        (b"", None, None, None, None),
+        (b"\xff", None, None, None, None),
+        (TVIX, None, None, None, None),
+        (b"\x12\x01x", None, None, None, None),
+    ],
+)
+def test_hints(
+    data: bytes, kind: KindLike | None, schema: SchemaLike | None, found: str | None, use: str
+) -> None:
+    hint = f"decodes as {found}; use {use}" if found else None
+    for wrapped in (data, bytearray(data), memoryview(data)):
+        report = tvix_build.check(wrapped, kind=kind, schema=schema)
+        assert report.hint == hint
+        for copied in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report)):
+            assert (copied, copied.hint) == (report, hint)
+        if report.valid:
+            continue
+        for raising in (tvix_build.validate, tvix_build.canonicalize, tvix_build.digest):
+            with pytest.raises(ValidationError) as caught:
+                raising(wrapped, kind=kind, schema=schema)
+            assert caught.value.hint == hint
+            assert str(caught.value).endswith(
+                f" ({hint})" if hint else report.violations[0].message
+            )
+            assert pickle.loads(pickle.dumps(caught.value)).hint == hint
+
+
+def test_a_hint_is_of_the_bytes_that_were_checked() -> None:
+    data = bytearray(SNIX)
+    report = tvix_build.check(data)
+    data[:] = b""
+    assert report.hint == 'decodes as snix.build.v1 BuildRequest; use schema="snix.build.v1"'
+
+
+def test_messages_and_batches_have_no_hint() -> None:
+    odd = build_pb2.BuildRequest.FromString(BUILD + b"\xf8\x01\x00")
+    assert not tvix_build.check(odd).valid
+    assert tvix_build.check(odd).hint is None
+    assert tvix_build.check_batch([SNIX])[0].hint is None
+    assert dataclasses.astuple(tvix_build.check(SNIX))[0] is False
+    assert {field.name for field in dataclasses.fields(tvix_build.Report)} == {
+        "valid",
+        "canonical",
+        "digest",
+        "violations",
+        "violation_count",
+    }

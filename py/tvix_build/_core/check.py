@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -10,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from tvix_build._core import engine
 from tvix_build._core.batch import report_of, serialized, type_of
 from tvix_build._core.engine import Encodings
+from tvix_build._core.hints import find_hint, may_be_another
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import (
     Kind,
@@ -67,7 +69,7 @@ def validate(
     """
     report = check(message, kind=kind, schema=schema, request=request)
     if not report.valid:
-        raise ValidationError(report.violations, report.violation_count)
+        raise ValidationError(report.violations, report.violation_count, hint=report.hint)
 
 
 def canonicalize(
@@ -118,7 +120,12 @@ def _run(
 ) -> Report:
     found = type_of(message, kind, schema)
     counts = None if request is None else _counts(found, request)
-    return report_of(found, *engine.run_one(found, serialized(message), encodings, counts))
+    data = serialized(message)
+    report = report_of(found, *engine.run_one(found, data, encodings, counts))
+    if report.digest is None and not isinstance(message, Message) and may_be_another(report):
+        # The report is frozen, and this is no field of it.
+        object.__setattr__(report, "_source", partial(find_hint, found, bytes(data)))
+    return report
 
 
 def _counts(answer: MessageType, request: BytesLike | Message) -> tuple[int, int]:

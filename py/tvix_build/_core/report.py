@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from google.rpc.error_details_pb2 import BadRequest
@@ -164,6 +165,19 @@ class Report:
     """In the order of the path; the first 100 of them."""
     violation_count: int
     """The total number of violations."""
+    _source: ClassVar[partial[str | None] | None] = None
+    """Finds the hint, for a single message whose bytes may be of another type."""
+
+    @cached_property
+    def hint(self) -> str | None:
+        """As what the bytes decode, if they are malformed or have unknown fields as the expected
+        kind and schema, and are a message of others: the arguments to pass. The other types are
+        tried when the hint is read. None for messages, and in a batch, which keeps no bytes."""
+        return self._source() if self._source else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes with the hint, in place of the bytes that tell it."""
+        return {**vars(self), "hint": self.hint, "_source": None}
 
     def __bool__(self) -> NoReturn:
         """Raise, since `if check(message)` may ask whether there is a report or whether the message
@@ -240,19 +254,25 @@ class ValidationError(Error, ValueError):
         violations: the first 100 of them, in the order of the path.
         violation_count: the total number of violations.
         index: which message of a batch it is, None for a single one.
+        hint: as `Report.hint`.
     """
 
     def __init__(
-        self, violations: Sequence[Violation], violation_count: int, index: int | None = None
+        self,
+        violations: Sequence[Violation],
+        violation_count: int,
+        index: int | None = None,
+        hint: str | None = None,
     ) -> None:
-        super().__init__(violations, violation_count, index)
+        super().__init__(violations, violation_count, index, hint)
         self.violations: tuple[Violation, ...] = tuple(violations)
         self.violation_count = violation_count
         self.index = index
+        self.hint = hint
 
     def __str__(self) -> str:
         where = "" if self.index is None else f"message {self.index}"
-        return sentence(where, summary(self))
+        return sentence(where, summary(self)) + (f" ({self.hint})" if self.hint else "")
 
     def to_bad_request(self) -> BadRequest:
         """The violations as gRPC says them, the details of a status INVALID_ARGUMENT: fields are
@@ -311,4 +331,4 @@ def refusal(report: Report, index: int | None = None) -> ValidationError:
     encoding mends."""
     forbidding = [v for v in report.violations if v.code != ViolationCode.NOT_SORTED]
     others = len(report.violations) - len(forbidding)
-    return ValidationError(forbidding, report.violation_count - others, index)
+    return ValidationError(forbidding, report.violation_count - others, index, report.hint)
