@@ -337,6 +337,26 @@ def test_show_says_what_is_wrong(tmp_path: Path) -> None:
     assert third.startswith("-[2]  build-request  canonical\n")
 
 
+def test_a_wrong_schema_is_not_corruption(tmp_path: Path) -> None:
+    later = tvix_build.build_request(
+        command_args=["a"], working_dir="build", schema="tvix.build.v1@2024"
+    )
+    path = tmp_path / "in.binpb"
+    path.write_bytes(later)
+    hint = "decodes as snix.build.v1 BuildRequest; use --schema snix.build.v1"
+    assert f" ({hint})\n" in run("validate", path).stdout.decode()
+    assert run("show", path).stdout.decode().endswith(f"\n{hint}\n")
+    for result in (run("digest", path), run("canonicalize", path, tmp_path / "out.binpb")):
+        assert f"tvix-build: {path}: {hint}\n" in result.stderr
+    assert run("validate", path, "--schema", "snix.build.v1").status == 0
+    other = "decodes as snix.build.v1 BuildRequest; use --kind build-request --schema snix.build.v1"
+    assert other in run("validate", path, "--kind", "directory").stdout.decode()
+    path.write_bytes(b"\xff")
+    assert "decodes as" not in run("validate", path).stdout.decode()
+    (tmp_path / "in.json").write_text('{"workingDir": "build"}')
+    assert "decodes as" not in run("validate", tmp_path / "in.json").stdout.decode()
+
+
 def test_show_stops_at_damage(tmp_path: Path) -> None:
     data = delimited([encoded(request())]) * 2
     result = run("show", "--input-format", "binpbs", "-", stdin=data[:-1])

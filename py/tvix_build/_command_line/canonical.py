@@ -13,6 +13,7 @@ import click
 
 from tvix_build import BatchReport, Report, canonicalize_batch
 from tvix_build._command_line.checking import check_records
+from tvix_build._command_line.hints import find_hint
 from tvix_build._command_line.output import Output
 from tvix_build._command_line.record_output import record_output
 from tvix_build._command_line.records import Batch, Progress
@@ -28,16 +29,26 @@ class RefusedError(Exception):
 
 
 class Refusals:
-    """Reports refused records on stderr, the first `limit` of them, and counts them all."""
+    """Reports refused records on stderr, the first `limit` of them, and counts them all. With a
+    kind, which options can choose, it suggests others for records of others."""
 
-    def __init__(self, monitor: Monitor, limit: int | None) -> None:
+    def __init__(
+        self, monitor: Monitor, limit: int | None, kind: MessageType | None = None
+    ) -> None:
         self._monitor = monitor
         self._limit = limit
+        self._kind = kind
         self.count = 0
 
     def add(self, source: Source, batch: Batch, i: int, report: Report) -> None:
         """Report record i, of which the engine says `report`."""
-        self.add_reasons(source, batch, i, in_words(report))
+        self.add_reasons(source, batch, i, self._reasons(batch, i, report))
+
+    def _reasons(self, batch: Batch, i: int, report: Report) -> Iterator[str]:
+        yield from in_words(report)
+        hint = find_hint(batch, i, report, self._kind) if self._kind else None
+        if hint:
+            yield hint
 
     def add_reasons(self, source: Source, batch: Batch, i: int, reasons: Iterable[str]) -> None:
         """Report record i, a line for each reason."""
@@ -64,7 +75,7 @@ def write_canonical(source: Source, target: Source, kind: MessageType, monitor: 
         RefusedError: if a record has no canonical encoding; all such have been reported.
         click.UsageError: if `target` can hold but one record and there are more or none.
     """
-    refusals = Refusals(monitor, REFUSED_SHOWN)
+    refusals = Refusals(monitor, REFUSED_SHOWN, kind)
     count = 0
 
     def take(batch: Batch, progress: Progress, reports: BatchReport) -> None:

@@ -131,7 +131,7 @@ def validate(
     same as columns. Of tables the offset is null.
     """
     sources = find_sources(files, input_format, column)
-    summary = Summary()
+    summary = Summary(kind)
     alone = output == "-"
     with (
         result_output(output) as write,
@@ -227,7 +227,7 @@ def digest(
     several records. A record without a canonical encoding is reported on stderr instead.
     """
     monitor = Monitor(quiet=True)
-    refusals = Refusals(monitor, limit=None)
+    refusals = Refusals(monitor, limit=None, kind=kind)
     failed = False
     with Output("-") as output:
         for source in find_sources(files, input_format, column):

@@ -137,7 +137,7 @@ def _convert(
         InputError: where one cannot be read.
         click.UsageError: if there is not one record where the target holds but one.
     """
-    refusals = Refusals(monitor, SHOWN)
+    refusals = Refusals(monitor, SHOWN, kind)
     count = 0
     for source in sources:
         if isinstance(source, InputError):

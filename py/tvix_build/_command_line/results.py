@@ -15,10 +15,13 @@ from rich.table import Table
 
 from tvix_build import BatchReport, Report, ViolationCode
 from tvix_build._command_line.extras import extra
+from tvix_build._command_line.hints import find_hint
 from tvix_build._command_line.output import Output
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import TABLES, Source, refuse_compressed_table, split_name
 from tvix_build._command_line.terminal import Console, printable
+from tvix_build._core.hints import SIGNS
+from tvix_build._core.report import MessageType
 from tvix_build._core.text import json_line
 
 EXAMPLES = 3
@@ -105,6 +108,7 @@ class CodeCount:
 class Summary:
     """Counts over all records, and the files that failed."""
 
+    kind: MessageType
     records: int = 0
     valid: int = 0
     canonical: int = 0
@@ -146,7 +150,11 @@ class Summary:
                 place = batch.place(source, i)
                 path = f"{violation.path}: " if violation.path else ""
                 message = printable(violation.message, MESSAGE_LIMIT)
-                count.examples.append(f"{printable(place)}: {path}{message}")
+                example = f"{printable(place)}: {path}{message}"
+                hint = None
+                if violation.code in SIGNS:
+                    hint = find_hint(batch, i, report, self.kind)
+                count.examples.append(f"{example} ({hint})" if hint else example)
 
     def print(self, console: Console) -> None:
         """Print a table of the counts, then the first examples of each code."""

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
 from tvix_build import Report, check
+from tvix_build._command_line.hints import find_hint
 from tvix_build._command_line.protobuf import decode
 from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import Source
@@ -103,6 +104,9 @@ class Viewer:
             self._console.say("")
         self._printed += 1
         self.view(source.record_name(batch.first + i), data, report, i not in batch.reasons)
+        hint = find_hint(batch, i, report, self._kind)
+        if hint:
+            self._console.say(hint, style="red")
         return report.valid
 
     def view(self, name: str, data: bytes, report: Report, whole: bool = True) -> None:

@@ -9,12 +9,13 @@ from tvix_build._core.engine import Buffer, Verdict
 from tvix_build._core.report import TYPES, MessageType, Report, ViolationCode
 
 _LATEST_FIRST = TYPES[::-1]
-_SIGNS = {ViolationCode.MALFORMED, ViolationCode.UNKNOWN_FIELD}
+SIGNS = {ViolationCode.MALFORMED, ViolationCode.UNKNOWN_FIELD}
+"""The codes of bytes that may be a message of another type."""
 
 
 def may_be_another(report: Report) -> bool:
     """Whether the bytes of a report may be a message of another type."""
-    return report.digest is None and any(one.code in _SIGNS for one in report.violations)
+    return report.digest is None and any(one.code in SIGNS for one in report.violations)
 
 
 def find_type(expected: MessageType, data: Buffer) -> MessageType | None:
@@ -33,24 +34,17 @@ def find_type(expected: MessageType, data: Buffer) -> MessageType | None:
     return None
 
 
-def find_hint(expected: MessageType, data: Buffer, python: bool = True) -> str | None:
-    """As what bytes decode that are no message of the expected type, and the arguments that say so:
-    those of functions, or the options of the command line. None if they are of no type."""
+def changes(expected: MessageType, found: MessageType) -> dict[str, str]:
+    """The arguments `kind` and `schema` in which two types differ, with those of the found one."""
+    pairs = {"kind": (expected.kind, found.kind), "schema": (expected.schema, found.schema)}
+    return {name: new.value for name, (old, new) in pairs.items() if new is not old}
+
+
+def find_hint(expected: MessageType, data: Buffer) -> str | None:
+    """As what bytes decode that are no message of the expected type, and the arguments to pass for
+    it; None if they are a message of no type."""
     found = find_type(expected, data)
     if found is None:
         return None
-    changed = {
-        name: value
-        for name, value, other in (
-            ("kind", found.kind, expected.kind),
-            ("schema", found.schema, expected.schema),
-        )
-        if value is not other
-    }
-    arguments = (
-        ", ".join(f'{name}="{value}"' for name, value in changed.items())
-        if python
-        else " ".join(f"--{name} {value}" for name, value in changed.items())
-    )
-    package, _, message = found.full_name.rpartition(".")
-    return f"decodes as {package} {message}; use {arguments}"
+    arguments = (f'{name}="{value}"' for name, value in changes(expected, found).items())
+    return f"decodes as {found.title}; use {', '.join(arguments)}"

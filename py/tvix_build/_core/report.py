@@ -81,6 +81,12 @@ class MessageType:
     def __repr__(self) -> str:
         return self.full_name
 
+    @property
+    def title(self) -> str:
+        """The package and the name, such as `snix.build.v1 BuildRequest`."""
+        package, _, name = self.full_name.rpartition(".")
+        return f"{package} {name}"
+
 
 TYPES: tuple[MessageType, ...] = tuple(
     MessageType(kind, schema, name)
