@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import json_format, text_format
+from google.protobuf.message import Message
 
 import tvix_build
 from cli_support import (
@@ -355,6 +357,46 @@ def test_a_wrong_schema_is_not_corruption(tmp_path: Path) -> None:
     assert "decodes as" not in run("validate", path).stdout.decode()
     (tmp_path / "in.json").write_text('{"workingDir": "build"}')
     assert "decodes as" not in run("validate", tmp_path / "in.json").stdout.decode()
+
+
+@pytest.mark.parametrize("suffix", [".binpbs", ".ndjson", ".ndjson.gz"])
+def test_the_schema_is_chosen_for_each_file(tmp_path: Path, suffix: str) -> None:
+    first = tvix_build.build_request(command_args=["a"], system="x")
+    later = tvix_build.build_request(command_args=["a"], working_dir="b", schema="snix.build.v1")
+    bad = tvix_build.convert(first, to="tvix.build.v1")
+    bad.ClearField("command_args")
+    files: dict[str, list[Message]] = {
+        "first": [bad, first, first],
+        "later": [later, later],
+        "none": [bad],
+    }
+    paths = [tmp_path / f"{name}{suffix}" for name in files]
+    for path, messages in zip(paths, files.values(), strict=True):
+        lines = "".join(
+            f"{json_format.MessageToJson(one, indent=None)}\n" for one in messages
+        ).encode()
+        data = delimited(one.SerializeToString() for one in messages)
+        path.write_bytes(
+            data if suffix == ".binpbs" else gzip.compress(lines) if ".gz" in suffix else lines
+        )
+    result = run("validate", "--schema", "auto", *paths, "--output", "-")
+    assert (result.status, result.stderr) == (1, "")
+    assert [line["digest"] and line["digest"][:8] for line in result.lines] == [
+        None,
+        *[tvix_build.digest(first).hex()[:8]] * 2,
+        *[tvix_build.digest(later).hex()[:8]] * 2,
+        None,
+    ]
+    printed = run("digest", "--schema", "auto", *paths).stdout.decode().splitlines()
+    assert [line[:8] for line in printed] == [
+        line["digest"][:8] for line in result.lines if line["digest"]
+    ]
+
+
+def test_the_schema_of_a_pipe_is_not_chosen() -> None:
+    result = run("validate", "--schema", "auto", "--input-format", "binpb", "-", stdin=b"")
+    assert result.status == 2
+    assert "-: expected a regular file with --schema auto" in result.stderr
 
 
 def test_show_stops_at_damage(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Refusals:
     ) -> None:
         self._monitor = monitor
         self._limit = limit
-        self._kind = kind
+        self.kind = kind
         self.count = 0
 
     def add(self, source: Source, batch: Batch, i: int, report: Report) -> None:
@@ -46,7 +46,7 @@ class Refusals:
 
     def _reasons(self, batch: Batch, i: int, report: Report) -> Iterator[str]:
         yield from in_words(report)
-        hint = find_hint(batch, i, report, self._kind) if self._kind else None
+        hint = find_hint(batch, i, report, self.kind) if self.kind else None
         if hint:
             yield hint
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -29,6 +29,7 @@ from tvix_build._command_line.ingest import ingest
 from tvix_build._command_line.options import (
     column_option,
     input_format_option,
+    kind_of_file_option,
     kind_option,
     output_format_option,
 )
@@ -100,7 +101,7 @@ def commands() -> None:
 
 @commands.command(short_help="Say which records are valid, and why the others are not.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@kind_option
+@kind_of_file_option
 @column_option
 @input_format_option
 @click.option(
@@ -111,7 +112,7 @@ def commands() -> None:
 )
 def validate(
     files: tuple[str, ...],
-    kind: MessageType,
+    kind_of: Callable[[Source], MessageType],
     column: str | None,
     input_format: str | None,
     output: str | None,
@@ -131,7 +132,7 @@ def validate(
     same as columns. Of tables the offset is null.
     """
     sources = find_sources(files, input_format, column)
-    summary = Summary(kind)
+    summary = Summary()
     alone = output == "-"
     with (
         result_output(output) as write,
@@ -139,7 +140,7 @@ def validate(
     ):
         for source in sources:
             try:
-                _validate(source, kind, write, summary, monitor)
+                _validate(source, kind_of, write, summary, monitor)
             except InputError as error:
                 summary.failed_files += 1
                 monitor.error(error)
@@ -152,7 +153,7 @@ def validate(
 
 def _validate(
     source: Source | InputError,
-    kind: MessageType,
+    kind_of: Callable[[Source], MessageType],
     write: WriteResults,
     summary: Summary,
     monitor: Monitor,
@@ -165,7 +166,8 @@ def _validate(
         monitor.show(progress.consumed, progress.offset, summary.records, summary.invalid)
 
     try:
-        check_records(source, kind, take)
+        summary.kind = kind_of(source)
+        check_records(source, summary.kind, take)
     finally:
         monitor.next_file()
 
@@ -211,11 +213,14 @@ def canonicalize(
 
 @commands.command(short_help="Print the digest of every record.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@kind_option
+@kind_of_file_option
 @column_option
 @input_format_option
 def digest(
-    files: tuple[str, ...], kind: MessageType, column: str | None, input_format: str | None
+    files: tuple[str, ...],
+    kind_of: Callable[[Source], MessageType],
+    column: str | None,
+    input_format: str | None,
 ) -> int:
     """Print the digest of every record of FILEs: BLAKE3 of its canonical encoding.
 
@@ -227,14 +232,15 @@ def digest(
     several records. A record without a canonical encoding is reported on stderr instead.
     """
     monitor = Monitor(quiet=True)
-    refusals = Refusals(monitor, limit=None, kind=kind)
+    refusals = Refusals(monitor, limit=None)
     failed = False
     with Output("-") as output:
         for source in find_sources(files, input_format, column):
             try:
                 if isinstance(source, InputError):
                     raise source
-                write_digests(source, output, kind, refusals)
+                refusals.kind = kind_of(source)
+                write_digests(source, output, refusals.kind, refusals)
             except InputError as error:
                 failed = True
                 monitor.error(error)

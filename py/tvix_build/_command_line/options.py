@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from tvix_build import Kind, Schema
-from tvix_build._command_line.sources import FORMATS
-from tvix_build._core.report import message_type
+from tvix_build._command_line.detection import detect_type
+from tvix_build._command_line.sources import FORMATS, Source
+from tvix_build._core.report import MessageType, message_type
 
 
 class _Seconds(click.FloatRange):
@@ -47,6 +48,35 @@ schema_option = click.option(
     callback=lambda _context, _option, value: Schema(value),
     help="Of which version of the protocol they are.",
 )
+
+
+_AUTO = "auto"
+_schema_or_auto_option = click.option(
+    "--schema",
+    type=click.Choice([*(schema.value for schema in Schema), _AUTO]),
+    default=Schema.TVIX_BUILD_V1.value,
+    show_default=True,
+    help="Of which version of the protocol they are; auto chooses one for each file by its first "
+    "records.",
+)
+
+
+def kind_of_file_option(command: Callable[..., int]) -> Callable[..., int]:
+    """Options --kind and --schema, which may be auto: a function that returns the MessageType of a
+    Source, the argument `kind_of`."""
+
+    @_kind_option
+    @_schema_or_auto_option
+    @wraps(command)
+    def run(*arguments: Any, kind: Kind, schema: str, **options: Any) -> int:
+        def kind_of(source: Source) -> MessageType:
+            if schema == _AUTO:
+                return detect_type(source, kind)
+            return message_type(kind, Schema(schema))
+
+        return command(*arguments, kind_of=kind_of, **options)
+
+    return run
 
 
 def kind_option(command: Callable[..., int]) -> Callable[..., int]:

@@ -21,7 +21,7 @@ from tvix_build._command_line.records import Batch
 from tvix_build._command_line.sources import TABLES, Source, refuse_compressed_table, split_name
 from tvix_build._command_line.terminal import Console, printable
 from tvix_build._core.hints import SIGNS
-from tvix_build._core.report import MessageType
+from tvix_build._core.report import MessageType, message_type
 from tvix_build._core.text import json_line
 
 EXAMPLES = 3
@@ -106,9 +106,10 @@ class CodeCount:
 
 @dataclass
 class Summary:
-    """Counts over all records, and the files that failed."""
+    """Counts over all records, and the files that failed. `kind` is that of the records that are
+    added."""
 
-    kind: MessageType
+    kind: MessageType = field(default_factory=message_type)
     records: int = 0
     valid: int = 0
     canonical: int = 0
