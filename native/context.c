@@ -2,6 +2,8 @@
 //
 // Batches: takes windows of messages through the stages
 //   scan (decode and normalize where needed) -> order -> encode -> hash.
+#include "context.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,10 +31,10 @@ struct tvixb_context {
   tvixb_scan scan;
   tvixb_order order;
   tvixb_report report;
-  uint64_t request_outputs, request_needles;  // TVIXB_ANY: unknown
-  tvixb_arena arena;                          // of the window
-  tvixb_view window[WINDOW_COUNT];            // what is to be hashed
-  tvixb_hash_stream stream;                   // of a message that is not kept
+  uint64_t caller_counts[TVIXB_COUNTS];  // TVIXB_ANY: unknown
+  tvixb_arena arena;                     // of the window
+  tvixb_view window[WINDOW_COUNT];       // what is to be hashed
+  tvixb_hash_stream stream;              // of a message that is not kept
 };
 
 // The schemas by level of the CPU.
@@ -66,7 +68,9 @@ tvixb_context* tvixb_context_new(void) {
   tvixb_context* context = calloc(1, sizeof *context);
   if (!context) return NULL;
   context->report.limit = TVIXB_VIOLATION_LIMIT;
-  tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
+  for (unsigned i = 0; i < TVIXB_COUNTS; i++) {
+    tvixb_context_set_count(context, i, TVIXB_ANY);
+  }
   return context;
 }
 
@@ -83,10 +87,9 @@ void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit) {
   context->report.limit = limit ? limit : 1;
 }
 
-void tvixb_context_set_request(tvixb_context* context, uint64_t outputs,
-                               uint64_t needles) {
-  context->request_outputs = outputs;
-  context->request_needles = needles;
+void tvixb_context_set_count(tvixb_context* context, tvixb_count count,
+                             uint64_t value) {
+  context->caller_counts[count] = value;
 }
 
 static void report_malformed(tvixb_report* report, size_t stop) {
@@ -101,7 +104,7 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
                          tvixb_verdict* verdict) {
   tvixb_report_begin(&context->report, message);
   *verdict = TVIXB_CANONICAL;
-  if (tvixb_scan_message(&context->scan, kind, *bytes, context->request_needles,
+  if (tvixb_scan_message(&context->scan, kind, *bytes, context->caller_counts,
                          &context->report)) {
     return TVIXB_OK;
   }
@@ -123,7 +126,7 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   if (!tvixb_normalize(kind, *bytes, &context->arena, bytes)) {
     return TVIXB_OUT_OF_MEMORY;
   }
-  if (tvixb_scan_message(&context->scan, kind, *bytes, context->request_needles,
+  if (tvixb_scan_message(&context->scan, kind, *bytes, context->caller_counts,
                          &context->report)) {
     return TVIXB_OK;
   }
@@ -177,7 +180,7 @@ static tvixb_status check_message(tvixb_context* context,
   if (status != TVIXB_OK) return status;
   if (*verdict != TVIXB_MALFORMED &&
       !tvixb_order_lists(&context->order, &context->scan, kind,
-                         context->request_outputs, report)) {
+                         context->caller_counts, report)) {
     return TVIXB_OUT_OF_MEMORY;
   }
   if (report->total > report->not_sorted) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "schema_rules.h"
 #include "wire.h"
 
 // A number, and which one of its list it is.
@@ -87,10 +88,11 @@ static bool note_unsorted(tvixb_scan* scan, tvixb_view list) {
   return true;
 }
 
-bool tvixb_packed_scan(tvixb_scan* scan, tvixb_view list, unsigned depth) {
+bool tvixb_packed_scan(tvixb_scan* scan, const tvixb_field* field,
+                       tvixb_view list, unsigned depth) {
   const uint8_t *p = list.data, *end = list.data + list.size;
   uint64_t value, before = 0;
-  uint64_t limit = scan->counts[TVIXB_COUNT_NEEDLES];
+  uint64_t limit = scan->counts[field->limit];
   bool unsorted = false, has_equals = false;
   for (uint64_t index = 0; p < end; index++, before = value) {
     p = tvixb_scan_number(p, end, &value);
@@ -101,7 +103,7 @@ bool tvixb_packed_scan(tvixb_scan* scan, tvixb_view list, unsigned depth) {
     }
     has_equals |= index && value == before;
     if (value >= limit && limit != TVIXB_ANY) {
-      report(scan, TVIXB_CODE_INVALID_NEEDLE, depth, index, value);
+      report(scan, tvixb_rules[field->rule].code, depth, index, value);
     }
   }
   if ((unsorted && !note_unsorted(scan, list)) ||

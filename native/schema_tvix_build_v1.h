@@ -143,7 +143,8 @@ const struct tvixb_kind TVIXB_SCHEMA_NAME[] = {
         .name = "tvix.castore.v1.Directory",
         .message = &directory,
         .list_count = 3,
-        .directory = true,
+        .shared_keys = true,
+        .overflow_code = TVIXB_CODE_SIZE_OVERFLOW,
     },
     {0},
 };

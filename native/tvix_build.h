@@ -41,7 +41,7 @@ extern "C" {
 // Bytes of a digest (BLAKE3-256).
 #define TVIXB_DIGEST_SIZE 32
 
-// Any number (tvixb_context_set_request).
+// An unknown number (tvixb_context_set_request).
 #define TVIXB_ANY 0xffffffffffffffffu
 
 // Violations that are kept for one message unless
@@ -103,12 +103,13 @@ typedef enum tvixb_code {
 typedef struct tvixb_violation {
   // Index of the message in the batch.
   uint64_t message;
-  // What was found, as far as a number says it. Malformed: offset in the
-  // message, in bytes, where decoding stopped. Unknown field: the field's tag
-  // (number << 3 | wire type). In a list of indices: the index. Missing or
-  // unexpected output of an answer: how many the request has. Outputs' needles:
-  // how many there are. Otherwise: size of the value or key, in bytes.
-  uint64_t found;
+  // What a number says of the violation. Malformed: the offset in the message,
+  // in bytes, where decoding stopped. Unknown field: the field's tag (number <<
+  // 3 | wire type). In a list of numbers: the number. Missing or unexpected
+  // output of a "snix.build.v1.BuildResponse": the number of outputs of its
+  // request. TVIXB_CODE_NEEDLES_MISMATCH: the length of the list. Otherwise:
+  // the size of the value or key in bytes.
+  uint64_t number;
   // Indices of the list elements along the path, outermost first.
   uint64_t index[2];
   // A tvixb_code.
@@ -117,7 +118,7 @@ typedef struct tvixb_violation {
   uint8_t depth;
   // Bit i is set if field i of the path is a list and has its index.
   uint8_t indexed;
-  // Bytes of sample in use.
+  // Number of bytes of `sample` in use, 0 to 24.
   uint8_t sample_size;
   // Field numbers along the path.
   uint8_t field[4];
@@ -190,10 +191,12 @@ void tvixb_context_free(tvixb_context* context);
 // all of them are counted.
 void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit);
 
-// In later calls, each "snix.build.v1.BuildResponse" answers a request that has
-// so many outputs and refscan_needles. TVIXB_ANY, as at first: whatever it has.
-void tvixb_context_set_request(tvixb_context* context, uint64_t outputs,
-                               uint64_t needles);
+// Sets the request of each "snix.build.v1.BuildResponse" in later calls: its
+// number of outputs and of refscan_needles, 0 to 2^64 - 2. TVIXB_ANY, the value
+// in a new context, means that the number is unknown and not compared. Other
+// kinds ignore both.
+void tvixb_context_set_request(tvixb_context* context, uint64_t output_count,
+                               uint64_t needle_count);
 
 // How many fields with this number a canonical message has on its highest
 // level, such as 6, outputs, or 10, refscan_needles, in a

@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "rules.h"
+#include "schema_rules.h"
 #include "tvix_build.h"
 
 static unsigned lists_seen;
@@ -57,10 +57,10 @@ static void check_field(const tvixb_message* message, unsigned number,
     lists_seen |= 1u << field->list;
   }
   assert(!(field->repeated && field->oneof));
-  assert(!field->follows || field->list);
+  assert(!field->unkeyed || field->list);
   assert(!field->count || field->repeated);
   if (field->type == TVIXB_TYPE_PACKED) {
-    assert(!field->repeated && !field->rule && !field->list);
+    assert(!field->repeated && field->rule && field->limit && !field->list);
     packed_seen = true;
   }
   if (field->message) check_message(field->message, depth + 1);
@@ -79,7 +79,7 @@ int main(void) {
     lists_seen = 0;
     packed_seen = false;
     check_message(kind->message, 1);
-    assert(packed_seen == kind->packed);
+    assert(packed_seen == kind->packed_lists);
     assert(lists_seen == (2u << kind->list_count) - 2);
     for (unsigned j = 0; j < kind->relation_count; j++) {
       assert(kind->relations[j].left <= kind->list_count);
