@@ -13,7 +13,6 @@
 #include "memory.h"
 #include "normalize.h"
 #include "order.h"
-#include "packed.h"
 #include "report.h"
 #include "scan.h"
 #include "tvix_build.h"
@@ -147,10 +146,6 @@ static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
     *bytes = (tvixb_view){0};
     return TVIXB_OK;
   }
-  if (context->scan.packed.count &&
-      !tvixb_packed_sort(&context->scan, &context->arena, bytes)) {
-    return TVIXB_OUT_OF_MEMORY;
-  }
   if (bytes->size >= STREAM_SIZE && !keep) {
     tvixb_hash_stream_begin(&context->stream);
     tvixb_encode_stream(&context->scan, &context->order, kind,
@@ -178,9 +173,10 @@ static tvixb_status check_message(tvixb_context* context,
   tvixb_report* report = &context->report;
   tvixb_status status = scan(context, kind, message, bytes, verdict);
   if (status != TVIXB_OK) return status;
+  tvixb_arena* arena = digest || keep ? &context->arena : NULL;
   if (*verdict != TVIXB_MALFORMED &&
       !tvixb_order_lists(&context->order, &context->scan, kind,
-                         context->caller_counts, report)) {
+                         context->caller_counts, arena, report)) {
     return TVIXB_OUT_OF_MEMORY;
   }
   if (report->total > report->not_sorted) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "packed.h"
 #include "rules.h"
 
 // A key that is looked for.
@@ -291,7 +292,7 @@ static void check_length(const tvixb_scan* scan, const tvixb_length_rule* rule,
 
 bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
                        const tvixb_kind* kind, const uint64_t* caller_counts,
-                       tvixb_report* report) {
+                       tvixb_arena* arena, tvixb_report* report) {
   if (kind->shared_keys &&
       !report_shared_duplicates(order, scan, kind, report)) {
     return false;
@@ -310,11 +311,14 @@ bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
   if (kind->length.field) {
     check_length(scan, &kind->length, caller_counts, report);
   }
-  return check_relations(order, scan, kind, report);
+  return check_relations(order, scan, kind, report) &&
+         (!scan->packed.count ||
+          tvixb_packed_order(scan, &order->numbers, arena, report));
 }
 
 void tvixb_order_free(tvixb_order* order) {
   tvixb_vector_free(&order->keys);
   tvixb_vector_free(&order->matched);
+  tvixb_vector_free(&order->numbers);
   tvixb_sort_memory_free(&order->memory);
 }

@@ -100,5 +100,4 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
 void tvixb_scan_free(tvixb_scan* scan) {
   tvixb_vector_free(&scan->elements);
   tvixb_vector_free(&scan->packed);
-  tvixb_vector_free(&scan->numbers);
 }

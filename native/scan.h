@@ -36,16 +36,23 @@ typedef struct tvixb_list {
   uint8_t field[TVIXB_DEPTH_MAX];
 } tvixb_list;
 
+// A packed list that is unsorted or has equal numbers.
+typedef struct tvixb_packed_list {
+  size_t begin;  // offset of the first number in the message, in bytes
+  size_t size;   // of the numbers, in bytes
+  bool unsorted;
+  tvixb_path path;  // of the list; its last index is any
+} tvixb_packed_list;
+
 struct tvixb_scan {
   const uint8_t* data;
   const uint8_t* end;
   tvixb_report* report;
   tvixb_list lists[TVIXB_LIST_MAX];
-  tvixb_vector elements;          // tvixb_element, list by list
-  tvixb_vector packed;            // tvixb_view of each unsorted list of numbers
-  tvixb_vector numbers;           // of packed.c
-  tvixb_path path;                // of the value at hand
-  tvixb_view path_prefix;         // value of the field with that mark, or empty
+  tvixb_vector elements;   // tvixb_element, list by list
+  tvixb_vector packed;     // tvixb_packed_list, in the order of the message
+  tvixb_path path;         // of the value at hand
+  tvixb_view path_prefix;  // value of the field with that mark, or empty
   uint64_t counts[TVIXB_COUNTS];  // by tvixb_count
   uint64_t total;                 // of the values that add to it
   bool total_overflow;            // it does not fit 64 bits

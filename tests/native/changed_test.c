@@ -91,15 +91,16 @@ WRAP(bool, tvixb_normalize,
      (kind, bytes, arena, normal))
 WRAP(bool, tvixb_order_lists,
      (tvixb_order * order, tvixb_scan* scan, const tvixb_kind* kind,
-      const uint64_t* caller_counts, tvixb_report* report),
-     (order, scan, kind, caller_counts, report))
+      const uint64_t* caller_counts, tvixb_arena* arena, tvixb_report* report),
+     (order, scan, kind, caller_counts, arena, report))
 WRAP(bool, tvixb_sort_elements,
      (const tvixb_scan* scan, size_t first, size_t count, tvixb_sort_key* keys,
       tvixb_sort_memory* memory),
      (scan, first, count, keys, memory))
-WRAP(bool, tvixb_packed_sort,
-     (tvixb_scan * scan, tvixb_arena* arena, tvixb_view* bytes),
-     (scan, arena, bytes))
+WRAP(bool, tvixb_packed_order,
+     (tvixb_scan * scan, tvixb_vector* numbers, tvixb_arena* arena,
+      tvixb_report* report),
+     (scan, numbers, arena, report))
 WRAP(size_t, tvixb_encode,
      (const tvixb_scan* scan, const tvixb_order* order, const tvixb_kind* kind,
       uint8_t* encoded),
