@@ -166,6 +166,14 @@ void tvixb_report_end(tvixb_report* report) {
   report->total = 0;
 }
 
+void tvixb_violations_rebase(tvixb_violations_of* entries, size_t count,
+                             uint64_t messages, uint64_t violations) {
+  for (size_t i = 0; i < count; i++) {
+    entries[i].message += messages;
+    entries[i].first += violations;
+  }
+}
+
 void tvixb_report_free(tvixb_report* report) {
   tvixb_vector_free(&report->violations);
   tvixb_vector_free(&report->by_message);
