@@ -22,7 +22,8 @@ static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
     return false;
   }
   tvixb_sort_key* keys = order->keys.items;
-  return tvixb_sort_elements(scan, first, count, keys + first, &order->memory);
+  return tvixb_sort_elements(scan, first, count, keys + first,
+                             &order->sort_memory);
 }
 
 // The element that is number `i` of the list in sorted order.
@@ -179,7 +180,7 @@ static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
       place = find_place(order, scan, right, place, &wanted);
       present = is_at(order, scan, right, place, &wanted);
     }
-    if (present == relation->present) {
+    if (present == relation->forbidden) {
       report_element(scan, left, element, relation->code, report);
     }
   }
@@ -320,5 +321,5 @@ void tvixb_order_free(tvixb_order* order) {
   tvixb_vector_free(&order->keys);
   tvixb_vector_free(&order->matched);
   tvixb_vector_free(&order->numbers);
-  tvixb_sort_memory_free(&order->memory);
+  tvixb_sort_memory_free(&order->sort_memory);
 }

@@ -15,7 +15,7 @@ typedef struct tvixb_order {
   tvixb_vector keys;     // tvixb_sort_key, list by list as in the scan
   tvixb_vector matched;  // bytes, whether a relation matched a key of a list
   tvixb_vector numbers;  // of packed.c
-  tvixb_sort_memory memory;
+  tvixb_sort_memory sort_memory;
 } tvixb_order;
 
 // Sorts what is unsorted, and reports duplicates, lists of a wrong length and

@@ -121,15 +121,15 @@ typedef enum tvixb_match {
   TVIXB_MATCH_BASE_NAME,
 } tvixb_match;
 
-// Each key of list `left` must be (or must not be) a key of list `right`.
+// Whether keys of list `left` must be, or must not be, keys of list `right`.
 typedef struct tvixb_relation {
-  uint8_t left;   // 1 + index of a list; violations are reported there
-  uint8_t right;  // likewise
-  bool present;   // the violation is that the key is there (else: is not)
-  uint8_t code;   // tvixb_code
-  uint8_t match;  // tvixb_match
-  // TVIXB_MATCH_BASE_NAME: the tvixb_code for keys of `right` that are none of
-  // `left`, reported at `right`.
+  uint8_t left;    // 1 + index of a list; violations are reported there
+  uint8_t right;   // likewise
+  bool forbidden;  // a key of `left` must not be a key of `right` (else: must)
+  uint8_t code;    // tvixb_code of keys of `left` that violate it
+  uint8_t match;   // tvixb_match
+  // TVIXB_MATCH_BASE_NAME: the tvixb_code of keys of `right` that match no key
+  // of `left`, reported at `right`.
   uint8_t unmatched_code;
 } tvixb_relation;
 

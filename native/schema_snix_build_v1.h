@@ -212,7 +212,7 @@ TVIXB_SCAN_MESSAGE(build_response)
 static const tvixb_relation relations[] = {
     {.left = 3,
      .right = 1,
-     .present = true,
+     .forbidden = true,
      .code = TVIXB_CODE_OUTPUT_IS_INPUT,
      .match = TVIXB_MATCH_BELOW_PREFIX},
     {.left = 3,

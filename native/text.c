@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Violations in words.
+// Codes, paths and messages of violations as text.
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
