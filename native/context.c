@@ -2,6 +2,8 @@
 //
 // Batches: takes windows of messages through the stages
 //   scan (decode and normalize where needed) -> order -> encode -> hash.
+#include "context.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +13,7 @@
 #include "memory.h"
 #include "normalize.h"
 #include "order.h"
-#include "packed.h"
+#include "ranges.h"
 #include "report.h"
 #include "scan.h"
 #include "tvix_build.h"
@@ -29,44 +31,19 @@ struct tvixb_context {
   tvixb_scan scan;
   tvixb_order order;
   tvixb_report report;
-  uint64_t request_outputs, request_needles;  // TVIXB_ANY: unknown
-  tvixb_arena arena;                          // of the window
-  tvixb_view window[WINDOW_COUNT];            // what is to be hashed
-  tvixb_hash_stream stream;                   // of a message that is not kept
+  uint64_t caller_counts[TVIXB_COUNTS];  // TVIXB_ANY: unknown
+  tvixb_arena arena;                     // of the window
+  tvixb_view window[WINDOW_COUNT];       // what is to be hashed
+  tvixb_hash_stream stream;              // of a message that is not kept
 };
-
-// The schemas by level of the CPU.
-static const tvixb_kind* const schemas[] = {
-    tvixb_schema_tvix_build_v1,
-    tvixb_schema_snix_build_v1,
-};
-#ifdef TVIXB_HAVE_AVX512
-static const tvixb_kind* const schemas_avx512[] = {
-    tvixb_schema_tvix_build_v1_avx512,
-    tvixb_schema_snix_build_v1_avx512,
-};
-#endif
-
-const tvixb_kind* tvixb_kind_find(const char* name) {
-  const tvixb_kind* const* tables = schemas;
-#ifdef TVIXB_HAVE_AVX512
-  if (tvixb_cpu_best() == TVIXB_CPU_AVX512) tables = schemas_avx512;
-#endif
-  for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
-    for (const tvixb_kind* kind = tables[i]; kind->name; kind++) {
-      if (strcmp(kind->name, name) == 0) return kind;
-    }
-  }
-  return NULL;
-}
-
-const char* tvixb_kind_name(const tvixb_kind* kind) { return kind->name; }
 
 tvixb_context* tvixb_context_new(void) {
   tvixb_context* context = calloc(1, sizeof *context);
   if (!context) return NULL;
   context->report.limit = TVIXB_VIOLATION_LIMIT;
-  tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
+  for (unsigned i = 0; i < TVIXB_COUNTS; i++) {
+    tvixb_context_set_count(context, i, TVIXB_ANY);
+  }
   return context;
 }
 
@@ -83,10 +60,9 @@ void tvixb_context_set_violation_limit(tvixb_context* context, uint32_t limit) {
   context->report.limit = limit ? limit : 1;
 }
 
-void tvixb_context_set_request(tvixb_context* context, uint64_t outputs,
-                               uint64_t needles) {
-  context->request_outputs = outputs;
-  context->request_needles = needles;
+void tvixb_context_set_count(tvixb_context* context, tvixb_count count,
+                             uint64_t value) {
+  context->caller_counts[count] = value;
 }
 
 static void report_malformed(tvixb_report* report, size_t stop) {
@@ -101,7 +77,7 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
                          tvixb_verdict* verdict) {
   tvixb_report_begin(&context->report, message);
   *verdict = TVIXB_CANONICAL;
-  if (tvixb_scan_message(&context->scan, kind, *bytes, context->request_needles,
+  if (tvixb_scan_message(&context->scan, kind, *bytes, context->caller_counts,
                          &context->report)) {
     return TVIXB_OK;
   }
@@ -123,7 +99,7 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   if (!tvixb_normalize(kind, *bytes, &context->arena, bytes)) {
     return TVIXB_OUT_OF_MEMORY;
   }
-  if (tvixb_scan_message(&context->scan, kind, *bytes, context->request_needles,
+  if (tvixb_scan_message(&context->scan, kind, *bytes, context->caller_counts,
                          &context->report)) {
     return TVIXB_OK;
   }
@@ -143,10 +119,6 @@ static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
   if (!digest && !keep) {
     *bytes = (tvixb_view){0};
     return TVIXB_OK;
-  }
-  if (context->scan.packed.count &&
-      !tvixb_packed_sort(&context->scan, &context->arena, bytes)) {
-    return TVIXB_OUT_OF_MEMORY;
   }
   if (bytes->size >= STREAM_SIZE && !keep) {
     tvixb_hash_stream_begin(&context->stream);
@@ -175,9 +147,10 @@ static tvixb_status check_message(tvixb_context* context,
   tvixb_report* report = &context->report;
   tvixb_status status = scan(context, kind, message, bytes, verdict);
   if (status != TVIXB_OK) return status;
+  tvixb_arena* arena = digest || keep ? &context->arena : NULL;
   if (*verdict != TVIXB_MALFORMED &&
       !tvixb_order_lists(&context->order, &context->scan, kind,
-                         context->request_outputs, report)) {
+                         context->caller_counts, arena, report)) {
     return TVIXB_OUT_OF_MEMORY;
   }
   if (report->total > report->not_sorted) {
@@ -207,16 +180,6 @@ static tvixb_status keep_encoded(const tvixb_context* context,
   return TVIXB_OK;
 }
 
-// A range; an empty one has an address as well, since NULL means that there is
-// nothing to hash. So are those that do not fit: someone changed the arrays
-// since ranges_fit.
-static tvixb_view view_of(const uint8_t* data, size_t size, uint64_t begin,
-                          uint64_t end) {
-  static const uint8_t nothing[1];
-  if (begin >= end || end > size) return (tvixb_view){nothing, 0};
-  return (tvixb_view){data + begin, (size_t)(end - begin)};
-}
-
 static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
                                 const uint8_t* data, size_t data_size,
                                 const uint64_t* begins, const uint64_t* ends,
@@ -230,7 +193,7 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
     while (first + count < n && count < WINDOW_COUNT && size < WINDOW_SIZE) {
       size_t i = first + count;
       tvixb_view* bytes = &context->window[count];
-      *bytes = view_of(data, data_size, begins[i], ends[i]);
+      *bytes = tvixb_ranges_view(data, data_size, begins[i], ends[i]);
       size += bytes->size;
       tvixb_verdict verdict;
       uint8_t* digest = digests ? digests + i * TVIXB_DIGEST_SIZE : NULL;
@@ -254,26 +217,13 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
   return TVIXB_OK;
 }
 
-static bool is_aligned(const uint64_t* offsets) {
-  return (uintptr_t)offsets % _Alignof(uint64_t) == 0;
-}
-
-static bool ranges_fit(const uint64_t* begins, const uint64_t* ends, size_t n,
-                       size_t size) {
-  if (!is_aligned(begins) || !is_aligned(ends)) return false;
-  for (size_t i = 0; i < n; i++) {
-    if (begins[i] > ends[i] || ends[i] > size) return false;
-  }
-  return true;
-}
-
 tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint8_t* data, size_t size,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results) {
   tvixb_report_clear(&context->report);
-  if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
-  if (results->encodings && !is_aligned(results->encodings->ends)) {
+  if (!tvixb_ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
+  if (results->encodings && !tvixb_ranges_aligned(results->encodings->ends)) {
     return TVIXB_BAD_RANGE;
   }
   tvixb_status status =
@@ -286,9 +236,9 @@ size_t tvixb_encoded_room(const tvixb_kind* kind, size_t size,
                           const uint64_t* begins, const uint64_t* ends,
                           size_t n) {
   size_t room = 0;
-  if (!is_aligned(begins) || !is_aligned(ends)) return 0;
+  if (!tvixb_ranges_aligned(begins) || !tvixb_ranges_aligned(ends)) return 0;
   for (size_t i = 0; i < n; i++) {
-    if (!ranges_fit(begins + i, ends + i, 1, size)) continue;
+    if (!tvixb_ranges_fit(begins + i, ends + i, 1, size)) continue;
     size_t more = tvixb_normal_size(kind, (size_t)(ends[i] - begins[i]));
     if (more > SIZE_MAX - room) return SIZE_MAX;
     room += more;
@@ -306,31 +256,4 @@ const tvixb_violations_of* tvixb_violations_by_message(
     const tvixb_context* context, size_t* count) {
   *count = context->report.by_message.count;
   return context->report.by_message.items;
-}
-
-void tvixb_violations_rebase(tvixb_violations_of* entries, size_t count,
-                             uint64_t messages, uint64_t violations) {
-  for (size_t i = 0; i < count; i++) {
-    entries[i].message += messages;
-    entries[i].first += violations;
-  }
-}
-
-tvixb_status tvixb_blake3_many(const uint8_t* data, size_t size,
-                               const uint64_t* begins, const uint64_t* ends,
-                               size_t n, uint8_t* digests) {
-  if (!ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
-  while (n) {
-    tvixb_view window[256];
-    size_t count = n < 256 ? n : 256;
-    for (size_t i = 0; i < count; i++) {
-      window[i] = view_of(data, size, begins[i], ends[i]);
-    }
-    tvixb_hash_many(window, count, digests);
-    begins += count;
-    ends += count;
-    digests += count * TVIXB_DIGEST_SIZE;
-    n -= count;
-  }
-  return TVIXB_OK;
 }

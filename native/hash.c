@@ -13,7 +13,8 @@
 
 // A group's parents are hashed together: it holds so many chunks at most.
 #define GROUP_CHUNKS 512
-// A longer message fills the lanes by itself and goes to the official hasher.
+// A longer message fills the lanes by itself and goes to the hasher of the
+// BLAKE3 library.
 #define MESSAGE_CHUNKS 64
 #define PART_CHUNKS (TVIXB_HASH_PART_SIZE / TVIXB_HASH_CHUNK_SIZE)
 
@@ -60,8 +61,8 @@ static void hash_alone(tvixb_view view, uint8_t* digest) {
   blake3_hasher_finalize(&hasher, digest, TVIXB_DIGEST_SIZE);
 }
 
-// Has the official code look at the CPU before there are threads: up to version
-// 1.4 it notes what it saw in a variable that is not atomic.
+// Has the BLAKE3 library look at the CPU before there are threads: up to
+// version 1.4 it notes what it saw in a variable that is not atomic.
 __attribute__((constructor)) static void look_at_cpu(void) {
   uint8_t digest[TVIXB_DIGEST_SIZE];
   hash_alone((tvixb_view){0}, digest);
@@ -75,8 +76,9 @@ static void hash_chunks(const tvixb_hash_kernel* kernel, const uint8_t* data,
   for (size_t i = 0; i < count; i++) {
     inputs[i] = data + i * TVIXB_HASH_CHUNK_SIZE;
   }
-  kernel->official(inputs, count, CHUNK_BLOCKS, tvixb_hash_iv, counter, true, 0,
-                   TVIXB_HASH_CHUNK_START, TVIXB_HASH_CHUNK_END, cvs);
+  kernel->library_hash_many(inputs, count, CHUNK_BLOCKS, tvixb_hash_iv, counter,
+                            true, 0, TVIXB_HASH_CHUNK_START,
+                            TVIXB_HASH_CHUNK_END, cvs);
 }
 
 // The more blocks, the earlier the bucket.
@@ -182,7 +184,7 @@ static void add_message(group* group, tvixb_view view, uint8_t* digest) {
   }
   if (group->cv_count + chunks > GROUP_CHUNKS) run_group(group);
   uint8_t* cvs = group->cvs + group->cv_count * TVIXB_HASH_CV_SIZE;
-  size_t lanes = group->kernel->official_lanes;
+  size_t lanes = group->kernel->library_lanes;
   size_t first = view.size / TVIXB_HASH_CHUNK_SIZE / lanes * lanes;
   if (first) hash_chunks(group->kernel, view.data, first, 0, cvs);
   for (size_t i = first; i < chunks; i++) {
@@ -252,7 +254,7 @@ void tvixb_hash_part(const uint8_t* data, size_t size, uint64_t index,
   const tvixb_hash_kernel* kernel = kernel_of(tvixb_cpu_best());
   uint8_t cvs[PART_CHUNKS * TVIXB_HASH_CV_SIZE];
   uint64_t counter = index * PART_CHUNKS;
-  size_t lanes = kernel->official_lanes;
+  size_t lanes = kernel->library_lanes;
   size_t first = size / TVIXB_HASH_CHUNK_SIZE / lanes * lanes;
   for (size_t i = 0; i < first; i += MESSAGE_CHUNKS) {
     size_t count = first - i < MESSAGE_CHUNKS ? first - i : MESSAGE_CHUNKS;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernel in 8 lanes of AVX2, and the official one, which is faster, where
-// it can be.
+// The kernel in 8 lanes of AVX2, and the BLAKE3 library's, which is faster,
+// where it can be.
 #include <string.h>
 
 #include "hash_lanes.h"
@@ -95,7 +95,7 @@ static bool alike(const tvixb_hash_job* jobs) {
   return alike;
 }
 
-// The official assembly reads 16 bytes behind an input where it does not get a
+// The library's assembly reads 16 bytes behind an input where it does not get a
 // multiple of 8 of them.
 static void hash_alike(const tvixb_hash_job* jobs) {
   const uint8_t* inputs[LANES];

@@ -50,13 +50,14 @@ typedef struct tvixb_hash_kernel {
   // Runs jobs, those with the most blocks first. A job's output may lie in the
   // data of an earlier one.
   void (*run)(const tvixb_hash_job* jobs, size_t count);
-  // The official kernel, which wants neighbours to differ in their data alone,
-  // and how many inputs fill its lanes.
-  void (*official)(const uint8_t* const* inputs, size_t count, size_t blocks,
-                   const uint32_t key[8], uint64_t counter,
-                   bool increment_counter, uint8_t flags, uint8_t start_flags,
-                   uint8_t end_flags, uint8_t* out);
-  size_t official_lanes;
+  // The kernel of the BLAKE3 library, which takes inputs that differ in their
+  // data alone, and the number of inputs that fill its lanes.
+  void (*library_hash_many)(const uint8_t* const* inputs, size_t count,
+                            size_t blocks, const uint32_t key[8],
+                            uint64_t counter, bool increment_counter,
+                            uint8_t flags, uint8_t start_flags,
+                            uint8_t end_flags, uint8_t* out);
+  size_t library_lanes;
   bool by_counter;  // `run` gains from whole chunks with the same counter
 } tvixb_hash_kernel;
 

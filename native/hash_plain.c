@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernel of every CPU, made of the official ones: equal jobs together, the
-// last block alone where it is not full.
+// The kernel of every CPU, made of the BLAKE3 library's: equal jobs together,
+// the last block alone where it is not full.
 #include <assert.h>
 #include <stdbool.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 static_assert(TVIXB_HASH_BLOCK_SIZE == BLAKE3_BLOCK_LEN, "same function");
 static_assert(TVIXB_HASH_CHUNK_SIZE == BLAKE3_CHUNK_LEN, "same function");
 
-// Every x86-64 has SSE2; elsewhere the official code chooses.
+// Every x86-64 has SSE2; elsewhere the library chooses.
 #if defined(__x86_64__)
 #define HASH_MANY blake3_hash_many_sse2
 #define COMPRESS blake3_compress_in_place_sse2

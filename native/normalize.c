@@ -220,7 +220,7 @@ static bool write_content(writer* writer, const tvixb_message* message,
 }
 
 size_t tvixb_normal_size(const tvixb_kind* kind, size_t size) {
-  if (!kind->packed) return size;
+  if (!kind->packed_lists) return size;
   return size > SIZE_MAX / 2 ? SIZE_MAX : 2 * size;
 }
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "packed.h"
 #include "rules.h"
 
 // A key that is looked for.
@@ -21,7 +22,8 @@ static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
     return false;
   }
   tvixb_sort_key* keys = order->keys.items;
-  return tvixb_sort_elements(scan, first, count, keys + first, &order->memory);
+  return tvixb_sort_elements(scan, first, count, keys + first,
+                             &order->sort_memory);
 }
 
 // The element that is number `i` of the list in sorted order.
@@ -142,15 +144,16 @@ static bool search_for(const tvixb_scan* scan, size_t element,
                        tvixb_match match, search* wanted) {
   tvixb_view key = tvixb_scan_key(scan, element);
   if (match == TVIXB_MATCH_KEY ||
-      (match == TVIXB_MATCH_BELOW_BASE && scan->base.size == 0)) {
+      (match == TVIXB_MATCH_BELOW_PREFIX && scan->path_prefix.size == 0)) {
     const tvixb_element* elements = scan->elements.items;
     *wanted = (search){elements[element].prefix, key};
     return true;
   }
   size_t skip = 0;
-  if (match == TVIXB_MATCH_BELOW_BASE) {
-    skip = scan->base.size + 1;
-    if (key.size < skip || !tvixb_rule_is_below(key, scan->base)) return false;
+  if (match == TVIXB_MATCH_BELOW_PREFIX) {
+    skip = scan->path_prefix.size + 1;
+    if (key.size < skip || !tvixb_rule_is_below(key, scan->path_prefix))
+      return false;
   } else {
     for (size_t i = 0; i < key.size; i++) {
       if (key.data[i] == '/') skip = i + 1;
@@ -177,43 +180,43 @@ static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
       place = find_place(order, scan, right, place, &wanted);
       present = is_at(order, scan, right, place, &wanted);
     }
-    if (present == relation->present) {
+    if (present == relation->forbidden) {
       report_element(scan, left, element, relation->code, report);
     }
   }
 }
 
 // Looks for the base name of each key of the left list in the right one, and
-// then says which ones of the right list were not looked for. False if memory
-// is out.
+// then reports the keys of the right list that were not matched. False if
+// memory is out.
 static bool check_base_names(tvixb_order* order, const tvixb_scan* scan,
                              const tvixb_relation* relation,
                              tvixb_report* report) {
   const tvixb_list* left = &scan->lists[relation->left - 1];
   const tvixb_list* right = &scan->lists[relation->right - 1];
-  order->found.count = 0;
-  if (!tvixb_vector_reserve(&order->found, right->count + 1, 1)) return false;
-  uint8_t* found = order->found.items;
-  memset(found, 0, right->count + 1);
+  order->matched.count = 0;
+  if (!tvixb_vector_reserve(&order->matched, right->count + 1, 1)) return false;
+  uint8_t* matched = order->matched.items;
+  memset(matched, 0, right->count + 1);
   for (size_t i = 0; i < left->count; i++) {
     size_t element = element_at(order, left, i);
     search wanted;
     search_for(scan, element, TVIXB_MATCH_BASE_NAME, &wanted);
     size_t place = find_place(order, scan, right, 0, &wanted);
     if (is_at(order, scan, right, place, &wanted)) {
-      found[place] = 1;
+      matched[place] = 1;
     } else {
       report_element(scan, left, element, relation->code, report);
     }
   }
   for (size_t i = 0; i < right->count; i++) {
-    // Only the first one of equal keys was found.
-    if (i && !found[i] && found[i - 1]) {
-      found[i] = equals_before(order, scan, right, i);
+    // Only the first one of equal keys was matched.
+    if (i && !matched[i] && matched[i - 1]) {
+      matched[i] = equals_before(order, scan, right, i);
     }
-    if (!found[i]) {
+    if (!matched[i]) {
       report_element(scan, right, element_at(order, right, i),
-                     relation->converse, report);
+                     relation->unmatched_code, report);
     }
   }
   return true;
@@ -232,28 +235,28 @@ static bool check_relations(tvixb_order* order, const tvixb_scan* scan,
   return true;
 }
 
-// Orders a list as the one that it belongs to.
-static void follow(tvixb_order* order, tvixb_scan* scan,
-                   tvixb_companion companion, tvixb_report* report) {
-  tvixb_list* list = &scan->lists[companion.list - 1];
-  const tvixb_list* leader = &scan->lists[companion.leader - 1];
+// Sorts a list as the keyed list that it is parallel to.
+static void order_parallel(tvixb_order* order, tvixb_scan* scan,
+                           tvixb_parallel_list parallel, tvixb_report* report) {
+  tvixb_list* list = &scan->lists[parallel.list - 1];
+  const tvixb_list* keyed = &scan->lists[parallel.keyed_list - 1];
   if (!list->count) return;
-  if (list->count != leader->count) {
+  if (list->count != keyed->count) {
     tvixb_path path = {.depth = list->depth};
     for (unsigned i = 0; i < path.depth; i++) {
       path.field[i] = list->field[i];
       path.index[i] = TVIXB_NO_INDEX;
     }
-    tvixb_report_add(report, TVIXB_CODE_NEEDLES_MISMATCH, &path, list->count,
+    tvixb_report_add(report, parallel.code, &path, list->count,
                      (tvixb_view){0});
     return;
   }
-  if (!leader->unsorted) return;
+  if (!keyed->unsorted) return;
   const tvixb_element* elements = scan->elements.items;
   tvixb_sort_key* keys = order->keys.items;
   for (size_t i = 0; i < list->count; i++) {
     size_t element =
-        list->first + (keys[leader->first + i].element - leader->first);
+        list->first + (keys[keyed->first + i].element - keyed->first);
     keys[list->first + i] = (tvixb_sort_key){
         .element = (uint32_t)element,
         .begin = (uint32_t)elements[element].begin,
@@ -262,34 +265,37 @@ static void follow(tvixb_order* order, tvixb_scan* scan,
   list->unsorted = true;
 }
 
-// Reports the outputs from number `first` up to `end` of an answer.
-static void report_outputs(uint64_t first, uint64_t end, tvixb_code code,
-                           uint64_t found, tvixb_report* report) {
-  tvixb_path path = {.depth = 1, .field = {1}};
+// Reports the elements first .. end of the list with a length rule.
+static void report_elements(const tvixb_length_rule* rule, uint64_t first,
+                            uint64_t end, tvixb_code code, uint64_t length,
+                            tvixb_report* report) {
+  tvixb_path path = {.depth = 1, .field = {rule->field}};
   uint64_t kept = 0;
   for (; first < end && kept < report->limit; first++, kept++) {
     path.index[0] = first;
-    tvixb_report_add(report, code, &path, found, (tvixb_view){0});
+    tvixb_report_add(report, code, &path, length, (tvixb_view){0});
   }
   tvixb_report_count(report, end - first);
 }
 
-// Compares how many outputs an answer has and how many were asked for.
-static void check_output_count(const tvixb_scan* scan, uint64_t asked,
-                               tvixb_report* report) {
-  uint64_t outputs = scan->counts[TVIXB_COUNT_OUTPUTS];
-  if (asked == TVIXB_ANY) return;
-  if (outputs > asked) {
-    report_outputs(asked, outputs, TVIXB_CODE_UNEXPECTED_OUTPUT, asked, report);
-  } else if (outputs < asked) {
-    report_outputs(outputs, asked, TVIXB_CODE_MISSING_OUTPUT, asked, report);
+// Compares the length of a list with the one that the caller gives.
+static void check_length(const tvixb_scan* scan, const tvixb_length_rule* rule,
+                         const uint64_t* caller_counts, tvixb_report* report) {
+  uint64_t found = scan->counts[rule->count];
+  uint64_t length = caller_counts[rule->count];
+  if (length == TVIXB_ANY) return;
+  if (found > length) {
+    report_elements(rule, length, found, rule->unexpected_code, length, report);
+  } else if (found < length) {
+    report_elements(rule, found, length, rule->missing_code, length, report);
   }
 }
 
 bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
-                       const tvixb_kind* kind, uint64_t outputs,
-                       tvixb_report* report) {
-  if (kind->directory && !report_shared_duplicates(order, scan, kind, report)) {
+                       const tvixb_kind* kind, const uint64_t* caller_counts,
+                       tvixb_arena* arena, tvixb_report* report) {
+  if (kind->shared_keys &&
+      !report_shared_duplicates(order, scan, kind, report)) {
     return false;
   }
   for (unsigned i = 0; i < kind->list_count; i++) {
@@ -298,17 +304,22 @@ bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
         !sort_elements(order, scan, list->first, list->count)) {
       return false;
     }
-    if (!kind->directory && (list->unsorted || list->has_equals)) {
+    if (!kind->shared_keys && (list->unsorted || list->has_equals)) {
       report_duplicates(order, scan, list, report);
     }
   }
-  if (kind->companion.list) follow(order, scan, kind->companion, report);
-  if (kind->answer) check_output_count(scan, outputs, report);
-  return check_relations(order, scan, kind, report);
+  if (kind->parallel.list) order_parallel(order, scan, kind->parallel, report);
+  if (kind->length.field) {
+    check_length(scan, &kind->length, caller_counts, report);
+  }
+  return check_relations(order, scan, kind, report) &&
+         (!scan->packed.count ||
+          tvixb_packed_order(scan, &order->numbers, arena, report));
 }
 
 void tvixb_order_free(tvixb_order* order) {
   tvixb_vector_free(&order->keys);
-  tvixb_vector_free(&order->found);
-  tvixb_sort_memory_free(&order->memory);
+  tvixb_vector_free(&order->matched);
+  tvixb_vector_free(&order->numbers);
+  tvixb_sort_memory_free(&order->sort_memory);
 }

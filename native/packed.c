@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "schema_rules.h"
 #include "wire.h"
 
 // A number, and which one of its list it is.
@@ -10,13 +11,6 @@ typedef struct number {
   uint64_t value;
   uint64_t index;
 } number;
-
-static void report(tvixb_scan* scan, tvixb_code code, unsigned depth,
-                   uint64_t index, uint64_t value) {
-  scan->path.index[depth] = index;
-  scan->path.depth = depth + 1;
-  tvixb_report_add(scan->report, code, &scan->path, value, (tvixb_view){0});
-}
 
 // Merges from[begin .. middle) and from[middle .. end), which are sorted.
 static void merge(const number* from, number* to, size_t begin, size_t middle,
@@ -30,12 +24,11 @@ static void merge(const number* from, number* to, size_t begin, size_t middle,
 }
 
 // Sets *sorted to the *count numbers of a list in ascending order, equal ones
-// as received, in memory of the scan. Leaves out a number that does not decode
-// and what follows it, which happens only if the list changed since the scan.
-// False if memory is out.
-static bool sort_numbers(tvixb_scan* scan, tvixb_view list,
+// as received, in memory of the vector. Leaves out a number that does not
+// decode and what follows it, which happens only if the list changed since the
+// scan. False if memory is out.
+static bool sort_numbers(tvixb_view list, tvixb_vector* vector,
                          const number** sorted, size_t* count) {
-  tvixb_vector* vector = &scan->numbers;
   vector->count = 0;
   *sorted = NULL;
   *count = 0;
@@ -68,70 +61,91 @@ static bool sort_numbers(tvixb_scan* scan, tvixb_view list,
   return true;
 }
 
-static bool report_duplicates(tvixb_scan* scan, tvixb_view list,
-                              unsigned depth) {
-  const number* numbers;
-  size_t count;
-  if (!sort_numbers(scan, list, &numbers, &count)) return false;
-  for (size_t i = 1; i < count; i++) {
-    if (numbers[i - 1].value != numbers[i].value) continue;
-    report(scan, TVIXB_CODE_DUPLICATE, depth, numbers[i].index,
-           numbers[i].value);
+static void report_number(tvixb_report* report, tvixb_code code,
+                          tvixb_path* path, uint64_t index, uint64_t value) {
+  path->index[path->depth - 1] = index;
+  tvixb_report_add(report, code, path, value, (tvixb_view){0});
+}
+
+static bool note_list(tvixb_scan* scan, tvixb_view list, bool unsorted) {
+  if (!tvixb_vector_reserve(&scan->packed, 1, sizeof(tvixb_packed_list))) {
+    scan->out_of_memory = true;
+    return false;
   }
+  tvixb_packed_list* lists = scan->packed.items;
+  lists[scan->packed.count++] = (tvixb_packed_list){
+      .begin = (size_t)(list.data - scan->data),
+      .size = list.size,
+      .unsorted = unsorted,
+      .path = scan->path,
+  };
   return true;
 }
 
-static bool note_unsorted(tvixb_scan* scan, tvixb_view list) {
-  if (!tvixb_vector_reserve(&scan->packed, 1, sizeof list)) return false;
-  ((tvixb_view*)scan->packed.items)[scan->packed.count++] = list;
-  return true;
-}
-
-bool tvixb_packed_scan(tvixb_scan* scan, tvixb_view list, unsigned depth) {
+bool tvixb_packed_scan(tvixb_scan* scan, const tvixb_field* field,
+                       tvixb_view list, unsigned depth) {
   const uint8_t *p = list.data, *end = list.data + list.size;
   uint64_t value, before = 0;
-  uint64_t limit = scan->counts[TVIXB_COUNT_NEEDLES];
+  uint64_t limit = scan->counts[field->limit];
+  scan->path.depth = depth + 1;
   bool unsorted = false, has_equals = false;
   for (uint64_t index = 0; p < end; index++, before = value) {
     p = tvixb_scan_number(p, end, &value);
     if (!p) return false;
     if (index && value < before && !unsorted) {
       unsorted = true;
-      report(scan, TVIXB_CODE_NOT_SORTED, depth, index, value);
+      report_number(scan->report, TVIXB_CODE_NOT_SORTED, &scan->path, index,
+                    value);
     }
     has_equals |= index && value == before;
     if (value >= limit && limit != TVIXB_ANY) {
-      report(scan, TVIXB_CODE_INVALID_NEEDLE, depth, index, value);
+      report_number(scan->report, tvixb_rules[field->rule].code, &scan->path,
+                    index, value);
     }
   }
-  if ((unsorted && !note_unsorted(scan, list)) ||
-      ((unsorted || has_equals) && !report_duplicates(scan, list, depth))) {
-    scan->out_of_memory = true;
-    return false;
-  }
-  return true;
+  return !(unsorted || has_equals) || note_list(scan, list, unsorted);
 }
 
-bool tvixb_packed_sort(tvixb_scan* scan, tvixb_arena* arena,
-                       tvixb_view* bytes) {
-  uint8_t* copy = tvixb_arena_take(arena, bytes->size);
-  if (!copy) return false;
-  memcpy(copy, bytes->data, bytes->size);
-  const tvixb_view* lists = scan->packed.items;
+static void report_duplicates(const number* numbers, size_t count,
+                              tvixb_path* path, tvixb_report* report) {
+  for (size_t i = 1; i < count; i++) {
+    if (numbers[i - 1].value != numbers[i].value) continue;
+    report_number(report, TVIXB_CODE_DUPLICATE, path, numbers[i].index,
+                  numbers[i].value);
+  }
+}
+
+// Puts a copy of the message in its place: where it begins, NULL if memory is
+// out.
+static uint8_t* copy_message(tvixb_scan* scan, tvixb_arena* arena) {
+  size_t size = (size_t)(scan->end - scan->data);
+  uint8_t* copy = tvixb_arena_take(arena, size);
+  if (!copy) return NULL;
+  memcpy(copy, scan->data, size);
+  scan->data = copy;
+  scan->end = copy + size;
+  return copy;
+}
+
+bool tvixb_packed_order(tvixb_scan* scan, tvixb_vector* numbers,
+                        tvixb_arena* arena, tvixb_report* report) {
+  tvixb_packed_list* lists = scan->packed.items;
+  uint8_t* copy = NULL;
   for (size_t i = 0; i < scan->packed.count; i++) {
-    uint8_t* out = copy + (lists[i].data - scan->data);
-    const number* numbers;
+    bool sort =
+        lists[i].unsorted && arena && report->total == report->not_sorted;
+    if (sort && !copy && !(copy = copy_message(scan, arena))) return false;
+    tvixb_view list = {scan->data + lists[i].begin, lists[i].size};
+    const number* sorted;
     size_t count;
-    if (!sort_numbers(scan, (tvixb_view){out, lists[i].size}, &numbers,
-                      &count)) {
-      return false;
-    }
+    if (!sort_numbers(list, numbers, &sorted, &count)) return false;
+    report_duplicates(sorted, count, &lists[i].path, report);
+    if (!sort) continue;
     // Shortest varints take no more room than what was read.
+    uint8_t* out = copy + lists[i].begin;
     for (size_t j = 0; j < count; j++) {
-      out = tvixb_wire_put_varint(out, numbers[j].value);
+      out = tvixb_wire_put_varint(out, sorted[j].value);
     }
   }
-  bytes->data = scan->data = copy;
-  scan->end = copy + bytes->size;
   return true;
 }

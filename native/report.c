@@ -100,7 +100,7 @@ static void make_heap(tvixb_violation* sorted, size_t count) {
 }
 
 void tvixb_report_add(tvixb_report* report, tvixb_code code,
-                      const tvixb_path* path, uint64_t found,
+                      const tvixb_path* path, uint64_t number,
                       tvixb_view value) {
   tvixb_report_count(report, 1);
   report->not_sorted += code == TVIXB_CODE_NOT_SORTED;
@@ -111,7 +111,7 @@ void tvixb_report_add(tvixb_report* report, tvixb_code code,
   tvixb_violation violation = violation_at(path);
   violation.message = report->message;
   violation.code = (uint8_t)code;
-  violation.found = found;
+  violation.number = number;
   size_t sample = value.size < sizeof violation.sample
                       ? value.size
                       : sizeof violation.sample;
@@ -164,6 +164,14 @@ void tvixb_report_end(tvixb_report* report) {
       .total = report->total,
   };
   report->total = 0;
+}
+
+void tvixb_violations_rebase(tvixb_violations_of* entries, size_t count,
+                             uint64_t messages, uint64_t violations) {
+  for (size_t i = 0; i < count; i++) {
+    entries[i].message += messages;
+    entries[i].first += violations;
+  }
 }
 
 void tvixb_report_free(tvixb_report* report) {

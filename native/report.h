@@ -39,9 +39,11 @@ void tvixb_report_clear(tvixb_report* report);
 void tvixb_report_begin(tvixb_report* report, uint64_t message);
 
 // Adds a violation to the message at hand; sets report->out_of_memory if it
-// cannot. `value` is what violates the rule; its beginning is copied.
+// cannot. `number` is as in tvixb_violation; `value` is what violates the rule,
+// its beginning is copied.
 void tvixb_report_add(tvixb_report* report, tvixb_code code,
-                      const tvixb_path* path, uint64_t found, tvixb_view value);
+                      const tvixb_path* path, uint64_t number,
+                      tvixb_view value);
 
 // Counts violations that are not worth keeping: `more` of them.
 void tvixb_report_count(tvixb_report* report, uint64_t more);

@@ -29,18 +29,12 @@ bool tvixb_rule_is_absolute_path(tvixb_view path) {
   return is_clean(path.data + 1, path.data + path.size);
 }
 
-bool tvixb_rule_is_ro_path(tvixb_view path) {
-  static const char store[] = "/nix/store";
-  tvixb_view base = {(const uint8_t*)store, sizeof store - 1};
-  return tvixb_rule_is_absolute_path(path) && !tvixb_rule_is_below(path, base);
-}
-
 bool tvixb_rule_is_relative_path(tvixb_view path) {
   return path.size == 0 || is_clean(path.data, path.data + path.size);
 }
 
-bool tvixb_rule_is_below(tvixb_view path, tvixb_view base) {
-  return path.size >= base.size &&
-         memcmp(path.data, base.data, base.size) == 0 &&
-         (path.size == base.size || path.data[base.size] == '/');
+bool tvixb_rule_is_below(tvixb_view path, tvixb_view prefix) {
+  return path.size >= prefix.size &&
+         memcmp(path.data, prefix.data, prefix.size) == 0 &&
+         (path.size == prefix.size || path.data[prefix.size] == '/');
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "scan.h"
 
-#include "rules.h"
+#include "schema_rules.h"
 #include "wire.h"
 
 const uint8_t* tvixb_scan_long_varint(const uint8_t* p, const uint8_t* end,
@@ -70,7 +70,7 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
 }
 
 bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
-                        tvixb_view bytes, uint64_t needles,
+                        tvixb_view bytes, const uint64_t* caller_counts,
                         tvixb_report* report) {
   scan->data = bytes.data;
   scan->end = bytes.data + bytes.size;
@@ -80,19 +80,19 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   }
   scan->elements.count = 0;
   scan->packed.count = 0;
-  scan->base = (tvixb_view){0};
+  scan->path_prefix = (tvixb_view){0};
   memset(scan->counts, 0, sizeof scan->counts);
-  if (kind->answer) scan->counts[TVIXB_COUNT_NEEDLES] = needles;
-  scan->size = 0;
-  scan->size_overflow = false;
+  scan->counts[kind->caller_count] = caller_counts[kind->caller_count];
+  scan->total = 0;
+  scan->total_overflow = false;
   scan->out_of_memory = false;
   tvixb_view key;
   if (!kind->message->scan(scan, bytes.data, scan->end, 0, &key)) {
     return false;
   }
-  tvixb_scan_add_size(scan, scan->elements.count);
-  if (kind->directory && scan->size_overflow) {
-    tvixb_scan_report(scan, TVIXB_CODE_SIZE_OVERFLOW, 0, (tvixb_view){0});
+  tvixb_scan_add_to_total(scan, scan->elements.count);
+  if (kind->overflow_code && scan->total_overflow) {
+    tvixb_scan_report(scan, kind->overflow_code, 0, (tvixb_view){0});
   }
   return true;
 }
@@ -100,5 +100,4 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
 void tvixb_scan_free(tvixb_scan* scan) {
   tvixb_vector_free(&scan->elements);
   tvixb_vector_free(&scan->packed);
-  tvixb_vector_free(&scan->numbers);
 }

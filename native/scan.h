@@ -27,8 +27,8 @@ typedef struct tvixb_list {
   size_t first;  // its elements are elements[first .. first + count)
   size_t count;
   uint64_t end;     // offset in the message, in bytes
-  bool unsorted;    // some key is smaller than the one before it; or it follows
-                    // a list of which that is true
+  bool unsorted;    // some key is smaller than the one before it; or it is
+                    // parallel to a list of which that is true
   bool has_equals;  // some key equals the one before it; up to the first
                     // that is out of order
   // Fields from the root to the list; an element's index is the only one.
@@ -36,28 +36,35 @@ typedef struct tvixb_list {
   uint8_t field[TVIXB_DEPTH_MAX];
 } tvixb_list;
 
+// A packed list that is unsorted or has equal numbers.
+typedef struct tvixb_packed_list {
+  size_t begin;  // offset of the first number in the message, in bytes
+  size_t size;   // of the numbers, in bytes
+  bool unsorted;
+  tvixb_path path;  // of the list; its last index is any
+} tvixb_packed_list;
+
 struct tvixb_scan {
   const uint8_t* data;
   const uint8_t* end;
   tvixb_report* report;
   tvixb_list lists[TVIXB_LIST_MAX];
-  tvixb_vector elements;  // tvixb_element, list by list
-  tvixb_vector packed;    // tvixb_view of each unsorted list of numbers
-  tvixb_vector numbers;   // of packed.c
-  tvixb_path path;        // of the value at hand
-  tvixb_view base;        // the value of the field that says so, or empty
+  tvixb_vector elements;   // tvixb_element, list by list
+  tvixb_vector packed;     // tvixb_packed_list, in the order of the message
+  tvixb_path path;         // of the value at hand
+  tvixb_view path_prefix;  // value of the field with that mark, or empty
   uint64_t counts[TVIXB_COUNTS];  // by tvixb_count
-  uint64_t size;                  // of a Directory: elements below it
-  bool size_overflow;             // which does not fit 64 bits
+  uint64_t total;                 // of the values that add to it
+  bool total_overflow;            // it does not fit 64 bits
   bool out_of_memory;
 };
 
 // False if the bytes are not in the ordinary form (tvixb_decode_check and
 // tvixb_normalize tell what they are) or memory is out (scan->out_of_memory).
-// Violations go to the report. Of an answer, indices must be below `needles`.
-// The scan lends its lists until the next one.
+// Violations go to the report. `caller_counts` has TVIXB_COUNTS numbers, by
+// tvixb_count; TVIXB_ANY: unknown. The scan lends its lists until the next one.
 bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
-                        tvixb_view bytes, uint64_t needles,
+                        tvixb_view bytes, const uint64_t* caller_counts,
                         tvixb_report* report);
 
 // The sort key of an element.
@@ -115,9 +122,9 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
 void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, uint64_t index,
                             unsigned depth, tvixb_view key);
 
-static inline void tvixb_scan_add_size(tvixb_scan* scan, uint64_t value) {
-  scan->size_overflow |= value > UINT64_MAX - scan->size;
-  scan->size += value;
+static inline void tvixb_scan_add_to_total(tvixb_scan* scan, uint64_t value) {
+  scan->total_overflow |= value > UINT64_MAX - scan->total;
+  scan->total += value;
 }
 
 // Begins a list at the field of the path that is at this depth.

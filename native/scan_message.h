@@ -10,6 +10,7 @@
 #include "packed.h"
 #include "rules.h"
 #include "scan.h"
+#include "schema_rules.h"
 #include "utf8.h"
 #include "wire.h"
 
@@ -60,9 +61,10 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
       return false;
     }
   }
-  if (__builtin_expect(!tvixb_rule_holds(rule, value, found) ||
-                           !tvixb_rule_is_outside(rule, value, scan->base),
-                       0)) {
+  if (__builtin_expect(
+          !tvixb_rule_holds(rule, value, found) ||
+              !tvixb_rule_is_outside(rule, value, scan->path_prefix),
+          0)) {
     tvixb_scan_enter(scan, place);
     tvixb_scan_report(scan, tvixb_rules[field->rule].code, place.depth + 1,
                       value);
@@ -81,7 +83,7 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
   if ((field->tag & 7) == TVIXB_WIRE_VARINT) {
     if (number == 0) return NULL;
     if (field->type == TVIXB_TYPE_BOOL && number != 1) return NULL;
-    if (field->size) tvixb_scan_add_size(scan, number);
+    if (field->adds_to_total) tvixb_scan_add_to_total(scan, number);
     return p;
   }
   if (number > (size_t)(end - p) || number > INT32_MAX) return NULL;
@@ -93,9 +95,10 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
   tvixb_view value = {p, (size_t)number};
   if (field->type == TVIXB_TYPE_PACKED) {
     tvixb_scan_enter(scan, place);
-    return tvixb_packed_scan(scan, value, place.depth) ? p + number : NULL;
+    return tvixb_packed_scan(scan, field, value, place.depth) ? p + number
+                                                              : NULL;
   }
-  if (field->base) scan->base = value;
+  if (field->path_prefix) scan->path_prefix = value;
   if (field->key || field->list) *key = value;
   return tvixb_scan_check(scan, field, place, value) ? p + number : NULL;
 }
@@ -114,7 +117,7 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
     p = tvixb_scan_value(scan, field, p + 1, end, place, &key);
     if (!p) return NULL;
     if (field->list &&
-        !tvixb_scan_add_element(scan, field->list - 1, !field->follows,
+        !tvixb_scan_add_element(scan, field->list - 1, !field->unkeyed,
                                 place.index, place.depth, begin, key)) {
       return NULL;
     }

@@ -21,7 +21,7 @@ static const tvixb_message CASTORE_TABLE(directory_node) = {
                    .rule = CASTORE_NAME_RULE,
                    .key = CASTORE_NAMED},
             [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
-            [3] = {.name = "size", TYPE(3, UINT64), .size = true},
+            [3] = {.name = "size", TYPE(3, UINT64), .adds_to_total = true},
         },
     .needed = (CASTORE_NAMED ? BIT(1) : 0) | BIT(2),
     .scan = CASTORE_SCAN(directory_node),

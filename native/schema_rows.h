@@ -6,6 +6,7 @@
 
 #include "scan_message.h"
 #include "schema.h"
+#include "schema_rules.h"
 
 #define BIT(number) (1u << (number))
 

@@ -14,7 +14,7 @@
 #define CASTORE_NAMED 1
 #include "schema_castore.h"
 
-// Of answers that leave the names to the request.
+// Of responses, whose nodes have the names that the request says.
 #define CASTORE_TABLE(name) nameless_##name
 #define CASTORE_SCAN(name) scan_nameless_##name
 #define CASTORE_NAMED 0
@@ -94,7 +94,7 @@ static const tvixb_message build_request = {
                    .required = true},
             [3] = {.name = "working_dir",
                    TYPE(3, STRING),
-                   .rule = TVIXB_RULE_FOLDER},
+                   .rule = TVIXB_RULE_DIRECTORY_PATH},
             [4] = {.name = "scratch_paths",
                    TYPE(4, STRING),
                    .repeated = true,
@@ -102,8 +102,8 @@ static const tvixb_message build_request = {
                    .list = 2},
             [5] = {.name = "inputs_dir",
                    TYPE(5, STRING),
-                   .rule = TVIXB_RULE_FOLDER,
-                   .base = true},
+                   .rule = TVIXB_RULE_DIRECTORY_PATH,
+                   .path_prefix = true},
             [6] = {.name = "outputs",
                    TYPE(6, STRING),
                    .repeated = true,
@@ -137,7 +137,10 @@ TVIXB_SCAN_MESSAGE(build_request)
 static tvixb_scan_function scan_output_needles;
 
 static const tvixb_message output_needles = {
-    .fields = {[1] = {.name = "needles", TYPE(1, PACKED)}},
+    .fields = {[1] = {.name = "needles",
+                      TYPE(1, PACKED),
+                      .rule = TVIXB_RULE_NEEDLE_INDEX,
+                      .limit = TVIXB_COUNT_NEEDLES}},
     .scan = scan_output_needles,
 };
 
@@ -162,7 +165,7 @@ static const tvixb_message build = {
                    .message = &output_needles,
                    .repeated = true,
                    .list = 8,
-                   .follows = true},
+                   .unkeyed = true},
         },
     .needed = BIT(1),
     .scan = scan_build,
@@ -179,7 +182,10 @@ static const tvixb_message output = {
                    TYPE(1, MESSAGE),
                    .message = &nameless_node,
                    .required = true},
-            [2] = {.name = "needles", TYPE(2, PACKED)},
+            [2] = {.name = "needles",
+                   TYPE(2, PACKED),
+                   .rule = TVIXB_RULE_NEEDLE_INDEX,
+                   .limit = TVIXB_COUNT_NEEDLES},
         },
     .needed = BIT(1),
     .scan = scan_output,
@@ -206,14 +212,14 @@ TVIXB_SCAN_MESSAGE(build_response)
 static const tvixb_relation relations[] = {
     {.left = 3,
      .right = 1,
-     .present = true,
+     .forbidden = true,
      .code = TVIXB_CODE_OUTPUT_IS_INPUT,
-     .match = TVIXB_MATCH_BELOW_BASE},
+     .match = TVIXB_MATCH_BELOW_PREFIX},
     {.left = 3,
      .right = 7,
      .code = TVIXB_CODE_MISSING_OUTPUT,
      .match = TVIXB_MATCH_BASE_NAME,
-     .converse = TVIXB_CODE_UNEXPECTED_OUTPUT},
+     .unmatched_code = TVIXB_CODE_UNEXPECTED_OUTPUT},
 };
 
 const struct tvixb_kind TVIXB_SCHEMA_NAME[] = {
@@ -227,14 +233,20 @@ const struct tvixb_kind TVIXB_SCHEMA_NAME[] = {
     {
         .name = "snix.build.v1.BuildResponse",
         .message = &build_response,
-        .packed = true,
-        .answer = true,
+        .packed_lists = true,
+        .caller_count = TVIXB_COUNT_NEEDLES,
+        .length = {.field = 1,
+                   .count = TVIXB_COUNT_OUTPUTS,
+                   .missing_code = TVIXB_CODE_MISSING_OUTPUT,
+                   .unexpected_code = TVIXB_CODE_UNEXPECTED_OUTPUT,
+                   .expected = "outputs, as the request has"},
     },
     {
         .name = "snix.castore.v1.Directory",
         .message = &directory,
         .list_count = 3,
-        .directory = true,
+        .shared_keys = true,
+        .overflow_code = TVIXB_CODE_SIZE_OVERFLOW,
     },
     {
         .name = "tvix.build.v1@2024.BuildRequest",
@@ -249,8 +261,10 @@ const struct tvixb_kind TVIXB_SCHEMA_NAME[] = {
         .relations = relations,
         .relation_count = 2,
         .list_count = 8,
-        .packed = true,
-        .companion = {.list = 8, .leader = 7},
+        .packed_lists = true,
+        .parallel = {.list = 8,
+                     .keyed_list = 7,
+                     .code = TVIXB_CODE_NEEDLES_MISMATCH},
     },
     {0},
 };

@@ -112,15 +112,15 @@ TVIXB_SCAN_MESSAGE(build)
 static const tvixb_relation relations[] = {
     {.left = 1,
      .right = 3,
-     .present = true,
+     .forbidden = true,
      .code = TVIXB_CODE_OUTPUT_IS_INPUT},
     {.left = 1,
      .right = 5,
-     .present = false,
+     .forbidden = false,
      .code = TVIXB_CODE_MISSING_OUTPUT},
     {.left = 5,
      .right = 1,
-     .present = false,
+     .forbidden = false,
      .code = TVIXB_CODE_UNEXPECTED_OUTPUT},
 };
 
@@ -143,7 +143,8 @@ const struct tvixb_kind TVIXB_SCHEMA_NAME[] = {
         .name = "tvix.castore.v1.Directory",
         .message = &directory,
         .list_count = 3,
-        .directory = true,
+        .shared_keys = true,
+        .overflow_code = TVIXB_CODE_SIZE_OVERFLOW,
     },
     {0},
 };

@@ -1,39 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// Violations in words.
+// Codes, paths and messages of violations as text.
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "report.h"
-#include "rules.h"
 #include "schema.h"
+#include "schema_rules.h"
 #include "tvix_build.h"
 
-static const char* const code_names[] = {
-    [TVIXB_CODE_MALFORMED] = "malformed",
-    [TVIXB_CODE_UNKNOWN_FIELD] = "unknown_field",
-    [TVIXB_CODE_REQUIRED] = "required",
-    [TVIXB_CODE_INVALID_ARG] = "invalid_arg",
-    [TVIXB_CODE_INVALID_NAME] = "invalid_name",
-    [TVIXB_CODE_INVALID_DIGEST] = "invalid_digest",
-    [TVIXB_CODE_INVALID_SYMLINK_TARGET] = "invalid_symlink_target",
-    [TVIXB_CODE_INVALID_ENV_KEY] = "invalid_env_key",
-    [TVIXB_CODE_INVALID_ENV_VALUE] = "invalid_env_value",
-    [TVIXB_CODE_INVALID_PATH] = "invalid_path",
-    [TVIXB_CODE_NOT_SORTED] = "not_sorted",
-    [TVIXB_CODE_DUPLICATE] = "duplicate",
-    [TVIXB_CODE_OUTPUT_IS_INPUT] = "output_is_input",
-    [TVIXB_CODE_MISSING_OUTPUT] = "missing_output",
-    [TVIXB_CODE_UNEXPECTED_OUTPUT] = "unexpected_output",
-    [TVIXB_CODE_SIZE_OVERFLOW] = "size_overflow",
-    [TVIXB_CODE_INVALID_NEEDLE] = "invalid_needle",
-    [TVIXB_CODE_NEEDLES_MISMATCH] = "needles_mismatch",
-};
-
 const char* tvixb_code_name(uint8_t code) {
-  return code < sizeof code_names / sizeof *code_names ? code_names[code]
-                                                       : NULL;
+  return code < TVIXB_CODE_COUNT ? tvixb_codes[code].name : NULL;
 }
 
 // Text of limited room; counts what it would need.
@@ -85,8 +63,9 @@ size_t tvixb_violation_path(const tvixb_kind* kind,
   return path.size;
 }
 
-// The value or key, quoted; what is not printable ASCII is escaped.
-static void put_found(text* text, const tvixb_violation* violation) {
+// Writes the value or key in quotes; bytes that are not printable ASCII are
+// escaped.
+static void put_quoted(text* text, const tvixb_violation* violation) {
   put(text, "\"");
   for (unsigned i = 0; i < violation->sample_size; i++) {
     unsigned char c = violation->sample[i];
@@ -98,8 +77,8 @@ static void put_found(text* text, const tvixb_violation* violation) {
       put(text, "\\x%02x", c);
     }
   }
-  if (violation->found > violation->sample_size) {
-    put(text, "\"... (%" PRIu64 " bytes)", violation->found);
+  if (violation->number > violation->sample_size) {
+    put(text, "\"... (%" PRIu64 " bytes)", violation->number);
   } else {
     put(text, "\"");
   }
@@ -136,58 +115,58 @@ static void put_unknown(text* text, const tvixb_kind* kind,
   put(text,
       "expected the fields of %s alone, found field %" PRIu64
       " with wire type %u",
-      violation->depth ? "this message" : kind->name, violation->found >> 3,
-      (unsigned)violation->found & 7);
+      violation->depth ? "this message" : kind->name, violation->number >> 3,
+      (unsigned)violation->number & 7);
 }
 
-// Of a number in a list.
-static void put_number(text* text, const tvixb_violation* violation) {
-  const char* format =
-      "expected an index of the request's refscan_needles, "
-      "found %" PRIu64;
+// Of a number in a packed list.
+static void put_number(text* text, const tvixb_field* field,
+                       const tvixb_violation* violation) {
   if (violation->code == TVIXB_CODE_NOT_SORTED) {
-    format = "expected ascending numbers, found %" PRIu64 " after a larger one";
+    put(text,
+        "expected ascending numbers, found %" PRIu64 " after a larger one",
+        violation->number);
   } else if (violation->code == TVIXB_CODE_DUPLICATE) {
-    format = "expected each number once, found %" PRIu64 " again";
+    put(text, "expected each number once, found %" PRIu64 " again",
+        violation->number);
+  } else {
+    put(text, "expected %s, found %" PRIu64, tvixb_rules[field->rule].expected,
+        violation->number);
   }
-  put(text, format, violation->found);
 }
 
-// The words before a key that violates a rule of lists; NULL for other rules.
-static const char* words_of_key(uint8_t code) {
-  switch (code) {
-    case TVIXB_CODE_NOT_SORTED:
-      return "keys in ascending order of their bytes, found after a larger "
-             "one";
-    case TVIXB_CODE_DUPLICATE:
-      return "each key once, found again";
-    case TVIXB_CODE_OUTPUT_IS_INPUT:
-      return "an output where no input is, found an input at";
-    case TVIXB_CODE_MISSING_OUTPUT:
-      return "an output node for each output of the request, found none for";
-    case TVIXB_CODE_UNEXPECTED_OUTPUT:
-      return "outputs of the request alone, found";
-    default:
-      return NULL;
-  }
+// Of an element that the list lacks, or that is beyond its length.
+static void put_length(text* text, const tvixb_length_rule* rule,
+                       const tvixb_violation* violation) {
+  put(text, "expected %" PRIu64 " %s, found %s", violation->number,
+      rule->expected, violation->code == rule->missing_code ? "fewer" : "more");
+}
+
+// Whether a violation is one of its kind's length rule.
+static bool is_of_length(const tvixb_kind* kind,
+                         const tvixb_violation* violation) {
+  const tvixb_length_rule* rule = &kind->length;
+  return rule->field && violation->depth == 1 &&
+         violation->field[0] == rule->field &&
+         (violation->code == rule->missing_code ||
+          violation->code == rule->unexpected_code);
 }
 
 // Of a value, or of the key of a list's element.
 static void put_value(text* text, const tvixb_field* field,
                       const tvixb_violation* violation) {
-  const char* words = words_of_key(violation->code);
-  if (words) {
-    put(text, "expected %s ", words);
-    put_found(text, violation);
-    return;
-  }
-  put(text, "expected %s, found ",
-      field ? tvixb_rules[field->rule].expected : "");
-  if (violation->code == TVIXB_CODE_INVALID_DIGEST) {
-    put(text, "%" PRIu64 " bytes", violation->found);
+  const tvixb_code_row* row = &tvixb_codes[violation->code];
+  if (row->words) {
+    put(text, "expected %s", row->words);
   } else {
-    put_found(text, violation);
+    put(text, "expected %s, found ",
+        field ? tvixb_rules[field->rule].expected : "");
   }
+  if (row->shown == TVIXB_SHOWN_VALUE) put_quoted(text, violation);
+  if (row->shown == TVIXB_SHOWN_NUMBER) {
+    put(text, "%" PRIu64, violation->number);
+  }
+  if (row->behind) put(text, "%s", row->behind);
 }
 
 size_t tvixb_violation_message(const tvixb_kind* kind,
@@ -196,37 +175,25 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
   text text = {out, capacity, 0};
   const tvixb_field* field = walk(kind, violation, NULL);
   if (field && field->type == TVIXB_TYPE_PACKED) {
-    put_number(&text, violation);
+    put_number(&text, field, violation);
     return text.size;
   }
-  bool missing = violation->code == TVIXB_CODE_MISSING_OUTPUT;
-  if (field && field->count == TVIXB_COUNT_OUTPUTS &&
-      (missing || violation->code == TVIXB_CODE_UNEXPECTED_OUTPUT)) {
-    put(&text, "expected %" PRIu64 " outputs, as the request has, found %s",
-        violation->found, missing ? "fewer" : "more");
+  if (is_of_length(kind, violation)) {
+    put_length(&text, &kind->length, violation);
     return text.size;
   }
   switch (violation->code) {
-    case TVIXB_CODE_NEEDLES_MISMATCH:
-      put(&text, "expected none or one for each output, found %" PRIu64,
-          violation->found);
-      break;
     case TVIXB_CODE_MALFORMED:
       put(&text,
           "expected a serialized %s, found bytes that do not decode at byte "
           "%" PRIu64,
-          kind->name, violation->found);
+          kind->name, violation->number);
       break;
     case TVIXB_CODE_UNKNOWN_FIELD:
       put_unknown(&text, kind, violation);
       break;
     case TVIXB_CODE_REQUIRED:
       put_required(&text, kind, violation);
-      break;
-    case TVIXB_CODE_SIZE_OVERFLOW:
-      put(&text,
-          "expected a size below 2^64, found more elements below the "
-          "directory");
       break;
     default:
       put_value(&text, field, violation);

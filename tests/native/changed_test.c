@@ -67,14 +67,16 @@ static void moment(void) {
 
 WRAP(bool, tvixb_scan_message,
      (tvixb_scan * scan, const tvixb_kind* kind, tvixb_view bytes,
-      uint64_t needles, tvixb_report* report),
-     (scan, kind, bytes, needles, report))
+      const uint64_t* caller_counts, tvixb_report* report),
+     (scan, kind, bytes, caller_counts, report))
 WRAP(bool, tvixb_packed_scan,
-     (tvixb_scan * scan, tvixb_view list, unsigned depth), (scan, list, depth))
+     (tvixb_scan * scan, const tvixb_field* field, tvixb_view list,
+      unsigned depth),
+     (scan, field, list, depth))
 WRAP_VOID(tvixb_report_add,
           (tvixb_report * report, tvixb_code code, const tvixb_path* path,
-           uint64_t found, tvixb_view value),
-          (report, code, path, found, value))
+           uint64_t number, tvixb_view value),
+          (report, code, path, number, value))
 WRAP(bool, tvixb_vector_grow,
      (tvixb_vector * vector, size_t more, size_t item_size),
      (vector, more, item_size))
@@ -89,15 +91,16 @@ WRAP(bool, tvixb_normalize,
      (kind, bytes, arena, normal))
 WRAP(bool, tvixb_order_lists,
      (tvixb_order * order, tvixb_scan* scan, const tvixb_kind* kind,
-      uint64_t outputs, tvixb_report* report),
-     (order, scan, kind, outputs, report))
+      const uint64_t* caller_counts, tvixb_arena* arena, tvixb_report* report),
+     (order, scan, kind, caller_counts, arena, report))
 WRAP(bool, tvixb_sort_elements,
      (const tvixb_scan* scan, size_t first, size_t count, tvixb_sort_key* keys,
       tvixb_sort_memory* memory),
      (scan, first, count, keys, memory))
-WRAP(bool, tvixb_packed_sort,
-     (tvixb_scan * scan, tvixb_arena* arena, tvixb_view* bytes),
-     (scan, arena, bytes))
+WRAP(bool, tvixb_packed_order,
+     (tvixb_scan * scan, tvixb_vector* numbers, tvixb_arena* arena,
+      tvixb_report* report),
+     (scan, numbers, arena, report))
 WRAP(size_t, tvixb_encode,
      (const tvixb_scan* scan, const tvixb_order* order, const tvixb_kind* kind,
       uint8_t* encoded),

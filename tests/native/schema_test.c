@@ -6,10 +6,11 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "rules.h"
+#include "schema_rules.h"
 #include "tvix_build.h"
 
-static unsigned lists_seen;
+static unsigned lists_seen, unkeyed_lists, keyed_lists;
+static unsigned keys_seen;  // in the element at hand
 static bool packed_seen;
 
 static void check_field(const tvixb_message* message, unsigned number,
@@ -55,15 +56,57 @@ static void check_field(const tvixb_message* message, unsigned number,
     // Each once, in the order of encoding.
     assert(lists_seen >> field->list == 0);
     lists_seen |= 1u << field->list;
+    *(field->unkeyed ? &unkeyed_lists : &keyed_lists) |= 1u << field->list;
   }
   assert(!(field->repeated && field->oneof));
-  assert(!field->follows || field->list);
+  assert(!field->unkeyed || field->list);
   assert(!field->count || field->repeated);
   if (field->type == TVIXB_TYPE_PACKED) {
-    assert(!field->repeated && !field->rule && !field->list);
+    assert(!field->repeated && field->rule && field->limit && !field->list);
     packed_seen = true;
   }
-  if (field->message) check_message(field->message, depth + 1);
+  assert(field->limit < TVIXB_COUNTS && field->count < TVIXB_COUNTS);
+  assert(!field->limit || field->type == TVIXB_TYPE_PACKED);
+  keys_seen += field->key;
+  if (!field->message) return;
+  unsigned outer_keys = keys_seen;
+  keys_seen = 0;
+  check_message(field->message, depth + 1);
+  // The elements of a list have one key; those of a oneof have it in each
+  // member.
+  bool has_list_key = field->list && !field->unkeyed;
+  unsigned members = 0;
+  for (unsigned i = 1; i <= TVIXB_FIELD_NUMBER_MAX; i++) {
+    members += field->message->fields[i].oneof;
+  }
+  if (has_list_key) assert(keys_seen == (members ? members : 1));
+  keys_seen = outer_keys + (field->oneof ? keys_seen : 0);
+}
+
+// What holds of a whole kind, once its messages were checked.
+static void check_kind(const tvixb_kind* kind) {
+  assert(packed_seen == kind->packed_lists);
+  assert(lists_seen == (2u << kind->list_count) - 2);
+  for (unsigned i = 0; i < kind->relation_count; i++) {
+    const tvixb_relation* relation = &kind->relations[i];
+    assert(keyed_lists >> relation->left & 1);
+    assert(keyed_lists >> relation->right & 1);
+    assert(relation->left != relation->right && relation->code);
+    assert((relation->match == TVIXB_MATCH_BASE_NAME) ==
+           (relation->unmatched_code != 0));
+  }
+  assert(unkeyed_lists ==
+         (kind->parallel.list ? 1u << kind->parallel.list : 0));
+  if (kind->parallel.list) {
+    assert(keyed_lists >> kind->parallel.keyed_list & 1);
+    assert(kind->parallel.code);
+  }
+  if (kind->length.field) {
+    const tvixb_field* list = &kind->message->fields[kind->length.field];
+    assert(list->repeated && list->count && list->count == kind->length.count);
+    assert(kind->length.missing_code && kind->length.unexpected_code);
+    assert(kind->length.expected);
+  }
 }
 
 int main(void) {
@@ -76,15 +119,10 @@ int main(void) {
   for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
     const tvixb_kind* kind = tvixb_kind_find(names[i]);
     assert(kind);
-    lists_seen = 0;
+    lists_seen = unkeyed_lists = keyed_lists = keys_seen = 0;
     packed_seen = false;
     check_message(kind->message, 1);
-    assert(packed_seen == kind->packed);
-    assert(lists_seen == (2u << kind->list_count) - 2);
-    for (unsigned j = 0; j < kind->relation_count; j++) {
-      assert(kind->relations[j].left <= kind->list_count);
-      assert(kind->relations[j].right <= kind->list_count);
-    }
+    check_kind(kind);
   }
   assert(!tvixb_kind_find("tvix.build.v1"));
   for (unsigned code = 0; code <= TVIXB_CODE_NEEDLES_MISMATCH; code++) {

@@ -33,7 +33,15 @@ from reference_parts import (
     sort_directory,
 )
 
-__all__ = ["CODES", "ReferenceReport", "RefusedError", "Violation", "canonicalize", "check"]
+__all__ = [
+    "CODES",
+    "ReferenceReport",
+    "RefusedError",
+    "Violation",
+    "canonicalize",
+    "check",
+    "message_class",
+]
 
 if api_implementation.Type() != "upb":
     raise RuntimeError(f"the reference needs protobuf's upb, found {api_implementation.Type()}")
@@ -105,6 +113,12 @@ def check(
     encoding = _encode(message, kind, schema)
     valid = not violations
     return ReferenceReport(valid, valid and encoding == data, blake3(encoding).digest(), violations)
+
+
+def message_class(kind: str, schema: str) -> type[Message]:
+    """Return the class of a kind's messages."""
+    found: type[Message] = _RULES[kind, schema][0]
+    return found
 
 
 def canonicalize(data: bytes, kind: str, schema: str = FIRST) -> bytes:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Counts the elements of a list without a scan of what is in them.
+// Counts the fields of a message without a scan of their values.
 #include "tvix_build.h"
 #include "wire.h"
 

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+//
+// The names of codes, and their words where these are the same for all fields.
+#include "schema.h"
+#include "tvix_build.h"
+
+const tvixb_code_row tvixb_codes[TVIXB_CODE_COUNT] = {
+    [TVIXB_CODE_MALFORMED] = {.name = "malformed"},
+    [TVIXB_CODE_UNKNOWN_FIELD] = {.name = "unknown_field"},
+    [TVIXB_CODE_REQUIRED] = {.name = "required"},
+    [TVIXB_CODE_INVALID_ARG] = {.name = "invalid_arg"},
+    [TVIXB_CODE_INVALID_NAME] = {.name = "invalid_name"},
+    [TVIXB_CODE_INVALID_DIGEST] = {.name = "invalid_digest",
+                                   .shown = TVIXB_SHOWN_NUMBER,
+                                   .behind = " bytes"},
+    [TVIXB_CODE_INVALID_SYMLINK_TARGET] = {.name = "invalid_symlink_target"},
+    [TVIXB_CODE_INVALID_ENV_KEY] = {.name = "invalid_env_key"},
+    [TVIXB_CODE_INVALID_ENV_VALUE] = {.name = "invalid_env_value"},
+    [TVIXB_CODE_INVALID_PATH] = {.name = "invalid_path"},
+    [TVIXB_CODE_NOT_SORTED] = {.name = "not_sorted",
+                               .words = "keys in ascending order of their "
+                                        "bytes, found after a larger one "},
+    [TVIXB_CODE_DUPLICATE] = {.name = "duplicate",
+                              .words = "each key once, found again "},
+    [TVIXB_CODE_OUTPUT_IS_INPUT] = {.name = "output_is_input",
+                                    .words = "an output where no input is, "
+                                             "found an input at "},
+    [TVIXB_CODE_MISSING_OUTPUT] = {.name = "missing_output",
+                                   .words = "an output node for each output of "
+                                            "the request, found none for "},
+    [TVIXB_CODE_UNEXPECTED_OUTPUT] = {.name = "unexpected_output",
+                                      .words = "outputs of the request alone, "
+                                               "found "},
+    [TVIXB_CODE_SIZE_OVERFLOW] = {.name = "size_overflow",
+                                  .words = "a size below 2^64, found more "
+                                           "elements below the directory",
+                                  .shown = TVIXB_SHOWN_NOTHING},
+    [TVIXB_CODE_INVALID_NEEDLE] = {.name = "invalid_needle"},
+    [TVIXB_CODE_NEEDLES_MISMATCH] = {.name = "needles_mismatch",
+                                     .words = "none or one for each output, "
+                                              "found ",
+                                     .shown = TVIXB_SHOWN_NUMBER},
+};
