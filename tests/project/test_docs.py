@@ -160,3 +160,15 @@ def test_module_has_the_version() -> None:
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", read(page)):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_promises_name_tests_that_exist() -> None:
+    sources = {file.stem: file.read_text() for file in (ROOT / "tests").glob("*/test_*.py")}
+    named = re.findall(r"`(test_\w+)(?:::(\w+))?`", read("docs/promises.md"))
+    assert named
+    missing = [
+        (file, test)
+        for file, test in named
+        if file not in sources or (test and f"def {test}(" not in sources[file])
+    ]
+    assert missing == []
