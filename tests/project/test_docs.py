@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import doctest
 import importlib
-import io
 import pkgutil
 import re
 import shlex
@@ -70,21 +68,11 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_readme_example_runs() -> None:
-    (example,) = blocks("README.md", "python")
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(example, "README.md", "exec"), {})
-    digest, violation = printed.getvalue().splitlines()
-    assert re.fullmatch("[0-9a-f]{64}", digest)
-    assert violation.startswith("outputs[1]: invalid_name: expected a path component")
-
-
 def test_docstring_example_runs() -> None:
     assert doctest.testmod(tvix_build) == doctest.TestResults(failed=0, attempted=3)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_python_examples_run(page: str) -> None:
     for number, block in enumerate(blocks(page, "python")):
         test = doctest.DocTestParser().get_doctest(block, {}, f"{page}[{number}]", page, 0)
@@ -172,3 +160,15 @@ def test_module_has_the_version() -> None:
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", read(page)):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_promises_name_tests_that_exist() -> None:
+    sources = {file.stem: file.read_text() for file in (ROOT / "tests").glob("*/test_*.py")}
+    named = re.findall(r"`(test_\w+)(?:::(\w+))?`", read("docs/promises.md"))
+    assert named
+    missing = [
+        (file, test)
+        for file, test in named
+        if file not in sources or (test and f"def {test}(" not in sources[file])
+    ]
+    assert missing == []
