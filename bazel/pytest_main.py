@@ -1,22 +1,52 @@
 # SPDX-License-Identifier: MIT
-"""Runs pytest in a Bazel test: results go to test.xml, `--test_filter=X` is pytest's -k."""
+"""Runs pytest in a Bazel test: results go to test.xml, `--test_filter=X` is pytest's -k, and each
+shard runs its share of the tests."""
+
+from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
+
+
+class Shard:
+    """A plugin of pytest that keeps every n-th test.
+
+    Args:
+        index: the shard, from 0.
+        count: the number of shards.
+    """
+
+    def __init__(self, index: int, count: int) -> None:
+        self._index = index
+        self._count = count
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Pytest's hook."""
+        items[:] = items[self._index :: self._count]
 
 
 def main() -> int:
     """Runs the files that the arguments name."""
     arguments = ["-p", "no:cacheprovider", "--color=no", *sys.argv[1:]]
+    plugins = []
     if "XML_OUTPUT_FILE" in os.environ:
         arguments.append("--junitxml=" + os.environ["XML_OUTPUT_FILE"])
     if "TESTBRIDGE_TEST_ONLY" in os.environ:
         arguments += ["-k", os.environ["TESTBRIDGE_TEST_ONLY"]]
     if "TEST_TMPDIR" in os.environ:
         arguments.append("--basetemp=" + os.path.join(os.environ["TEST_TMPDIR"], "pytest"))
-    return int(pytest.main(arguments))
+    if "TEST_SHARD_STATUS_FILE" in os.environ:
+        Path(os.environ["TEST_SHARD_STATUS_FILE"]).touch()  # Sharding is supported.
+    if "TEST_TOTAL_SHARDS" in os.environ:
+        index, count = (int(os.environ[f"TEST_{name}"]) for name in ("SHARD_INDEX", "TOTAL_SHARDS"))
+        plugins.append(Shard(index, count))
+    status = pytest.main(arguments, plugins)
+    if plugins and status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        return 0  # Of a few tests, not every shard gets one.
+    return int(status)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ def metadata_lines(project: dict[str, Any], version: str) -> Iterator[str]:
     yield f"Name: {project['name']}"
     yield f"Version: {version}"
     yield f"Summary: {project['description']}"
+    for author in project.get("authors", []):
+        yield f"Author: {author['name']}"
     yield f"License-Expression: {project['license']}"
     yield "License-File: LICENSE"
     if "keywords" in project:

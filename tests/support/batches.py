@@ -41,8 +41,6 @@ def run(strategy: SearchStrategy[Batch], batches: int, check: Callable[[Batch], 
     @settings(
         max_examples=batches * _FACTOR,
         derandomize=_FACTOR == 1,
-        database=None,
-        deadline=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,

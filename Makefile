@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+#
+# Commands for development; CONTRIBUTING.md says what each does. Those of the first group need a virtual environment
+# (`make install`) and no Bazel; those of the second run everything with the locked versions, by Bazel.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help install native pytest pytest-quick test test-all lint format types docs bench wheels
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
+
+install: ## install the package in place, with all that tests need, in .venv
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -e '.[dev]'
+
+native: ## compile the extension again after a change in native/ or py/*.c
+	$(VENV)/bin/python setup.py --quiet build_ext --inplace
+
+pytest: ## run the tests in .venv
+	$(VENV)/bin/python -m pytest
+
+pytest-quick: ## run the tests in .venv that take less than a minute in all
+	$(VENV)/bin/python -m pytest -m 'not slow'
+
+test: ## run every test of a change, as continuous integration does
+	tools/test
+
+test-all: ## run what a release needs besides: many mutants, emulated CPUs, all versions of packages
+	tools/test --all
+
+lint: ## check formatting, lint and types
+	tools/test //tests/lint/...
+
+format: ## format all sources in place
+	tools/format
+
+types: ## check types only
+	tools/test //tests/lint:mypy //tests/lint:pyright
+
+docs: ## build the site, in .bazel/bin/docs/site
+	bazel build //docs:site
+
+bench: ## compare the speed with that of other tools
+	bench/run
+
+wheels: ## build the source distribution and the wheels, in dist/
+	tools/wheels
