@@ -15,7 +15,7 @@ from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from strategies import Batch, canonical_batches, mutant_batches
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
-from tvix_build._command_line.differences import Difference, differences
+from tvix_build.cli.differences import Difference, differences
 
 CLASSES: dict[str, type[Message]] = {
     "build-request": BuildRequest,

@@ -34,7 +34,7 @@ ROOMS = {
     "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),
     "cli": Room(
-        ("tvix_build.cli", "tvix_build.__main__", "tvix_build._command_line"),
+        ("tvix_build.cli", "tvix_build.__main__", "tvix_build.records"),
         (
             "core",
             "public",
@@ -52,8 +52,8 @@ ROOMS = {
 }
 
 ALLOWED_CIRCLES = [
-    {"tvix_build._command_line.records", "tvix_build._command_line.table_input"},
-    {"tvix_build._command_line.results", "tvix_build._command_line.table_output"},
+    {"tvix_build.records.reading", "tvix_build.records.table_input"},
+    {"tvix_build.records.results", "tvix_build.records.table_output"},
 ]
 
 

@@ -28,7 +28,7 @@ from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import nix
-from tvix_build._command_line import commands
+from tvix_build.cli import commands
 from tvix_build.nix import DerivationDirectory
 from tvix_build.proxy.client import BuildService
 from tvix_build.proxy.shared.addresses import parse

@@ -66,7 +66,7 @@ EVERY_LINE = """
 import os, signal, sys
 from tvix_build import cli
 
-TRACED = ("output.py", "temporary.py", "ingest.py", "record_output.py", "table_output.py")
+TRACED = ("output.py", "temporary.py", "ingest.py", "writing.py", "table_output.py")
 
 def run(event):
     seen = 0

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tvix_build import BatchReport, Report, check_batch
-from tvix_build._command_line.output import Output, OutputError
-from tvix_build._command_line.records import Batch
-from tvix_build._command_line.results import Summary
-from tvix_build._command_line.sources import Source
 from tvix_build._core.text import well_formed
+from tvix_build.records.output import Output, OutputError
+from tvix_build.records.reading import Batch
+from tvix_build.records.results import Summary
+from tvix_build.records.sources import Source
 
 ROW_GROUP = 1 << 25  # bytes of rows, uncompressed
 ROW_GROUP_ROWS = 1 << 17

@@ -10,11 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from tvix_build import BatchReport, check_batch
-from tvix_build._command_line.records import Batch, Progress, open_records
-from tvix_build._command_line.sources import Source
-from tvix_build._command_line.streams import InputError
 from tvix_build._core.pieces import cpu_count
 from tvix_build._core.report import MessageType
+from tvix_build.records.reading import Batch, Progress, open_records
+from tvix_build.records.sources import Source
+from tvix_build.records.streams import InputError
 
 MOST_THREADS = 4  # One of them reads, and has no time to feed more.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Entry point of the command `tvix-build`: signals, last-resort errors and exit statuses.
 
-The commands are in `_command_line`, which is imported here and only when the program runs: it needs
+The commands are in `commands.py`, which is imported here and only when the program runs: it needs
 click, rich and zstandard, an optional extra (`pip install 'tvix-build[cli]'`).
 """
 
@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tvix_build._command_line import temporary
+from tvix_build.records import temporary
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -80,7 +80,7 @@ def _run_to_end(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        from tvix_build._command_line import commands
+        from tvix_build.cli import commands
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
@@ -144,7 +144,3 @@ def _complain(reason: str) -> None:
         return
     with suppress(OSError):
         print(f"{PROGRAM}: {reason}", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

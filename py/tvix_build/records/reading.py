@@ -17,12 +17,12 @@ from functools import partial
 from itertools import chain
 
 from tvix_build import Report, Violation, ViolationCode
-from tvix_build._command_line.extras import extra
-from tvix_build._command_line.protobuf import TextError, parse_text
-from tvix_build._command_line.sources import Source
-from tvix_build._command_line.streams import ByteStream, InputError
 from tvix_build._core.engine import split_delimited
 from tvix_build._core.report import MessageType
+from tvix_build.cli.extras import extra
+from tvix_build.records.protobuf import TextError, parse_text
+from tvix_build.records.sources import Source
+from tvix_build.records.streams import ByteStream, InputError
 
 WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
 TEXT_BATCH = 1 << 20
@@ -124,7 +124,7 @@ def open_records(
     """
     if source.is_table:
         with extra("arrow"):
-            from tvix_build._command_line.table_input import open_table
+            from tvix_build.records.table_input import open_table
         with open_table(source) as batches:
             yield _selected(batches, source)
         return

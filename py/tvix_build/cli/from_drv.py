@@ -17,22 +17,22 @@ from rich.table import Table
 
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import Kind, Schema, check_batch
-from tvix_build._command_line.canonical import RefusedError, line_name
-from tvix_build._command_line.nodes import read_nodes
-from tvix_build._command_line.options import output_format_option, schema_option
-from tvix_build._command_line.output import Output, output_errors
-from tvix_build._command_line.record_output import WriteRecords, record_output
-from tvix_build._command_line.sources import Source, find_source, split_name
-from tvix_build._command_line.streams import InputError
-from tvix_build._command_line.terminal import Monitor, stdout_console
 from tvix_build._core.report import message_type
 from tvix_build._core.text import json_line
 from tvix_build.castore import node_from_path
+from tvix_build.cli.canonical import RefusedError, line_name
+from tvix_build.cli.nodes import read_nodes
+from tvix_build.cli.options import output_format_option, schema_option
+from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError
 from tvix_build.nix.derivation import STORE
 from tvix_build.nix.reasons import Kind as ReasonKind
 from tvix_build.nix.reasons import Reason, kind_of
 from tvix_build.nix.requests import RequestMaker, find_cycles, in_words
+from tvix_build.records.output import Output, output_errors
+from tvix_build.records.sources import Source, find_source, split_name
+from tvix_build.records.streams import InputError
+from tvix_build.records.writing import WriteRecords, record_output
 
 REQUESTS = 1 << 10  # that are checked and written together
 CYCLE_LIMIT = 8  # derivations of a cycle that are named

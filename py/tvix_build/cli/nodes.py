@@ -10,13 +10,13 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from tvix.castore.protos.castore_pb2 import Node
-from tvix_build._command_line import strict_json
-from tvix_build._command_line.records import open_lines, open_records
-from tvix_build._command_line.sources import Source, find_input
-from tvix_build._command_line.streams import InputError
 from tvix_build._core.report import message_type
 from tvix_build.nix.aterm import to_str
 from tvix_build.nix.derivation import STORE
+from tvix_build.records import strict_json
+from tvix_build.records.reading import open_lines, open_records
+from tvix_build.records.sources import Source, find_input
+from tvix_build.records.streams import InputError
 
 
 def read_nodes(path: str) -> dict[str, Node]:

@@ -11,20 +11,20 @@ from typing import TypeAlias
 import click
 
 from tvix_build import Kind, NotRepresentableError, Schema, check_batch
-from tvix_build._command_line.canonical import Refusals, RefusedError
-from tvix_build._command_line.options import (
+from tvix_build._core.convert import check_network_access, translate
+from tvix_build._core.report import MessageType
+from tvix_build.cli.canonical import Refusals, RefusedError
+from tvix_build.cli.options import (
     column_option,
     input_format_option,
     kind_option,
     output_format_option,
 )
-from tvix_build._command_line.record_output import WriteRecords, record_output
-from tvix_build._command_line.records import Batch, open_records
-from tvix_build._command_line.sources import Source, find_source, find_sources
-from tvix_build._command_line.streams import InputError
-from tvix_build._command_line.terminal import Monitor
-from tvix_build._core.convert import check_network_access, translate
-from tvix_build._core.report import MessageType
+from tvix_build.cli.terminal import Monitor
+from tvix_build.records.reading import Batch, open_records
+from tvix_build.records.sources import Source, find_source, find_sources
+from tvix_build.records.streams import InputError
+from tvix_build.records.writing import WriteRecords, record_output
 
 BYTE_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 SHOWN = 20

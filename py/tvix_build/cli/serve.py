@@ -14,15 +14,15 @@ from typing import Any
 import click
 
 from tvix_build import Schema
-from tvix_build._command_line.connections import (
+from tvix_build.cli.connections import (
     FILE,
     client_credentials,
     parse_address,
     server_credentials,
 )
-from tvix_build._command_line.extras import extra
-from tvix_build._command_line.options import SECONDS
-from tvix_build._command_line.terminal import Monitor
+from tvix_build.cli.extras import extra
+from tvix_build.cli.options import SECONDS
+from tvix_build.cli.terminal import Monitor
 from tvix_build.proxy.shared.addresses import FORMS, Address
 from tvix_build.proxy.shared.services import SERVICES, Service
 

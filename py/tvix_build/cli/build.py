@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 import click
 
 from tvix_build import Report, Schema, check
-from tvix_build._command_line.connections import FILE, client_credentials, parse_address
-from tvix_build._command_line.diff import read_record
-from tvix_build._command_line.extras import extra
-from tvix_build._command_line.options import (
+from tvix_build.cli.connections import FILE, client_credentials, parse_address
+from tvix_build.cli.diff import read_record
+from tvix_build.cli.extras import extra
+from tvix_build.cli.options import (
     SECONDS,
     column_option,
     input_format_option,
     output_format_option,
     schema_option,
 )
-from tvix_build._command_line.output import output_errors
-from tvix_build._command_line.protobuf import class_of
-from tvix_build._command_line.record_output import record_output
-from tvix_build._command_line.show import Viewer
-from tvix_build._command_line.sources import find_input, find_source
-from tvix_build._command_line.streams import InputError
-from tvix_build._command_line.terminal import Monitor, stdout_console
+from tvix_build.cli.show import Viewer
+from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.proxy.shared.addresses import FORMS, Address
 from tvix_build.proxy.shared.services import SERVICES
+from tvix_build.records.output import output_errors
+from tvix_build.records.protobuf import class_of
+from tvix_build.records.sources import find_input, find_source
+from tvix_build.records.streams import InputError
+from tvix_build.records.writing import record_output
 
 if TYPE_CHECKING:
     import grpc

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from tvix_build import Kind
-from tvix_build._command_line.extras import extra
-from tvix_build._command_line.output import Output
-from tvix_build._command_line.protobuf import decode, write_text
-from tvix_build._command_line.sources import Source
 from tvix_build._core.report import MessageType
+from tvix_build.cli.extras import extra
+from tvix_build.records.output import Output
+from tvix_build.records.protobuf import decode, write_text
+from tvix_build.records.sources import Source
 
 WriteRecords: TypeAlias = Callable[[Iterable[bytes]], None]
 _COLUMNS = {Kind.BUILD_REQUEST: "request", Kind.BUILD: "build", Kind.DIRECTORY: "directory"}
@@ -37,7 +37,7 @@ def record_output(target: Source, kind: MessageType) -> Iterator[WriteRecords]:
             )
             return
         with extra("arrow"):
-            from tvix_build._command_line import table_output
+            from tvix_build.records import table_output
         schema = table_output.message_schema(target.column or _COLUMNS[kind.kind])
         with table_output.TableOutput(output, target.format, schema) as table:
             yield lambda messages: table.write(table_output.message_rows(list(messages), schema))

@@ -12,8 +12,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from tvix_build._command_line.output import stdout
 from tvix_build._core.text import well_formed
+from tvix_build.records.output import stdout
 
 PROGRAM = "tvix-build"
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 import click
 
 from tvix_build import BatchReport, Report, canonicalize_batch
-from tvix_build._command_line.checking import check_records
-from tvix_build._command_line.output import Output
-from tvix_build._command_line.record_output import record_output
-from tvix_build._command_line.records import Batch, Progress
-from tvix_build._command_line.sources import Source
-from tvix_build._command_line.terminal import Monitor
 from tvix_build._core.report import MessageType
+from tvix_build.cli.terminal import Monitor
+from tvix_build.records.checking import check_records
+from tvix_build.records.output import Output
+from tvix_build.records.reading import Batch, Progress
+from tvix_build.records.sources import Source
+from tvix_build.records.writing import record_output
 
 REFUSED_SHOWN = 20
 

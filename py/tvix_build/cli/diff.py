@@ -10,14 +10,14 @@ from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
 from tvix_build import Report, check
-from tvix_build._command_line.differences import Difference, differences
-from tvix_build._command_line.protobuf import decode
-from tvix_build._command_line.records import open_records
-from tvix_build._command_line.show import LIMIT, Values
-from tvix_build._command_line.sources import Source
-from tvix_build._command_line.streams import InputError
-from tvix_build._command_line.terminal import Console, printable
 from tvix_build._core.report import MessageType
+from tvix_build.cli.differences import Difference, differences
+from tvix_build.cli.show import LIMIT, Values
+from tvix_build.cli.terminal import Console, printable
+from tvix_build.records.protobuf import decode
+from tvix_build.records.reading import open_records
+from tvix_build.records.sources import Source
+from tvix_build.records.streams import InputError
 
 CONTEXT = 20  # characters around what differs in a long value
 Record = tuple[bytes, Report]

@@ -14,14 +14,14 @@ import click
 from google.protobuf import json_format
 from google.protobuf.proto import serialize_length_prefixed
 
-from tvix_build._command_line import temporary
-from tvix_build._command_line.output import Output, OutputError, output_errors
-from tvix_build._command_line.sources import split_name
-from tvix_build._command_line.terminal import Monitor, printable, stdout_console
 from tvix_build._core import file_hashing
 from tvix_build._core.text import json_line
 from tvix_build.castore import ChangedError, IngestError, node_from_path
+from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.nix.derivation import STORE
+from tvix_build.records import temporary
+from tvix_build.records.output import Output, OutputError, output_errors
+from tvix_build.records.sources import split_name
 
 if TYPE_CHECKING:
     from tvix.castore.protos import castore_pb2

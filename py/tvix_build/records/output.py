@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
 
 import zstandard
 
-from tvix_build._command_line import temporary
+from tvix_build.records import temporary
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

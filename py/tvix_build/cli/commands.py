@@ -14,41 +14,41 @@ from collections.abc import Sequence
 import click
 
 from tvix_build import BatchReport, Error
-from tvix_build._command_line.build import build
-from tvix_build._command_line.canonical import (
+from tvix_build._core.report import MessageType
+from tvix_build._version import __version__
+from tvix_build.cli.build import build
+from tvix_build.cli.canonical import (
     Refusals,
     RefusedError,
     write_canonical,
     write_digests,
 )
-from tvix_build._command_line.checking import check_records
-from tvix_build._command_line.convert import convert
-from tvix_build._command_line.diff import print_differences, read_record
-from tvix_build._command_line.from_drv import from_drv
-from tvix_build._command_line.ingest import ingest
-from tvix_build._command_line.options import (
+from tvix_build.cli.convert import convert
+from tvix_build.cli.diff import print_differences, read_record
+from tvix_build.cli.from_drv import from_drv
+from tvix_build.cli.ingest import ingest
+from tvix_build.cli.options import (
     column_option,
     input_format_option,
     kind_option,
     output_format_option,
 )
-from tvix_build._command_line.output import Output, output_errors
-from tvix_build._command_line.records import Batch, Progress, open_records
-from tvix_build._command_line.results import Summary, WriteResults, result_output
-from tvix_build._command_line.serve import serve
-from tvix_build._command_line.show import Viewer, selected
-from tvix_build._command_line.sources import (
+from tvix_build.cli.serve import serve
+from tvix_build.cli.show import Viewer, selected
+from tvix_build.cli.store import store
+from tvix_build.cli.terminal import PROGRAM, Monitor, stdout_console
+from tvix_build.records.checking import check_records
+from tvix_build.records.output import Output, output_errors
+from tvix_build.records.reading import Batch, Progress, open_records
+from tvix_build.records.results import Summary, WriteResults, result_output
+from tvix_build.records.sources import (
     Source,
     find_input,
     find_source,
     find_sources,
     refuse_stdin_twice,
 )
-from tvix_build._command_line.store import store
-from tvix_build._command_line.streams import InputError
-from tvix_build._command_line.terminal import PROGRAM, Monitor, stdout_console
-from tvix_build._core.report import MessageType
-from tvix_build._version import __version__
+from tvix_build.records.streams import InputError
 
 
 def run(arguments: list[str]) -> int:

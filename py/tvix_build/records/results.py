@@ -14,12 +14,12 @@ from typing import TypeAlias
 from rich.table import Table
 
 from tvix_build import BatchReport, Report, ViolationCode
-from tvix_build._command_line.extras import extra
-from tvix_build._command_line.output import Output
-from tvix_build._command_line.records import Batch
-from tvix_build._command_line.sources import TABLES, Source, refuse_compressed_table, split_name
-from tvix_build._command_line.terminal import Console, printable
 from tvix_build._core.text import json_line
+from tvix_build.cli.extras import extra
+from tvix_build.cli.terminal import Console, printable
+from tvix_build.records.output import Output
+from tvix_build.records.reading import Batch
+from tvix_build.records.sources import TABLES, Source, refuse_compressed_table, split_name
 
 EXAMPLES = 3
 MESSAGE_LIMIT = 200
@@ -42,7 +42,7 @@ def result_output(path: str | None) -> Iterator[WriteResults]:
     with Output(path, compression) as output:
         if format_name in TABLES:
             with extra("arrow"):
-                from tvix_build._command_line.table_output import RESULTS, TableOutput, result_rows
+                from tvix_build.records.table_output import RESULTS, TableOutput, result_rows
             with TableOutput(output, format_name, RESULTS) as table:
                 yield lambda *said: table.write(result_rows(*said))
         else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import click
 
-from tvix_build._command_line.streams import InputError
+from tvix_build.records.streams import InputError
 
 # Format -> whether a file may hold several records.
 FORMATS = {

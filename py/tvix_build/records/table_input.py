@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tvix_build._command_line.records import BATCH_RECORDS, UNPARSED, WINDOW, Batch, Progress
-from tvix_build._command_line.sources import Source
-from tvix_build._command_line.streams import InputError
 from tvix_build._core import arrow
 from tvix_build._core.report import NULL
+from tvix_build.records.reading import BATCH_RECORDS, UNPARSED, WINDOW, Batch, Progress
+from tvix_build.records.sources import Source
+from tvix_build.records.streams import InputError
 
 NAMES = {"parquet": "a Parquet file", "arrow": "an Arrow file or stream"}
 PAGE_BUFFER = 1 << 18

@@ -16,9 +16,9 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2 as tvix_build_pb2
 from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
-from tvix_build._command_line import strict_json, strict_text
 from tvix_build._core.report import MessageType
 from tvix_build._core.text import well_formed
+from tvix_build.records import strict_json, strict_text
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

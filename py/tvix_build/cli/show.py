@@ -14,11 +14,11 @@ from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
 from tvix_build import Report, check
-from tvix_build._command_line.protobuf import decode
-from tvix_build._command_line.records import Batch
-from tvix_build._command_line.sources import Source
-from tvix_build._command_line.terminal import Console, printable
 from tvix_build._core.report import MessageType
+from tvix_build.cli.terminal import Console, printable
+from tvix_build.records.protobuf import decode
+from tvix_build.records.reading import Batch
+from tvix_build.records.sources import Source
 
 LIMIT = 160  # characters of a value that is cut
 DIGEST_SIZE = 32

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tvix_build._command_line.canonical import Refusals, RefusedError, write_digests
-from tvix_build._command_line.options import (
+from tvix_build._core.report import message_type
+from tvix_build.cli.canonical import Refusals, RefusedError, write_digests
+from tvix_build.cli.options import (
     column_option,
     input_format_option,
     output_format_option,
 )
-from tvix_build._command_line.output import Output, output_errors
-from tvix_build._command_line.record_output import WriteRecords, record_output
-from tvix_build._command_line.sources import find_source, find_sources
-from tvix_build._command_line.streams import InputError
-from tvix_build._command_line.terminal import Monitor, printable, stdout_console
-from tvix_build._core.report import message_type
+from tvix_build.cli.terminal import Monitor, printable, stdout_console
+from tvix_build.records.output import Output, output_errors
+from tvix_build.records.sources import find_source, find_sources
+from tvix_build.records.streams import InputError
+from tvix_build.records.writing import WriteRecords, record_output
 
 if TYPE_CHECKING:
     from tvix_build.store import RequestStore

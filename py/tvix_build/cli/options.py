@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from tvix_build import Kind, Schema
-from tvix_build._command_line.sources import FORMATS
 from tvix_build._core.report import message_type
+from tvix_build.records.sources import FORMATS
 
 
 class _Seconds(click.FloatRange):

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Reads and writes files of records."""
