@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +101,6 @@ def build(
     if not report.valid:
         _print_violations(monitor, source.record_name(source.index or 0), report)
         return 1
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     credentials = client_credentials(builder, ca, certificate, key)
     try:
         # Opened before the build, so that an output that cannot be written fails first.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import sys
@@ -131,8 +130,6 @@ def from_drv(
     alone = target is None or target.path == "-"
     if errors == "-" and alone:
         raise click.UsageError("expected a file for --errors, as '-' already has the requests")
-    # Nothing made from here on is in a cycle, and the collector would look at it again and again.
-    gc.disable()
     folders = [store] if store else list(dict.fromkeys(os.path.dirname(one.path) for one in files))
     nodes: dict[str, Node] = {}
     summary = _Summary()

@@ -5,7 +5,6 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,8 +201,6 @@ def serve(
                 f"expected --schema tvix.build.v1 only: --store keeps requests of no other "
                 f"schema; found {service.schema.value}"
             )
-    # The C core of gRPC would log lines of its own. The statuses have the same information.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with extra("serve"):
         from tvix_build.proxy import logs, server
 

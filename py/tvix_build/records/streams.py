@@ -104,7 +104,7 @@ class _File:
             if path == "-" and sys.stdin is None:
                 raise InputError("expected stdin, found it closed")
             if path == "-":
-                self.raw = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+                self.raw = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
             else:
                 self.raw = open(path, "rb", buffering=0)  # noqa: SIM115
         except OSError as error:
