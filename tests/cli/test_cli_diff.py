@@ -194,7 +194,7 @@ def test_names_of_records(tmp_path: Path) -> None:
         (("one.binpbs[2]", "one.binpbs"), 2, "expected a known format"),
         (("one.binpbs[2][1]", "one.binpbs", "--input-format", "binpbs"), 0, ""),
         (("missing.binpbs[1]", "one.binpbs"), 2, "missing.binpbs: No such file"),
-        ((".", "one.binpbs"), 2, "found the folder"),
+        ((".", "one.binpbs"), 2, "found the directory"),
         (("-", "-", "--input-format", "binpbs"), 2, "expected '-' at most once"),
     ):
         result = run("diff", *names, cwd=tmp_path)

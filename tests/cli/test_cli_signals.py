@@ -125,7 +125,7 @@ def test_every_line(inputs: Path, tmp_path: Path, name: str) -> None:
 LOST = """
 import signal, sys, time, weakref
 from tvix_build.__main__ import main
-from tvix_build.cli import commands
+from tvix_build.cli import group
 
 class Thing:
     pass
@@ -137,7 +137,7 @@ def run(_):
     time.sleep(SECONDS)
     return 0
 
-commands.run = run
+group.run = run
 sys.exit(main([]))
 """
 
@@ -146,7 +146,7 @@ sys.exit(main([]))
 CHANGED = """
 import signal, sys, time
 from tvix_build.__main__ import main
-from tvix_build.cli import commands
+from tvix_build.cli import group
 
 class Name:
     def __set_name__(self, owner, name):
@@ -157,7 +157,7 @@ def run(_):
     type("Thing", (), {"name": Name()})
     return 0
 
-commands.run = run
+group.run = run
 sys.exit(main([]))
 """
 
@@ -166,7 +166,7 @@ sys.exit(main([]))
 FAILED = """
 import errno, signal, sys
 from tvix_build.__main__ import main
-from tvix_build.cli import commands
+from tvix_build.cli import group
 
 def run(_):
     try:
@@ -174,7 +174,7 @@ def run(_):
     finally:
         raise OSError(errno.ENOSPC, "No space left on device", "out")
 
-commands.run = run
+group.run = run
 sys.exit(main([]))
 """
 

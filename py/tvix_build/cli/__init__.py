@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         141 (128 + SIGPIPE) when nobody reads the standard output.
     """
     try:
-        from tvix_build.cli import commands
+        from tvix_build.cli import group
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         complain(f"the command needs {missing}: pip install 'tvix-build[cli]'")
         return 2
     try:
-        status = commands.run(list(arguments))
+        status = group.run(list(arguments))
         if sys.stdout is not None:
             sys.stdout.flush()
         return status

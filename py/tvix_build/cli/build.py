@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tvix_build import Report, Schema, check
+from tvix_build.cli.arguments import input_source, output_target, read_record
+from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, client_credentials, parse_address
-from tvix_build.cli.diff import read_record
 from tvix_build.cli.extras import extra
 from tvix_build.cli.options import (
     SECONDS,
@@ -20,15 +21,14 @@ from tvix_build.cli.options import (
     output_format_option,
     schema_option,
 )
-from tvix_build.cli.show import Viewer
 from tvix_build.cli.terminal import Monitor, stdout_console
+from tvix_build.cli.viewer import Viewer
 from tvix_build.proxy.shared.addresses import FORMS, Address
 from tvix_build.proxy.shared.services import SERVICES
+from tvix_build.records import InputError
 from tvix_build.records.output import output_errors
 from tvix_build.records.protobuf import class_of
-from tvix_build.records.sources import find_input, find_source
-from tvix_build.records.streams import InputError
-from tvix_build.records.writing import record_output
+from tvix_build.records.writing import write_target
 
 if TYPE_CHECKING:
     import grpc
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tvix_build.proxy.client import InvalidResponseError
 
 
-@click.command(short_help="Send a request to a builder.")
+@click.command(cls=Command, short_help="Send a request to a builder.")
 @click.argument("file", metavar="FILE")
 @click.option(
     "--builder",
@@ -87,13 +87,13 @@ def build(
     An invalid request is not sent. Exit status: 0 the builder returned a valid response, 1 the
     request is invalid or the call failed, 2 wrong usage, or a file cannot be read or written.
     """
-    wanted = None if target is None else find_source(target, output_format, "--output-format")
+    wanted = None if target is None else output_target(target, output_format)
     service = SERVICES[schema]
     if wanted is None or not wanted.format.startswith("binpb"):
         class_of(service.response)  # Fails before the build, not after it.
     monitor = Monitor(quiet=True)
     try:
-        source = find_input(file, input_format, column)
+        source = input_source(file, input_format, column)
         data, report = read_record(source, service.request)
     except InputError as error:
         monitor.error(error)
@@ -105,11 +105,11 @@ def build(
     try:
         # Opened before the build, so that an output that cannot be written fails first.
         with ExitStack() as stack:
-            write = stack.enter_context(record_output(wanted, service.response)) if wanted else None
+            writer = stack.enter_context(write_target(wanted, service.response)) if wanted else None
             with extra("grpc"):
                 response = _call(monitor, builder, schema, data, timeout, credentials)
-            if write is not None:
-                write([response])
+            if writer is not None:
+                writer.write([response])
                 return 0
     except _CallFailedError:
         return 1

@@ -10,30 +10,32 @@ from typing import TypeAlias
 
 import click
 
-from tvix_build import Kind, NotRepresentableError, Schema, check_batch
+from tvix_build import Kind, NotRepresentableError, Schema
 from tvix_build._core.convert import check_network_access, translate
 from tvix_build._core.report import MessageType
-from tvix_build.cli.canonical import Refusals, RefusedError
+from tvix_build.cli.arguments import input_sources, output_target
+from tvix_build.cli.command import Command
 from tvix_build.cli.options import (
     column_option,
     input_format_option,
     kind_option,
     output_format_option,
 )
+from tvix_build.cli.refusals import Refusals, RefusedError
 from tvix_build.cli.terminal import Monitor
-from tvix_build.records.reading import Batch, open_records
-from tvix_build.records.sources import Source, find_source, find_sources
-from tvix_build.records.streams import InputError
-from tvix_build.records.writing import WriteRecords, record_output
+from tvix_build.records import Batch, FormatError, InputError, Writer
+from tvix_build.records.reading import read_messages
+from tvix_build.records.source import Source
+from tvix_build.records.writing import write_target
 
 BYTE_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 SHOWN = 20
 
-Make: TypeAlias = Callable[[Source, Batch, Refusals], list[bytes]]
+Make: TypeAlias = Callable[[Batch, Refusals], list[bytes]]
 """What to write of a batch; what cannot be written is refused."""
 
 
-@click.command(short_help="Write records in another format or schema.")
+@click.command(cls=Command, short_help="Write records in another format or schema.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @kind_option
@@ -78,7 +80,7 @@ def convert(
     With --to, requests must be valid, and become canonical ones of the other schema. One that is
     not, or that the other schema cannot say, is reported likewise, with all reasons.
     """
-    wanted = find_source(target, output_format, "--output-format", column)
+    wanted = output_target(target, output_format, column)
     if wanted.format not in BYTE_FORMATS:
         raise click.UsageError(
             f"expected a format of bytes for OUT ({', '.join(BYTE_FORMATS)}), found "
@@ -87,9 +89,9 @@ def convert(
     make = _find_way(kind, to, network_access)
     with Monitor(quiet=target == "-") as monitor:
         try:
-            with record_output(wanted, kind) as write:
-                sources = find_sources([source], input_format, column)
-                refused = _convert(sources, wanted, kind, make, write, monitor)
+            with write_target(wanted, kind) as writer:
+                sources = input_sources([source], input_format, column)
+                refused = _convert(sources, wanted, kind, make, writer, monitor)
                 if refused:
                     what = "1 record is" if refused == 1 else f"{refused} records are"
                     why = f"not converted to {to.value}" if to else "no message"
@@ -128,46 +130,44 @@ def _convert(
     target: Source,
     kind: MessageType,
     make: Make,
-    write: WriteRecords,
+    writer: Writer,
     monitor: Monitor,
 ) -> int:
     """Write the records of all sources until one is refused; how many are.
 
     Raises:
         InputError: where one cannot be read.
-        click.UsageError: if there is not one record where the target holds but one.
+        FormatError: if there is not one record where the target holds but one.
     """
     refusals = Refusals(monitor, SHOWN)
     count = 0
     for source in sources:
         if isinstance(source, InputError):
             raise source
-        with open_records(source, kind) as batches:
-            for batch, progress in batches:
-                made = make(source, batch, refusals)
-                count += len(batch)
-                if count > 1 and not target.many:
-                    raise click.UsageError(
-                        f"expected one record, as a .{target.format} file holds, found more"
-                    )
-                if not refusals.count:
-                    write(made)
-                monitor.show(progress.consumed, progress.offset, count, refusals.count)
+        for batch in read_messages(source, kind):
+            made = make(batch, refusals)
+            count += len(batch)
+            if count > 1 and not target.many:
+                raise FormatError(
+                    f"expected one record, as a .{target.format} file holds, found more"
+                )
+            if not refusals.count:
+                writer.write(made)
+            monitor.show(batch.consumed, batch.unpacked, count, refusals.count)
         monitor.next_file()
     if not count and not target.many:
-        raise click.UsageError(f"expected one record, as a .{target.format} file holds, found none")
+        raise FormatError(f"expected one record, as a .{target.format} file holds, found none")
     return refusals.count
 
 
-def _take(source: Source, batch: Batch, refusals: Refusals) -> list[bytes]:
+def _take(batch: Batch, refusals: Refusals) -> list[bytes]:
     """The records as they are."""
     for i, reason in sorted(batch.reasons.items()):
-        refusals.add_reasons(source, batch, i, [reason])
-    return [batch.record(i) for i in range(len(batch))]
+        refusals.add_reasons(batch, i, [reason])
+    return list(batch)
 
 
 def _translate(
-    source: Source,
     batch: Batch,
     refusals: Refusals,
     schema: Schema,
@@ -175,17 +175,16 @@ def _translate(
     network_access: bool,
 ) -> list[bytes]:
     """The records in another schema."""
-    ranges = batch.begins, batch.ends
-    reports = check_batch(batch.buffer, kind=Kind.BUILD_REQUEST, offsets=ranges, schema=schema)
+    reports = batch.check()
     valid = reports.valid
     made = []
     for i in range(len(batch)):
         if not valid[i]:
-            refusals.add(source, batch, i, batch.report(i, reports[i]))
+            refusals.add(batch, i, batch.report(i, reports[i]))
             continue
         try:
             made.append(translate(batch.record(i), schema, to, network_access))
         except NotRepresentableError as error:
             reasons = [f"{one.path}: {one.message}" for one in error.reasons]
-            refusals.add_reasons(source, batch, i, reasons)
+            refusals.add_reasons(batch, i, reasons)
     return made

@@ -1,49 +1,67 @@
 # SPDX-License-Identifier: MIT
-"""What `diff` does: finds two records, and prints what differs for people to read."""
+"""The command `diff`: prints what differs between two records, for people to read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import click
 from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
-from tvix_build import Report, check
 from tvix_build._core.report import MessageType
+from tvix_build.cli.arguments import Record, input_source, read_record
+from tvix_build.cli.command import Command
 from tvix_build.cli.differences import Difference, differences
-from tvix_build.cli.show import LIMIT, Values
-from tvix_build.cli.terminal import Console, printable
+from tvix_build.cli.options import column_option, input_format_option, kind_option
+from tvix_build.cli.terminal import Console, Monitor, printable, stdout_console
+from tvix_build.cli.viewer import LIMIT, Values
+from tvix_build.records import InputError
+from tvix_build.records.output import output_errors
 from tvix_build.records.protobuf import decode
-from tvix_build.records.reading import open_records
-from tvix_build.records.sources import Source
-from tvix_build.records.streams import InputError
+from tvix_build.records.source import refuse_stdin_twice
 
 CONTEXT = 20  # characters around what differs in a long value
-Record = tuple[bytes, Report]
 
 
-def read_record(source: Source, kind: MessageType) -> Record:
-    """The bytes of the only record of a source, and what the engine says of them.
+@click.command(cls=Command, short_help="Say what differs between two records.")
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="B")
+@kind_option
+@column_option
+@input_format_option
+@click.option("--full", is_flag=True, help="Show long values whole.")
+def diff(
+    old: str, new: str, kind: MessageType, column: str | None, input_format: str | None, full: bool
+) -> int:
+    """Say what differs between the records A and B, field by field: why their digests differ.
 
-    Raises:
-        InputError: if there is none, or several.
+    \b
+    Examples:
+      tvix-build diff old.json new.binpb
+      tvix-build diff requests.binpbs[3] requests.binpbs[17]
+
+    A and B are files ('-': stdin) with one record, or FILE[INDEX]. The order of sorted lists is
+    no difference: elements are compared by name or key. Of long values the part that differs is
+    shown.
+
+    Exit status: 0 A and B have the same digest, 1 they differ, 2 one has no canonical encoding,
+    or cannot be read.
     """
-    record: Record | None = None
-    with open_records(source, kind) as batches:
-        for batch, _ in batches:
-            if record is not None or len(batch) > 1:
-                name = source.record_name(0)
-                reason = f"expected one record, found several: name one, such as {name}"
-                raise InputError(reason, source.path)
-            data = batch.record(0)
-            record = data, batch.report(0, check(data, kind=kind.kind, schema=kind.schema))
-    if record is None:
-        raise InputError("expected one record, found none", source.path)
-    return record
+    try:
+        sources = [input_source(name, input_format, column) for name in (old, new)]
+        refuse_stdin_twice(sources)
+        records = [read_record(source, kind) for source in sources]
+        names = [source.record_name(source.index or 0) for source in sources]
+        with output_errors("standard output"):
+            return _print_differences(stdout_console(), names, records, kind, full)
+    except InputError as error:
+        Monitor().error(error)
+        return 2
 
 
-def print_differences(
+def _print_differences(
     console: Console,
     names: Sequence[str],
     records: Sequence[Record],

@@ -19,19 +19,22 @@ from tvix_build import Kind, Schema, check_batch
 from tvix_build._core.report import message_type
 from tvix_build._core.text import json_line
 from tvix_build.castore import node_from_path
-from tvix_build.cli.canonical import RefusedError, line_name
+from tvix_build.cli.arguments import output_target
+from tvix_build.cli.command import Command
+from tvix_build.cli.digest import line_name
 from tvix_build.cli.nodes import read_nodes
 from tvix_build.cli.options import output_format_option, schema_option
+from tvix_build.cli.refusals import RefusedError
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError
 from tvix_build.nix.derivation import STORE
 from tvix_build.nix.reasons import Kind as ReasonKind
 from tvix_build.nix.reasons import Reason, kind_of
 from tvix_build.nix.requests import RequestMaker, find_cycles, in_words
+from tvix_build.records import InputError, Writer
 from tvix_build.records.output import Output, output_errors
-from tvix_build.records.sources import Source, find_source, split_name
-from tvix_build.records.streams import InputError
-from tvix_build.records.writing import WriteRecords, record_output
+from tvix_build.records.source import Source, split_name
+from tvix_build.records.writing import write_target
 
 REQUESTS = 1 << 10  # that are checked and written together
 CYCLE_LIMIT = 8  # derivations of a cycle that are named
@@ -65,7 +68,7 @@ KINDS: dict[ReasonKind, tuple[str, str]] = {
 }
 
 
-@click.command("from-drv", short_help="Make requests of Nix derivations.")
+@click.command("from-drv", cls=Command, short_help="Make requests of Nix derivations.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "--store",
@@ -120,7 +123,7 @@ def from_drv(
     counted on stderr by their kind, each with three examples and what helps; --errors FILE has
     all of them, as lines {"source", "kind", "reason"}.
     """
-    target = None if output is None else find_source(output, output_format, "--output-format")
+    target = None if output is None else output_target(output, output_format)
     files = _find_files(paths)
     if target and not target.many and len(files) != 1:
         raise click.UsageError(
@@ -140,7 +143,7 @@ def from_drv(
             with _Refusals(errors, monitor) as refusals:
                 kind = message_type(Kind.BUILD_REQUEST, schema)
                 try:
-                    with record_output(target, kind) if target else _lines() as write:
+                    with write_target(target, kind) if target else _lines() as writer:
                         folder = DerivationDirectory(*(one or "." for one in folders))
                         derivations = _read(folder, files, summary, refusals)
                         waiting = _find_cycles(derivations, folder if closure else None)
@@ -155,7 +158,7 @@ def from_drv(
                         for first in range(0, len(derivations), REQUESTS):
                             some = derivations[first : first + REQUESTS]
                             made = _make(some, waiting, maker, summary, refusals)
-                            _write(made, schema, write, target, summary, refusals)
+                            _write(made, schema, writer, target, summary, refusals)
                             monitor.show(
                                 first + len(some), summary.written, summary.requests, summary.failed
                             )
@@ -182,10 +185,10 @@ def _note(maker: RequestMaker, monitor: Monitor) -> None:
 
 
 @contextmanager
-def _lines() -> Iterator[WriteRecords]:
+def _lines() -> Iterator[Writer]:
     """Lines on stdout."""
     with Output("-") as output:
-        yield lambda lines: output.write(b"".join(lines))
+        yield Writer(lambda lines: output.write(b"".join(lines)))
 
 
 @dataclass
@@ -422,7 +425,7 @@ def _show_cycle(cycle: tuple[str, ...]) -> str:
 def _write(
     made: list[tuple[str, bytes]],
     schema: Schema,
-    write: WriteRecords,
+    writer: Writer,
     target: Source | None,
     summary: _Summary,
     refusals: _Refusals,
@@ -444,4 +447,4 @@ def _write(
             records.append(b"%s%s  %s\n" % (escape, digest, name))
         else:
             records.append(message)
-    write(records)
+    writer.write(records)

@@ -17,11 +17,13 @@ from google.protobuf.proto import serialize_length_prefixed
 from tvix_build._core import file_hashing
 from tvix_build._core.text import json_line
 from tvix_build.castore import ChangedError, IngestError, node_from_path
+from tvix_build.cli.command import Command
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.nix.derivation import STORE
 from tvix_build.records import temporary
-from tvix_build.records.output import Output, OutputError, output_errors
-from tvix_build.records.sources import split_name
+from tvix_build.records.errors import OutputError
+from tvix_build.records.output import Output, output_errors
+from tvix_build.records.source import split_name
 
 if TYPE_CHECKING:
     from tvix.castore.protos import castore_pb2
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 FORMATS = ("ndjson", "binpbs")
 
 
-@click.command(short_help="Print castore nodes of files and folders.")
+@click.command(cls=Command, short_help="Print castore nodes of files and folders.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "-o",

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 
-import click
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
@@ -14,9 +13,9 @@ from tvix_build._core.report import message_type
 from tvix_build.nix.aterm import to_str
 from tvix_build.nix.derivation import STORE
 from tvix_build.records import strict_json
-from tvix_build.records.reading import open_lines, open_records
-from tvix_build.records.sources import Source, find_input
-from tvix_build.records.streams import InputError
+from tvix_build.records.errors import FormatError, InputError
+from tvix_build.records.reading import read_lines, read_messages
+from tvix_build.records.source import Source, find_input
 
 
 def read_nodes(path: str) -> dict[str, Node]:
@@ -29,47 +28,45 @@ def read_nodes(path: str) -> dict[str, Node]:
     Raises:
         InputError: if the file cannot be read, or holds something else, or different nodes for
             one path.
-        click.UsageError: if its name tells neither format.
+        FormatError: if its name tells neither format.
     """
     source = find_input(path, None, option="--nodes")
     if source.format == "binpbs":
         return _read_messages(source)
     if source.format == "ndjson":
         return _read_lines(source)
-    raise click.UsageError(f"expected nodes as .binpbs or .ndjson, found {path!r}")
+    raise FormatError(f"expected nodes as .binpbs or .ndjson, found {path!r}")
 
 
 def _read_messages(source: Source) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
-    with open_records(source, message_type()) as batches:
-        for batch, _ in batches:
-            for i in range(len(batch)):
-                try:
-                    node = Node.FromString(batch.record(i))
-                    member = node.WhichOneof("node")
-                    if member is None:
-                        raise ValueError("found none of its members")
-                    _add(nodes, STORE + to_str(getattr(node, member).name), node)
-                except (DecodeError, ValueError) as error:
-                    raise _error(source, batch.first + i, batch.offset(i), error) from error
+    for batch in read_messages(source, message_type()):
+        for i, message in enumerate(batch):
+            try:
+                node = Node.FromString(message)
+                member = node.WhichOneof("node")
+                if member is None:
+                    raise ValueError("found none of its members")
+                _add(nodes, STORE + to_str(getattr(node, member).name), node)
+            except (DecodeError, ValueError) as error:
+                raise _error(source, batch.first + i, batch.offset(i), error) from error
     return nodes
 
 
 def _read_lines(source: Source) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
-    with open_lines(source) as lines:
-        for index, (offset, line) in enumerate(lines):
-            try:
-                match strict_json.load(str(line, "utf-8")):
-                    case {"path": str(path), "node": dict(members)}:
-                        node = Node()
-                        strict_json.parse(members, node)
-                        store_path = path if path.startswith(STORE) else _in_store(path)
-                        _add(nodes, store_path, node)
-                    case _:
-                        raise ValueError('found no object with "path" and "node"')
-            except (ValueError, RecursionError, json_format.ParseError) as error:
-                raise _error(source, index, offset, error) from error
+    for index, (offset, line) in enumerate(read_lines(source)):
+        try:
+            match strict_json.load(str(line, "utf-8")):
+                case {"path": str(path), "node": dict(members)}:
+                    node = Node()
+                    strict_json.parse(members, node)
+                    store_path = path if path.startswith(STORE) else _in_store(path)
+                    _add(nodes, store_path, node)
+                case _:
+                    raise ValueError('found no object with "path" and "node"')
+        except (ValueError, RecursionError, json_format.ParseError) as error:
+            raise _error(source, index, offset, error) from error
     return nodes
 
 

@@ -12,7 +12,7 @@ import click
 
 from tvix_build import Kind, Schema
 from tvix_build._core.report import message_type
-from tvix_build.records.sources import FORMATS
+from tvix_build.records.source import FORMATS
 
 
 class _Seconds(click.FloatRange):

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from tvix_build import Schema
+from tvix_build.cli.command import Command
 from tvix_build.cli.connections import (
     FILE,
     client_credentials,
@@ -51,7 +52,7 @@ def _parse_services(
     return services
 
 
-@click.command(short_help="Run a validating proxy in front of a builder.")
+@click.command(cls=Command, short_help="Run a validating proxy in front of a builder.")
 @click.option(
     "--listen",
     metavar="ADDRESS",

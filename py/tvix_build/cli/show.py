@@ -1,165 +1,94 @@
 # SPDX-License-Identifier: MIT
-"""A readable view of messages: digests in hex, one line a node or variable, long values cut.
-
-Walks the fields by their descriptors; only nodes and variables have a form of their own.
-"""
+"""The command `show`: prints records for people to read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import Any
+import re
+from collections.abc import Iterator
 
-from google.protobuf.message import DecodeError, Message
-from rich.text import Text
+import click
 
-from tvix_build import Report, check
 from tvix_build._core.report import MessageType
-from tvix_build.cli.terminal import Console, printable
-from tvix_build.records.protobuf import decode
-from tvix_build.records.reading import Batch
-from tvix_build.records.sources import Source
+from tvix_build.cli.arguments import input_source
+from tvix_build.cli.command import Command
+from tvix_build.cli.options import column_option, input_format_option, kind_option
+from tvix_build.cli.terminal import Monitor, stdout_console
+from tvix_build.cli.viewer import Viewer
+from tvix_build.records import Batch, InputError
+from tvix_build.records.output import output_errors
+from tvix_build.records.reading import read_messages
+from tvix_build.records.source import Source
 
-LIMIT = 160  # characters of a value that is cut
-DIGEST_SIZE = 32
+ALL_RECORDS = (0, None)
 
 
-class Values:
-    """One line for each value, safe to print.
+def _parse_range(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> tuple[int, int | None]:
+    if value is None:
+        return ALL_RECORDS
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", value, re.ASCII)
+    if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+        raise click.BadParameter(f"expected N or FIRST-LAST, counted from 0, found {value!r}")
+    return int(match[1]), int(match[2] or match[1])
 
-    Args:
-        full: whether long values are whole.
+
+@click.command(cls=Command, short_help="Print records for people to read.")
+@click.argument("file", metavar="FILE")
+@kind_option
+@column_option
+@input_format_option
+@click.option(
+    "--records",
+    metavar="N|FIRST-LAST",
+    callback=_parse_range,
+    help="Show only these records, counted from 0.",
+)
+@click.option("--full", is_flag=True, help="Show long values whole.")
+def show(
+    file: str,
+    kind: MessageType,
+    column: str | None,
+    input_format: str | None,
+    records: tuple[int, int | None],
+    full: bool,
+) -> int:
+    """Print the records of FILE ('-': stdin) in a readable form, with what is wrong with them.
+
+    \b
+    Examples:
+      tvix-build show 'requests.binpbs.zst[17]'
+      tvix-build show --records 17-19 requests.binpbs.zst
     """
-
-    def __init__(self, full: bool) -> None:
-        self._limit = None if full else LIMIT
-
-    def item(self, value: Any) -> Text:
-        """An element of a list: a message with a form of its own, or a scalar."""
-        name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
-        if name == "EnvVar":
-            return Text(self.scalar(value.key), style="green") + "=" + self.scalar(value.value)
-        if name in ("Node", "Entry"):
-            return self._member(value, name.lower())
-        if name == "AdditionalFile":
-            return Text(self.scalar(value.path), style="green") + "=" + self.scalar(value.contents)
-        if name == "Output":
-            needles = ", ".join(map(str, value.needles)) or "none"
-            return self._member(value.output, "entry") + f"  needles: {needles}"
-        return self._node(value) if name else Text(self.scalar(value))
-
-    def _member(self, node: Any, oneof: str) -> Text:
-        member = node.WhichOneof(oneof)
-        return self._node(getattr(node, member)) if member else Text(f"no {oneof}", style="red")
-
-    def _node(self, node: Any) -> Text:
-        """`KIND  DIGEST  SIZE  NAME`, `symlink  NAME -> TARGET`."""
-        name = self.scalar(node.name)
-        kind = node.DESCRIPTOR.name.removesuffix("Node").removesuffix("Entry").lower()
-        if kind == "symlink":
-            return Text("symlink    ", style="cyan") + f"{name} -> {self.scalar(node.target)}"
-        if getattr(node, "executable", False):
-            kind = "executable"
-        digest = self._cut(node.digest.hex(), len(node.digest)) or "no digest"
-        return Text(f"{kind:10} ", style="cyan") + f"{digest} {node.size:>12} {name}"
-
-    def scalar(self, value: object) -> str:
-        """A text, bytes or a number."""
-        if isinstance(value, bytes):
-            size = len(value)
-            if self._limit is not None:
-                value = value[: 4 * self._limit]
-            return self._cut(value.decode(errors="backslashreplace"), size)
-        text = str(value)
-        return self._cut(text, len(text))
-
-    def _cut(self, text: str, size: int) -> str:
-        """Text that is safe to print; `size` is what it is said to have if it is cut."""
-        if self._limit is None or len(text) <= self._limit:
-            return printable(text)
-        return f"{printable(text, self._limit)} ({size:,} in all)"
+    source = input_source(file, input_format, column)
+    if source.index is not None and records != ALL_RECORDS:
+        raise click.UsageError("expected FILE[INDEX] or --records, found both")
+    try:
+        with output_errors("standard output"):
+            return _show(source, kind, records, full)
+    except InputError as error:
+        Monitor().error(error)
+        return 2
 
 
-class Viewer:
-    """Prints records.
-
-    Args:
-        console: where to.
-        kind: what they are.
-        full: whether long values are shown whole.
-    """
-
-    def __init__(self, console: Console, kind: MessageType, full: bool) -> None:
-        self._console = console
-        self._kind = kind
-        self._values = Values(full)
-        self._printed = 0
-
-    def show(self, source: Source, batch: Batch, i: int) -> bool:
-        """Print record i; whether it is valid."""
-        data = batch.record(i)
-        report = batch.report(i, check(data, kind=self._kind.kind, schema=self._kind.schema))
-        if self._printed:
-            self._console.say("")
-        self._printed += 1
-        self.view(source.record_name(batch.first + i), data, report, i not in batch.reasons)
-        return report.valid
-
-    def view(self, name: str, data: bytes, report: Report, whole: bool = True) -> None:
-        """Print a message: its name, what the report says, and, unless not `whole`, its fields."""
-        self._console.say(_title(printable(name), self._kind, report))
-        if report.digest is not None:
-            self._pair("digest", report.digest.hex(), 0)
-        self._violations(report)
-        if whole:
-            with suppress(DecodeError):  # The report says so.
-                self._message(decode(data, self._kind), 0)
-
-    def _violations(self, report: Report) -> None:
-        for violation in report.violations:
-            path = f"{violation.path}: " if violation.path else ""
-            text = f"{violation.code.value}: {path}{printable(violation.message)}"
-            self._console.say(text, style="red")
-        left = report.violation_count - len(report.violations)
-        if left:
-            self._console.say(f"and {left} more violations", style="red")
-
-    def _message(self, message: Message, depth: int) -> None:
-        for field in message.DESCRIPTOR.fields:
-            value: Any = getattr(message, field.name)
-            if _is_list(value):
-                if len(value):
-                    self._pair(field.name, f"({len(value)})", depth)
-                    self._list(value, depth + 1)
-            elif isinstance(value, Message):
-                if message.HasField(field.name):
-                    self._pair(field.name, "", depth)
-                    self._message(value, depth + 1)
-            elif value:
-                self._pair(field.name, self._values.scalar(value), depth)
-
-    def _list(self, values: Iterable[Any], depth: int) -> None:
-        for value in values:
-            line = self._values.item(value)
-            self._console.say(Text("  " * depth) + line)
-
-    def _pair(self, name: str, value: str, depth: int) -> None:
-        self._console.say(Text("  " * depth) + Text(name, style="bold") + " " * bool(value) + value)
+def _show(source: Source, kind: MessageType, records: tuple[int, int | None], full: bool) -> int:
+    first, last = records
+    count = status = 0
+    viewer = Viewer(stdout_console(), kind, full)
+    for batch in read_messages(source, kind):
+        for i in _selected(batch, first, last):
+            if not viewer.show(batch, i):
+                status = 1
+        count = batch.first + len(batch)
+        if last is not None and count > last:
+            break
+    wanted = first if last is None else last
+    if wanted >= count and (first or last is not None):
+        raise InputError(f"expected a record {wanted}, found {count} records", source.path)
+    return status
 
 
-def _title(name: str, kind: MessageType, report: Report) -> Text:
-    state = "canonical" if report.canonical else "valid, not canonical"
-    style = "green"
-    if not report.valid:
-        state, style = "invalid", "bold red"
-    return Text(name, style="bold") + f"  {kind.kind.value}  " + Text(state, style=style)
-
-
-def _is_list(value: object) -> bool:
-    return not isinstance(value, (str, bytes, Message)) and hasattr(value, "__len__")
-
-
-def selected(batch: Batch, first: int, last: int | None) -> Iterator[int]:
+def _selected(batch: Batch, first: int, last: int | None) -> Iterator[int]:
     """The records of a batch whose index in the source is in first..last."""
     end = len(batch) if last is None else min(len(batch), last + 1 - batch.first)
     yield from range(max(0, first - batch.first), end)

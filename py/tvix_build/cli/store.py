@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from tvix_build._core.report import message_type
-from tvix_build.cli.canonical import Refusals, RefusedError, write_digests
+from tvix_build.cli.arguments import input_sources, output_target
+from tvix_build.cli.command import Command
+from tvix_build.cli.digest import write_digests
 from tvix_build.cli.options import (
     column_option,
     input_format_option,
     output_format_option,
 )
+from tvix_build.cli.refusals import Refusals, RefusedError
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
+from tvix_build.records import InputError, Writer
 from tvix_build.records.output import Output, output_errors
-from tvix_build.records.sources import find_source, find_sources
-from tvix_build.records.streams import InputError
-from tvix_build.records.writing import WriteRecords, record_output
+from tvix_build.records.writing import write_target
 
 if TYPE_CHECKING:
     from tvix_build.store import RequestStore
@@ -39,7 +41,7 @@ def _open(path: str, create: bool = False) -> RequestStore:
     return RequestStore(path, create)
 
 
-@store.command(short_help="Add the requests of files.")
+@store.command(cls=Command, short_help="Add the requests of files.")
 @click.argument("path", metavar="STORE")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @column_option
@@ -57,7 +59,7 @@ def add(path: str, files: tuple[str, ...], column: str | None, input_format: str
     monitor = Monitor(quiet=True)
     refusals = Refusals(monitor, limit=None)
     failed = False
-    sources = find_sources(files, input_format, column)
+    sources = input_sources(files, input_format, column)
     with _open(path, create=True) as requests, Output("-") as output:
         for source in sources:
             try:
@@ -70,7 +72,7 @@ def add(path: str, files: tuple[str, ...], column: str | None, input_format: str
     return 2 if failed else 1 if refusals.count else 0
 
 
-@store.command(short_help="Write requests to a file.")
+@store.command(cls=Command, short_help="Write requests to a file.")
 @click.argument("path", metavar="STORE")
 @click.argument("digests", metavar="DIGEST...", nargs=-1, required=True)
 @click.option("-o", "--output", "target", metavar="OUT", default="-", help="Where to; else stdout.")
@@ -86,7 +88,7 @@ def get(path: str, digests: tuple[str, ...], target: str, output_format: str | N
     Exit status 1: a DIGEST names no request, or several. No file is written then; on stdout,
     nothing from there on.
     """
-    wanted = find_source(target, output_format, "--output-format")
+    wanted = output_target(target, output_format)
     if len(digests) > 1 and not wanted.many:
         raise click.UsageError(
             f"expected one DIGEST, as a .{wanted.format} file holds one request, found "
@@ -94,8 +96,8 @@ def get(path: str, digests: tuple[str, ...], target: str, output_format: str | N
         )
     monitor = Monitor(quiet=True)
     try:
-        with _open(path) as requests, record_output(wanted, message_type()) as write:
-            _get(requests, digests, write, monitor)
+        with _open(path) as requests, write_target(wanted, message_type()) as writer:
+            _get(requests, digests, writer, monitor)
     except RefusedError:
         return 1
     return 0
@@ -104,7 +106,7 @@ def get(path: str, digests: tuple[str, ...], target: str, output_format: str | N
 def _get(
     requests: RequestStore,
     digests: tuple[str, ...],
-    write: WriteRecords,
+    writer: Writer,
     monitor: Monitor,
 ) -> None:
     from tvix_build.store import AmbiguousDigestError, UnknownDigestError
@@ -120,12 +122,12 @@ def _get(
             raise click.UsageError(str(error)) from None
         else:
             if not refused:
-                write([request])
+                writer.write([request])
     if refused:
         raise RefusedError
 
 
-@store.command("list", short_help="Print the digests of all requests.")
+@store.command("list", cls=Command, short_help="Print the digests of all requests.")
 @click.argument("path", metavar="STORE")
 def list_requests(path: str) -> int:
     """Print the digest and the size in bytes of each request, 'HEX  SIZE', ordered by digest.
@@ -140,7 +142,7 @@ def list_requests(path: str) -> int:
     return 0
 
 
-@store.command(short_help="Check every request against its digest.")
+@store.command(cls=Command, short_help="Check every request against its digest.")
 @click.argument("path", metavar="STORE")
 def verify(path: str) -> int:
     """Check the database, and that each request is canonical and has its digest.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Output files that appear whole or not at all, compressed where their name says so."""
+"""Output files that are written atomically, complete or absent, compressed as their name says."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
 
-import zstandard
-
 from tvix_build.records import temporary
+from tvix_build.records.errors import OutputError, needed_for
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-
-class OutputError(OSError):
-    """A file that cannot be written; `filename` says which, `strerror` why."""
 
 
 @contextmanager
@@ -81,7 +76,7 @@ class Output:
 
     def _open(self, path: str) -> _File:
         if path == "-":
-            return _File(stdout().fileno(), closefd=False)
+            return _open_stdout()
         if _is_special(path):
             return _File(path)
         folder, name = os.path.split(self._target)
@@ -162,6 +157,35 @@ class _File(io.FileIO):
         return done
 
 
+def _open_stdout() -> _File:
+    """Standard output without the buffer of `sys.stdout`, or into that where it is no file."""
+    stream = stdout()
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        return cast("_File", _BufferedFile(stream.buffer))
+    stream.flush()
+    return _File(descriptor, closefd=False)
+
+
+class _BufferedFile:
+    """As `_File`, for a standard output that is no file of the system, such as a notebook's."""
+
+    def __init__(self, buffer: IO[bytes]) -> None:
+        self._buffer = buffer
+        self.discarding = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        return len(memoryview(data)) if self.discarding else self._buffer.write(data)
+
+    def flush(self) -> None:
+        self._buffer.flush()
+
+    def close(self) -> None:
+        if not self.discarding:
+            self._buffer.flush()
+
+
 def _new_file(path: str, target: str) -> _File:
     """A new file that is to take the place of `target`, and lets nobody read it who may not read
     that."""
@@ -187,6 +211,8 @@ def _compressor(file: _File, compression: str | None) -> _Sink:
     sink: _Sink = file
     try:
         if compression == "zst":
+            with needed_for("a file compressed with zstd", "zstandard"):
+                import zstandard
             sink = zstandard.ZstdCompressor(write_checksum=True).stream_writer(plain, closefd=False)
         elif compression == "gz":
             sink = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Messages of the protobuf package for the command line: text in, text out, fields to show.
+"""Messages of the protobuf package: their classes, text in and text out.
 
 Nothing is judged here; what a text says is serialized and goes to the engine as bytes.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import click
 from google.protobuf import json_format, text_format
 
 from snix.build.protos import build_pb2 as snix_build_pb2
@@ -19,6 +18,7 @@ from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
 from tvix_build._core.report import MessageType
 from tvix_build._core.text import well_formed
 from tvix_build.records import strict_json, strict_text
+from tvix_build.records.errors import FormatError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -48,12 +48,12 @@ def class_of(kind: MessageType) -> type[Message]:
     """The class of messages.
 
     Raises:
-        click.UsageError: if there is none.
+        FormatError: if there is none.
     """
     found = _CLASSES.get(kind.full_name)
     if found is None:
         reason = "expected a message with a Python class, to show it or to read or write text"
-        raise click.UsageError(f"{reason}; found {kind}, of which only bytes are known")
+        raise FormatError(f"{reason}; found {kind}, of which only bytes are known")
     return found
 
 

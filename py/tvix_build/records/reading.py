@@ -1,322 +1,138 @@
 # SPDX-License-Identifier: MIT
-"""Cuts a stream of bytes into batches of records, in constant memory.
+"""Reads files as batches of records, in constant memory.
 
-Knows how records lie in each format, not what makes one valid. A window of the stream is kept,
-or a few where batches are used while the next are read; it grows only for a record that is larger.
+Knows how records lie in each format, not what makes one valid.
 """
 
 from __future__ import annotations
 
-import re
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from tvix_build import Report, Violation, ViolationCode
 from tvix_build._core.engine import split_delimited
 from tvix_build._core.report import MessageType
-from tvix_build.cli.extras import extra
+from tvix_build.records.batch import BATCH_RECORDS, UNPARSED, Batch
+from tvix_build.records.errors import InputError, needed_for
 from tvix_build.records.protobuf import TextError, parse_text
-from tvix_build.records.sources import Source
-from tvix_build.records.streams import ByteStream, InputError
+from tvix_build.records.source import Source
+from tvix_build.records.streams import ByteStream
+from tvix_build.records.windows import PREFIX_LIMIT, RECORD_LIMIT, Window
 
-WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
 TEXT_BATCH = 1 << 20
-BATCH_RECORDS = 1 << 11  # so few that all their violations fit memory
-RECORD_LIMIT = (1 << 31) - 1  # bytes, protobuf's own limit
-PREFIX_LIMIT = 5  # bytes of a length prefix
-BLANK = re.compile(rb"[ \t\r\n]+")
-UNPARSED = b"\xff"  # decodes as no message, so that the engine counts it as malformed
 
 
-@dataclass
-class Batch:
-    """Some records of one source: record i is buffer[begins[i]:ends[i]].
-
-    Valid until the next batch is asked for, or as many more as `open_records` was told.
-
-    Attributes:
-        first: index of record 0 in the source.
-        base: byte of the uncompressed source at which the buffer begins; None in a table.
-        text_offsets: the same for each record, where the buffer is not a part of the source.
-        reasons: why a text or a null is no message, by i; the engine sees UNPARSED instead.
-    """
-
-    buffer: memoryview
-    begins: array[int]
-    ends: array[int]
-    first: int
-    base: int | None = 0
-    text_offsets: list[int] | None = None
-    reasons: dict[int, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.begins)
-
-    def offset(self, i: int) -> int | None:
-        """The byte of the uncompressed source at which record i begins, prefix included."""
-        if self.text_offsets is not None:
-            return self.text_offsets[i]
-        return None if self.base is None else self.base + (self.ends[i - 1] if i else 0)
-
-    def place(self, source: Source, i: int) -> str:
-        """Where record i is, for people."""
-        return source.place(self.first + i, self.offset(i))
-
-    def only(self, i: int) -> Batch:
-        """A batch of record i alone."""
-        here = slice(i, i + 1)
-        offset = self.offset(i)
-        return Batch(
-            self.buffer,
-            self.begins[here],
-            self.ends[here],
-            self.first + i,
-            None,
-            None if offset is None else [offset],
-            {0: self.reasons[i]} if i in self.reasons else {},
-        )
-
-    def record(self, i: int) -> bytes:
-        """The message of record i."""
-        return bytes(self.buffer[self.begins[i] : self.ends[i]])
-
-    def report(self, i: int, report: Report) -> Report:
-        """What to say of record i, of which the engine says `report`."""
-        if i not in self.reasons:
-            return report
-        violation = Violation(ViolationCode.MALFORMED, "", self.reasons[i])
-        return Report(False, False, None, (violation,), 1)
-
-
-@dataclass
-class Progress:
-    """How far a source has been read: bytes of the file, and of what it unpacks to."""
-
-    consumed: int = 0
-    offset: int = 0
-
-
-def _nothing() -> None:
-    """What needs doing before a wait, for most."""
-
-
-@contextmanager
-def open_records(
-    source: Source, kind: MessageType, ahead: int = 0, before_wait: Callable[[], None] = _nothing
-) -> Iterator[Iterator[tuple[Batch, Progress]]]:
-    """Open a source as batches of records; of one with an index, a batch of that record.
+def read_source(source: Source, kind: MessageType) -> Iterator[Batch | None]:
+    """Batches of the records of a source; of one with an index, a batch of that record. None comes
+    before a wait that may be long.
 
     Args:
-        source: what to open.
+        source: what to read.
         kind: what its records are; only texts need it.
-        ahead: how many batches more than the last one stay valid until `before_wait` is called.
-        before_wait: called before a read that may take long: from a pipe whose writer pauses, or
-            of a record that is larger than a window. No batch is in use after it.
 
     Raises:
-        InputError: from here and from the iterator, with path, record and byte; all whole
-            records before the damage have been yielded then.
+        InputError: with path, record and byte; all whole records before the damage have been
+            yielded then.
+        MissingPackageError: if the format needs a package that is missing.
     """
     if source.is_table:
-        with extra("arrow"):
-            from tvix_build.records.table_input import open_table
-        with open_table(source) as batches:
-            yield _selected(batches, source)
-        return
-    stream = _open(source)
-    try:
-        yield _selected(_read(Window(stream, ahead, before_wait), source, kind), source)
-    finally:
-        stream.close()
+        with needed_for(f"a .{source.format} file", "'tvix-build[arrow]'"):
+            from tvix_build.records.table_input import read_table
+        batches: Iterator[Batch | None] = read_table(source, kind)
+    else:
+        batches = _read_stream(source, kind)
+    return batches if source.index is None else _select(batches, source.index, source.path)
+
+
+def read_messages(source: Source, kind: MessageType) -> Iterator[Batch]:
+    """As `read_source`, without None."""
+    return (batch for batch in read_source(source, kind) if batch is not None)
+
+
+def read_lines(source: Source) -> Iterator[tuple[int, memoryview]]:
+    """Lines of a source that are not blank: the byte each begins at, and its bytes.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    with _open_window(source) as window:
+        yield from filter(None, _lines(window))
+
+
+def _read_stream(source: Source, kind: MessageType) -> Iterator[Batch | None]:
+    with _open_window(source) as window:
+        if source.format == "binpbs":
+            yield from _delimited(window, source, kind)
+        elif source.format == "binpb":
+            yield from _message(window, source, kind)
+        else:
+            texts = _lines(window) if source.format == "ndjson" else _whole(window)
+            yield from _texts(texts, window, source, kind)
 
 
 @contextmanager
-def open_lines(source: Source) -> Iterator[Iterator[tuple[int, memoryview]]]:
-    """Open a source as lines that are not blank: the byte each begins at, and what it says, which
-    is valid until the next one is asked for.
-
-    Raises:
-        InputError: from here and from the iterator.
-    """
-    stream = _open(source)
+def _open_window(source: Source) -> Iterator[Window]:
+    """Open a source; InputErrors get its path and where in it they happened."""
+    window = None
     try:
-        yield filter(None, _lines(Window(stream, 0, _nothing)))
-    finally:
-        stream.close()
-
-
-def _open(source: Source) -> ByteStream:
-    try:
-        return ByteStream(source.path, source.compression)
+        stream = ByteStream(source)
+        try:
+            window = Window(stream)
+            yield window
+        finally:
+            stream.close()
     except InputError as error:
         error.path = source.path
+        if window is not None and source.many:
+            error.index, error.offset = window.records, window.offset
         raise
 
 
-def _read(window: Window, source: Source, kind: MessageType) -> Iterator[tuple[Batch, Progress]]:
-    parse = partial(parse_text, format_name=source.format, kind=kind)
-    if source.format == "binpbs":
-        batches = _delimited(window)
-    elif source.format == "ndjson":
-        batches = _texts(_lines(window), parse)
-    elif source.format == "binpb":
-        batches = _message(window)
-    else:
-        batches = _texts(_whole(window), parse)
+def _select(batches: Iterator[Batch | None], index: int, path: str) -> Iterator[Batch | None]:
+    """The record of an index alone."""
     count = 0
-    try:
-        for batch in batches:
+    for batch in batches:
+        if batch is not None:
             count = batch.first + len(batch)
-            yield batch, Progress(window.consumed, window.offset)
-    except InputError as error:
-        error.path = source.path
-        if source.many:
-            error.index, error.offset = count, window.offset
-        raise
+            if index < count:
+                yield batch.only(index - batch.first)
+                return
+    raise InputError(f"expected a record {index}, found {count} records", path)
 
 
-def _selected(
-    batches: Iterator[tuple[Batch, Progress]], source: Source
-) -> Iterator[tuple[Batch, Progress]]:
-    """All batches, or of a source with an index that record."""
-    if source.index is None:
-        yield from batches
-        return
-    count = 0
-    for batch, progress in batches:
-        count = batch.first + len(batch)
-        if source.index < count:
-            yield batch.only(source.index - batch.first), progress
-            return
-    raise InputError(f"expected a record {source.index}, found {count} records", source.path)
-
-
-class Window:
-    """The piece of the stream that is in memory: `view()`, which begins at byte `offset`.
-
-    Args:
-        stream, ahead, before_wait: as for `open_records`.
-    """
-
-    def __init__(self, stream: ByteStream, ahead: int, before_wait: Callable[[], None]) -> None:
-        self._stream = stream
-        self._before_wait = before_wait
-        self._buffer = bytearray(WINDOW)
-        # Those of the windows before, which batches may use, the oldest first; empty ones are
-        # made when needed.
-        self._others = deque([bytearray()] * ahead)
-        self._begin = 0
-        self._end = 0
-        self._error: InputError | None = None
-        self.offset = 0
-        self.ended = False
-
-    @property
-    def consumed(self) -> int:
-        """Bytes of the file read so far, as they are in the file."""
-        return self._stream.consumed
-
-    def view(self) -> memoryview:
-        """What is in memory and not skipped."""
-        return memoryview(self._buffer)[self._begin : self._end]
-
-    def find_newline(self, begin: int) -> int:
-        """Where in the view, from `begin` on, the next newline is; -1 for none."""
-        found = self._buffer.find(b"\n", self._begin + begin, self._end)
-        return found - self._begin if found >= 0 else -1
-
-    def blank_lines(self) -> int:
-        """How many bytes of the view are blank lines at its beginning."""
-        blank = BLANK.match(self._buffer, self._begin, self._end)
-        if blank is None:
-            return 0
-        last = self._buffer.rfind(b"\n", self._begin, blank.end())
-        return last + 1 - self._begin if last >= 0 else 0
-
-    def skip(self, count: int) -> None:
-        """Be done with the first `count` bytes."""
-        self._begin += count
-        self.offset += count
-
-    def fill(self, needed: int = 0) -> None:
-        """Read on until the window is full or, with something new in it, the writer pauses.
-
-        Nothing skipped makes it larger. Sets `ended` where nothing follows. Damage ends the stream;
-        see `finish`.
-
-        Args:
-            needed: how large the window must become, where that is known.
-        """
-        self._make_room(needed)
-        view = memoryview(self._buffer)
-        old = self._end
-        while self._end < len(view) and not self.ended:
-            if not self._stream.ready():
-                if self._end > old:
-                    return
-                self._before_wait()
-            try:
-                count = self._stream.readinto(view[self._end :])
-            except InputError as error:
-                self._error = error
-                count = 0
-            self._end += count
-            self.ended = count == 0
-
-    def finish(self) -> None:
-        """Raise the InputError that ended the stream, if one did."""
-        if self._error is not None:
-            raise self._error
-
-    def _make_room(self, needed: int) -> None:
-        """Move what is left to the beginning of a buffer that no batch uses."""
-        rest = self.view()
-        if not self._begin and len(rest) < len(self._buffer):
-            return
-        if needed <= len(rest):
-            needed = min(2 * len(rest), RECORD_LIMIT + PREFIX_LIMIT + 1)
-        if needed > WINDOW:
-            # So large a record is alone in memory.
-            self._before_wait()
-            self._others = deque([bytearray()] * len(self._others))
-            target = bytearray(needed)
-        else:
-            self._others.append(self._buffer)
-            target = self._others.popleft()
-            if len(target) != WINDOW:
-                target = bytearray(WINDOW)
-        memoryview(target)[: len(rest)] = rest
-        self._buffer, self._begin, self._end = target, 0, len(rest)
-
-
-def _delimited(window: Window) -> Iterator[Batch]:
+def _delimited(window: Window, source: Source, kind: MessageType) -> Iterator[Batch | None]:
     """Records that each follow their length, a varint."""
-    first = needed = 0
+    needed = 0
     while not window.ended:
-        window.fill(needed)
+        yield from window.fill(needed)
         while True:
             view = window.view()
             split = split_delimited(view, BATCH_RECORDS)
             if not split.begins:
                 break
-            yield Batch(view, split.begins, split.ends, first, window.offset)
-            first += len(split.begins)
+            first, offset = window.records, window.offset
+            window.records += len(split.begins)
+            yield Batch(
+                *(source, kind, view, split.begins, split.ends, first),
+                consumed=window.consumed,
+                unpacked=offset,
+                _base=offset,
+            )
             window.skip(split.consumed)
         if split.error is not None:
             raise InputError(split.error)
         prefix, length = _length(view)
         needed = prefix + length
+        rest = len(view)
+        view.release()  # so that its buffer can be used again
     window.finish()
-    if not view:
+    if not rest:
         return
     if not prefix:
-        raise InputError(f"expected a length prefix, found the end after {len(view)} bytes of it")
-    found = len(view) - prefix
+        raise InputError(f"expected a length prefix, found the end after {rest} bytes of it")
+    found = rest - prefix
     raise InputError(f"expected a message of {length} bytes, found the end after {found} of them")
 
 
@@ -330,16 +146,21 @@ def _length(data: memoryview) -> tuple[int, int]:
     return 0, 0
 
 
-def _message(window: Window) -> Iterator[Batch]:
+def _message(window: Window, source: Source, kind: MessageType) -> Iterator[Batch | None]:
     """The whole stream as one message."""
-    for _, data in _whole(window):
-        yield Batch(data, array("Q", [0]), array("Q", [len(data)]), 0)
+    for item in _whole(window):
+        if item is None:
+            yield None
+            continue
+        data = item[1]
+        ranges = array("Q", [0]), array("Q", [len(data)])
+        yield Batch(source, kind, data, *ranges, 0, consumed=window.consumed)
 
 
-def _whole(window: Window) -> Iterator[tuple[int, memoryview]]:
-    """The whole stream as one record: its offset and its bytes."""
+def _whole(window: Window) -> Iterator[tuple[int, memoryview] | None]:
+    """The whole stream as one record: its offset and its bytes. None before a wait."""
     while not window.ended:
-        window.fill()
+        yield from window.fill()
         if len(window.view()) > RECORD_LIMIT:
             raise InputError(f"expected a message of at most {RECORD_LIMIT} bytes, found more")
     window.finish()
@@ -348,11 +169,11 @@ def _whole(window: Window) -> Iterator[tuple[int, memoryview]]:
 
 def _lines(window: Window) -> Iterator[tuple[int, memoryview] | None]:
     """Lines that are not blank: their offsets and their bytes. None before each read, which may
-    take long or fail."""
+    wait or fail."""
     searched = 0
     while not window.ended:
         yield None
-        window.fill()
+        yield from window.fill()
         while True:
             if blank := window.blank_lines():
                 window.skip(blank)
@@ -374,10 +195,14 @@ def _lines(window: Window) -> Iterator[tuple[int, memoryview] | None]:
 
 
 def _texts(
-    texts: Iterator[tuple[int, memoryview] | None], parse: Callable[[bytes], bytes]
-) -> Iterator[Batch]:
+    texts: Iterator[tuple[int, memoryview] | None],
+    window: Window,
+    source: Source,
+    kind: MessageType,
+) -> Iterator[Batch | None]:
     """Texts as batches of the messages they say; one ends at each None."""
-    batch, data, offsets = _text_batch(0)
+    parse = partial(parse_text, format_name=source.format, kind=kind)
+    batch, data, offsets = _text_batch(source, kind, 0)
     for item in chain(texts, [None]):
         if item is not None:
             offsets.append(item[0])
@@ -385,14 +210,21 @@ def _texts(
         full = len(data) >= TEXT_BATCH or len(batch) >= BATCH_RECORDS
         if offsets and (item is None or full):
             batch.buffer = memoryview(data)
+            batch.consumed, batch.unpacked = window.consumed, window.offset
+            window.records += len(batch)
             yield batch
-            batch, data, offsets = _text_batch(batch.first + len(batch))
+            batch, data, offsets = _text_batch(source, kind, window.records)
+        if item is None:
+            yield None
 
 
-def _text_batch(first: int) -> tuple[Batch, bytearray, list[int]]:
+def _text_batch(
+    source: Source, kind: MessageType, first: int
+) -> tuple[Batch, bytearray, list[int]]:
     """An empty batch, and what its buffer and its offsets will be."""
     offsets: list[int] = []
-    return Batch(memoryview(b""), array("Q"), array("Q"), first, 0, offsets), bytearray(), offsets
+    batch = Batch(source, kind, memoryview(b""), array("Q"), array("Q"), first, _offsets=offsets)
+    return batch, bytearray(), offsets
 
 
 def _add_text(

@@ -9,14 +9,17 @@ No piece is larger than `PIECE`, whatever a small compressed input expands to.
 from __future__ import annotations
 
 import errno
+import io
 import lzma
 import os
 import select
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
-import zstandard
+from tvix_build.records.errors import InputError, needed_for
+from tvix_build.records.source import Source
 
 PIECE = 1 << 18
 PAUSE = 50  # milliseconds without a byte
@@ -24,47 +27,18 @@ XZ_MEMORY = 1 << 28
 MAGIC = {"zst": b"\x28\xb5\x2f\xfd", "gz": b"\x1f\x8b\x08", "xz": b"\xfd7zXZ\0"}
 
 
-class InputError(Exception):
-    """A file that cannot be read on: unreadable, truncated or corrupt.
-
-    Attributes:
-        reason: what was expected and what was found.
-        path: the file; set by who knows it, as are the next two.
-        index, offset: the record (from 0) and byte of the uncompressed stream it happened at, of a
-            file that can hold several records; tables have no such byte.
-    """
-
-    def __init__(self, reason: str, path: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path = path
-        self.index: int | None = None
-        self.offset: int | None = None
-
-    def __str__(self) -> str:
-        place = self.path or ""
-        if self.index is not None:
-            place += f"[{self.index}]"
-        if self.offset is not None:
-            place += f" at byte {self.offset}"
-        return f"{place}: {self.reason}" if place else self.reason
-
-
 class ByteStream:
-    """A file, or stdin (`-`), uncompressed.
-
-    Args:
-        path: what to open; `-` is stdin.
-        compression: `zst`, `gz` or `xz`; None to judge by the first bytes.
+    """The file of a source, uncompressed; where the source has no compression, as the first bytes
+    show.
 
     Raises:
         InputError: from here and from `readinto`.
     """
 
-    def __init__(self, path: str, compression: str | None = None) -> None:
-        self._file = _File(path)
+    def __init__(self, source: Source) -> None:
+        self._file = _File(source)
         try:
-            compression = compression or self._file.compression()
+            compression = source.compression or self._file.compression()
         except InputError:
             self.close()
             raise
@@ -77,8 +51,8 @@ class ByteStream:
         return self._file.consumed
 
     def close(self) -> None:
-        """Close the file; stdin stays open."""
-        self._file.raw.close()
+        """Close the file; stdin and a stream that the source has stay open."""
+        self._file.close()
 
     def ready(self) -> bool:
         """Whether there is something to read, or the end, now or before a PAUSE is over."""
@@ -96,24 +70,39 @@ class ByteStream:
         return count
 
 
+def _open_stdin() -> Any:
+    """Standard input without the buffer of `sys.stdin`, or that where it is no file."""
+    if sys.stdin is None:
+        raise InputError("expected stdin, found it closed")
+    try:
+        return io.FileIO(sys.stdin.fileno(), closefd=False)
+    except io.UnsupportedOperation:
+        return sys.stdin.buffer
+
+
 class _File:
     """The bytes as they are in the file, some of them held back to be read again."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, source: Source) -> None:
+        raw: Any = source.stream
         try:
-            if path == "-" and sys.stdin is None:
-                raise InputError("expected stdin, found it closed")
-            if path == "-":
-                self.raw = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
-            else:
-                self.raw = open(path, "rb", buffering=0)  # noqa: SIM115
+            if raw is None:
+                raw = _open_stdin() if source.path == "-" else io.FileIO(source.path)
         except OSError as error:
             raise InputError(error.strerror or str(error)) from error
+        self._readinto = getattr(raw, "readinto1", None) or raw.readinto
+        self._own = raw if isinstance(raw, io.FileIO) and raw is not source.stream else None
         self._poll = select.poll()
-        self._poll.register(self.raw, select.POLLIN)
+        if self._own is not None:
+            self._poll.register(self._own, select.POLLIN)
         self.consumed = 0
         self._held = b""
         self._begin = 0  # of what is left of _held
+
+    def close(self) -> None:
+        """Close the file if this opened it."""
+        if self._own is not None:
+            self._own.close()
 
     def compression(self) -> str | None:
         """The compression that the first bytes show."""
@@ -125,7 +114,9 @@ class _File:
 
     def ready(self) -> bool:
         """Whether there is something to read, or the end, now or before a PAUSE is over."""
-        return self._begin < len(self._held) or bool(self._poll.poll(PAUSE))
+        if self._begin < len(self._held) or self._own is None:
+            return True
+        return bool(self._poll.poll(PAUSE))
 
     def take(self) -> bytes:
         """Some bytes, at most PIECE; empty at the end."""
@@ -145,7 +136,7 @@ class _File:
             target[: len(held)] = held
             return len(held)
         try:
-            count = self.raw.readinto(target)
+            count: int | None = self._readinto(target)
             if count is None:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         except OSError as error:
@@ -230,6 +221,8 @@ def _xz(file: _File) -> Iterator[bytes]:
 
 def _zstd(file: _File) -> Iterator[bytes]:
     """Frames of RFC 8878, one after another, at least one."""
+    with needed_for("a file compressed with zstd", "zstandard"):
+        import zstandard
     magic = file.exactly(4, "a zstd frame")
     while magic:
         if _is_skippable(magic):
@@ -237,13 +230,13 @@ def _zstd(file: _File) -> Iterator[bytes]:
             while left:
                 left -= len(file.exactly(min(left, PIECE), "a skippable zstd frame"))
         elif magic == MAGIC["zst"]:
-            yield from _zstd_frame(file)
+            yield from _zstd_frame(file, zstandard)
         else:
             raise InputError(f"expected a zstd frame, found the bytes {magic.hex(' ')}")
         magic = file.up_to(4)
 
 
-def _zstd_frame(file: _File) -> Iterator[bytes]:
+def _zstd_frame(file: _File, zstandard: Any) -> Iterator[bytes]:
     """What follows a frame's magic number, block by block.
 
     The decoder is given one block at a time: a block yields at most 128 KiB, while a few KiB of

@@ -11,17 +11,18 @@ import os
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tvix_build._core import arrow
-from tvix_build._core.report import NULL
-from tvix_build.records.reading import BATCH_RECORDS, UNPARSED, WINDOW, Batch, Progress
-from tvix_build.records.sources import Source
-from tvix_build.records.streams import InputError
+from tvix_build._core.report import NULL, MessageType
+from tvix_build.records.batch import BATCH_RECORDS, UNPARSED, Batch
+from tvix_build.records.errors import InputError
+from tvix_build.records.source import Source
+from tvix_build.records.windows import WINDOW
 
 NAMES = {"parquet": "a Parquet file", "arrow": "an Arrow file or stream"}
 PAGE_BUFFER = 1 << 18
@@ -32,25 +33,27 @@ ARROW_FILE = b"ARROW1"
 STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-@contextmanager
-def open_table(source: Source) -> Iterator[Iterator[tuple[Batch, Progress]]]:
-    """Open a table as batches of the records in its column of messages. As `records.open_records`,
-    but a batch is valid as long as anybody refers to it. A null is a malformed record.
+def read_table(source: Source, kind: MessageType) -> Iterator[Batch]:
+    """Batches of the records in the column of messages of a table. A null is a malformed record.
 
     Raises:
-        InputError: from here and from the iterator.
+        InputError: if the table cannot be read.
     """
-    if source.path == "-":
-        raise InputError(f"expected {NAMES[source.format]} that is no stream, found stdin", "-")
+    if source.path == "-" or source.stream is not None:
+        found = "stdin" if source.stream is None else "a stream"
+        reason = f"expected {NAMES[source.format]} that is no stream, found {found}"
+        raise InputError(reason, source.path)
     with _errors(source, None):
         file = pa.OSFile(source.path)
     with file:
-        yield _read(source, file)
+        yield from _read(source, kind, file)
 
 
-def _read(source: Source, file: Any) -> Iterator[tuple[Batch, Progress]]:
+def _read(source: Source, kind: MessageType, file: Any) -> Iterator[Batch]:
     size = source.size() or 0
-    batches = _batches((_parquet if source.format == "parquet" else _arrow_file)(source, file))
+    batches = _batches(
+        source, kind, (_parquet if source.format == "parquet" else _arrow_file)(source, file)
+    )
     count = offset = 0
     while True:
         with _errors(source, count or None):
@@ -59,7 +62,8 @@ def _read(source: Source, file: Any) -> Iterator[tuple[Batch, Progress]]:
             return
         offset += sum(batch.ends) - sum(batch.begins)
         count = batch.first + len(batch)
-        yield batch, Progress(int(size * part), offset)
+        batch.consumed, batch.unpacked = int(size * part), offset
+        yield batch
 
 
 @contextmanager
@@ -172,7 +176,7 @@ def _column(source: Source, schema: Any) -> str:
         expected = f"one column {source.column!r}"
     if len(names) != 1:
         found = ", ".join(f"{field.name!r} ({field.type})" for field in fields) or "no columns"
-        hint = ": name one with --column" if len(set(names)) > 1 else ""
+        hint = ": name the column" if len(set(names)) > 1 else ""
         raise InputError(f"expected {expected}, found {found}{hint}")
     found_type = schema.field(names[0]).type
     if not _is_binary(found_type) and not _is_null(found_type):
@@ -202,28 +206,33 @@ def _is_binary(type: Any) -> bool:
     )
 
 
-def _batches(chunks: Chunks) -> Iterator[tuple[Batch, float]]:
+def _batches(source: Source, kind: MessageType, chunks: Chunks) -> Iterator[tuple[Batch, float]]:
     """The messages of Arrow arrays, where they are; a part with nulls is copied."""
     first = 0
     for chunk, part in chunks:
         if isinstance(chunk, pa.ExtensionArray):
             chunk = chunk.storage
         folded = pa.types.is_dictionary(chunk.type)
-        for batch in (_batches_of_dictionary if folded else _batches_of_array)(chunk, first):
+        for ranges, reasons in (_ranges_of_dictionary if folded else _ranges_of_array)(chunk):
+            batch = Batch(source, kind, *ranges, first, reasons=reasons, _base=None)
+            first += len(batch)
             yield batch, part
-        first += len(chunk)
 
 
-def _batches_of_array(chunk: Any, first: int) -> Iterator[Batch]:
+Ranges: TypeAlias = "tuple[memoryview, array[int], array[int]]"
+"""Where messages are: a buffer, begins and ends."""
+
+
+def _ranges_of_array(chunk: Any) -> Iterator[tuple[Ranges, dict[int, str]]]:
     for begin in range(0, len(chunk), BATCH_RECORDS):
         some = chunk[begin : begin + BATCH_RECORDS]
         reasons = _reasons(some)
         if reasons:
             some = some.cast(pa.large_binary()).fill_null(UNPARSED)
-        yield Batch(*_ranges(some), first + begin, None, reasons=reasons)
+        yield _ranges(some), reasons
 
 
-def _batches_of_dictionary(chunk: Any, first: int) -> Iterator[Batch]:
+def _ranges_of_dictionary(chunk: Any) -> Iterator[tuple[Ranges, dict[int, str]]]:
     values = chunk.dictionary
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
@@ -241,8 +250,7 @@ def _batches_of_dictionary(chunk: Any, first: int) -> Iterator[Batch]:
         some = indices[begin : begin + BATCH_RECORDS]
         reasons = _reasons(some)
         some = some.fill_null(null)
-        here = _taken(begins, some), _taken(ends, some)
-        yield Batch(buffer, *here, first + begin, None, reasons=reasons)
+        yield (buffer, _taken(begins, some), _taken(ends, some)), reasons
 
 
 def _reasons(some: Any) -> dict[int, str]:
@@ -252,7 +260,7 @@ def _reasons(some: Any) -> dict[int, str]:
     return dict.fromkeys(pc.indices_nonzero(some.is_null()).to_pylist(), NULL)
 
 
-def _ranges(some: Any) -> tuple[memoryview, array[int], array[int]]:
+def _ranges(some: Any) -> Ranges:
     """Where the messages of an array without nulls are: a buffer, begins and ends."""
     # Arrays of more than one piece are dictionaries, whose pieces have one buffer.
     pieces = list(arrow.ranges(some))

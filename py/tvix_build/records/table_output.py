@@ -8,7 +8,7 @@ In memory is what becomes the next row group.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import accumulate
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tvix_build import BatchReport, Report, check_batch
+from tvix_build._core.batch import BatchReport, check_batch
+from tvix_build._core.report import Report
 from tvix_build._core.text import well_formed
-from tvix_build.records.output import Output, OutputError
-from tvix_build.records.reading import Batch
-from tvix_build.records.results import Summary
-from tvix_build.records.sources import Source
+from tvix_build.records.batch import Batch
+from tvix_build.records.errors import OutputError
+from tvix_build.records.output import Output
 
 ROW_GROUP = 1 << 25  # bytes of rows, uncompressed
 ROW_GROUP_ROWS = 1 << 17
@@ -65,22 +65,23 @@ def _integers(numbers: Iterable[int]) -> Any:
     return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
-def result_rows(source: Source, batch: Batch, reports: BatchReport, summary: Summary) -> Any:
-    """What is said of each record of a batch, as rows of RESULTS; counts them in the summary."""
-    summary.count(batch, reports)
+def result_rows(
+    batch: Batch, reports: BatchReport, on_invalid: Callable[[int, Report], object]
+) -> Any:
+    """What a check found of each record of a batch, as rows of RESULTS."""
     count = len(batch)
     offsets = [offset for i in range(count) if (offset := batch.offset(i)) is not None]
     violation_counts = [0] * count
     for i in reports.invalid:
         report = batch.report(i, reports[i])
-        summary.add_invalid(source, batch, i, report)
+        on_invalid(i, report)
         violation_counts[i] = report.violation_count
     said = pa.record_batch(reports)
     if batch.reasons:
         rows = [_row(batch.report(i, report)) for i, report in enumerate(reports)]
         said = pa.RecordBatch.from_pylist(rows, REPORT)
     columns = [
-        pa.repeat(well_formed(source.path), count),
+        pa.repeat(well_formed(batch.source.path), count),
         _integers(range(batch.first, batch.first + count)),
         _integers(offsets) if offsets else pa.nulls(count, pa.int64()),
         *said.columns,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the arguments of a command name: files, records of files, folders and stdin, with format and
+"""What names stand for: files, records of files, directories and standard input, with format and
 compression.
 
-It opens no file.
+Opens no file.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import errno
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import IO
 
-import click
-
-from tvix_build.records.streams import InputError
+from tvix_build.records.errors import FormatError, InputError
 
 # Format -> whether a file may hold several records.
 FORMATS = {
@@ -44,6 +44,7 @@ class Source:
         compression: one of COMPRESSIONS, or None where the name tells none.
         column: of a table, the column of messages; None for the only one of binary.
         index: the only record to read, from 0; None for all.
+        stream: an open binary file to read in place of `path`, which is its name then.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Source:
     compression: str | None
     column: str | None = None
     index: int | None = None
+    stream: IO[bytes] | None = None
 
     @property
     def many(self) -> bool:
@@ -73,9 +75,11 @@ class Source:
 
     def size(self) -> int | None:
         """Bytes in the file; None where that is not known before reading."""
+        if self.stream is not None:
+            return None
         try:
-            status = os.fstat(0) if self.path == "-" else os.stat(self.path)
-        except OSError:
+            status = os.fstat(sys.stdin.fileno()) if self.path == "-" else os.stat(self.path)
+        except (OSError, AttributeError):  # without a descriptor, or closed from the start
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -90,9 +94,9 @@ def split_name(path: str) -> tuple[str | None, str | None]:
 
 
 def refuse_compressed_table(path: str, format_name: str | None, compression: str | None) -> None:
-    """Raise a click.UsageError for a table with a compression around it: it has its own within."""
+    """Raise a FormatError for a table with a compression around it: it has its own within."""
     if format_name in TABLES and compression:
-        raise click.UsageError(
+        raise FormatError(
             f"expected a .{format_name} file that is not compressed as a whole, found the name "
             f"{path!r}"
         )
@@ -101,26 +105,33 @@ def refuse_compressed_table(path: str, format_name: str | None, compression: str
 def find_source(
     path: str,
     given_format: str | None,
-    option: str = "--input-format",
+    option: str = "format",
     column: str | None = None,
+    *,
+    output: bool = False,
 ) -> Source:
     """The file, stdin or stdout that an argument names, whether it is there or not.
 
+    Args:
+        option: what sets the format, for errors.
+        output: whether it is to be written.
+
     Raises:
-        click.UsageError: if neither the name nor `given_format` tells the format, or it is that of
+        FormatError: if neither the name nor `given_format` tells the format, or it is that of
             a table and the name tells a compression.
     """
     if not path:
-        raise click.UsageError("expected the name of a file, found an empty one")
+        raise FormatError("expected the name of a file, found an empty one")
+    if given_format is not None and given_format not in FORMATS:
+        raise FormatError(f"expected a format ({', '.join(FORMATS)}), found {given_format!r}")
     named_format, compression = (None, None) if path == "-" else split_name(path)
     chosen = given_format or named_format
     if chosen is None:
-        output = option == "--output-format"
         if path == "-":
             what = "stdout" if output else "stdin"
         else:
             what = f"the output {path!r}" if output else f"{path!r}"
-        raise click.UsageError(
+        raise FormatError(
             f"expected a known format for {what}: give {option} {'|'.join(FORMATS)}"
             + ("" if path == "-" else ", or a name such as x.binpbs or x.json.zst")
         )
@@ -132,14 +143,14 @@ def find_input(
     name: str,
     given_format: str | None,
     column: str | None = None,
-    option: str = "--input-format",
+    option: str = "format",
 ) -> Source:
     """The file, the record of a file (FILE[INDEX]) or stdin that an argument names. A file whose
     own name ends like an index is taken for itself.
 
     Raises:
         InputError: if there is no such file.
-        click.UsageError: as `find_source`, and for a folder.
+        FormatError: as `find_source`, and for a directory.
     """
     match = None if os.path.lexists(name) else RECORD.fullmatch(name)
     path, index = (match[1], int(match[2])) if match else (name, None)
@@ -149,21 +160,24 @@ def find_input(
         except OSError as error:
             raise InputError(error.strerror or str(error), path) from error
         if stat.S_ISDIR(status.st_mode):
-            raise click.UsageError(f"expected a file to read, found the folder {path}")
+            raise FormatError(f"expected a file to read, found the directory {path}")
     return replace(find_source(path, given_format, option, column), index=index)
 
 
 def find_sources(
-    paths: Sequence[str], given_format: str | None, column: str | None = None
+    paths: Sequence[str],
+    given_format: str | None,
+    column: str | None = None,
+    option: str = "format",
 ) -> list[Source | InputError]:
-    """What to read, in order; a folder stands for the files with known formats below it, and
+    """What to read, in order; a directory stands for the files with known formats below it, and
     FILE[INDEX] for one record.
 
     Returns:
         Sources, and errors in the place of what cannot be read.
 
     Raises:
-        click.UsageError: for a file of unknown format, and for stdin named twice.
+        FormatError: for a file of unknown format, and for stdin named twice.
     """
     found: list[Source | InputError] = []
     for path in paths:
@@ -171,7 +185,7 @@ def find_sources(
             found += _find_in_folder(path, given_format, column)
             continue
         try:
-            found.append(find_input(path, given_format, column))
+            found.append(find_input(path, given_format, column, option))
         except InputError as error:
             found.append(error)
     refuse_stdin_twice(found)
@@ -179,9 +193,20 @@ def find_sources(
 
 
 def refuse_stdin_twice(sources: Sequence[Source | InputError]) -> None:
-    """Raise a click.UsageError if stdin is named more than once."""
+    """Raise a FormatError if stdin is named more than once."""
     if sum(isinstance(source, Source) and source.path == "-" for source in sources) > 1:
-        raise click.UsageError("expected '-' at most once, as stdin can be read only once")
+        raise FormatError("expected '-' at most once, as stdin can be read only once")
+
+
+def total_size(sources: Sequence[Source | InputError]) -> int | None:
+    """Bytes of all files; None if one is not known."""
+    total = 0
+    for source in sources:
+        size = 0 if isinstance(source, InputError) else source.size()
+        if size is None:
+            return None
+        total += size
+    return total
 
 
 def _find_in_folder(
@@ -194,14 +219,15 @@ def _find_in_folder(
         found.append(InputError(failure.strerror or str(failure), os.fsdecode(failure.filename)))
     if not paths and not failures:
         known = ", ".join(f".{name}" for name in FORMATS)
-        found.append(InputError(f"expected files named {known}, found none in the folder", folder))
+        reason = f"expected files named {known}, found none in the directory"
+        found.append(InputError(reason, folder))
     for path in sorted(paths, key=os.fsencode):
         found.append(find_source(path, given_format, column=column))
     return found
 
 
 def _is_wanted(path: str) -> bool:
-    """Whether a folder stands for this file in it. Of a dataset, what begins with '_' or '.' is
+    """Whether a directory stands for this file in it. Of a dataset, what begins with '_' or '.' is
     somebody's own, such as files that Spark has not finished."""
     found, compression = split_name(path)
     if found in TABLES:
@@ -210,7 +236,7 @@ def _is_wanted(path: str) -> bool:
 
 
 def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
-    """All files below a folder, symbolic links being what they lead to."""
+    """All files below a directory, symbolic links being what they lead to."""
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while waiting:
         parent, above = waiting.pop()
@@ -218,7 +244,7 @@ def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
             status = os.stat(parent)
             here = status.st_dev, status.st_ino
             if here in above:
-                raise OSError(errno.ELOOP, "expected no folder within itself, found one", parent)
+                raise OSError(errno.ELOOP, "directory contains itself", parent)
             with os.scandir(parent) as entries:
                 for entry in entries:
                     if os.path.isdir(entry.path):
@@ -230,7 +256,7 @@ def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
 
 
 def _is_special(path: str) -> bool:
-    """Whether it is a pipe, a device or the like, which a folder does not stand for."""
+    """Whether it is a pipe, a device or the like, which a directory does not stand for."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
