@@ -17,7 +17,7 @@ import pytest
 
 import tvix_build
 from cli_support import COMMAND, environment
-from tvix_build import ViolationCode
+from tvix_build import ViolationCode, cli, records
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -82,6 +82,12 @@ def test_readme_example_runs() -> None:
 
 def test_docstring_example_runs() -> None:
     assert doctest.testmod(tvix_build) == doctest.TestResults(failed=0, attempted=3)
+
+
+def test_docstring_examples_of_modules_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module, count in ((cli, 2), (records, 4)):
+        assert doctest.testmod(module) == doctest.TestResults(failed=0, attempted=count)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])

@@ -29,8 +29,6 @@ class Batch:
     is referenced.
 
     Attributes:
-        source: the file.
-        message_type: what its records are.
         buffer: the memory that the records are in.
         begins, ends: where each begins and ends in the buffer, in bytes.
         first: index of record 0 in the file.
@@ -40,8 +38,8 @@ class Batch:
         reasons: why a text or a null is no message, by i; its bytes are a malformed message.
     """
 
-    source: Source
-    message_type: MessageType
+    _source: Source
+    _type: MessageType
     buffer: memoryview
     begins: Integers
     ends: Integers
@@ -61,17 +59,22 @@ class Batch:
         return (self.record(i) for i in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} records of {self.source.path}, the first is {self.first}>"
+        return f"<{len(self)} records of {self._source.path}, the first is {self.first}>"
+
+    @property
+    def path(self) -> str:
+        """The file; `-` for the standard input."""
+        return self._source.path
 
     @property
     def kind(self) -> Kind:
         """What the records are."""
-        return self.message_type.kind
+        return self._type.kind
 
     @property
     def schema(self) -> Schema:
         """The schema of the records."""
-        return self.message_type.schema
+        return self._type.schema
 
     def record(self, i: int) -> bytes:
         """The message of record i."""
@@ -79,7 +82,7 @@ class Batch:
 
     def name(self, i: int) -> str:
         """What names record i: FILE[INDEX], or FILE if the format holds one record."""
-        return self.source.record_name(self.first + i)
+        return self._source.record_name(self.first + i)
 
     def offset(self, i: int) -> int | None:
         """The byte of the uncompressed file at which record i begins, its length prefix included;
@@ -91,7 +94,7 @@ class Batch:
 
     def place(self, i: int) -> str:
         """Where record i is, for people: its name and the byte of the uncompressed file."""
-        return self.source.place(self.first + i, self.offset(i))
+        return self._source.place(self.first + i, self.offset(i))
 
     def check(self, *, threads: int | None = None) -> BatchReport:
         """Check all records; see `tvix_build.check_batch`."""

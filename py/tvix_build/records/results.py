@@ -77,7 +77,7 @@ def open_results(path: str) -> Iterator[ResultWriter]:
 
 def _json_lines(batch: Batch, reports: BatchReport, on_invalid: OnInvalid) -> Iterator[bytes]:
     """One JSON object a record, in order, in pieces of many lines."""
-    head = f'{{"source": {json_line(batch.source.path)}, "index": '
+    head = f'{{"source": {json_line(batch.path)}, "index": '
     digests = bytes(reports.digests).hex()
     canonical = reports.canonical
     invalid = set(reports.invalid)

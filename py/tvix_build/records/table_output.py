@@ -81,7 +81,7 @@ def result_rows(
         rows = [_row(batch.report(i, report)) for i, report in enumerate(reports)]
         said = pa.RecordBatch.from_pylist(rows, REPORT)
     columns = [
-        pa.repeat(well_formed(batch.source.path), count),
+        pa.repeat(well_formed(batch.path), count),
         _integers(range(batch.first, batch.first + count)),
         _integers(offsets) if offsets else pa.nulls(count, pa.int64()),
         *said.columns,
