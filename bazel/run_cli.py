@@ -6,9 +6,10 @@ has no extension and no generated modules.
 """
 
 import os
+import sys
 
-from tvix_build.cli import main
+from tvix_build.__main__ import main
 
 if __name__ == "__main__":
     os.chdir(os.environ.get("BUILD_WORKING_DIRECTORY", "."))
-    main()
+    sys.exit(main())

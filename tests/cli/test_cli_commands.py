@@ -289,7 +289,7 @@ def test_a_record_is_named_as_digest_prints_it(tmp_path: Path) -> None:
         (("show", "lines.ndjson[2]"), "lines.ndjson: expected a record 2, found 2 records"),
         (("digest", "one.json[1]"), "one.json: expected a record 1, found 1 records"),
         (("show", "lines.ndjson[1]", "--records", "0"), "expected FILE[INDEX] or --records"),
-        (("digest", ".[0]"), "expected a file to read, found the folder ."),
+        (("digest", ".[0]"), "expected a file to read, found the directory ."),
         (("digest", *options, "--", "-[0]", "-"), "expected '-' at most once"),
         (("show", "no.ndjson[0]"), "no.ndjson: No such file or directory"),
     ):

@@ -15,8 +15,8 @@ from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from strategies import Batch, canonical_batches, mutant_batches
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
-from tvix_build._command_line.differences import Difference, differences
 from tvix_build._core.report import KindLike
+from tvix_build.cli.differences import Difference, differences
 
 CLASSES: dict[str, type[Message]] = {
     "build-request": BuildRequest,
@@ -195,7 +195,7 @@ def test_names_of_records(tmp_path: Path) -> None:
         (("one.binpbs[2]", "one.binpbs"), 2, "expected a known format"),
         (("one.binpbs[2][1]", "one.binpbs", "--input-format", "binpbs"), 0, ""),
         (("missing.binpbs[1]", "one.binpbs"), 2, "missing.binpbs: No such file"),
-        ((".", "one.binpbs"), 2, "found the folder"),
+        ((".", "one.binpbs"), 2, "found the directory"),
         (("-", "-", "--input-format", "binpbs"), 2, "expected '-' at most once"),
     ):
         result = run("diff", *names, cwd=tmp_path)

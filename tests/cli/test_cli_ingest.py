@@ -15,8 +15,8 @@ from google.protobuf.proto import parse_length_prefixed
 
 from cli_support import Result, decompressed, run
 from tvix.castore.protos.castore_pb2 import Directory, Node
-from tvix_build._command_line import ingest
 from tvix_build.castore import ChangedError
+from tvix_build.cli import ingest
 
 WORDS = b"words\n"
 LARGE = bytes(range(256)) * (17 << 12)  # 17 MiB, hashed by several threads

@@ -28,6 +28,7 @@ from cli_support import (
     make,
     request,
     run,
+    run_process,
     start,
 )
 from process_support import MEASURE, MEGABYTE, MEMORY, peak
@@ -233,7 +234,7 @@ def test_output_through_a_symlink(tmp_path: Path) -> None:
 def test_output_to_what_is_no_regular_file(tmp_path: Path) -> None:
     path = make(tmp_path, "request.binpb", [request()])
     assert run("validate", "--output", "/dev/null", path).status == 0
-    result = run("validate", "--output", "/dev/stderr", path)
+    result = run_process("validate", "--output", "/dev/stderr", path)
     assert (result.status, result.stderr[:11]) == (0, '{"source": ')
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from cli_support import delimited, encoded, environment, make, request, run, start
+from cli_support import delimited, encoded, environment, make, request, run_process, start
 from derivations_support import EXAMPLES
 from process_support import end_at_every_line
 
@@ -88,7 +88,7 @@ def test_random_moments(inputs: Path) -> None:
     for name, command in COMMANDS.items():
         out = empty(inputs)
         begin = time.monotonic()
-        assert run(*command, cwd=inputs).status == 0
+        assert run_process(*command, cwd=inputs).status == 0
         seconds[name] = time.monotonic() - begin
         whole[name] = files(out)
     ended = 0
@@ -124,7 +124,8 @@ def test_every_line(inputs: Path, tmp_path: Path, name: str) -> None:
 # Has the signal come where Python only prints exceptions: in the callback of a weak reference.
 LOST = """
 import signal, sys, time, weakref
-from tvix_build import cli
+from tvix_build.__main__ import main
+from tvix_build.cli import group
 
 class Thing:
     pass
@@ -136,15 +137,16 @@ def run(_):
     time.sleep(SECONDS)
     return 0
 
-cli._run = run
-sys.exit(cli.main([]))
+group.run = run
+sys.exit(main([]))
 """
 
 
 # Has it come where Python makes another exception of it: while a class is made.
 CHANGED = """
 import signal, sys, time
-from tvix_build import cli
+from tvix_build.__main__ import main
+from tvix_build.cli import group
 
 class Name:
     def __set_name__(self, owner, name):
@@ -155,15 +157,16 @@ def run(_):
     type("Thing", (), {"name": Name()})
     return 0
 
-cli._run = run
-sys.exit(cli.main([]))
+group.run = run
+sys.exit(main([]))
 """
 
 
 # Has cleaning up after the signal fail.
 FAILED = """
 import errno, signal, sys
-from tvix_build import cli
+from tvix_build.__main__ import main
+from tvix_build.cli import group
 
 def run(_):
     try:
@@ -171,8 +174,8 @@ def run(_):
     finally:
         raise OSError(errno.ENOSPC, "No space left on device", "out")
 
-cli._run = run
-sys.exit(cli.main([]))
+group.run = run
+sys.exit(main([]))
 """
 
 

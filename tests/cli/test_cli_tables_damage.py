@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli_support import delimited, digest, encoded, make, request, run, start
+from cli_support import delimited, digest, encoded, make, request, run, run_process, start
 from process_support import MEGABYTE, MEMORY, end_at_every_line, peak
 
 REQUESTS = [request(number) for number in range(6)]
@@ -229,7 +229,7 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     make(folder, "x.binpbs", REQUESTS)
     (folder / "x.arrow").touch()
     for command in (("convert", "x.binpbs", "x.parquet"), ("validate", "x.arrow")):
-        result = run(*command, cwd=folder)
+        result = run_process(*command, cwd=folder)
         assert (result.status, result.stderr) == (
             2,
             "Error: the command needs pyarrow: pip install 'tvix-build[cli,arrow]'\n",

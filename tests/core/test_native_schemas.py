@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 import reference
-from tvix_build._report import TYPES, MessageType
+from tvix_build._core.report import TYPES, MessageType
 
 NATIVE = Path(__file__).parents[2] / "native"
 

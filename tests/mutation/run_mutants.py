@@ -57,8 +57,8 @@ C_TESTS_OF_HEADERS = ("bytes_avx512", "bytes")  # which call nothing that is com
 TESTS_OF_ROOMS = (
     ("native/arrow*", ("test_arrow*",)),
     ("native/*", ("test_vectors", "test_digests", "test_arrow", "test_differential")),
-    ("py/tvix_build/_command_line/*", ("test_cli*",)),
-    ("py/tvix_build/*cli*", ("test_cli*", "test_serve*")),
+    ("py/tvix_build/records/*", ("test_cli*",)),
+    ("py/tvix_build/cli/*", ("test_cli*", "test_serve*")),
     ("py/tvix_build/proxy/*", ("test_serve*",)),
     ("py/tvix_build/spark/*", ("test_spark*",)),
     ("py/tvix_build/nix/*", ("test_nix*",)),

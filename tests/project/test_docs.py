@@ -15,7 +15,7 @@ import pytest
 
 import tvix_build
 from cli_support import COMMAND, environment
-from tvix_build import ViolationCode
+from tvix_build import ViolationCode, cli, records
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -70,6 +70,12 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_docstring_example_runs() -> None:
     assert doctest.testmod(tvix_build) == doctest.TestResults(failed=0, attempted=3)
+
+
+def test_docstring_examples_of_modules_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module, count in ((cli, 2), (records, 4)):
+        assert doctest.testmod(module) == doctest.TestResults(failed=0, attempted=count)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -26,7 +26,7 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
-from tvix_build import castore, nix
+from tvix_build import castore, nix, records
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
@@ -251,6 +251,40 @@ def test_a_store(tmp_path: Path) -> None:
     damage = Damage(digest=None, message="")
     assert assert_type(damage.digest, bytes | None) is None
     assert assert_type(damage.message, str) == ""
+
+
+def test_files_of_records(tmp_path: Path) -> None:
+    path = tmp_path / "x.binpbs"
+    done: list[tuple[int, int | None]] = []
+    with records.open_writer(path, kind="build-request", schema="tvix.build.v1") as writer:
+        assert_type(writer, records.Writer).write([request().SerializeToString()])
+    with records.open_results(str(tmp_path / "x.ndjson")) as results:
+        for batch, report in records.check(path, threads=1, progress=lambda *one: done.append(one)):
+            assert_type(results, records.ResultWriter).write(batch, report)
+            assert assert_type(report, tvix_build.BatchReport).valid_count == 1
+    assert done == [(path.stat().st_size, path.stat().st_size)]
+    with path.open("rb") as file:
+        for batch in records.read(file, format="binpbs", column=None):
+            assert_type(batch, records.Batch)
+            assert assert_type(batch.kind, tvix_build.Kind) is tvix_build.Kind.BUILD_REQUEST
+            assert assert_type(batch.schema, tvix_build.Schema).value == "tvix.build.v1"
+            assert assert_type(batch.name(0), str) == f"{path}[0]"
+            assert assert_type(batch.place(0), str) == f"{path}[0] at byte 0"
+            assert assert_type(batch.offset(0), int | None) == 0
+            assert [assert_type(message, bytes) for message in batch] == list(
+                assert_type(batch.canonicalize(), tvix_build.CanonicalBatch)
+            )
+            assert assert_type(batch.check(threads=1), tvix_build.BatchReport)[0].valid
+    path.write_bytes(b"\x05")
+    with pytest.raises(records.InputError) as caught:
+        list(records.read(path))
+    found = caught.value.path, caught.value.index, caught.value.offset
+    assert assert_type(found, tuple[str | None, int | None, int | None]) == (str(path), 0, 0)
+    with pytest.raises(records.FormatError):
+        records.open_writer(tmp_path / "x.unknown")
+    with pytest.raises(records.OutputError), records.open_writer(tmp_path / "no" / "x.binpb"):
+        pass
+    assert issubclass(records.MissingPackageError, (ImportError, tvix_build.Error))
 
 
 def test_a_database() -> None:

@@ -27,8 +27,7 @@ from cli_support import environment, run, start
 from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build import nix
-from tvix_build._command_line import commands
+from tvix_build import cli, nix
 from tvix_build.nix import DerivationDirectory
 from tvix_build.proxy.client import BuildService
 from tvix_build.proxy.shared.addresses import parse
@@ -216,10 +215,10 @@ def test_an_unwritable_output_fails_before_the_build(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "-1"])
 def test_invalid_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.run(["serve", "--check-only", "--listen", FREE_PORT, "--grace", seconds]) == 2
+    assert cli.main(["serve", "--check-only", "--listen", FREE_PORT, "--grace", seconds]) == 2
     assert "--grace" in capsys.readouterr().err
     build = ["build", __file__, "--builder", "grpc+unix:/a", "--timeout", seconds]
-    assert commands.run(build) == 2
+    assert cli.main(build) == 2
     assert "--timeout" in capsys.readouterr().err
 
 
@@ -363,7 +362,7 @@ FIRST, YEAR, LAST = (
 )
 def test_usage(options: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     listen = [] if "--listen" in options else ["--listen", FREE_PORT]
-    assert commands.run(["serve", *listen, *options]) == 2
+    assert cli.main(["serve", *listen, *options]) == 2
     assert expected in " ".join(capsys.readouterr().err.split())
 
 
@@ -418,5 +417,5 @@ def test_traces_without_the_exporter(
     for name in [one for one in sys.modules if one.startswith("opentelemetry.exporter.")]:
         monkeypatch.delitem(sys.modules, name)
     options = ["--check-only", "--listen", FREE_PORT, "--traces", "http://localhost:1"]
-    assert commands.run(["serve", *options]) == 2
+    assert cli.main(["serve", *options]) == 2
     assert "pip install opentelemetry-exporter-otlp-proto-grpc" in capsys.readouterr().err

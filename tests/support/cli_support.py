@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Runs the command line as a process, and makes its inputs with protobuf alone."""
+"""Runs the command line, here or in a process, and makes its inputs with protobuf alone."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import lzma
 import os
@@ -20,6 +21,7 @@ from google.protobuf import json_format, text_format
 
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
+from tvix_build import cli
 
 COMMAND = (sys.executable, "-m", "tvix_build")
 SUFFIXES = ("", ".zst", ".gz", ".xz")
@@ -27,7 +29,7 @@ SUFFIXES = ("", ".zst", ".gz", ".xz")
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished process left."""
+    """What a command left."""
 
     status: int
     stdout: bytes
@@ -47,7 +49,47 @@ def environment() -> dict[str, str]:
 
 
 def run(*arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = None) -> Result:
-    """Run `tvix-build` to its end; with stdin closed if that is None."""
+    """Run `tvix-build` in this process; with stdin closed if that is None."""
+    before = sys.stdin, sys.stdout, sys.stderr
+    folder = os.getcwd()
+    columns = os.environ.get("COLUMNS")
+    with (
+        _memory("rb", stdin or b"") as standard_input,
+        _memory("wb") as output,
+        _memory("wb") as errors,
+    ):
+        try:
+            os.environ["COLUMNS"] = "80"
+            os.chdir(cwd or folder)
+            sys.stdin = standard_input if stdin is not None else None
+            # As `tvix_build.__main__` sets them.
+            sys.stdout, sys.stderr = output, errors
+            status = cli.main([str(argument) for argument in arguments])
+        finally:
+            sys.stdin, sys.stdout, sys.stderr = before
+            os.chdir(folder)
+            os.environ.pop("COLUMNS")
+            if columns is not None:
+                os.environ["COLUMNS"] = columns
+        return Result(status, _content(output), _content(errors).decode())
+
+
+def _memory(mode: str, data: bytes = b"") -> io.TextIOWrapper:
+    """A standard stream of a process, redirected to a file that contains `data`."""
+    descriptor = os.memfd_create("stream")
+    os.pwrite(descriptor, data, 0)
+    return io.TextIOWrapper(open(descriptor, mode), errors="backslashreplace")
+
+
+def _content(stream: io.TextIOWrapper) -> bytes:
+    stream.flush()
+    return os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0)
+
+
+def run_process(
+    *arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = None
+) -> Result:
+    """Run `tvix-build` in a process of its own, as `run` does in this one."""
     closing = () if stdin is not None else ("sh", "-c", 'exec "$@" <&-', "sh")
     done = subprocess.run(
         [*closing, *COMMAND, *map(str, arguments)],

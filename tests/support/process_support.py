@@ -64,9 +64,9 @@ def peak(arguments: list[str], data: bytes, megabytes: int) -> int:
 # Ends main() by a signal in the events of these files, one after the other, each time anew.
 EVERY_LINE = """
 import os, signal, sys
-from tvix_build import cli
+from tvix_build import __main__ as program
 
-TRACED = ("output.py", "temporary.py", "ingest.py", "record_output.py", "table_output.py")
+TRACED = ("output.py", "temporary.py", "ingest.py", "writing.py", "table_output.py")
 
 def run(event):
     seen = 0
@@ -82,7 +82,7 @@ def run(event):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.settrace(trace)
     try:
-        return cli.main(sys.argv[1:]), seen
+        return program.main(sys.argv[1:]), seen
     finally:
         sys.settrace(None)
 
@@ -93,7 +93,7 @@ def files():
     }
 
 stderr = os.dup(2)
-cli.main(sys.argv[1:])
+program.main(sys.argv[1:])
 whole = files()
 event, seen = 0, 1
 while event <= seen:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from bench.peers.python.memory import resident
-from tvix_build.cli import main
+from tvix_build.__main__ import main
 
 
 def measure() -> None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""The command line: `main` runs a command in this process.
+
+    >>> from tvix_build import cli
+    >>> cli.main(["--version"])  # doctest: +ELLIPSIS
+    tvix-build ...
+    0
+
+The commands need click, rich and zstandard (`pip install 'tvix-build[cli]'`), and are imported when
+`main` runs. What concerns a whole process, such as signal handlers, is in `tvix_build.__main__`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from tvix_build._core.names import set_public_module
+
+__all__ = ["main"]
+
+PROGRAM = "tvix-build"
+EXTRA = frozenset({"click", "rich", "zstandard"})
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit status. Reads and writes `sys.stdin`, `sys.stdout` and
+    `sys.stderr`, and changes nothing else in the process.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        0 all valid, 1 something invalid, 2 wrong usage or an input or output that failed,
+        141 (128 + SIGPIPE) when nobody reads the standard output.
+    """
+    try:
+        from tvix_build.cli import group
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
+            raise
+        complain(f"the command needs {missing}: pip install 'tvix-build[cli]'")
+        return 2
+    try:
+        status = group.run(list(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except MemoryError:
+        complain("out of memory")
+    except OSError as error:
+        complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    return 2
+
+
+def complain(reason: str) -> None:
+    """Print `tvix-build: reason` on stderr."""
+    if sys.stderr is None:
+        return
+    with suppress(OSError):
+        print(f"{PROGRAM}: {reason}", file=sys.stderr, flush=True)
+
+
+set_public_module(globals())

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""The command `build`: sends the request of a file to a builder."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tvix_build import Report, Schema, check
+from tvix_build._core.report import in_words, sentence
+from tvix_build.cli.arguments import input_source, output_target, read_record
+from tvix_build.cli.command import Command
+from tvix_build.cli.connections import FILE, client_credentials, parse_address
+from tvix_build.cli.extras import extra
+from tvix_build.cli.options import (
+    SECONDS,
+    column_option,
+    input_format_option,
+    output_format_option,
+    schema_option,
+)
+from tvix_build.cli.terminal import Monitor, stdout_console
+from tvix_build.cli.viewer import Viewer
+from tvix_build.proxy.shared.addresses import FORMS, Address
+from tvix_build.proxy.shared.services import SERVICES
+from tvix_build.records import InputError
+from tvix_build.records.output import output_errors
+from tvix_build.records.protobuf import class_of
+from tvix_build.records.writing import write_target
+
+if TYPE_CHECKING:
+    import grpc
+
+    from tvix_build.proxy.client import InvalidResponseError
+
+
+@click.command(cls=Command, short_help="Send a request to a builder.")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--builder",
+    metavar="ADDRESS",
+    required=True,
+    callback=parse_address,
+    help=f"The address of the builder: {FORMS}.",
+)
+@schema_option
+@click.option(
+    "-o", "--output", "target", metavar="OUT", help="Write the response to OUT ('-': stdout)."
+)
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of the call.")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=FILE,
+    help="CA certificates that verify the builder's certificate, in PEM.",
+)
+@click.option(
+    "--certificate", metavar="FILE", type=FILE, help="Certificate of this client, in PEM."
+)
+@click.option("--key", metavar="FILE", type=FILE, help="Private key of the certificate, in PEM.")
+@column_option
+@input_format_option
+@output_format_option
+def build(
+    file: str,
+    builder: Address,
+    schema: Schema,
+    target: str | None,
+    timeout: float | None,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    column: str | None,
+    input_format: str | None,
+    output_format: str | None,
+) -> int:
+    """Send the request in FILE ('-': stdin; FILE[INDEX] for one of several) to a builder and
+    print the response.
+
+    \b
+    Examples:
+      tvix-build build request.json --builder grpc+unix:/run/builder.sock
+      tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
+
+    An invalid request is not sent. Exit status: 0 the builder returned a valid response, 1 the
+    request is invalid or the call failed, 2 wrong usage, or a file cannot be read or written.
+    """
+    wanted = None if target is None else output_target(target, output_format)
+    service = SERVICES[schema]
+    if wanted is None or not wanted.format.startswith("binpb"):
+        class_of(service.response)  # Fails before the build, not after it.
+    monitor = Monitor(quiet=True)
+    try:
+        source = input_source(file, input_format, column)
+        data, report = read_record(source, service.request)
+    except InputError as error:
+        monitor.error(error)
+        return 2
+    if not report.valid:
+        _print_violations(monitor, source.record_name(source.index or 0), report)
+        return 1
+    credentials = client_credentials(builder, ca, certificate, key)
+    try:
+        # Opened before the build, so that an output that cannot be written fails first.
+        with ExitStack() as stack:
+            writer = stack.enter_context(write_target(wanted, service.response)) if wanted else None
+            with extra("grpc"):
+                response = _call(monitor, builder, schema, data, timeout, credentials)
+            if writer is not None:
+                writer.write([response])
+                return 0
+    except _CallFailedError:
+        return 1
+    with output_errors("standard output"):
+        Viewer(stdout_console(), service.response, full=False).view(
+            builder.text,
+            response,
+            check(response, kind=service.response.kind, schema=service.response.schema),
+        )
+    return 0
+
+
+class _CallFailedError(Exception):
+    """The call failed, and the error is printed."""
+
+
+def _call(
+    monitor: Monitor,
+    builder: Address,
+    schema: Schema,
+    request: bytes,
+    timeout: float | None,
+    credentials: grpc.ChannelCredentials | None,
+) -> bytes:
+    """Return the response.
+
+    Raises:
+        _CallFailedError: if the call fails.
+    """
+    import grpc
+
+    from tvix_build.proxy.client import BuildService, InvalidResponseError
+
+    with BuildService(builder.text, schema=schema, credentials=credentials) as service:
+        try:
+            return service.do_build(request, timeout=timeout)
+        except InvalidResponseError as error:
+            monitor.error(f"{builder.text}: {error}")
+            _print_violations(monitor, builder.text, error)
+        except grpc.RpcError as error:
+            _print_status(monitor, builder.text, error)
+    raise _CallFailedError
+
+
+def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
+    """Print the status of a call, and the violations in its details."""
+    import grpc
+
+    from tvix_build.proxy.client import bad_request
+
+    assert isinstance(error, grpc.Call)
+    monitor.error(f"{place}: {error.code().name}: {error.details()}")
+    try:
+        violations = bad_request(error).field_violations
+    except ValueError as failure:
+        monitor.error(f"{place}: malformed details of the status: {failure}")
+        return
+    for one in violations:
+        monitor.error(f"{place}: {sentence(one.field, one.reason, one.description)}")
+
+
+def _print_violations(monitor: Monitor, place: str, found: Report | InvalidResponseError) -> None:
+    for line in in_words(found):
+        monitor.error(f"{place}: {line}")

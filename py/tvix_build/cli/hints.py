@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""The options to pass for records that are messages of another kind or schema."""
+
+from __future__ import annotations
+
+from tvix_build import Report
+from tvix_build._core.hints import changes, find_type, may_be_another
+from tvix_build._core.report import message_type
+from tvix_build.records import Batch
+
+
+def find_hint(batch: Batch, i: int, report: Report) -> str | None:
+    """As `Report.hint`, of record i, with options in place of arguments."""
+    if i in batch.reasons or not may_be_another(report):
+        return None
+    kind = message_type(batch.kind, batch.schema)
+    found = find_type(kind, batch.record(i))
+    if found is None:
+        return None
+    options = (f"--{name} {value}" for name, value in changes(kind, found).items())
+    return f"decodes as {found.title}; use {' '.join(options)}"

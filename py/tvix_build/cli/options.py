@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from tvix_build import Kind, Schema
+from tvix_build._core.report import MessageType, message_type
+from tvix_build.cli.detection import detect_type
+from tvix_build.records.source import FORMATS, Source
+
+
+class _Seconds(click.FloatRange):
+    """Seconds as clocks and gRPC can count them."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1_000_000_000)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
+
+
+SECONDS = _Seconds()
+_kind_option = click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in Kind]),
+    default=Kind.BUILD_REQUEST.value,
+    show_default=True,
+    callback=lambda _context, _option, value: Kind(value),
+    help="What message the records are.",
+)
+schema_option = click.option(
+    "--schema",
+    type=click.Choice([schema.value for schema in Schema]),
+    default=Schema.TVIX_BUILD_V1.value,
+    show_default=True,
+    callback=lambda _context, _option, value: Schema(value),
+    help="Of which version of the protocol they are.",
+)
+
+
+_AUTO = "auto"
+_schema_or_auto_option = click.option(
+    "--schema",
+    type=click.Choice([*(schema.value for schema in Schema), _AUTO]),
+    default=Schema.TVIX_BUILD_V1.value,
+    show_default=True,
+    help="Of which version of the protocol they are; auto chooses one for each file by its first "
+    "records.",
+)
+
+
+def kind_of_file_option(command: Callable[..., int]) -> Callable[..., int]:
+    """Options --kind and --schema, which may be auto: a function that returns the MessageType of a
+    Source, the argument `kind_of`."""
+
+    @_kind_option
+    @_schema_or_auto_option
+    @wraps(command)
+    def run(*arguments: Any, kind: Kind, schema: str, **options: Any) -> int:
+        def kind_of(source: Source) -> MessageType:
+            if schema == _AUTO:
+                return detect_type(source, kind)
+            return message_type(kind, Schema(schema))
+
+        return command(*arguments, kind_of=kind_of, **options)
+
+    return run
+
+
+def kind_option(command: Callable[..., int]) -> Callable[..., int]:
+    """Options --kind and --schema, which make one MessageType, the argument `kind`."""
+
+    @_kind_option
+    @schema_option
+    @wraps(command)
+    def run(*arguments: Any, kind: Kind, schema: Schema, **options: Any) -> int:
+        return command(*arguments, kind=message_type(kind, schema), **options)
+
+    return run
+
+
+input_format_option = click.option(
+    "--input-format",
+    type=click.Choice(list(FORMATS)),
+    help="Format of the input, whatever its name; needed for stdin.",
+)
+column_option = click.option(
+    "--column",
+    metavar="NAME",
+    help="Column of a table that holds the messages; by default the only binary one.",
+)
+output_format_option = click.option(
+    "--output-format",
+    type=click.Choice(list(FORMATS)),
+    help="Format of OUT, whatever its name; needed for stdout.",
+)

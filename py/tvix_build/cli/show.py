@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The command `show`: prints records for people to read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+
+from tvix_build._core.report import MessageType
+from tvix_build.cli.arguments import input_source
+from tvix_build.cli.command import Command
+from tvix_build.cli.options import column_option, input_format_option, kind_option
+from tvix_build.cli.terminal import Monitor, stdout_console
+from tvix_build.cli.viewer import Viewer
+from tvix_build.records import Batch, InputError
+from tvix_build.records.output import output_errors
+from tvix_build.records.reading import read_messages
+from tvix_build.records.source import Source
+
+ALL_RECORDS = (0, None)
+
+
+def _parse_range(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> tuple[int, int | None]:
+    if value is None:
+        return ALL_RECORDS
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", value, re.ASCII)
+    if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+        raise click.BadParameter(f"expected N or FIRST-LAST, counted from 0, found {value!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+@click.command(cls=Command, short_help="Print records for people to read.")
+@click.argument("file", metavar="FILE")
+@kind_option
+@column_option
+@input_format_option
+@click.option(
+    "--records",
+    metavar="N|FIRST-LAST",
+    callback=_parse_range,
+    help="Show only these records, counted from 0.",
+)
+@click.option("--full", is_flag=True, help="Show long values whole.")
+def show(
+    file: str,
+    kind: MessageType,
+    column: str | None,
+    input_format: str | None,
+    records: tuple[int, int | None],
+    full: bool,
+) -> int:
+    """Print the records of FILE ('-': stdin) in a readable form, with what is wrong with them.
+
+    \b
+    Examples:
+      tvix-build show 'requests.binpbs.zst[17]'
+      tvix-build show --records 17-19 requests.binpbs.zst
+    """
+    source = input_source(file, input_format, column)
+    if source.index is not None and records != ALL_RECORDS:
+        raise click.UsageError("expected FILE[INDEX] or --records, found both")
+    try:
+        with output_errors("standard output"):
+            return _show(source, kind, records, full)
+    except InputError as error:
+        Monitor().error(error)
+        return 2
+
+
+def _show(source: Source, kind: MessageType, records: tuple[int, int | None], full: bool) -> int:
+    first, last = records
+    count = status = 0
+    viewer = Viewer(stdout_console(), kind, full)
+    for batch in read_messages(source, kind):
+        for i in _selected(batch, first, last):
+            if not viewer.show(batch, i):
+                status = 1
+        count = batch.first + len(batch)
+        if last is not None and count > last:
+            break
+    wanted = first if last is None else last
+    if wanted >= count and (first or last is not None):
+        raise InputError(f"expected a record {wanted}, found {count} records", source.path)
+    return status
+
+
+def _selected(batch: Batch, first: int, last: int | None) -> Iterator[int]:
+    """The records of a batch whose index in the source is in first..last."""
+    end = len(batch) if last is None else min(len(batch), last + 1 - batch.first)
+    yield from range(max(0, first - batch.first), end)

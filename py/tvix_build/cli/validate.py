@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""The command `validate`: checks records, and prints a summary for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+import click
+from rich.table import Table
+
+from tvix_build import BatchReport, Report, ViolationCode
+from tvix_build._core.hints import SIGNS
+from tvix_build._core.report import MessageType
+from tvix_build.cli.arguments import input_sources
+from tvix_build.cli.command import Command
+from tvix_build.cli.hints import find_hint
+from tvix_build.cli.options import column_option, input_format_option, kind_of_file_option
+from tvix_build.cli.terminal import Console, Monitor, printable, stdout_console
+from tvix_build.records import Batch, InputError, ResultWriter, open_results
+from tvix_build.records.checking import check_source
+from tvix_build.records.output import output_errors
+from tvix_build.records.source import Source, total_size
+
+EXAMPLES = 3
+MESSAGE_LIMIT = 200
+
+
+@click.command(cls=Command, short_help="Say which records are valid, and why the others are not.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@kind_of_file_option
+@column_option
+@input_format_option
+@click.option(
+    "--output",
+    metavar="FILE",
+    help="Write one JSON object a record to FILE (also .zst, .gz, .xz), or one row if it is a "
+    ".parquet or .arrow; '-' prints objects and nothing else.",
+)
+def validate(
+    files: tuple[str, ...],
+    kind_of: Callable[[Source], MessageType],
+    column: str | None,
+    input_format: str | None,
+    output: str | None,
+) -> int:
+    """Check every record of FILEs: files, folders (all files of known formats in them), '-'.
+
+    \b
+    Examples:
+      tvix-build validate requests.binpbs.zst
+      zcat log.gz | tvix-build validate --input-format ndjson --output - -
+
+    With --output each record gives a line, in order:
+    {"source", "index", "offset", "valid", "canonical", "digest",
+    "violations": [{"code", "path", "message"}]}; offset is the byte of the uncompressed
+    file at which the record begins. At most the first 100 violations of a record are
+    listed; where it has more, "violation_count" says how many. A .parquet or .arrow has the
+    same as columns. Of tables the offset is null.
+    """
+    sources = input_sources(files, input_format, column)
+    summary = Summary()
+    alone = output == "-"
+    with (
+        nullcontext() if output is None else open_results(output) as results,
+        Monitor(total_size(sources), quiet=alone) as monitor,
+    ):
+        for source in sources:
+            try:
+                _validate(source, kind_of, results, summary, monitor)
+            except InputError as error:
+                summary.failed_files += 1
+                monitor.error(error)
+    if not alone:
+        with output_errors("standard output"):
+            summary.print(stdout_console())
+            sys.stdout.flush()
+    return summary.status
+
+
+def _validate(
+    source: Source | InputError,
+    kind_of: Callable[[Source], MessageType],
+    results: ResultWriter | None,
+    summary: Summary,
+    monitor: Monitor,
+) -> None:
+    if isinstance(source, InputError):
+        raise source
+    try:
+        for batch, reports in check_source(source, kind_of(source)):
+            summary.count(batch, reports)
+            on_invalid = partial(summary.add_invalid, batch)
+            if results is None:
+                for i in reports.invalid:
+                    on_invalid(i, batch.report(i, reports[i]))
+            else:
+                results.write(batch, reports, on_invalid=on_invalid)
+            monitor.show(batch.consumed, batch.unpacked, summary.records, summary.invalid)
+    finally:
+        monitor.next_file()
+
+
+@dataclass
+class CodeCount:
+    """How many records have a violation of one code, and the first of them."""
+
+    records: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Summary:
+    """Counts over all records, and the files that failed."""
+
+    records: int = 0
+    valid: int = 0
+    canonical: int = 0
+    failed_files: int = 0
+    codes: dict[ViolationCode, CodeCount] = field(default_factory=dict)
+
+    @property
+    def invalid(self) -> int:
+        """Records that are not valid."""
+        return self.records - self.valid
+
+    @property
+    def status(self) -> int:
+        """The exit status that follows."""
+        return 2 if self.failed_files else 1 if self.invalid else 0
+
+    def count(self, batch: Batch, reports: BatchReport) -> None:
+        """Count a batch; its invalid records are to be added one by one."""
+        self.records += len(batch)
+        self.valid += reports.valid_count
+        self.canonical += reports.canonical_count
+
+    def add_invalid(self, batch: Batch, i: int, report: Report) -> None:
+        """Count what is wrong with an invalid record."""
+        seen = set()
+        for violation in report.violations:
+            if violation.code in seen:
+                continue
+            seen.add(violation.code)
+            count = self.codes.setdefault(violation.code, CodeCount())
+            count.records += 1
+            if len(count.examples) < EXAMPLES:
+                place = batch.place(i)
+                path = f"{violation.path}: " if violation.path else ""
+                message = printable(violation.message, MESSAGE_LIMIT)
+                example = f"{printable(place)}: {path}{message}"
+                hint = find_hint(batch, i, report) if violation.code in SIGNS else None
+                count.examples.append(f"{example} ({hint})" if hint else example)
+
+    def print(self, console: Console) -> None:
+        """Print a table of the counts, then the first examples of each code."""
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column()
+        table.add_column(justify="right")
+        for name, count, style in self._rows():
+            table.add_row(name, f"{count:,}", style=style)
+        console.print(table, highlight=False)
+        for code, counted in self._ordered():
+            console.say("")
+            console.say(f"{code.value}, first examples:", style="bold")
+            for example in counted.examples:
+                console.say(f"  {example}")
+
+    def _rows(self) -> Iterator[tuple[str, int, str | None]]:
+        yield "records", self.records, None
+        yield "valid", self.valid, "green" if self.valid else None
+        yield "canonical", self.canonical, None
+        yield "invalid", self.invalid, "bold red" if self.invalid else None
+        for code, counted in self._ordered():
+            yield f"  {code.value}", counted.records, "red"
+        if self.failed_files:
+            yield "files not read to their end", self.failed_files, "bold red"
+
+    def _ordered(self) -> list[tuple[ViolationCode, CodeCount]]:
+        order = {code: place for place, code in enumerate(ViolationCode)}
+        return sorted(self.codes.items(), key=lambda item: order[item[0]])

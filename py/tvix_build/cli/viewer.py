@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""A readable view of messages: digests in hex, one line a node or variable, long values cut.
+
+Walks the fields by their descriptors; only nodes and variables have a form of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+from rich.text import Text
+
+from tvix_build import Report, check
+from tvix_build._core.report import MessageType, in_words
+from tvix_build.cli.hints import find_hint
+from tvix_build.cli.terminal import Console, printable
+from tvix_build.records import Batch
+from tvix_build.records.protobuf import decode
+
+LIMIT = 160  # characters of a value that is cut
+DIGEST_SIZE = 32
+
+
+class Values:
+    """One line for each value, safe to print.
+
+    Args:
+        full: whether long values are whole.
+    """
+
+    def __init__(self, full: bool) -> None:
+        self._limit = None if full else LIMIT
+
+    def item(self, value: Any) -> Text:
+        """An element of a list: a message with a form of its own, or a scalar."""
+        name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
+        if name == "EnvVar":
+            return Text(self.scalar(value.key), style="green") + "=" + self.scalar(value.value)
+        if name in ("Node", "Entry"):
+            return self._member(value, name.lower())
+        if name == "AdditionalFile":
+            return Text(self.scalar(value.path), style="green") + "=" + self.scalar(value.contents)
+        if name == "Output":
+            needles = ", ".join(map(str, value.needles)) or "none"
+            return self._member(value.output, "entry") + f"  needles: {needles}"
+        return self._node(value) if name else Text(self.scalar(value))
+
+    def _member(self, node: Any, oneof: str) -> Text:
+        member = node.WhichOneof(oneof)
+        return self._node(getattr(node, member)) if member else Text(f"no {oneof}", style="red")
+
+    def _node(self, node: Any) -> Text:
+        """`KIND  DIGEST  SIZE  NAME`, `symlink  NAME -> TARGET`."""
+        name = self.scalar(node.name)
+        kind = node.DESCRIPTOR.name.removesuffix("Node").removesuffix("Entry").lower()
+        if kind == "symlink":
+            return Text("symlink    ", style="cyan") + f"{name} -> {self.scalar(node.target)}"
+        if getattr(node, "executable", False):
+            kind = "executable"
+        digest = self._cut(node.digest.hex(), len(node.digest)) or "no digest"
+        return Text(f"{kind:10} ", style="cyan") + f"{digest} {node.size:>12} {name}"
+
+    def scalar(self, value: object) -> str:
+        """A text, bytes or a number."""
+        if isinstance(value, bytes):
+            size = len(value)
+            if self._limit is not None:
+                value = value[: 4 * self._limit]
+            return self._cut(value.decode(errors="backslashreplace"), size)
+        text = str(value)
+        return self._cut(text, len(text))
+
+    def _cut(self, text: str, size: int) -> str:
+        """Text that is safe to print; `size` is what it is said to have if it is cut."""
+        if self._limit is None or len(text) <= self._limit:
+            return printable(text)
+        return f"{printable(text, self._limit)} ({size:,} in all)"
+
+
+class Viewer:
+    """Prints records.
+
+    Args:
+        console: where to.
+        kind: what they are.
+        full: whether long values are shown whole.
+    """
+
+    def __init__(self, console: Console, kind: MessageType, full: bool) -> None:
+        self._console = console
+        self._kind = kind
+        self._values = Values(full)
+        self._printed = 0
+
+    def show(self, batch: Batch, i: int) -> bool:
+        """Print record i; whether it is valid."""
+        data = batch.record(i)
+        report = batch.report(i, check(data, kind=self._kind.kind, schema=self._kind.schema))
+        if self._printed:
+            self._console.say("")
+        self._printed += 1
+        self.view(batch.name(i), data, report, i not in batch.reasons)
+        hint = find_hint(batch, i, report)
+        if hint:
+            self._console.say(hint, style="red")
+        return report.valid
+
+    def view(self, name: str, data: bytes, report: Report, whole: bool = True) -> None:
+        """Print a message: its name, what the report says, and, unless not `whole`, its fields."""
+        self._console.say(_title(printable(name), self._kind, report))
+        if report.digest is not None:
+            self._pair("digest", report.digest.hex(), 0)
+        self._violations(report)
+        if whole:
+            with suppress(DecodeError):  # The report says so.
+                self._message(decode(data, self._kind), 0)
+
+    def _violations(self, report: Report) -> None:
+        for line in in_words(report):
+            self._console.say(printable(line), style="red")
+
+    def _message(self, message: Message, depth: int) -> None:
+        for field in message.DESCRIPTOR.fields:
+            value: Any = getattr(message, field.name)
+            if _is_list(value):
+                if len(value):
+                    self._pair(field.name, f"({len(value)})", depth)
+                    self._list(value, depth + 1)
+            elif isinstance(value, Message):
+                if message.HasField(field.name):
+                    self._pair(field.name, "", depth)
+                    self._message(value, depth + 1)
+            elif value:
+                self._pair(field.name, self._values.scalar(value), depth)
+
+    def _list(self, values: Iterable[Any], depth: int) -> None:
+        for value in values:
+            line = self._values.item(value)
+            self._console.say(Text("  " * depth) + line)
+
+    def _pair(self, name: str, value: str, depth: int) -> None:
+        self._console.say(Text("  " * depth) + Text(name, style="bold") + " " * bool(value) + value)
+
+
+def _title(name: str, kind: MessageType, report: Report) -> Text:
+    state = "canonical" if report.canonical else "valid, not canonical"
+    style = "green"
+    if not report.valid:
+        state, style = "invalid", "bold red"
+    return Text(name, style="bold") + f"  {kind.kind.value}  " + Text(state, style=style)
+
+
+def _is_list(value: object) -> bool:
+    return not isinstance(value, (str, bytes, Message)) and hasattr(value, "__len__")

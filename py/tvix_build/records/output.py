@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""Output files that are written atomically, complete or absent, compressed as their name says."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import lzma
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
+
+from tvix_build.records import temporary
+from tvix_build.records.errors import OutputError, needed_for
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+@contextmanager
+def output_errors(name: str) -> Iterator[None]:
+    """Say of an OSError which output failed. A pipe that nobody reads is no such failure."""
+    try:
+        yield
+    except (BrokenPipeError, OutputError):
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror or str(error), name) from error
+
+
+def stdout() -> TextIO:
+    """The process's stdout.
+
+    Raises:
+        OutputError: if it was closed from the start.
+    """
+    if sys.stdout is None:
+        reason = "expected an open file, found it closed"
+        raise OutputError(errno.EBADF, reason, "standard output")
+    return sys.stdout
+
+
+class Output:
+    """A file to write, as a context manager: put in place at its end, gone after an exception.
+
+    Anything but a regular file (a device, a pipe) and stdout (`-`) is written directly.
+
+    Args:
+        path: the file, or `-`.
+        compression: `zst`, `gz`, `xz` or None.
+
+    Attributes:
+        name: what errors call it.
+
+    Raises:
+        OutputError: here and from `write`.
+        BrokenPipeError: if nobody reads a pipe.
+    """
+
+    def __init__(self, path: str, compression: str | None = None) -> None:
+        self.name = "standard output" if path == "-" else path or "''"
+        self._target = os.path.realpath(path)
+        self._temporary: str | None = None
+        try:
+            with output_errors(self.name):
+                self._file = self._open(path)
+                self._sink = _compressor(self._file, compression)  # gzip's writes its header.
+        except BaseException:
+            if self._temporary is not None:
+                temporary.remove(self._temporary)
+            raise
+
+    def _open(self, path: str) -> _File:
+        if path == "-":
+            return _open_stdout()
+        if _is_special(path):
+            return _File(path)
+        folder, name = os.path.split(self._target)
+        self._temporary = temporary.new(folder, name)
+        return _new_file(self._temporary, self._target)
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`."""
+        with output_errors(self.name):
+            self._sink.write(data)
+
+    def write_all(self, pieces: Iterable[bytes]) -> None:
+        """Write pieces of data, one after the other."""
+        for piece in pieces:
+            self.write(piece)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        done = False
+        try:
+            if kind is None:
+                with output_errors(self.name):
+                    self._finish()
+                done = True
+        finally:
+            if not done:
+                self._discard()
+
+    def _finish(self) -> None:
+        if self._sink is not self._file:
+            self._sink.close()
+        self._file.close()
+        if self._temporary is not None:
+            temporary.put(self._temporary, self._target)
+
+    def _discard(self) -> None:
+        self._file.discarding = True
+        with suppress(OSError):
+            self._sink.close()  # Or a compressor would write its end when it is collected.
+        if self._temporary is not None:
+            temporary.remove(self._temporary)
+        with suppress(OSError):
+            self._file.close()
+
+
+class _File(io.FileIO):
+    """A file to write that writes all of what it is given and holds nothing back.
+
+    So there is nothing to flush to a pipe that nobody reads when a signal ends the program, and
+    stdout is written whole under PYTHONUNBUFFERED, too.
+
+    Attributes:
+        discarding: whether nothing is written any more.
+    """
+
+    def __init__(
+        self,
+        file: str | int,
+        mode: str = "wb",
+        closefd: bool = True,
+        opener: Callable[[str, int], int] | None = None,
+    ) -> None:
+        super().__init__(file, mode, closefd=closefd, opener=opener)
+        self.discarding = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        view = memoryview(data).cast("B")
+        if self.discarding:
+            return len(view)
+        done = 0
+        while done < len(view):
+            count = super().write(view[done:])
+            if count is None:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            done += count
+        return done
+
+
+def _open_stdout() -> _File:
+    """Standard output without the buffer of `sys.stdout`, or into that where it is no file."""
+    stream = stdout()
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        return cast("_File", _BufferedFile(stream.buffer))
+    stream.flush()
+    return _File(descriptor, closefd=False)
+
+
+class _BufferedFile:
+    """As `_File`, for a standard output that is no file of the system, such as a notebook's."""
+
+    def __init__(self, buffer: IO[bytes]) -> None:
+        self._buffer = buffer
+        self.discarding = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        return len(memoryview(data)) if self.discarding else self._buffer.write(data)
+
+    def flush(self) -> None:
+        self._buffer.flush()
+
+    def close(self) -> None:
+        if not self.discarding:
+            self._buffer.flush()
+
+
+def _new_file(path: str, target: str) -> _File:
+    """A new file that is to take the place of `target`, and lets nobody read it who may not read
+    that."""
+    try:
+        mode = stat.S_IMODE(os.stat(target).st_mode)
+    except FileNotFoundError:
+        return _File(path, mode="xb")
+    file = _File(path, mode="xb", opener=lambda name, flags: os.open(name, flags, mode & 0o600))
+    with suppress(PermissionError):  # Of file systems without permissions.
+        os.fchmod(file.fileno(), mode)
+    return file
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+    def close(self) -> object: ...
+
+
+def _compressor(file: _File, compression: str | None) -> _Sink:
+    """What compresses into `file`; `file` itself for None."""
+    plain = cast("IO[bytes]", file)
+    sink: _Sink = file
+    try:
+        if compression == "zst":
+            with needed_for("a file compressed with zstd", "zstandard"):
+                import zstandard
+            sink = zstandard.ZstdCompressor(write_checksum=True).stream_writer(plain, closefd=False)
+        elif compression == "gz":
+            sink = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0)
+        elif compression == "xz":
+            sink = lzma.LZMAFile(plain, "wb")  # noqa: SIM115
+    except BaseException:
+        file.discarding = True  # Or one that is half made writes its end when it is collected.
+        raise
+    return sink
+
+
+def _is_special(path: str) -> bool:
+    """Whether `path` is there and must be written in place, such as /dev/null or /dev/stdout."""
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+        return True
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: MIT
+"""The uncompressed bytes of a file that may be compressed, a bounded piece at a time.
+
+Knows zstd, gzip and xz, several frames (members, streams) in a row, and what ends too early or
+goes on with something else; that is an `InputError`. It must not know what the bytes say.
+No piece is larger than `PIECE`, whatever a small compressed input expands to.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import lzma
+import os
+import select
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tvix_build.records.errors import InputError, needed_for
+from tvix_build.records.source import Source
+
+PIECE = 1 << 18
+PAUSE = 50  # milliseconds without a byte
+XZ_MEMORY = 1 << 28
+MAGIC = {"zst": b"\x28\xb5\x2f\xfd", "gz": b"\x1f\x8b\x08", "xz": b"\xfd7zXZ\0"}
+
+
+class ByteStream:
+    """The file of a source, uncompressed; where the source has no compression, as the first bytes
+    show.
+
+    Raises:
+        InputError: from here and from `readinto`.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._file = _File(source)
+        try:
+            compression = source.compression or self._file.compression()
+        except InputError:
+            self.close()
+            raise
+        self._pieces = DECODERS[compression](self._file) if compression else None
+        self._piece = memoryview(b"")
+
+    @property
+    def consumed(self) -> int:
+        """Bytes of the file read so far, as they are in the file."""
+        return self._file.consumed
+
+    def close(self) -> None:
+        """Close the file; stdin and a stream that the source has stay open."""
+        self._file.close()
+
+    def ready(self) -> bool:
+        """Whether there is something to read, or the end, now or before a PAUSE is over."""
+        return bool(self._piece) or self._file.ready()
+
+    def readinto(self, target: memoryview) -> int:
+        """Read some bytes into `target`, at least one; 0 at the end."""
+        if self._pieces is None:
+            return self._file.readinto(target)
+        if not self._piece:
+            self._piece = memoryview(next(self._pieces, b""))
+        count = min(len(target), len(self._piece))
+        target[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count
+
+
+def _open_stdin() -> Any:
+    """Standard input without the buffer of `sys.stdin`, or that where it is no file."""
+    if sys.stdin is None:
+        raise InputError("expected stdin, found it closed")
+    try:
+        return io.FileIO(sys.stdin.fileno(), closefd=False)
+    except io.UnsupportedOperation:
+        return sys.stdin.buffer
+
+
+class _File:
+    """The bytes as they are in the file, some of them held back to be read again."""
+
+    def __init__(self, source: Source) -> None:
+        raw: Any = source.stream
+        try:
+            if raw is None:
+                raw = _open_stdin() if source.path == "-" else io.FileIO(source.path)
+        except OSError as error:
+            raise InputError(error.strerror or str(error)) from error
+        self._readinto = getattr(raw, "readinto1", None) or raw.readinto
+        self._own = raw if isinstance(raw, io.FileIO) and raw is not source.stream else None
+        self._poll = select.poll()
+        if self._own is not None:
+            self._poll.register(self._own, select.POLLIN)
+        self.consumed = 0
+        self._held = b""
+        self._begin = 0  # of what is left of _held
+
+    def close(self) -> None:
+        """Close the file if this opened it."""
+        if self._own is not None:
+            self._own.close()
+
+    def compression(self) -> str | None:
+        """The compression that the first bytes show."""
+        head = self.up_to(max(map(len, MAGIC.values())))
+        self.put_back(head)
+        if _is_skippable(head[:4]):  # Canonical messages begin with a field of 1 to 3.
+            return "zst"
+        return next((name for name, magic in MAGIC.items() if head.startswith(magic)), None)
+
+    def ready(self) -> bool:
+        """Whether there is something to read, or the end, now or before a PAUSE is over."""
+        if self._begin < len(self._held) or self._own is None:
+            return True
+        return bool(self._poll.poll(PAUSE))
+
+    def take(self) -> bytes:
+        """Some bytes, at most PIECE; empty at the end."""
+        if self._begin < len(self._held):
+            held = self._held[self._begin :]
+            self._held, self._begin = b"", 0
+            return held
+        data = bytearray(PIECE)
+        count = self.readinto(memoryview(data))
+        return bytes(memoryview(data)[:count])
+
+    def readinto(self, target: memoryview) -> int:
+        """Read some bytes into `target`; 0 at the end."""
+        if self._begin < len(self._held):
+            held = self._held[self._begin : self._begin + len(target)]
+            self._begin += len(held)
+            target[: len(held)] = held
+            return len(held)
+        try:
+            count: int | None = self._readinto(target)
+            if count is None:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        except OSError as error:
+            raise InputError(error.strerror or str(error)) from error
+        self.consumed += count
+        return count
+
+    def up_to(self, count: int) -> bytes:
+        """The next `count` bytes, fewer at the end."""
+        while len(self._held) - self._begin < count:
+            held = self._held[self._begin :]
+            self._held, self._begin = b"", 0
+            more = self.take()
+            self._held = held + more
+            if not more:
+                break
+        data = self._held[self._begin : self._begin + count]
+        self._begin += len(data)
+        return data
+
+    def exactly(self, count: int, what: str) -> bytes:
+        """The next `count` bytes, which are part of `what`."""
+        data = self.up_to(count)
+        if len(data) < count:
+            raise _truncated(what)
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Let `data` be read again, before all else."""
+        self._held = data + self._held[self._begin :]
+        self._begin = 0
+
+
+def _gzip(file: _File) -> Iterator[bytes]:
+    """Members of RFC 1952, one after another, at least one, and zeros behind the last one."""
+    data = file.take()
+    while True:
+        decoder = zlib.decompressobj(wbits=31)
+        while not decoder.eof:
+            if not data:
+                raise _truncated("a gzip member")
+            try:
+                output = decoder.decompress(data, PIECE)
+            except zlib.error as error:
+                raise _corrupt("a gzip member", error) from error
+            if output:
+                yield output
+            data = decoder.unconsumed_tail or (b"" if decoder.eof else file.take())
+        data = decoder.unused_data or file.take()
+        padded = data[:1] == b"\0"
+        while data and not data.strip(b"\0"):
+            data = file.take()
+        if not data:
+            return
+        if padded:
+            raise InputError("expected zeros or nothing behind the padding of gzip members")
+
+
+def _xz(file: _File) -> Iterator[bytes]:
+    """Streams of the .xz format, one after another, at least one, and padding between them."""
+    data = file.take()
+    while True:
+        decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+        while not decoder.eof:
+            if not data and decoder.needs_input:
+                raise _truncated("an xz stream")
+            try:
+                output = decoder.decompress(data, PIECE)
+            except lzma.LZMAError as error:
+                raise _corrupt("an xz stream", error) from error
+            if output:
+                yield output
+            data = file.take() if decoder.needs_input and not decoder.eof else b""
+        file.put_back(decoder.unused_data)
+        while (word := file.up_to(4)) == bytes(4):
+            pass
+        if not word:
+            return
+        file.put_back(word)
+        data = file.take()
+
+
+def _zstd(file: _File) -> Iterator[bytes]:
+    """Frames of RFC 8878, one after another, at least one."""
+    with needed_for("a file compressed with zstd", "zstandard"):
+        import zstandard
+    magic = file.exactly(4, "a zstd frame")
+    while magic:
+        if _is_skippable(magic):
+            left = int.from_bytes(file.exactly(4, "a skippable zstd frame"), "little")
+            while left:
+                left -= len(file.exactly(min(left, PIECE), "a skippable zstd frame"))
+        elif magic == MAGIC["zst"]:
+            yield from _zstd_frame(file, zstandard)
+        else:
+            raise InputError(f"expected a zstd frame, found the bytes {magic.hex(' ')}")
+        magic = file.up_to(4)
+
+
+def _zstd_frame(file: _File, zstandard: Any) -> Iterator[bytes]:
+    """What follows a frame's magic number, block by block.
+
+    The decoder is given one block at a time: a block yields at most 128 KiB, while a few KiB of
+    blocks can yield gigabytes, and zstandard's own readers either have no limit for their output
+    or end silently where a frame is cut.
+    """
+    what = "a zstd frame"
+    flags = file.exactly(1, what)
+    single = flags[0] >> 5 & 1
+    # Window descriptor, dictionary id, content size.
+    rest = (1 - single) + (0, 1, 2, 4)[flags[0] & 3] + (single, 2, 4, 8)[flags[0] >> 6]
+    data = MAGIC["zst"] + flags + file.exactly(rest, what)
+    decoder = zstandard.ZstdDecompressor().decompressobj()
+    last = False
+    while not last:
+        header = file.exactly(3, what)
+        bits = int.from_bytes(header, "little")
+        last = bits & 1 == 1
+        run = bits >> 1 & 3 == 1
+        data += header + file.exactly(1 if run else bits >> 3, what)
+        if last and flags[0] & 4:
+            data += file.exactly(4, what)  # checksum
+        try:
+            output = decoder.decompress(data)
+        except zstandard.ZstdError as error:
+            raise _corrupt(what, error) from error
+        if output:
+            yield output
+        data = b""
+    if not decoder.eof:
+        raise _truncated(what)
+
+
+def _is_skippable(magic: bytes) -> bool:
+    """Whether it is one of the 16 magic numbers of skippable frames of zstd."""
+    return magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5
+
+
+def _truncated(what: str) -> InputError:
+    return InputError(f"expected more of {what}, found the end of the file")
+
+
+def _corrupt(what: str, error: Exception) -> InputError:
+    return InputError(f"expected {what}, found corrupt data: {error}")
+
+
+DECODERS: dict[str, Callable[[_File], Iterator[bytes]]] = {"zst": _zstd, "gz": _gzip, "xz": _xz}
