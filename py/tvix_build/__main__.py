@@ -114,7 +114,8 @@ def _on_unraisable(unraisable: UnraisableHookArgs) -> None:
         return
     number = _received[0]
     signal.signal(number, _interrupt)
-    threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+    # Not before this function has returned, on a busy machine, too.
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
 
 
 def _abandon_stdout() -> None:

@@ -429,7 +429,7 @@ def test_version_and_help() -> None:
         assert f"  tvix-build {command} " in text, "an example"
 
 
-@pytest.mark.parametrize("missing", ["click", "rich", "zstandard"])
+@pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None\n"
     code += "from tvix_build.cli import main; sys.exit(main(['--help']))"
@@ -439,6 +439,18 @@ def test_without_the_extra(missing: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     expected = f"the command needs {missing}: pip install 'tvix-build[cli]'"
     assert done.stderr == f"tvix-build: {expected}\n"
+
+
+def test_zstd_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "x.binpbs.zst", [request()])
+    make(tmp_path, "x.binpbs", [request()])
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    for command in (("validate", "x.binpbs.zst"), ("canonicalize", "x.binpbs", "y.binpbs.zst")):
+        result = run(*command, cwd=tmp_path)
+        expected = "a file compressed with zstd needs zstandard: pip install zstandard"
+        assert (result.status, result.stdout) == (2, b"")
+        assert result.stderr == f"Error: {expected}\n"
+    assert sorted(os.listdir(tmp_path)) == ["x.binpbs", "x.binpbs.zst"]
 
 
 def test_the_package_does_not_import_the_extra() -> None:

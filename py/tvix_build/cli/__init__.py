@@ -6,8 +6,8 @@
     tvix-build ...
     0
 
-The commands need click, rich and zstandard (`pip install 'tvix-build[cli]'`), and are imported when
-`main` runs. What concerns a whole process, such as signal handlers, is in `tvix_build.__main__`.
+The commands need click and rich (`pip install 'tvix-build[cli]'`), and are imported when `main`
+runs. What concerns a whole process, such as signal handlers, is in `tvix_build.__main__`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tvix_build._core.names import set_public_module
 __all__ = ["main"]
 
 PROGRAM = "tvix-build"
-EXTRA = frozenset({"click", "rich", "zstandard"})
+EXTRA = frozenset({"click", "rich"})
 
 
 def main(arguments: Sequence[str]) -> int:

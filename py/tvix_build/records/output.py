@@ -220,6 +220,7 @@ def _compressor(file: _File, compression: str | None) -> _Sink:
             sink = lzma.LZMAFile(plain, "wb")  # noqa: SIM115
     except BaseException:
         file.discarding = True  # Or one that is half made writes its end when it is collected.
+        file.close()
         raise
     return sink
 
