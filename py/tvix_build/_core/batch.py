@@ -75,17 +75,12 @@ def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> M
         wanted = message_type(kind or found.kind, schema or found.schema)
         if wanted.full_name != name:
             has_module = wanted.full_name in _TYPE_BY_NAME
-            expected = f"expected {wanted}" if has_module else bytes_only(wanted)
-            raise TypeError(f"{expected}, found a message {name}")
+            suffix = "" if has_module else " as bytes, as the schema has no Python module"
+            raise TypeError(f"expected {wanted}{suffix}, found a message {name}")
         return wanted
     if type(item) is not bytes:
         bytes_like(item, "a message or a bytes-like object")
     return message_type(kind, schema)
-
-
-def bytes_only(kind: MessageType) -> str:
-    """What is expected in place of a message of a kind without a Python module."""
-    return f"expected {kind} as bytes, as the schema has no Python module"
 
 
 def serialized(item: BytesLike | Message) -> bytes | memoryview:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from google.protobuf.message import Message
 
-from tvix_build._core.batch import bytes_only, serialized, type_of
+from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.check import canonicalize, validate
 from tvix_build._core.report import (
     Kind,
@@ -22,7 +22,6 @@ from tvix_build._core.report import (
     Reason,
     Schema,
     SchemaLike,
-    message_type,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +110,10 @@ def convert(
     target = Schema(to)
     check_network_access(found, target, network_access)
     if isinstance(request, Message) and target is Schema.TVIX_BUILD_V1_2024:
-        raise TypeError(f"{bytes_only(message_type(schema=target))}, found a message")
+        raise TypeError(
+            f"expected bytes to convert to {target}, which has no Python module, found a message "
+            f"{request.DESCRIPTOR.full_name}: pass request.SerializeToString()"
+        )
     data = bytes(serialized(request))
     validate(data, schema=found)
     translated = translate(data, found, target, network_access)
