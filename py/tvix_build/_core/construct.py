@@ -236,26 +236,32 @@ def build_request(
         min_memory=min_memory,
         available_ro_paths=available_ro_paths,
     )
-    later_constraints = {
-        "network_access": bool(network_access),
-        "provide_bin_sh": bool(provide_bin_sh),
-    }
-    later_fields = {
-        "working_dir": _string(working_dir, "working_dir"),
-        "scratch_paths": _strings(scratch_paths, "scratch_paths"),
-        "inputs_dir": _string(inputs_dir, "inputs_dir"),
-        "additional_files": _pairs(additional_files, "additional_files", "path", "contents"),
-        "refscan_needles": _strings(refscan_needles, "refscan_needles"),
-    }
     if schema is Schema.TVIX_BUILD_V1:
-        for name, value in {**later_constraints, **later_fields}.items():
+        for name, value in {
+            "working_dir": working_dir,
+            "scratch_paths": scratch_paths,
+            "inputs_dir": inputs_dir,
+            "network_access": network_access,
+            "provide_bin_sh": provide_bin_sh,
+            "additional_files": additional_files,
+            "refscan_needles": refscan_needles,
+        }.items():
             if value:
                 raise ValueError(
                     f"{name}: expected a schema with this field, such as snix.build.v1, found "
                     f"{schema}"
                 )
         return request_of(canonicalize(request), schema)
-    later = with_later_fields(request, later_constraints, outputs=request.outputs, **later_fields)
+    later = with_later_fields(
+        request,
+        {"network_access": bool(network_access), "provide_bin_sh": bool(provide_bin_sh)},
+        outputs=request.outputs,
+        working_dir=_string(working_dir, "working_dir"),
+        scratch_paths=_strings(scratch_paths, "scratch_paths"),
+        inputs_dir=_string(inputs_dir, "inputs_dir"),
+        additional_files=_pairs(additional_files, "additional_files", "path", "contents"),
+        refscan_needles=_strings(refscan_needles, "refscan_needles"),
+    )
     data = canonicalize(later.SerializeToString(), schema=schema)
     return data if schema is Schema.TVIX_BUILD_V1_2024 else request_of(data, schema)
 
