@@ -228,11 +228,15 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.syspath_prepend(modules)  # The process has this one's path.
     make(folder, "x.binpbs", REQUESTS)
     (folder / "x.arrow").touch()
-    for command in (("convert", "x.binpbs", "x.parquet"), ("validate", "x.arrow")):
+    for command, suffix in (
+        (("convert", "x.binpbs", "x.parquet"), ".parquet"),
+        (("validate", "x.arrow"), ".arrow"),
+        (("validate", "x.binpbs", "--output", "y.parquet"), ".parquet"),
+    ):
         result = run_process(*command, cwd=folder)
         assert (result.status, result.stderr) == (
             2,
-            "Error: the command needs pyarrow: pip install 'tvix-build[cli,arrow]'\n",
+            f"Error: a {suffix} file needs pyarrow: pip install 'tvix-build[arrow]'\n",
         )
     assert sorted(os.listdir(folder)) == ["x.arrow", "x.binpbs"]
 
