@@ -85,12 +85,20 @@ def by_source(result: Result) -> dict[str, list[dict[str, Any]]]:
 
 def write_all(folder: Path, items: Sequence[bytes | None]) -> list[str]:
     """The messages as a column of each type in a table of each format; the names of the files."""
+    names = []
     for type_name, type in TYPES.items():
         column = pa.array(items, pa.binary()).cast(type)
         table = pa.table({"key": range(len(column)), "request": column})
         for name, write in WRITERS.items():
-            write(table, folder / f"{type_name}-{name}")
-    return sorted(f"./{type_name}-{name}" for type_name in TYPES for name in WRITERS)
+            path = folder / f"{type_name}-{name}"
+            try:
+                write(table, path)
+            except pa.ArrowNotImplementedError:  # pyarrow 19 has no views in Parquet.
+                assert (type_name, path.suffix) == ("view", ".parquet")
+                path.unlink()
+            else:
+                names.append(f"./{path.name}")
+    return sorted(names)
 
 
 def test_tables_say_what_a_stream_says(tmp_path: Path) -> None:
@@ -109,8 +117,8 @@ def test_null_is_a_malformed_record(tmp_path: Path) -> None:
     lines = [said, *others[:5], said, *others[5:], said]
     lines = [{**line, "index": index} for index, line in enumerate(lines)]
     assert by_source(result) == dict.fromkeys(names, lines)
-    summary = run("validate", tmp_path / "view-plain.parquet").stdout.decode()
-    assert "view-plain.parquet[0]: expected a message, found null" in summary
+    summary = run("validate", tmp_path / "large-plain.parquet").stdout.decode()
+    assert "large-plain.parquet[0]: expected a message, found null" in summary
 
 
 def test_null_in_a_dictionary(tmp_path: Path) -> None:
@@ -150,20 +158,22 @@ def test_files_take_the_types_that_batches_take(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [0, 4])
 def test_the_null_type_is_a_column_of_nulls(tmp_path: Path, rows: int) -> None:
+    # Of some of these columns, pyarrow 19 crashes when it writes Feather.
+    writers = {name: write for name, write in WRITERS.items() if write is not write_feather}
     for type_name, column in {
         "null": pa.nulls(rows),
         "extension": extension(pa.nulls(rows)),
         "dictionary": pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int8()), pa.nulls(0)),
     }.items():
         table = pa.table({"key": pa.array(range(rows), pa.int64()), "request": column})
-        for name, write in WRITERS.items():
+        for name, write in writers.items():
             write(table, tmp_path / f"{type_name}-{name}")
     for column_name in ([], ["--column", "request"]):
         result = run("validate", "--output", "-", *column_name, ".", cwd=tmp_path)
         assert (result.status, result.stderr) == (int(rows > 0), "")
         said = {"valid": False, "canonical": False, "digest": None, "violations": [NULL]}
         found = by_source(result)
-        assert len(found) == (3 * len(WRITERS) if rows else 0)
+        assert len(found) == (3 * len(writers) if rows else 0)
         for lines in found.values():
             assert lines == [{**said, "index": i} for i in range(rows)]
 

@@ -110,6 +110,8 @@ def test_answers() -> None:
 
     def compare(batch: Batch) -> None:
         for data in batch:
+            if reference.is_outdated(data, "build", SNIX):
+                continue
             request = answered_request(rng.randrange(6), rng.randrange(6))
             report = tvix_build.check(data, kind="build", schema=SNIX, request=request)
             expected = of_reference(reference.check(data, "build", SNIX, request))

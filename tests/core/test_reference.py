@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.message import Message
 from google.protobuf.text_format import MessageToString
 
+import decoder_versions
 import make_vectors
 import mutations
 import reference
@@ -24,8 +25,23 @@ from strategies import Batch
 from vector_files import PATHS, ROWS, Row
 from vector_sources.topic import Topic
 
+#: Vectors that protobuf 6 and 7 decode differently.
+OF_PROTOBUF_7 = {
+    "decoding-length_in_6_bytes",
+    "decoding-length_in_6_bytes_message",
+    "decoding-length_0_in_6_bytes",
+    "unknown_fields-group_field_0",
+}
+_OUTDATED = pytest.mark.xfail(decoder_versions.IS_OLD, reason=decoder_versions.REASON)
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=row.id, marks=[_OUTDATED] if row.id in OF_PROTOBUF_7 else [])
+        for row in ROWS
+    ],
+)
 def test_vector(row: Row) -> None:
     report = reference.check(row.data, row.kind, row.schema, row.request)
     assert report.violations == row.violations
@@ -38,6 +54,16 @@ def test_vector(row: Row) -> None:
         reference.canonicalize(row.data, row.kind, row.schema)
     forbidding = [found for found in row.violations if found[0] != "not_sorted"]
     assert refusal.value.violations == forbidding
+
+
+def test_differences_of_decoders_are_found() -> None:
+    """What is not compared with protobuf 6 is what it decodes differently, and nothing else."""
+    found = {
+        row.id
+        for row in ROWS
+        if decoder_versions.may_differ(row.data, reference.descriptor(row.kind, row.schema))
+    }
+    assert found == OF_PROTOBUF_7
 
 
 # ---- the vectors' files

@@ -115,6 +115,12 @@ def test_old_versions_are_refused(
         connection.sql("SELECT more_valid(''::BLOB)")
 
 
+def test_the_extra_requires_the_version_that_is_checked() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    (found,) = re.findall(r'^duckdb = \["duckdb>=([0-9.]+)"', project, re.M)
+    assert tuple(map(int, found.split("."))) == tvix_build.duckdb._LEAST
+
+
 def test_kinds(connection: duckdb.DuckDBPyConnection) -> None:
     tvix_build.duckdb.register(connection, kind="directory", prefix="directory_")
     items = [b"", b"\x0a\x00", None, b"\xff"]

@@ -36,6 +36,9 @@ from vector_files import ROWS
 pytestmark = [
     # Of pyspark itself, which also leaves sockets to be closed by the garbage collector.
     pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The distutils package is deprecated:DeprecationWarning"),
+    # Batches reach Python as Arrow; pandas is only what mapInArrow demands.
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*socket.socket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]

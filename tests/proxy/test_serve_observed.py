@@ -233,7 +233,8 @@ def test_log(caplog: pytest.LogCaptureFixture) -> None:
             await until(lambda: proxy.numbers["builds"]() == 1)
             call.cancel()
             await until(lambda: proxy.numbers["builds"]() == 0)
-            await error_of(do_build(hanging, timeout=0.1))
+            # With `timeout`, the client may cancel the call before the proxy's deadline expires.
+            await error_of(do_build(hanging, metadata=(("grpc-timeout", "100m"),)))
             await until(lambda: proxy.numbers["builds"]() == 0)
 
     caplog.set_level(logging.DEBUG, LOG.name)

@@ -48,7 +48,7 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
     async def DoBuild(  # noqa: N802 - gRPC's
         self, request: build_pb2.BuildRequest, context: Any
     ) -> build_pb2.BuildResponse:
-        self.calls.append((request, dict(context.invocation_metadata())))
+        self.calls.append((request, dict(iter(context.invocation_metadata()))))
         return self._response
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from blake3 import blake3
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError, Message
 
+import decoder_versions
 import reference_first as first
 import reference_later as later
 import schema_2024
@@ -127,6 +129,17 @@ def canonicalize(data: bytes, kind: str, schema: str = FIRST) -> bytes:
     if message is None or not _has_encoding(violations):
         raise RefusedError([violation for violation in violations if violation[0] != "not_sorted"])
     return _encode(message, kind, schema)
+
+
+def descriptor(kind: str, schema: str) -> Descriptor:
+    """The descriptor of the messages of a kind in a schema."""
+    found: Descriptor = _RULES[kind, schema][0].DESCRIPTOR
+    return found
+
+
+def is_outdated(data: bytes, kind: str, schema: str) -> bool:
+    """Whether the installed protobuf is too old to decode `data` as the rules say."""
+    return decoder_versions.IS_OLD and decoder_versions.may_differ(data, descriptor(kind, schema))
 
 
 def _decode(

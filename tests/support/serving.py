@@ -75,7 +75,7 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
 
     async def DoBuild(self, request: BuildRequest, context: Any) -> Build:  # noqa: N802 - gRPC's
         self.requests.append(request)
-        self.metadata.append(dict(context.invocation_metadata()))
+        self.metadata.append(dict(iter(context.invocation_metadata())))
         self.remaining.append(context.time_remaining())
         try:
             return await self._respond(request, context) if self._respond else response_to(request)
