@@ -109,7 +109,7 @@ COLUMNS = [
     (
         {"a": [b""], "b": [1], "c": [b""]},
         "expected one binary column, found 'a' (binary), 'b' (int64), 'c' (binary): name one with "
-        "--column",
+        "column",
         "expected one column 'b' of binary, found int64",
     ),
     (
@@ -228,11 +228,15 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.syspath_prepend(modules)  # The process has this one's path.
     make(folder, "x.binpbs", REQUESTS)
     (folder / "x.arrow").touch()
-    for command in (("convert", "x.binpbs", "x.parquet"), ("validate", "x.arrow")):
+    for command, suffix in (
+        (("convert", "x.binpbs", "x.parquet"), ".parquet"),
+        (("validate", "x.arrow"), ".arrow"),
+        (("validate", "x.binpbs", "--output", "y.parquet"), ".parquet"),
+    ):
         result = run_process(*command, cwd=folder)
         assert (result.status, result.stderr) == (
             2,
-            "Error: the command needs pyarrow: pip install 'tvix-build[cli,arrow]'\n",
+            f"Error: a {suffix} file needs pyarrow: pip install 'tvix-build[arrow]'\n",
         )
     assert sorted(os.listdir(folder)) == ["x.arrow", "x.binpbs"]
 

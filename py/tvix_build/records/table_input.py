@@ -176,7 +176,7 @@ def _column(source: Source, schema: Any) -> str:
         expected = f"one column {source.column!r}"
     if len(names) != 1:
         found = ", ".join(f"{field.name!r} ({field.type})" for field in fields) or "no columns"
-        hint = ": name the column" if len(set(names)) > 1 else ""
+        hint = ": name one with column" if len(set(names)) > 1 else ""
         raise InputError(f"expected {expected}, found {found}{hint}")
     found_type = schema.field(names[0]).type
     if not _is_binary(found_type) and not _is_null(found_type):
