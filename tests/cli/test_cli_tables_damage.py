@@ -109,7 +109,7 @@ COLUMNS = [
     (
         {"a": [b""], "b": [1], "c": [b""]},
         "expected one binary column, found 'a' (binary), 'b' (int64), 'c' (binary): name one with "
-        "--column",
+        "column",
         "expected one column 'b' of binary, found int64",
     ),
     (
