@@ -12,6 +12,7 @@ import dataclasses
 import os
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -253,13 +254,19 @@ def test_a_store(tmp_path: Path) -> None:
     assert assert_type(damage.message, str) == ""
 
 
+def count_bytes(done: list[tuple[int, int | None]], read: int, total: int | None) -> None:
+    """Called with the bytes read so far, and with all."""
+    done.append((read, total))
+
+
 def test_files_of_records(tmp_path: Path) -> None:
     path = tmp_path / "x.binpbs"
     done: list[tuple[int, int | None]] = []
     with records.open_writer(path, kind="build-request", schema="tvix.build.v1") as writer:
         assert_type(writer, records.Writer).write([request().SerializeToString()])
     with records.open_results(str(tmp_path / "x.ndjson")) as results:
-        for batch, report in records.check(path, threads=1, progress=lambda *one: done.append(one)):
+        count = partial(count_bytes, done)
+        for batch, report in records.check(path, threads=1, progress=count):
             assert_type(results, records.ResultWriter).write(batch, report)
             assert assert_type(report, tvix_build.BatchReport).valid_count == 1
     assert done == [(path.stat().st_size, path.stat().st_size)]

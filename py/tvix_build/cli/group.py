@@ -70,8 +70,8 @@ def group() -> None:
     """
 
 
-for command in (
+for _command in (
     *(validate, canonicalize, digest, show, diff),
     *(build, convert, from_drv, ingest, serve, store),
 ):
-    group.add_command(command)
+    group.add_command(_command)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -14,6 +14,8 @@ from tvix_build import Kind, Schema
 from tvix_build._core.report import MessageType, message_type
 from tvix_build.cli.detection import detect_type
 from tvix_build.records.source import FORMATS, Source
+
+Decorator: TypeAlias = "Callable[[Callable[..., int]], Callable[..., int]]"
 
 
 class _Seconds(click.FloatRange):
@@ -31,8 +33,8 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-SECONDS = _Seconds()
-_kind_option = click.option(
+SECONDS: _Seconds = _Seconds()
+_kind_option: Decorator = click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Kind]),
     default=Kind.BUILD_REQUEST.value,
@@ -40,7 +42,7 @@ _kind_option = click.option(
     callback=lambda _context, _option, value: Kind(value),
     help="What message the records are.",
 )
-schema_option = click.option(
+schema_option: Decorator = click.option(
     "--schema",
     type=click.Choice([schema.value for schema in Schema]),
     default=Schema.TVIX_BUILD_V1.value,
@@ -51,7 +53,7 @@ schema_option = click.option(
 
 
 _AUTO = "auto"
-_schema_or_auto_option = click.option(
+_schema_or_auto_option: Decorator = click.option(
     "--schema",
     type=click.Choice([*(schema.value for schema in Schema), _AUTO]),
     default=Schema.TVIX_BUILD_V1.value,
@@ -91,17 +93,17 @@ def kind_option(command: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-input_format_option = click.option(
+input_format_option: Decorator = click.option(
     "--input-format",
     type=click.Choice(list(FORMATS)),
     help="Format of the input, whatever its name; needed for stdin.",
 )
-column_option = click.option(
+column_option: Decorator = click.option(
     "--column",
     metavar="NAME",
     help="Column of a table that holds the messages; by default the only binary one.",
 )
-output_format_option = click.option(
+output_format_option: Decorator = click.option(
     "--output-format",
     type=click.Choice(list(FORMATS)),
     help="Format of OUT, whatever its name; needed for stdout.",

@@ -28,7 +28,7 @@ class Refusals:
         self._monitor = monitor
         self._limit = limit
         self._hints = hints
-        self.count = 0
+        self.count: int = 0
 
     def add(self, batch: Batch, i: int, report: Report) -> None:
         """Report record i, of which the engine says `report`."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import IO, TypeAlias, TypeVar
 
 from tvix_build._core.batch import BatchReport
-from tvix_build._core.report import Kind, Schema, message_type
+from tvix_build._core.report import Kind, KindLike, Schema, SchemaLike, message_type
 from tvix_build.records.batch import Batch
 from tvix_build.records.checking import check_source
 from tvix_build.records.errors import FormatError, InputError
@@ -25,8 +25,8 @@ Item = TypeVar("Item")
 def read(
     file: Path | IO[bytes],
     *,
-    kind: Kind | str = Kind.BUILD_REQUEST,
-    schema: Schema | str = Schema.TVIX_BUILD_V1,
+    kind: KindLike = Kind.BUILD_REQUEST,
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
     format: str | None = None,
     column: str | None = None,
     progress: Progress | None = None,
@@ -60,8 +60,8 @@ def read(
 def check(
     file: Path | IO[bytes],
     *,
-    kind: Kind | str = Kind.BUILD_REQUEST,
-    schema: Schema | str = Schema.TVIX_BUILD_V1,
+    kind: KindLike = Kind.BUILD_REQUEST,
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
     format: str | None = None,
     column: str | None = None,
     threads: int | None = None,
@@ -70,7 +70,12 @@ def check(
     """Read a file as batches of records, and check them in threads while reading on.
 
     Args:
-        file, kind, schema, format, column, progress: as for `read`.
+        file: as for `read`, like all arguments but `threads`.
+        kind: what the records are.
+        schema: the schema of the records.
+        format: the format of the file.
+        column: the column of messages of a table.
+        progress: called after each batch.
         threads: at most how many check; None for one a CPU. More than 4 are not used.
 
     Returns:
@@ -87,8 +92,8 @@ def check(
 def open_writer(
     file: Path,
     *,
-    kind: Kind | str = Kind.BUILD_REQUEST,
-    schema: Schema | str = Schema.TVIX_BUILD_V1,
+    kind: KindLike = Kind.BUILD_REQUEST,
+    schema: SchemaLike = Schema.TVIX_BUILD_V1,
     format: str | None = None,
     column: str | None = None,
 ) -> AbstractContextManager[Writer]:

@@ -62,7 +62,7 @@ class Output:
     """
 
     def __init__(self, path: str, compression: str | None = None) -> None:
-        self.name = "standard output" if path == "-" else path or "''"
+        self.name: str = "standard output" if path == "-" else path or "''"
         self._target = os.path.realpath(path)
         self._temporary: str | None = None
         try:

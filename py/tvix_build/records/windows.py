@@ -38,9 +38,9 @@ class Window:
         self._begin = 0
         self._end = 0
         self._error: InputError | None = None
-        self.offset = 0
+        self.offset: int = 0
         self.records = 0
-        self.ended = False
+        self.ended: bool = False
 
     @property
     def consumed(self) -> int:
