@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Batches that come from Arrow arrays, and reports as an Arrow array, by way of
-// the C data and stream interfaces of Apache Arrow (the three structs below are
-// their ABI). Stands on top of the core, which knows nothing of Arrow.
+// Reads batches from Arrow arrays and writes reports as Arrow arrays, with the
+// C data and stream interfaces of Apache Arrow; the three structs below are
+// their ABI. The core does not depend on this file.
+//
+// The rules of tvix_build.h for NULL, alignment, aliasing, retention, ownership
+// and threads apply here too. Buffers of Arrow arrays need no alignment.
 #ifndef TVIXB_ARROW_H
 #define TVIXB_ARROW_H
 
@@ -50,7 +53,7 @@ struct ArrowArrayStream {
   void* private_data;
 };
 
-// How the messages of an array lie in its buffers.
+// The layout of the messages in an array's buffers.
 typedef enum tvixb_arrow_layout {
   TVIXB_ARROW_BINARY = 0,        // format "z"
   TVIXB_ARROW_LARGE_BINARY = 1,  // format "Z"
@@ -60,38 +63,51 @@ typedef enum tvixb_arrow_layout {
 typedef enum tvixb_arrow_status {
   TVIXB_ARROW_OK = 0,
   TVIXB_ARROW_OUT_OF_MEMORY = 1,
-  // The array is not one of its layout: a buffer is missing, or the length or
+  // The array does not have the layout: a buffer is missing, or the length or
   // offset is negative.
   TVIXB_ARROW_BAD_ARRAY = 2,
   // A message is null.
   TVIXB_ARROW_NULL = 3,
-  // A message does not lie within its buffer.
+  // A message is not within its buffer, or an index is not within its
+  // dictionary.
   TVIXB_ARROW_BAD_RANGE = 4,
-  // The violations of a report do not fit 32-bit offsets.
+  // The violations of a report need offsets above 2^31 - 1.
   TVIXB_ARROW_TOO_LARGE = 5,
 } tvixb_arrow_status;
 
-// Where messages of an array lie: what tvixb_check takes as `data` and `size`.
-// The array's memory. Bytes that belong to no message may not even be mapped:
-// a binary_view array has several buffers, and these are all that lies between
-// the first and the last of them.
+// The memory that contains the messages of an array: `data` and `size` for
+// tvixb_check. It belongs to the array and is valid until the array is
+// released. Do not read bytes outside the messages: the span of a binary_view
+// array reaches from its first buffer to its last, and memory between buffers
+// may not be mapped.
 typedef struct tvixb_arrow_span {
+  // May be NULL if size is 0.
   const uint8_t* data;
   size_t size;
-  // With TVIXB_ARROW_NULL and TVIXB_ARROW_BAD_RANGE: which message, counted
-  // from the beginning of the array.
+  // With TVIXB_ARROW_NULL and TVIXB_ARROW_BAD_RANGE: index of the message in
+  // the array. Undefined with other statuses.
   uint64_t bad_message;
 } tvixb_arrow_span;
 
-// Writes the ranges of `count` messages of an array, from message `first` on,
-// to begins and ends. Copies no message. The array must have the layout, and at
-// least first + count messages.
+// Writes the ranges of the messages first .. first + count of an array to
+// begins[0 .. count) and ends[0 .. count), as offsets in span->data. Copies no
+// message. The array's format must be that of the layout, and the array must
+// have at least first + count messages. `begins` and `ends` may be NULL if
+// count is 0.
+//
+// Returns:
+// - TVIXB_ARROW_OK: all ranges were written
+// - TVIXB_ARROW_BAD_ARRAY: the array does not have the layout
+// - TVIXB_ARROW_NULL: message span->bad_message is null
+// - TVIXB_ARROW_BAD_RANGE: message span->bad_message is not within its buffer
+//
+// Unless the status is TVIXB_ARROW_OK, the ranges are undefined.
 tvixb_arrow_status tvixb_arrow_ranges(const struct ArrowArray* array,
                                       tvixb_arrow_layout layout, uint64_t first,
                                       uint64_t count, uint64_t* begins,
                                       uint64_t* ends, tvixb_arrow_span* span);
 
-// The type of a dictionary array's indices.
+// The type of the indices of a dictionary array.
 typedef enum tvixb_arrow_index {
   TVIXB_ARROW_INT8 = 0,    // format "c"
   TVIXB_ARROW_UINT8 = 1,   // format "C"
@@ -103,21 +119,30 @@ typedef enum tvixb_arrow_index {
   TVIXB_ARROW_UINT64 = 7,  // format "L"
 } tvixb_arrow_index;
 
-// As tvixb_arrow_ranges for all values of a dictionary, of which any may be
-// null: a null value has a begin behind its end. The array is
-// array->dictionary of a dictionary array, and begins and ends have room for
-// its length, which must not be negative.
+// Writes the ranges of all values of a dictionary to begins[0 .. length) and
+// ends[0 .. length); a null value gets a begin greater than its end. `values`
+// is array->dictionary of a dictionary array; its length must not be negative.
+// Otherwise as tvixb_arrow_ranges, but does not return TVIXB_ARROW_NULL.
 tvixb_arrow_status tvixb_arrow_values(const struct ArrowArray* values,
                                       tvixb_arrow_layout layout,
                                       uint64_t* begins, uint64_t* ends,
                                       tvixb_arrow_span* span);
 
-// Writes the ranges of `count` messages of a dictionary array, from message
-// `first` on, to begins and ends. `value_begins` and `value_ends` are what
-// tvixb_arrow_values wrote for its `value_count` values. TVIXB_ARROW_NULL: an
-// index or its value is null. TVIXB_ARROW_BAD_RANGE: an index has no value.
-// With both, *bad_message is the message, counted from the beginning of the
-// array. The array must have at least first + count messages.
+// Writes the ranges of the messages first .. first + count of a dictionary
+// array to begins[0 .. count) and ends[0 .. count). `value_begins` and
+// `value_ends` are the ranges that tvixb_arrow_values wrote for the
+// dictionary's `value_count` values; they may be NULL if value_count is 0. The
+// array must have at least first + count messages. `begins` and `ends` may be
+// NULL if count is 0.
+//
+// Returns:
+// - TVIXB_ARROW_OK: all ranges were written
+// - TVIXB_ARROW_BAD_ARRAY: the array is not a dictionary array
+// - TVIXB_ARROW_NULL: message *bad_message is null, or its value is
+// - TVIXB_ARROW_BAD_RANGE: the index of message *bad_message is not less than
+//   value_count
+//
+// Unless the status is TVIXB_ARROW_OK, the ranges are undefined.
 tvixb_arrow_status tvixb_arrow_take(const struct ArrowArray* array,
                                     tvixb_arrow_index index, uint64_t first,
                                     uint64_t count,
@@ -126,22 +151,35 @@ tvixb_arrow_status tvixb_arrow_take(const struct ArrowArray* array,
                                     uint64_t value_count, uint64_t* begins,
                                     uint64_t* ends, uint64_t* bad_message);
 
-// The schema of a report: a struct of valid (bool), canonical (bool), digest
-// (fixed_size_binary(32), null where there is none) and violations (list of
-// struct of the strings code, path and message).
+// Writes the schema of a report to *out: a struct of valid (bool), canonical
+// (bool), digest (fixed_size_binary(32), null for a message without a digest)
+// and violations (a list of structs of the strings code, path and message). The
+// caller must release *out. Returns TVIXB_ARROW_OK, or
+// TVIXB_ARROW_OUT_OF_MEMORY with nothing to release.
 tvixb_arrow_status tvixb_arrow_report_schema(struct ArrowSchema* out);
 
-// The report on n messages of a kind as an array of that schema. `rows` and
-// `violations` are as tvixb_violations_by_message and tvixb_violations lend
-// them; everything is copied.
+// Writes a report on n messages of a kind to *out, as an array with the schema
+// of tvixb_arrow_report_schema. The other parameters are the results of
+// tvixb_check, tvixb_violations_by_message and tvixb_violations, which are
+// copied; each may be NULL if its count is 0. The caller must release *out, on
+// any thread.
+//
+// Returns:
+// - TVIXB_ARROW_OK: the array was written
+// - TVIXB_ARROW_OUT_OF_MEMORY: an allocation failed; there is nothing to
+//   release
+// - TVIXB_ARROW_TOO_LARGE: there are more than 2^31 - 1 violations, or their
+//   texts in one column are longer than that; there is nothing to release
 tvixb_arrow_status tvixb_arrow_report_array(
     const tvixb_kind* kind, const uint8_t* verdicts, const uint8_t* digests,
     size_t n, const tvixb_violations_of* rows, size_t row_count,
     const tvixb_violation* violations, size_t violation_count,
     struct ArrowArray* out);
 
-// A stream of a report's array, which it takes over if it returns
-// TVIXB_ARROW_OK.
+// Writes a stream that yields the array of a report to *out. Returns
+// TVIXB_ARROW_OK: the stream then owns the array, *array is marked as released,
+// and the caller must release *out. Returns TVIXB_ARROW_OUT_OF_MEMORY if the
+// allocation fails; *array is unchanged then.
 tvixb_arrow_status tvixb_arrow_report_stream(struct ArrowArray* array,
                                              struct ArrowArrayStream* out);
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// Where the messages of an Arrow array lie. Reads offsets, views and the
-// validity bitmap, never a message. Arrow recommends that buffers are aligned,
-// no more, so numbers are copied out of them.
+// Finds the messages of Arrow arrays. Reads offsets, views and the validity
+// bitmap, but no messages. Arrow only recommends aligned buffers, so numbers
+// are read with memcpy.
 #include <stdbool.h>
 #include <string.h>
 
 #include "arrow.h"
 
-// Up to this many bytes lie in the view itself.
+// A view contains messages of up to this many bytes itself.
 #define INLINE_MAX 12
 
 typedef struct view {
@@ -23,7 +23,7 @@ typedef struct view {
   } value;
 } view;
 
-_Static_assert(sizeof(view) == 16, "the ABI of binary_view");
+_Static_assert(sizeof(view) == 16, "ABI of binary_view");
 
 static bool is_null(const struct ArrowArray* array, uint64_t i) {
   const uint8_t* valid = array->buffers[0];
@@ -32,7 +32,8 @@ static bool is_null(const struct ArrowArray* array, uint64_t i) {
   return !(valid[bit / 8] >> bit % 8 & 1);
 }
 
-// Index of the first message from `first` on that is null; `end` if none is.
+// Returns the index of the first null message in [first, end); `end` if there
+// is none.
 static uint64_t first_null(const struct ArrowArray* array, uint64_t first,
                            uint64_t end) {
   if (!array->buffers[0] || array->null_count == 0) return end;
@@ -40,8 +41,8 @@ static uint64_t first_null(const struct ArrowArray* array, uint64_t first,
   return first;
 }
 
-// Offset of a message, or of the end of the last one; negative ones become too
-// large for any buffer.
+// Returns the offset of a message, or of the end of the last one. A negative
+// offset becomes too large for any buffer.
 static uint64_t offset_at(const struct ArrowArray* array, bool large,
                           uint64_t i) {
   const uint8_t* offsets = array->buffers[1];
@@ -57,7 +58,7 @@ static uint64_t offset_at(const struct ArrowArray* array, bool large,
   return (uint64_t)offset;
 }
 
-// binary, large_binary: the last offset is the size of the data.
+// For binary and large_binary. The last offset is the size of the data.
 static tvixb_arrow_status by_offsets(const struct ArrowArray* array, bool large,
                                      uint64_t first, uint64_t count,
                                      uint64_t* begins, uint64_t* ends,
@@ -91,7 +92,8 @@ static void widen(addresses* range, const void* data, uint64_t size) {
   if (first + size > range->end) range->end = first + (uintptr_t)size;
 }
 
-// The data buffers of a binary_view array, which are buffers[2 ..].
+// The data buffers of a binary_view array: buffers[2 ..], except the last,
+// which has their sizes.
 typedef struct view_buffers {
   const void** data;
   const uint8_t* sizes;  // int64_t
@@ -104,8 +106,8 @@ static int64_t buffer_size(const view_buffers* buffers, uint64_t i) {
   return size;
 }
 
-// First byte of a message, whose view is at `place`; NULL if it does not lie
-// within its buffer.
+// Returns the first byte of the message whose view is at `place`; NULL if the
+// message is not within its buffer.
 static const uint8_t* resolve(const uint8_t* place, const view_buffers* buffers,
                               uint64_t* size) {
   view view;
@@ -120,10 +122,10 @@ static const uint8_t* resolve(const uint8_t* place, const view_buffers* buffers,
   return (const uint8_t*)buffers->data[buffer] + view.value.at.offset;
 }
 
-// binary_view: the span is everything from the first to the last buffer, the
-// views themselves included, so that a message is a range wherever it lies.
-// That offsets reach from one buffer into another takes a flat address space,
-// which ISO C does not promise and every system with Arrow has.
+// For binary_view. The span reaches from the first to the last buffer,
+// including the views themselves, so that every message is a range of it. An
+// offset from one buffer into another needs a flat address space, which ISO C
+// does not guarantee but every system with Arrow has.
 static tvixb_arrow_status by_views(const struct ArrowArray* array,
                                    uint64_t first, uint64_t count,
                                    uint64_t* begins, uint64_t* ends,
@@ -147,7 +149,7 @@ static tvixb_arrow_status by_views(const struct ArrowArray* array,
   span->size = range.end - range.first;
   for (uint64_t i = 0; i < count; i++) {
     begins[i] = ends[i] = 0;
-    if (is_null(array, first + i)) continue;  // Its view may be anything.
+    if (is_null(array, first + i)) continue;  // its view is undefined
     uint64_t size;
     const uint8_t* message = resolve(views + i * sizeof(view), &buffers, &size);
     if (!message) {
@@ -182,7 +184,7 @@ tvixb_arrow_status tvixb_arrow_ranges(const struct ArrowArray* array,
                                       uint64_t count, uint64_t* begins,
                                       uint64_t* ends, tvixb_arrow_span* span) {
   *span = (tvixb_arrow_span){0};
-  // An empty array needs no buffers, not even its first offset.
+  // An empty array may lack its buffers, even the first offset.
   if (count == 0) return TVIXB_ARROW_OK;
   if (!has_layout(array, layout == TVIXB_ARROW_BINARY_VIEW)) {
     return TVIXB_ARROW_BAD_ARRAY;
@@ -213,8 +215,8 @@ tvixb_arrow_status tvixb_arrow_values(const struct ArrowArray* values,
   return status;
 }
 
-// Index of the value of message i; a negative one becomes too large for any
-// dictionary.
+// Returns the index of the value of message i. A negative index becomes too
+// large for any dictionary.
 static uint64_t index_at(const struct ArrowArray* array,
                          tvixb_arrow_index index, uint64_t i) {
   size_t size = (size_t)1 << index / 2;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A report as an Arrow array. Every node of the tree owns its memory, so that a
-// consumer may take a column and release the rest, on any thread.
+// Makes Arrow arrays of reports. Every node of the tree owns its memory, so
+// that a consumer can move a column out and release the rest, on any thread.
 #include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -41,9 +41,9 @@ static const field report_fields[] = {
 };
 static const field report_field = {"", "+s", 0, 1, report_fields, 4};
 
-_Static_assert(TVIXB_DIGEST_SIZE == 32, "as the format of digest says");
+_Static_assert(TVIXB_DIGEST_SIZE == 32, "format of digest");
 
-// The verdicts of a column's ones, as bits.
+// Sets of verdicts, as bits.
 enum {
   CANONICAL = 1 << TVIXB_CANONICAL,
   VALID = CANONICAL | 1 << TVIXB_VALID,
@@ -107,7 +107,8 @@ static void release_array(struct ArrowArray* array) {
   array->release = NULL;
 }
 
-// An array without buffers, to be filled.
+// Makes an array without buffers; the caller adds them. False if an allocation
+// fails.
 static bool make_array(const field* field, struct ArrowArray* out) {
   array_node* node = calloc(1, sizeof *node);
   if (!node) return false;
@@ -128,16 +129,18 @@ static bool make_array(const field* field, struct ArrowArray* out) {
   return made;
 }
 
-// Gives an array a buffer of `count` items, all zero; NULL if memory is out.
+// Adds a zeroed buffer of `count` items to an array. Returns the buffer; NULL
+// if the allocation fails.
 static void* add_buffer(struct ArrowArray* array, unsigned index, size_t count,
                         size_t item_size) {
-  // Never empty: readers want an address even where there is nothing to read.
+  // One more item, because readers expect a non-NULL buffer even if it is
+  // empty.
   void* buffer = calloc(count + 1, item_size);
   array->buffers[index] = buffer;
   return buffer;
 }
 
-// A bitmap with a 1 for each verdict in the set.
+// Adds a bitmap with a 1 for each verdict in the set.
 static bool add_bits(struct ArrowArray* array, unsigned index,
                      const uint8_t* verdicts, size_t n, unsigned set) {
   uint8_t* bits = add_buffer(array, index, n / 8 + 1, 1);
@@ -159,7 +162,7 @@ static bool add_digests(struct ArrowArray* array, const uint8_t* verdicts,
   return true;
 }
 
-// Where the violations of each message begin and end.
+// Adds the offsets of each message's violations.
 static bool add_lists(struct ArrowArray* array, size_t n,
                       const tvixb_violations_of* rows, size_t row_count) {
   int32_t* offsets = add_buffer(array, 1, n, sizeof *offsets);
@@ -174,7 +177,7 @@ static bool add_lists(struct ArrowArray* array, size_t n,
   return true;
 }
 
-// Says something of a violation; as tvixb_violation_path.
+// Writes a text about a violation, as tvixb_violation_path does.
 typedef size_t describe(const tvixb_kind* kind,
                         const tvixb_violation* violation, char* text,
                         size_t capacity);
@@ -251,7 +254,7 @@ tvixb_arrow_status tvixb_arrow_report_array(
   for (int64_t i = 0; i < out->n_children; i++) {
     columns[i]->length = (int64_t)n;
   }
-  // First, because it says if the lists' offsets fit.
+  // First, because it checks whether the offsets of the lists fit 32 bits.
   tvixb_arrow_status status = add_violations(columns[3]->children[0], kind,
                                              violations, violation_count);
   if (status == TVIXB_ARROW_OK &&
@@ -265,7 +268,8 @@ tvixb_arrow_status tvixb_arrow_report_array(
   return status;
 }
 
-// A stream's private data is the array, released once it has been handed out.
+// The private data of a stream is its array, which is marked as released once
+// the stream has yielded it.
 static int stream_schema(struct ArrowArrayStream* stream,
                          struct ArrowSchema* out) {
   (void)stream;
@@ -275,14 +279,14 @@ static int stream_schema(struct ArrowArrayStream* stream,
 static int stream_next(struct ArrowArrayStream* stream,
                        struct ArrowArray* out) {
   struct ArrowArray* array = stream->private_data;
-  *out = *array;  // a released one says that the stream is at its end
+  *out = *array;  // a released array marks the end of the stream
   array->release = NULL;
   return 0;
 }
 
 static const char* stream_error(struct ArrowArrayStream* stream) {
   (void)stream;
-  return NULL;  // the number says it
+  return NULL;  // the errno is enough
 }
 
 static void stream_release(struct ArrowArrayStream* stream) {

@@ -12,21 +12,22 @@
 
 #include "hash.h"
 
-#define HASH_SIZE 32  // of a digest, and of a chaining value
+#define HASH_SIZE 32  // of digests and chaining values
 #define LARGE_PARTS (TVIXB_FILES_LARGE_SIZE / TVIXB_FILES_PART_SIZE)
 #define BATCH_FILES 256
 
 static_assert(TVIXB_FILES_PART_SIZE == TVIXB_HASH_PART_SIZE, "same parts");
-static_assert(TVIXB_FILES_HERE == AT_FDCWD, "as openat has it");
-// Two reads of a part, each with a byte more to see the end of the file.
+static_assert(TVIXB_FILES_HERE == AT_FDCWD, "an argument of openat");
+// Room for two parts, each with one more byte to detect the end of the file.
 static_assert(TVIXB_FILES_BUFFER_SIZE == 2 * (TVIXB_FILES_PART_SIZE + 1),
               "room for a file behind others");
 
-// Files that are read and wait to be hashed together; no data where a file is
-// not among them.
+// Small files that were read and will be hashed together. `views` has an entry
+// for every file since the last run; its data is NULL if there is nothing to
+// hash.
 typedef struct batch {
   uint8_t* buffer;
-  size_t used;      // bytes of the buffer
+  size_t used;      // bytes used in the buffer
   uint8_t* digest;  // of the first file
   size_t count;
   tvixb_view views[BATCH_FILES];
@@ -39,8 +40,8 @@ static void run_batch(batch* batch) {
   batch->used = 0;
 }
 
-// Reads `size` bytes; with `last`, the file must end behind them, and the
-// buffer have room for one more.
+// Reads `size` bytes into `buffer`. If `last`, the file must end after them,
+// and the buffer must have room for one more byte.
 static int32_t read_at(int file, uint64_t offset, size_t size, bool last,
                        uint8_t* buffer) {
   size_t wanted = size + last, found = 0;
@@ -81,14 +82,14 @@ static int32_t hash_parts(int file, uint64_t size, uint8_t* buffer,
   return status;
 }
 
-// What shows that a file changed; no padding.
+// The properties that show that a file changed. Has no padding, for memcmp.
 typedef struct file_state {
   uint64_t mode, size;
   int64_t times[4];
 } file_state;
 
-// Returns a status. statx is of glibc 2.28; what is compiled with fstat today
-// would run with 2.33 and newer only.
+// Reads the state of a file. Returns its status. Uses statx, which glibc has
+// since 2.28: code compiled with a current fstat needs 2.33 or newer.
 static int32_t state_of(int file, file_state* state) {
 #ifdef STATX_BASIC_STATS
   struct statx found;
@@ -112,8 +113,8 @@ static int32_t state_of(int file, file_state* state) {
   return TVIXB_FILE_OK;
 }
 
-// Reads a file of `size` bytes; a small one gets its digest from the batch, to
-// which `view` is to be added.
+// Reads a file of `size` bytes. Hashes a large file; sets *view to a small one,
+// which the caller must add to the batch.
 static int32_t read_file(batch* batch, int file, uint64_t size,
                          tvixb_view* view, uint8_t* digest) {
   bool small = size <= TVIXB_FILES_PART_SIZE;
@@ -145,18 +146,18 @@ static int32_t hash_file(batch* batch, int file, const tvixb_files* found,
                                                 : TVIXB_FILE_OK;
 }
 
-static int open_file(int folder, const char* name) {
-  // Not to wait for a writer where a pipe has taken the place of a file.
+static int open_file(int directory, const char* name) {
+  // O_NONBLOCK: do not wait for a writer if a pipe has replaced the file.
   const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   int file;
   do {
-    file = openat(folder, name, flags);
+    file = openat(directory, name, flags);
   } while (file < 0 && errno == EINTR);
   return file;
 }
 
-void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
-                      const tvixb_files* found) {
+void tvixb_files_hash(int directory, const char* names, size_t n,
+                      uint8_t* buffer, const tvixb_files* found) {
   batch batch;
   batch.buffer = buffer;
   batch.digest = found->digests;
@@ -164,7 +165,7 @@ void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
   for (size_t i = 0; i < n; i++, names += strlen(names) + 1) {
     if (batch.count == BATCH_FILES) run_batch(&batch);
     tvixb_view view = {0};
-    int file = open_file(folder, names);
+    int file = open_file(directory, names);
     if (file < 0) {
       found->statuses[i] = errno == ELOOP ? TVIXB_FILE_CHANGED : errno;
     } else {

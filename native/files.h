@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// Reads and hashes files. One that changes while it is read, as far as its size
-// and its times say so, is an error. Stands on top of the core, which knows no
-// files.
+// Reads and hashes files. A file that changes during reading gets an error, as
+// far as its size and timestamps show the change. The core does not depend on
+// this file.
 //
-// Thread safety: there is no state; a buffer serves one call at a time.
+// The rules of tvix_build.h for NULL, alignment, aliasing, retention and
+// ownership apply here too. The functions have no state: any number of threads
+// may call them, each with its own buffer.
 #ifndef TVIXB_FILES_H
 #define TVIXB_FILES_H
 
@@ -17,49 +19,54 @@ extern "C" {
 
 /* cffi: begin */
 
-// Bytes of the buffer that the calls below read into.
+// Size in bytes of the buffer that the caller passes to the functions below.
 #define TVIXB_FILES_BUFFER_SIZE 524290
-// Bytes of a part of a large file.
+// Size in bytes of a part of a large file.
 #define TVIXB_FILES_PART_SIZE 262144
-// Files with more bytes than that are large: 64 parts.
+// A file is large if it has more bytes than this: 64 parts.
 #define TVIXB_FILES_LARGE_SIZE 16777216
 
-// The working directory in place of an open folder (AT_FDCWD).
+// The working directory, instead of a descriptor (AT_FDCWD).
 #define TVIXB_FILES_HERE -100
 
-// What became of a file; a positive number is an errno.
+// The status of a file. A positive status is an errno.
 typedef enum tvixb_file_status {
   TVIXB_FILE_OK = 0,
-  // It is no regular file, or it was written to meanwhile.
+  // The file is not a regular file, or changed during reading.
   TVIXB_FILE_CHANGED = -1,
-  // It was not read: hash it part by part, in several threads.
+  // The file is large and was not read: call tvixb_file_hash_parts, from
+  // several threads if you like, and then tvixb_file_join.
   TVIXB_FILE_LARGE = -2,
 } tvixb_file_status;
 
-// Where a call writes what it finds: arrays of the caller, one entry a file;
-// undefined but for the status unless that is TVIXB_FILE_OK.
+// The arrays to which tvixb_files_hash writes its results, with one entry for
+// each file. The caller owns the memory. Unless a file's status is
+// TVIXB_FILE_OK, its other entries are undefined.
 typedef struct tvixb_files {
-  int32_t* statuses;
+  int32_t* statuses;    // tvixb_file_status or errno
   uint64_t* sizes;      // in bytes
-  uint8_t* executable;  // 1 if the owner may execute it, else 0
-  uint8_t* digests;     // 32 bytes each
+  uint8_t* executable;  // 1 if the owner may execute the file, else 0
+  uint8_t* digests;     // BLAKE3-256, 32 bytes each
 } tvixb_files;
 
-// Reads and hashes n regular files in a folder, an open descriptor or
-// TVIXB_FILES_HERE. Their names lie back to back, each with a NUL at its
-// end. Symbolic links are not followed.
-void tvixb_files_hash(int folder, const char* names, size_t n, uint8_t* buffer,
-                      const tvixb_files* found);
+// Reads and hashes n regular files in a directory: an open descriptor, or
+// TVIXB_FILES_HERE. `names` has their names back to back, each with a
+// terminating NUL. Does not follow symbolic links. `buffer` has
+// TVIXB_FILES_BUFFER_SIZE bytes. Writes a status for each file: TVIXB_FILE_OK,
+// TVIXB_FILE_CHANGED, TVIXB_FILE_LARGE or an errno.
+void tvixb_files_hash(int directory, const char* names, size_t n,
+                      uint8_t* buffer, const tvixb_files* found);
 
-// Writes the chaining values of the parts `first` to `end` of an open file of
-// `size` bytes, which has at least two parts, to cvs[32 * first .. 32 * end).
-// Returns a status: TVIXB_FILE_CHANGED if there are not as many bytes. Whether
-// the file was written to is for the caller to find out.
+// Writes the chaining values of the parts [first, end) of an open file of
+// `size` bytes to cvs[32 * first .. 32 * end). The file must have at least two
+// parts. `buffer` has TVIXB_FILES_BUFFER_SIZE bytes. Returns TVIXB_FILE_OK,
+// TVIXB_FILE_CHANGED if it finds that the file does not have `size` bytes, or
+// an errno. The caller must compare size and timestamps before and after.
 int32_t tvixb_file_hash_parts(int file, uint64_t size, uint64_t first,
                               uint64_t end, uint8_t* buffer, uint8_t* cvs);
 
-// Writes the digest of a file of n parts, n >= 2, to digest. The chaining
-// values are overwritten.
+// Writes the digest of a file of n parts, n >= 2, to digest[0 .. 32).
+// Overwrites the n chaining values in `cvs`.
 void tvixb_file_join(uint8_t* cvs, size_t n, uint8_t* digest);
 
 /* cffi: end */

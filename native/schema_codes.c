@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The names of codes, and their words where these are the same for all fields.
+// The names of codes, and the messages of those whose message does not depend
+// on the field's rule.
 #include "schema.h"
 #include "tvix_build.h"
 
@@ -12,32 +13,35 @@ const tvixb_code_row tvixb_codes[TVIXB_CODE_COUNT] = {
     [TVIXB_CODE_INVALID_NAME] = {.name = "invalid_name"},
     [TVIXB_CODE_INVALID_DIGEST] = {.name = "invalid_digest",
                                    .shown = TVIXB_SHOWN_NUMBER,
-                                   .behind = " bytes"},
+                                   .after = " bytes"},
     [TVIXB_CODE_INVALID_SYMLINK_TARGET] = {.name = "invalid_symlink_target"},
     [TVIXB_CODE_INVALID_ENV_KEY] = {.name = "invalid_env_key"},
     [TVIXB_CODE_INVALID_ENV_VALUE] = {.name = "invalid_env_value"},
     [TVIXB_CODE_INVALID_PATH] = {.name = "invalid_path"},
     [TVIXB_CODE_NOT_SORTED] = {.name = "not_sorted",
-                               .words = "keys in ascending order of their "
-                                        "bytes, found after a larger one "},
+                               .before = "expected keys in ascending byte "
+                                         "order, found ",
+                               .after = " after a greater key"},
     [TVIXB_CODE_DUPLICATE] = {.name = "duplicate",
-                              .words = "each key once, found again "},
+                              .before = "expected unique keys, found "
+                                        "duplicate "},
     [TVIXB_CODE_OUTPUT_IS_INPUT] = {.name = "output_is_input",
-                                    .words = "an output where no input is, "
-                                             "found an input at "},
+                                    .before = "expected an output that is not "
+                                              "an input, found "},
     [TVIXB_CODE_MISSING_OUTPUT] = {.name = "missing_output",
-                                   .words = "an output node for each output of "
-                                            "the request, found none for "},
+                                   .before = "expected a node for each output "
+                                             "of the request, found none for "},
     [TVIXB_CODE_UNEXPECTED_OUTPUT] = {.name = "unexpected_output",
-                                      .words = "outputs of the request alone, "
-                                               "found "},
+                                      .before = "expected only outputs of the "
+                                                "request, found "},
     [TVIXB_CODE_SIZE_OVERFLOW] = {.name = "size_overflow",
-                                  .words = "a size below 2^64, found more "
-                                           "elements below the directory",
+                                  .before = "expected fewer than 2^64 elements "
+                                            "below the directory, found more",
                                   .shown = TVIXB_SHOWN_NOTHING},
     [TVIXB_CODE_INVALID_NEEDLE] = {.name = "invalid_needle"},
     [TVIXB_CODE_NEEDLES_MISMATCH] = {.name = "needles_mismatch",
-                                     .words = "none or one for each output, "
-                                              "found ",
+                                     .before =
+                                         "expected no elements or one for "
+                                         "each output, found ",
                                      .shown = TVIXB_SHOWN_NUMBER},
 };

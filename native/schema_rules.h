@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the values of fields must be: size, forbidden bytes, code of the
-// violation, and the words for people, each written once.
+// The rules for the values of fields: size, forbidden bytes, code of the
+// violation, and the text for its message.
 #ifndef TVIXB_SCHEMA_RULES_H
 #define TVIXB_SCHEMA_RULES_H
 
@@ -27,13 +27,13 @@ typedef enum tvixb_rule {
   TVIXB_RULE_COUNT,
 } tvixb_rule;
 
-// Whether a path, not empty, is absolute and clean, and outside /nix/store.
+// Returns whether a non-empty path is absolute and clean, and neither
+// /nix/store nor below it.
 bool tvixb_rule_is_path_outside_store(tvixb_view path);
 
-#define TVIXB_RELATIVE_PATH                                                  \
-  "a clean relative path (no empty, \".\" or \"..\" component, no slash at " \
-  "an "                                                                      \
-  "end, no NUL)"
+#define TVIXB_RELATIVE_PATH                                         \
+  "a clean relative path (no empty, \".\" or \"..\" component, no " \
+  "leading or trailing slash, no NUL)"
 
 // Indexed by tvixb_rule.
 static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
@@ -45,7 +45,7 @@ static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
     [TVIXB_RULE_NAME] = {.code = TVIXB_CODE_INVALID_NAME,
                          .expected =
                              "a path component (1 to 255 bytes, not \".\" or "
-                             "\"..\", without \"/\" and NUL)",
+                             "\"..\", without \"/\" or NUL)",
                          .size_min = 1,
                          .size_max = 255,
                          .forbidden = TVIXB_BYTES_NUL | TVIXB_BYTES_BYTE,
@@ -64,7 +64,7 @@ static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
          .forbidden = TVIXB_BYTES_NUL},
     [TVIXB_RULE_ENV_KEY] =
         {.code = TVIXB_CODE_INVALID_ENV_KEY,
-         .expected = "an environment key (not empty, without \"=\" and NUL)",
+         .expected = "a non-empty environment key without \"=\" or NUL",
          .size_min = 1,
          .size_max = SIZE_MAX,
          .forbidden = TVIXB_BYTES_NUL | TVIXB_BYTES_BYTE,
@@ -75,8 +75,8 @@ static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
                               .forbidden = TVIXB_BYTES_NUL},
     [TVIXB_RULE_RO_PATH] =
         {.code = TVIXB_CODE_INVALID_PATH,
-         .expected = "an absolute clean path outside /nix/store (no empty, "
-                     "\".\" or \"..\" component, no superfluous slash, no "
+         .expected = "a clean absolute path outside /nix/store (no empty, "
+                     "\".\" or \"..\" component, no redundant slash, no "
                      "NUL)",
          .size_min = 1,
          .size_max = SIZE_MAX,
@@ -84,10 +84,11 @@ static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
          .extra_check = tvixb_rule_is_path_outside_store,
          .extra_check_size_max = SIZE_MAX},
     [TVIXB_RULE_NO_NAME] = {.code = TVIXB_CODE_INVALID_NAME,
-                            .expected = "no name, as the request has it"},
+                            .expected = "no name, because the request "
+                                        "has the path"},
     [TVIXB_RULE_DIRECTORY_PATH] = {.code = TVIXB_CODE_INVALID_PATH,
                                    .expected =
-                                       TVIXB_RELATIVE_PATH ", or nothing",
+                                       TVIXB_RELATIVE_PATH " or an empty path",
                                    .size_max = SIZE_MAX,
                                    .forbidden = TVIXB_BYTES_NUL,
                                    .extra_check = tvixb_rule_is_relative_path,
@@ -110,8 +111,8 @@ static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
                               .forbidden_prefix = TVIXB_PREFIX_RELATIVE},
     [TVIXB_RULE_HOST_PATH] =
         {.code = TVIXB_CODE_INVALID_PATH,
-         .expected = "an absolute clean path outside inputs_dir (no empty, "
-                     "\".\" or \"..\" component, no superfluous slash, no "
+         .expected = "a clean absolute path outside inputs_dir (no empty, "
+                     "\".\" or \"..\" component, no redundant slash, no "
                      "NUL)",
          .size_min = 1,
          .size_max = SIZE_MAX,
@@ -120,11 +121,11 @@ static const tvixb_rule_row tvixb_rules[TVIXB_RULE_COUNT] = {
          .extra_check_size_max = SIZE_MAX,
          .forbidden_prefix = TVIXB_PREFIX_ABSOLUTE},
     [TVIXB_RULE_NEEDLE] = {.code = TVIXB_CODE_INVALID_NEEDLE,
-                           .expected = "a needle that is not empty",
+                           .expected = "a non-empty needle",
                            .size_min = 1,
                            .size_max = SIZE_MAX},
     [TVIXB_RULE_NEEDLE_INDEX] = {.code = TVIXB_CODE_INVALID_NEEDLE,
-                                 .expected = "an index of the request's "
+                                 .expected = "an index into the request's "
                                              "refscan_needles",
                                  .size_max = SIZE_MAX},
 };

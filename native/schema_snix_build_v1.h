@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// snix.build.v1 and its castore, of 2025 and on, and tvix.build.v1@2024, the
-// last tvix, which has the same BuildRequest. The rules stand beside the fields
-// in proto/. Included once for each level of the CPU, which says the name of
-// the table of kinds, TVIXB_SCHEMA_NAME.
+// The tables of snix.build.v1 and its castore, since 2025, and of
+// tvix.build.v1@2024, the last version of tvix, which has the same
+// BuildRequest. The comments in proto/ describe the rules. A file for each CPU
+// level includes this and defines TVIXB_SCHEMA_NAME, the name of the table of
+// kinds.
 #include "scan_message.h"
 #include "schema.h"
 #include "schema_rows.h"
@@ -14,7 +15,7 @@
 #define CASTORE_NAMED 1
 #include "schema_castore.h"
 
-// Of responses, whose nodes have the names that the request says.
+// For responses, whose nodes have no names, because the request has them.
 #define CASTORE_TABLE(name) nameless_##name
 #define CASTORE_SCAN(name) scan_nameless_##name
 #define CASTORE_NAMED 0
@@ -239,7 +240,7 @@ const struct tvixb_kind TVIXB_SCHEMA_NAME[] = {
                    .count = TVIXB_COUNT_OUTPUTS,
                    .missing_code = TVIXB_CODE_MISSING_OUTPUT,
                    .unexpected_code = TVIXB_CODE_UNEXPECTED_OUTPUT,
-                   .expected = "outputs, as the request has"},
+                   .expected = "as many outputs as the request has"},
     },
     {
         .name = "snix.castore.v1.Directory",

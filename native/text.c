@@ -14,7 +14,7 @@ const char* tvixb_code_name(uint8_t code) {
   return code < TVIXB_CODE_COUNT ? tvixb_codes[code].name : NULL;
 }
 
-// Text of limited room; counts what it would need.
+// A buffer of limited capacity. `size` is the length of the complete text.
 typedef struct text {
   char* out;
   size_t capacity;
@@ -32,13 +32,15 @@ __attribute__((format(printf, 2, 3))) static void put(text* text,
   if (size > 0) text->size += (size_t)size;
 }
 
-// The message that is a field's value, or the whole message.
+// Returns the type of a field's embedded message; the root's if `field` is
+// NULL.
 static const tvixb_message* message_in(const tvixb_kind* kind,
                                        const tvixb_field* field) {
   return field ? field->message : kind->message;
 }
 
-// The field at the end of the path, NULL for the message itself.
+// Returns the last field of the path, NULL for the root. Writes the path to
+// `path` if that is not NULL.
 static const tvixb_field* walk(const tvixb_kind* kind,
                                const tvixb_violation* violation, text* path) {
   const tvixb_field* field = NULL;
@@ -63,8 +65,8 @@ size_t tvixb_violation_path(const tvixb_kind* kind,
   return path.size;
 }
 
-// Writes the value or key in quotes; bytes that are not printable ASCII are
-// escaped.
+// Writes the sample of the value or key in quotes. Escapes bytes that are not
+// printable ASCII.
 static void put_quoted(text* text, const tvixb_violation* violation) {
   put(text, "\"");
   for (unsigned i = 0; i < violation->sample_size; i++) {
@@ -105,29 +107,29 @@ static void put_required(text* text, const tvixb_kind* kind,
   }
   put(text, "expected %s, found none",
       !field || field->repeated           ? "at least one element"
-      : field->type == TVIXB_TYPE_MESSAGE ? "this message to be there"
-                                          : "a value that is not empty");
+      : field->type == TVIXB_TYPE_MESSAGE ? "a message"
+                                          : "a non-empty value");
 }
 
-// Only the root has a name that is its own: schemas share tables.
+// Only the root's name is known: schemas share the tables of embedded messages.
 static void put_unknown(text* text, const tvixb_kind* kind,
                         const tvixb_violation* violation) {
   put(text,
-      "expected the fields of %s alone, found field %" PRIu64
-      " with wire type %u",
+      "expected only fields of %s, found field %" PRIu64 " with wire type %u",
       violation->depth ? "this message" : kind->name, violation->number >> 3,
       (unsigned)violation->number & 7);
 }
 
-// Of a number in a packed list.
+// Writes the message for a number in a packed list.
 static void put_number(text* text, const tvixb_field* field,
                        const tvixb_violation* violation) {
   if (violation->code == TVIXB_CODE_NOT_SORTED) {
     put(text,
-        "expected ascending numbers, found %" PRIu64 " after a larger one",
+        "expected numbers in ascending order, found %" PRIu64
+        " after a greater number",
         violation->number);
   } else if (violation->code == TVIXB_CODE_DUPLICATE) {
-    put(text, "expected each number once, found %" PRIu64 " again",
+    put(text, "expected unique numbers, found duplicate %" PRIu64,
         violation->number);
   } else {
     put(text, "expected %s, found %" PRIu64, tvixb_rules[field->rule].expected,
@@ -135,14 +137,15 @@ static void put_number(text* text, const tvixb_field* field,
   }
 }
 
-// Of an element that the list lacks, or that is beyond its length.
+// Writes the message for an element that the list lacks or must not have.
 static void put_length(text* text, const tvixb_length_rule* rule,
                        const tvixb_violation* violation) {
-  put(text, "expected %" PRIu64 " %s, found %s", violation->number,
-      rule->expected, violation->code == rule->missing_code ? "fewer" : "more");
+  put(text, "expected %s (%" PRIu64 "), found %s", rule->expected,
+      violation->number,
+      violation->code == rule->missing_code ? "fewer" : "more");
 }
 
-// Whether a violation is one of its kind's length rule.
+// Returns whether a violation is one of its kind's length rule.
 static bool is_of_length(const tvixb_kind* kind,
                          const tvixb_violation* violation) {
   const tvixb_length_rule* rule = &kind->length;
@@ -152,12 +155,12 @@ static bool is_of_length(const tvixb_kind* kind,
           violation->code == rule->unexpected_code);
 }
 
-// Of a value, or of the key of a list's element.
+// Writes the message for a value or for the key of a list element.
 static void put_value(text* text, const tvixb_field* field,
                       const tvixb_violation* violation) {
   const tvixb_code_row* row = &tvixb_codes[violation->code];
-  if (row->words) {
-    put(text, "expected %s", row->words);
+  if (row->before) {
+    put(text, "%s", row->before);
   } else {
     put(text, "expected %s, found ",
         field ? tvixb_rules[field->rule].expected : "");
@@ -166,7 +169,7 @@ static void put_value(text* text, const tvixb_field* field,
   if (row->shown == TVIXB_SHOWN_NUMBER) {
     put(text, "%" PRIu64, violation->number);
   }
-  if (row->behind) put(text, "%s", row->behind);
+  if (row->after) put(text, "%s", row->after);
 }
 
 size_t tvixb_violation_message(const tvixb_kind* kind,
@@ -185,7 +188,7 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
   switch (violation->code) {
     case TVIXB_CODE_MALFORMED:
       put(&text,
-          "expected a serialized %s, found bytes that do not decode at byte "
+          "expected a serialized %s, found bytes that do not decode at offset "
           "%" PRIu64,
           kind->name, violation->number);
       break;

@@ -115,17 +115,17 @@ _FILE = snix_castore.Entry(file=snix_castore.FileEntry(name=b"a", digest=DIGEST)
 @pytest.mark.parametrize(
     ("request_", "rest", "words"),
     [
-        ({"refscan_needles": [""]}, b"", 'expected a needle that is not empty, found ""'),
+        ({"refscan_needles": [""]}, b"", 'expected a non-empty needle, found ""'),
         (
             {"inputs_dir": "b", "inputs": [_FILE], "outputs": ["b/a"]},
             b"",
-            'expected an output where no input is, found an input at "b/a"',
+            'expected an output that is not an input, found "b/a"',
         ),
-        ({}, b"\x78\0", "expected the fields of * alone, found field 15 with wire type 0"),
+        ({}, b"\x78\0", "expected only fields of *, found field 15 with wire type 0"),
         (
             {},
             b"\x42\x05\x0a\x01a\x78\0",
-            "expected the fields of this message alone, found field 15 with wire type 0",
+            "expected only fields of this message, found field 15 with wire type 0",
         ),
     ],
 )
@@ -146,8 +146,11 @@ def test_words_of_requests(
             [_Output(output=snix_castore.Entry())],
             "expected one of directory, file, symlink to be set, found none",
         ),
-        ([_Output(output=_FILE)], 'expected no name, as the request has it, found "a"'),
-        ([], "expected 1 outputs, as the request has, found fewer"),
+        (
+            [_Output(output=_FILE)],
+            'expected no name, because the request has the path, found "a"',
+        ),
+        ([], "expected as many outputs as the request has (1), found fewer"),
     ],
 )
 def test_words_of_answers(outputs: list[snix_build.BuildResponse.Output], words: str) -> None:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What vectors cannot say: large batches, large lists, limits, words, reuse,
-// bad ranges, streams.
+// Tests what vectors cannot express: large batches and lists, limits, messages
+// of violations, reuse of contexts, bad ranges and streams.
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -19,8 +19,8 @@ static uint32_t random_number(uint32_t* seed) {
   return *seed ^= *seed << 5;
 }
 
-// Its canonical encoding goes to `encoded`, if not NULL: room for as many bytes
-// as the message has.
+// Checks one message. Writes its canonical encoding to `encoded` if that is not
+// NULL; the encoding must not be longer than the message.
 static tvixb_verdict check_one(tvixb_context* context, const buffer* message,
                                uint8_t* digest, uint8_t* encoded) {
   const uint64_t offsets[2] = {0, message->size};
@@ -39,8 +39,8 @@ static tvixb_verdict check_one(tvixb_context* context, const buffer* message,
   return verdict;
 }
 
-// A request whose outputs are the numbers of `order`, behind a common prefix;
-// an environment variable follows.
+// Returns a request whose outputs are a common prefix and the numbers of
+// `order`, followed by an environment variable.
 static buffer request_with_outputs(const uint32_t* order, size_t count) {
   buffer message = {0};
   buffer_text(&message, 1, "sh");
@@ -79,8 +79,8 @@ static void check_sorting(tvixb_context* context, size_t count, uint32_t seed) {
   free(order);
 }
 
-// Elements of all sizes up to several times a buffer, in descending order: the
-// message is hashed while it is encoded, or encoded before.
+// Elements of all sizes, up to several times the stream buffer, in descending
+// order. The message is hashed piece by piece, or encoded first.
 static void check_large_elements(tvixb_context* context) {
   buffer message = {0};
   uint8_t* value = malloc(100000);
@@ -117,7 +117,7 @@ static void check_limit(tvixb_context* context) {
     const tvixb_violations_of* row =
         tvixb_violations_by_message(context, &rows);
     const tvixb_violation* all = tvixb_violations(context, &count);
-    // No command, 1000 invalid names, 999 of them duplicates.
+    // No command, and 1000 invalid names, 999 of which are duplicates.
     assert(rows == 1 && row->total == 2000);
     assert(row->kept == limit && count == limit);
     assert(all[0].code == TVIXB_CODE_REQUIRED);
@@ -131,8 +131,8 @@ static void check_limit(tvixb_context* context) {
   free(message.data);
 }
 
-// Duplicates are found in the order of their names, which is not that of the
-// message; those before others in the message are kept.
+// The engine finds duplicates in the order of their names, but must keep those
+// that are first in the message.
 static void check_order_of_violations(tvixb_context* context) {
   enum { NAMES = 500 };
   const uint32_t limits[] = {UINT32_MAX, 1, 2, 3, 64, 100, NAMES - 1, NAMES};
@@ -153,7 +153,7 @@ static void check_order_of_violations(tvixb_context* context) {
     const tvixb_violation* all = tvixb_violations(context, &count);
     assert(rows == 1 && row->total == NAMES + 1);
     assert(count == (limits[i] < NAMES + 1 ? limits[i] : NAMES + 1));
-    // The second of each pair, and one that is not sorted.
+    // The second one of each pair, and one that is not sorted.
     unsigned unsorted = 0;
     for (size_t j = 0; j < count; j++) {
       if (all[j].code == TVIXB_CODE_NOT_SORTED) {
@@ -180,15 +180,17 @@ static tvixb_verdict check_kind(tvixb_context* context, const char* name,
   return verdict;
 }
 
-// Whether the last message checked has one violation, at the output `index`.
-static bool has_alone(tvixb_context* context, tvixb_code code, uint64_t index) {
+// Returns whether the last message has exactly one violation, at output
+// `index`.
+static bool has_only(tvixb_context* context, tvixb_code code, uint64_t index) {
   size_t count;
   const tvixb_violation* all = tvixb_violations(context, &count);
   return count == 1 && all[0].code == code && all[0].index[0] == index;
 }
 
-// Two outputs, symbolic links, the second with the needle 2.
-static buffer answer(void) {
+// Returns a response with two outputs, which are symbolic links. The second has
+// needle 2.
+static buffer two_outputs(void) {
   static const char outputs[] =
       "\x0a\x07\x0a\x05\x1a\x03\x12\1x"
       "\x0a\x0a\x0a\x05\x1a\x03\x12\1x\x12\1\2";
@@ -197,13 +199,14 @@ static buffer answer(void) {
   return message;
 }
 
-// A request stays until the next one, and only answers of snix have one.
+// The counts of a request stay set until the next call. They apply only to
+// responses of snix.
 static void check_request(tvixb_context* context) {
   static const char response[] = "snix.build.v1.BuildResponse";
-  buffer message = answer();
+  buffer message = two_outputs();
   static const struct {
     uint64_t outputs, needles;
-    tvixb_code code;  // 0 for no violation
+    tvixb_code code;  // 0: no violation
     uint64_t index;
   } cases[] = {
       {TVIXB_ANY, TVIXB_ANY, 0, 0},
@@ -221,8 +224,8 @@ static void check_request(tvixb_context* context) {
       tvixb_verdict verdict = check_kind(context, response, &message);
       assert(verdict == (cases[i].code ? TVIXB_INVALID : TVIXB_CANONICAL));
       assert(!cases[i].code ||
-             has_alone(context, cases[i].code, cases[i].index));
-      // No other message has a request.
+             has_only(context, cases[i].code, cases[i].index));
+      // Other kinds ignore the request.
       const buffer nothing = {0};
       assert(check_kind(context, "snix.castore.v1.Directory", &nothing) ==
              TVIXB_CANONICAL);
@@ -231,7 +234,7 @@ static void check_request(tvixb_context* context) {
   tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
   assert(check_kind(context, response, &message) == TVIXB_CANONICAL);
 
-  // So many violations are missing that a count of them ends at its largest.
+  // So many outputs are missing that the total number of violations saturates.
   const uint8_t nameless[] = {0x0a, 9, 0x0a, 5, 0x0a, 3, 0x0a, 1, 'a', 0x78, 1};
   const buffer bad = {(uint8_t*)nameless, sizeof nameless, 0};
   size_t rows;
@@ -262,11 +265,11 @@ static void check_bad_ranges(tvixb_context* context) {
                      &results) == TVIXB_OK);
 }
 
-// Offsets that are not aligned are refused, not read.
+// Misaligned arrays of offsets are rejected and not read.
 static void check_misaligned(tvixb_context* context) {
   const uint8_t data[4] = {0x0a, 0x02, 's', 'h'};
   uint8_t verdict = 0xee, digest[32], encoded[4];
-  // Two numbers, 0 and 4, that begin at any byte.
+  // Two numbers, 0 and 4, at every alignment.
   for (size_t shift = 0; shift < 16; shift++) {
     uint64_t memory[5] = {0}, end = 0xee;
     const uint64_t good[2] = {0, 4};
@@ -287,7 +290,7 @@ static void check_misaligned(tvixb_context* context) {
     size_t room = aligned ? 4 : 0;
     assert(tvixb_encoded_room(request_kind(), 4, offsets, good + 1, 1) == room);
     assert(tvixb_encoded_room(request_kind(), 4, good, offsets + 1, 1) == room);
-    // Where ends of encodings are to go.
+    // A misaligned array for the ends of encodings.
     encodings.ends = (uint64_t*)(void*)((uint8_t*)memory + shift);
     verdict = 0xee;
     assert(tvixb_check(context, request_kind(), data, 4, good, good + 1, 1,
@@ -296,8 +299,8 @@ static void check_misaligned(tvixb_context* context) {
   }
 }
 
-// Messages over many windows, good and bad ones mixed, some larger than a
-// window; each as it is alone.
+// Valid and invalid messages in many windows, some larger than a window. Each
+// must have the same results as alone.
 static void check_batch(tvixb_context* context) {
   enum { COUNT = 5000 };
   static uint64_t begins[COUNT], ends[COUNT];
@@ -381,7 +384,6 @@ static void check_split(void) {
   assert(count == 0 && consumed == 0);
 }
 
-// Two messages, and a byte too little for their encodings.
 static void check_count(void) {
   buffer message = {0};
   uint8_t fields[300];
@@ -390,16 +392,17 @@ static void check_count(void) {
     assert(tvixb_count_fields(message.data, message.size, 2) == i);
     assert(tvixb_count_fields(message.data, message.size, 1) == i / 3);
     assert(tvixb_count_fields(message.data, message.size, 3) == 0);
-    buffer_field(&message, 2, fields, i);  // What is within is not counted.
+    buffer_field(&message, 2, fields, i);  // nested fields are not counted
     if (i % 3 == 2) buffer_text(&message, 1, "");
   }
-  // Cut, the last one is not there.
+  // The truncated last field is not counted.
   buffer_text(&message, 7, "cut");
   assert(tvixb_count_fields(message.data, message.size, 7) == 1);
   assert(tvixb_count_fields(message.data, message.size - 1, 7) == 0);
   free(message.data);
 }
 
+// Two messages, with one byte too few for their encodings.
 static void check_room(tvixb_context* context) {
   const uint8_t data[] = "\x0a\1x\x0a\1y";
   const uint64_t offsets[] = {0, 3, 6};
@@ -461,9 +464,9 @@ static void check_blake3_many(void) {
   }
 }
 
-// The words of a message's last violation.
-static void check_words(tvixb_context* context, const void* data, size_t size,
-                        const char* path, const char* words) {
+// Checks the path and the message of the last violation.
+static void check_message(tvixb_context* context, const void* data, size_t size,
+                          const char* path, const char* words) {
   const buffer message = {(uint8_t*)data, size, size};
   uint8_t digest[32];
   check_one(context, &message, digest, NULL);
@@ -481,39 +484,39 @@ static void check_words(tvixb_context* context, const void* data, size_t size,
   assert(strcmp(text, words) == 0);
 }
 
-#define CHECK_WORDS(bytes, path, words) \
-  check_words(context, bytes, sizeof bytes - 1, path, words)
+#define CHECK_MESSAGE(bytes, path, words) \
+  check_message(context, bytes, sizeof bytes - 1, path, words)
 
-static void check_all_words(tvixb_context* context) {
+static void check_messages(tvixb_context* context) {
   const char* unknown =
-      "expected the fields of tvix.build.v1.BuildRequest alone, found field 9 "
-      "with wire type 5";
-  // The first of two, also where another field comes behind them.
-  CHECK_WORDS("\x0a\x01x\x4d\1\1\1\1\x52\0", "", unknown);
-  CHECK_WORDS("\x4d\1\1\1\1\x52\0\x0a\x01x", "", unknown);
-  CHECK_WORDS("\x0a\x04xy\xffz", "",
-              "expected a serialized tvix.build.v1.BuildRequest, found bytes "
-              "that do not decode at byte 4");
-  CHECK_WORDS("\x0a\x01x\x12\x01x\x12\x04/\"\x7f\x1f", "outputs[1]",
-              "expected keys in ascending order of their bytes, found after a "
-              "larger one \"/\\\"\\x7f\\x1f\"");
-  CHECK_WORDS(
+      "expected only fields of tvix.build.v1.BuildRequest, found field 9 with "
+      "wire type 5";
+  // The message shows the first of two, also if another field follows them.
+  CHECK_MESSAGE("\x0a\x01x\x4d\1\1\1\1\x52\0", "", unknown);
+  CHECK_MESSAGE("\x4d\1\1\1\1\x52\0\x0a\x01x", "", unknown);
+  CHECK_MESSAGE("\x0a\x04xy\xffz", "",
+                "expected a serialized tvix.build.v1.BuildRequest, found bytes "
+                "that do not decode at offset 4");
+  CHECK_MESSAGE("\x0a\x01x\x12\x01x\x12\x04/\"\x7f\x1f", "outputs[1]",
+                "expected keys in ascending byte order, found "
+                "\"/\\\"\\x7f\\x1f\" after a greater key");
+  CHECK_MESSAGE(
       "\x0a\x1a"
       "abcdefghijklmnopqrstuvwxy\0",
       "command_args[0]",
       "expected an argument without NUL, found "
       "\"abcdefghijklmnopqrstuvwx\"... (26 bytes)");
-  CHECK_WORDS(
+  CHECK_MESSAGE(
       "\x0a\x19"
       "abcdefghijklmnopqrstuvwx\0",
       "command_args[0]",
       "expected an argument without NUL, found "
       "\"abcdefghijklmnopqrstuvwx\"... (25 bytes)");
-  // One violation before it turns out that a length is not in its shortest
-  // form.
-  CHECK_WORDS("\x0a\1\0\x12\x81\0x", "command_args[0]",
-              "expected an argument without NUL, found \"\\x00\"");
-  CHECK_WORDS(
+  // The first scan finds a violation before a length that is not in its
+  // shortest form.
+  CHECK_MESSAGE("\x0a\1\0\x12\x81\0x", "command_args[0]",
+                "expected an argument without NUL, found \"\\x00\"");
+  CHECK_MESSAGE(
       "\x0a\x18"
       "abcdefghijklmnopqrstuvw\0",
       "command_args[0]",
@@ -534,7 +537,7 @@ int main(void) {
   check_limit(context);
   check_order_of_violations(context);
   check_request(context);
-  check_all_words(context);
+  check_messages(context);
   check_bad_ranges(context);
   check_misaligned(context);
   check_batch(context);
