@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The broken messages that text cannot express, and the table of what is wrong in all of them.
+"""The broken messages that the text format cannot express, and the table of all broken messages.
 
-The others are written by hand, in text format, with what is wrong in the comments at their head.
+The other ones are written by hand in text format. The comment at the beginning of each file names
+the mistake and the violations.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ README = """\
 
 # Broken messages
 
-One mistake a file, with its code as the first part of the name; `several.at-once` has many. The
-folder says what a file holds: BuildRequest, Build or Directory; those in `requests-snix` are of
-`snix.build.v1`, those in `builds-2024` of `tvix.build.v1@2024`, all others of `tvix.build.v1`.
-`expected.json` has this table for programs.
+Each file contains one mistake, and its name begins with the code of the violation; `several.at-once`
+contains several. The directory is the kind of the message: BuildRequest, Build or Directory. The
+schema is `snix.build.v1` in `requests-snix`, `tvix.build.v1@2024` in `builds-2024`, and
+`tvix.build.v1` in all other directories. `expected.json` is the same table as JSON.
 
-| file | what is wrong | violations, in order |
+| file | mistake | violations, in order |
 | --- | --- | --- |
 """
 
 
 class Broken(NamedTuple):
-    """A broken message: what is wrong with it, and its violations as `code path`, in order."""
+    """A broken message: the mistake, and the violations as `code path`, in order."""
 
     wrong: str
     violations: list[str]
@@ -41,7 +42,7 @@ class Broken(NamedTuple):
 
 
 def binary_examples(whole: BuildRequest) -> dict[str, Broken]:
-    """The broken messages that text cannot express, by path; some are made of `whole`."""
+    """Return the broken messages that text cannot express, by path; some derive from `whole`."""
     data = whole.SerializeToString()
     small = BuildRequest(command_args=["/bin/sh"], outputs=["hello"])
     file = FileNode(name=b"setup.sh", digest=bytes(range(32)), size=77)
@@ -52,44 +53,44 @@ def binary_examples(whole: BuildRequest) -> dict[str, Broken]:
     return {
         **builds_2024(),
         "requests/malformed.cut-short.binpb": Broken(
-            "The last three bytes are lost.", ["malformed"], data[:-3]
+            "The last three bytes are missing.", ["malformed"], data[:-3]
         ),
         "requests/malformed.not-utf-8.binpb": Broken(
-            "An output's name in Latin-1; strings are UTF-8.",
+            "An output name in Latin-1. Strings must be UTF-8.",
             ["malformed"],
             small.SerializeToString() + b"\x12\x05Gr\xfc\xdfe",
         ),
         "requests/malformed.json.binpb": Broken(
-            "JSON under the name of the binary format.",
+            "JSON in a file with the name of the binary format.",
             ["malformed"],
             json_format.MessageToJson(small).encode(),
         ),
         "requests/unknown_field.in-the-request.binpb": Broken(
-            "Two fields that the schema lacks: one violation for the message.",
+            "Two unknown fields, which are one violation of the message.",
             ["unknown_field"],
             small.SerializeToString() + b"\x30\x01\x38\x01",
         ),
         "requests/unknown_field.in-an-input.binpb": Broken(
-            "A file with an owner, for which the schema has no field.",
+            "A file with an owner. The schema has no field for it.",
             ["unknown_field inputs[0].file"],
             with_input.SerializeToString(),
         ),
         "requests/unknown_field.wire-type.binpb": Broken(
-            "min_memory as eight fixed bytes; the schema has a varint.",
+            "min_memory as a fixed64. In the schema it is a varint.",
             ["unknown_field constraints"],
             data + b"\x2a\x09\x11" + (1 << 30).to_bytes(8, "little"),
         ),
         "builds/unknown_field.in-its-request.binpb": Broken(
-            "A field that the schema lacks, in the request.",
+            "An unknown field in the request of a Build.",
             ["unknown_field build_request"],
             Build(build_request=BuildRequest(command_args=["/bin/sh"])).SerializeToString()
             + b"\x0a\x02\x30\x01",
         ),
         "directories/malformed.cut-short.binpb": Broken(
-            "The last byte is lost.", ["malformed"], directory.SerializeToString()[:-1]
+            "The last byte is missing.", ["malformed"], directory.SerializeToString()[:-1]
         ),
         "directories/unknown_field.in-a-file.binpb": Broken(
-            "A file with an owner, for which the schema has no field.",
+            "A file with an owner. The schema has no field for it.",
             ["unknown_field files[0]"],
             Directory(files=[file]).SerializeToString(),
         ),
@@ -97,7 +98,7 @@ def binary_examples(whole: BuildRequest) -> dict[str, Broken]:
 
 
 def builds_2024() -> dict[str, Broken]:
-    """Builds of tvix.build.v1@2024, which has no classes. Its request is that of snix."""
+    """Return Builds of tvix.build.v1@2024, which has no Python module. Its request is snix's."""
     request = LaterRequest(
         command_args=["/bin/sh"],
         outputs=["build/a", "build/b"],
@@ -111,12 +112,12 @@ def builds_2024() -> dict[str, Broken]:
     data = build.SerializeToString()
     return {
         "builds-2024/needles_mismatch.one-for-two.binpb": Broken(
-            "The needles of one output, and two outputs.",
+            "Two outputs, but outputs_needles for only one.",
             ["needles_mismatch outputs_needles"],
             data + b"\x1a\x00",
         ),
         "builds-2024/invalid_needle.out-of-range.binpb": Broken(
-            "The second needle of a request that has one.",
+            "Index 1 of the needles of a request that has one needle.",
             ["invalid_needle outputs_needles[1].needles[0]"],
             data + b"\x1a\x00\x1a\x03\x0a\x01\x01",
         ),
@@ -124,23 +125,23 @@ def builds_2024() -> dict[str, Broken]:
 
 
 def broken_text(text: str) -> Broken:
-    """Reads the comments at the head of a broken message in text format."""
+    """Parse the comment at the beginning of a broken message in text format."""
     head = text.partition("\n\n")[0].partition("#\n")[2]
     lines = [line.removeprefix("# ") for line in head.splitlines()]
     violations = [line.removeprefix("violation: ") for line in lines if "violation: " in line]
     return Broken(" ".join(line for line in lines if "violation: " not in line), violations)
 
 
-def broken_examples(whole: BuildRequest, folder: Path) -> dict[str, Broken]:
-    """All broken messages, by path below `folder`, which holds those in text format."""
+def broken_examples(whole: BuildRequest, directory: Path) -> dict[str, Broken]:
+    """Return all broken messages, by path in `directory`, which contains those in text format."""
     broken = binary_examples(whole)
-    for path in folder.glob("*/*.txtpb"):
-        broken[path.relative_to(folder).as_posix()] = broken_text(path.read_text("utf-8"))
+    for path in directory.glob("*/*.txtpb"):
+        broken[path.relative_to(directory).as_posix()] = broken_text(path.read_text("utf-8"))
     return dict(sorted(broken.items()))
 
 
 def expectations(broken: Mapping[str, Broken]) -> dict[str, object]:
-    """What is wrong in each, for programs."""
+    """Return the mistake and the violations of each message, for expected.json."""
     return {
         path: {
             "wrong": example.wrong,
@@ -154,7 +155,7 @@ def expectations(broken: Mapping[str, Broken]) -> dict[str, object]:
 
 
 def readme(broken: Mapping[str, Broken]) -> str:
-    """The same for people."""
+    """Return the same as a Markdown page."""
 
     def cell(violation: str) -> str:
         code, _, path = violation.partition(" ")
