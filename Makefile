@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
-# Commands for development; CONTRIBUTING.md says what each does. Those of the first group need a virtual environment
-# (`make install`) and no Bazel; those of the second run everything with the locked versions, by Bazel.
+# Commands for development, described in CONTRIBUTING.md. The first group needs a virtual environment (`make install`)
+# and no Bazel. The second group uses Bazel, with locked versions of all dependencies.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ VENV ?= .venv
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
 
-install: ## install the package in place, with all that tests need, in .venv
+install: ## install the package in editable mode with its test dependencies, in .venv
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -e '.[dev]'
 
@@ -22,13 +22,13 @@ native: ## compile the extension again after a change in native/ or py/*.c
 pytest: ## run the tests in .venv
 	$(VENV)/bin/python -m pytest
 
-pytest-quick: ## run the tests in .venv that take less than a minute in all
+pytest-quick: ## run the fast tests in .venv, in less than a minute
 	$(VENV)/bin/python -m pytest -m 'not slow'
 
-test: ## run every test of a change, as continuous integration does
+test: ## run all tests of a change, as continuous integration does
 	tools/test
 
-test-all: ## run what a release needs besides: many mutants, emulated CPUs, all versions of packages
+test-all: ## run the additional tests of a release: mutants, emulated CPUs, all versions of dependencies
 	tools/test --all
 
 lint: ## check formatting, lint and types
@@ -43,7 +43,7 @@ types: ## check types only
 docs: ## build the site, in .bazel/bin/docs/site
 	bazel build //docs:site
 
-bench: ## compare the speed with that of other tools
+bench: ## compare the speed with other implementations
 	bench/run
 
 wheels: ## build the source distribution and the wheels, in dist/

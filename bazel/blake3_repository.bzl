@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The official C code of BLAKE3, never copied into this tree.
+"""The official C code of BLAKE3, which is not copied into this tree.
 
-Three places, the first found wins: the folder that BLAKE3_C_DIR names, Debian's librust-blake3-dev, the release
-archive. setup.py looks in the same places.
+The first of these sources that exists is used: the directory that BLAKE3_C_DIR names, Debian's librust-blake3-dev, the
+release archive. setup.py uses the same sources.
 """
 
 _DEBIAN = "/usr/share/cargo/registry"

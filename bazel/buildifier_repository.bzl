@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""buildifier, which formats Starlark: the one on the PATH, else npm's @bazel/buildifier, else none."""
+"""buildifier, which formats Starlark: from the PATH, or else from npm's @bazel/buildifier, or else none."""
 
 _PROGRAM = "node_modules/@bazel/buildifier/buildifier-linux_amd64"
 
 def _npm_buildifier(ctx):
-    """Installs npm's package; None where there is no npm, or it cannot."""
+    """Install npm's package and return its program; None if npm is missing or fails."""
     npm = ctx.which("npm")
     if not npm or ctx.execute(["uname", "-sm"]).stdout.strip() != "Linux x86_64":
         return None

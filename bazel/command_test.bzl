@@ -2,15 +2,15 @@
 """command_test: a test that runs a program, such as a linter, over files."""
 
 def command_test(name, program, args, data, tags = [], **kwargs):
-    """Runs a program from the root of the runfiles; the test passes if it exits with 0.
+    """Run a program from the root of the runfiles; the test passes if the exit status is 0.
 
     Args:
       name: name of the test.
       program: label of the program, a file.
-      args: its arguments; $(rootpaths X) expands labels in data.
-      data: files that it reads.
-      tags: tags of the test, besides "lint".
-      **kwargs: passed on to sh_test.
+      args: arguments of the program; $(rootpaths X) expands labels in data.
+      data: files that the program reads.
+      tags: tags of the test, in addition to "lint".
+      **kwargs: passed to sh_test.
     """
     native.sh_test(
         name = name,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Repositories out of the folder compat/, see compat/README.md."""
+"""Repositories made from the directory compat/, see compat/README.md."""
 
 def _compat_repository_impl(ctx):
     folder = ctx.path(ctx.attr._anchor).dirname.get_child("compat").get_child(ctx.attr.folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What MODULE.bazel uses, with Bazel 7 and later; Bazel 4.2.3 knows no module extensions."""
+"""The module extensions of MODULE.bazel, for Bazel 7 and later. Bazel 4.2.3 has no module extensions."""
 
 load(":repositories.bzl", "DEVELOPMENT_REPOSITORIES", "REPOSITORIES", "define_repositories")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The project's version, read from py/tvix_build/_version.py, the one place that has it."""
+"""The project's version, read from py/tvix_build/_version.py, the only place where it is defined."""
 
 def _metadata_repository_impl(ctx):
     for line in ctx.read(ctx.attr.version_file).splitlines():

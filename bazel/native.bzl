@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How the C code is compiled: options that hold in every configuration and in consumers too."""
+"""Compiler options of the C code, for every configuration, also in workspaces that depend on this one."""
 
 C_COPTS = [
     "-std=c11",
@@ -26,7 +26,7 @@ C_LINKOPTS = [
     "-Wl,-z,noexecstack",
 ]
 
-# Levels of CPUs to test as well, besides the best one that the machine has (native/cpu.h).
+# CPU levels to test in addition to the best one of the machine (native/cpu.h).
 LEVELS = [
     "avx2",
     "plain",

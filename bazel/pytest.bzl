@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""pytest_tests: one target for each file of tests."""
+"""pytest_tests: one test target for each test file."""
 
 load("@rules_python//python:defs.bzl", "py_test")
 
 def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, **kwargs):
-    """Makes a test of the same name of each test_*.py file.
+    """Define a py_test with the name of the file for each test_*.py file.
 
     Args:
       srcs: the files.
-      deps: Python libraries that all of them need; pytest itself need not be listed.
-      suffix: what the names of the tests end with.
+      deps: Python libraries that the tests need; pytest itself need not be listed.
+      suffix: a suffix for the names of the tests.
       args: arguments of pytest, before the file.
-      data: files that all of them read.
-      env: environment variables for all of them.
-      **kwargs: passed on to py_test.
+      data: files that the tests read.
+      env: environment variables of the tests.
+      **kwargs: passed to py_test.
     """
     main = str(Label("//bazel:pytest_main.py"))
     pytest = str(Label("@tvix_build_pip_test//:pytest"))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Runs pytest in a Bazel test: results go to test.xml, `--test_filter=X` is pytest's -k, and each
-shard runs its share of the tests."""
+"""Run pytest in a Bazel test: write results to test.xml, pass `--test_filter=X` to pytest's -k, and
+run one shard of the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 class Shard:
-    """A plugin of pytest that keeps every n-th test.
+    """A pytest plugin that keeps every n-th test.
 
     Args:
         index: the shard, from 0.
@@ -29,7 +29,7 @@ class Shard:
 
 
 def main() -> int:
-    """Runs the files that the arguments name."""
+    """Run the test files that the arguments name."""
     arguments = ["-p", "no:cacheprovider", "--color=no", *sys.argv[1:]]
     plugins = []
     if "XML_OUTPUT_FILE" in os.environ:

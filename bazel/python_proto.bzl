@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Python modules from proto_library targets: python_proto_library and python_grpc_library.
 
-Modules lie at the protos' import paths below the proto_library's package, which is the folder on sys.path: `tvix` and
-`snix` are namespace packages, without any __init__.py.
+The package of the proto_library is the directory on sys.path, and the modules are in it at the import paths of the
+protos. `tvix` and `snix` are namespace packages, without __init__.py.
 """
 
 load("@rules_proto//proto:defs.bzl", "ProtoInfo")
@@ -11,7 +11,7 @@ load("@rules_python//python:defs.bzl", "PyInfo")
 PythonProtoInfo = provider(
     "Python modules generated from one proto_library and all that it depends on.",
     fields = {
-        "imports": "depset of folders for sys.path, relative to the runfiles",
+        "imports": "depset of directories for sys.path, relative to the runfiles",
         "sources": "depset of .py files",
         "stubs": "depset of .pyi files",
     },
@@ -35,12 +35,12 @@ _PROTOC = attr.label(
 )
 
 def _import_path(proto, info):
-    """The path by which other protos import `proto`."""
+    """Return the path by which other protos import `proto`."""
     root = info.proto_source_root
     return proto.path[len(root) + 1:] if root not in ["", "."] else proto.path
 
 def _generate(ctx, label, info, suffixes, options):
-    """Runs protoc over the direct sources of a proto_library.
+    """Run protoc on the direct sources of a proto_library.
 
     Args:
       ctx: the context of a rule or an aspect with the attribute _protoc.
@@ -55,7 +55,7 @@ def _generate(ctx, label, info, suffixes, options):
     paths = [_import_path(proto, info) for proto in info.direct_sources]
     package = label.package + "/" if label.package else ""
 
-    # Without strip_import_prefix an import path begins with the package.
+    # Without strip_import_prefix, an import path begins with the package.
     below = package and all([path.startswith(package) for path in paths])
     outputs = [
         ctx.actions.declare_file((path[len(package):] if below else path)[:-len(".proto")] + suffix)
@@ -69,8 +69,8 @@ def _generate(ctx, label, info, suffixes, options):
         first = paths[0][:-len(".proto")] + suffixes[0]
         arguments = ctx.actions.args()
 
-        # The sources, not descriptor sets: those lack comments and have JSON names, so the code would differ from
-        # what setup.py generates.
+        # Sources, not descriptor sets: descriptor sets have no comments and contain JSON names, so the generated code
+        # would differ from that of setup.py.
         arguments.add_all(info.transitive_proto_path, format_each = "-I%s")
         arguments.add_all(options, format_each = "%s=" + outputs[0].path[:-len(first) - 1])
         arguments.add_all(paths)
@@ -101,7 +101,7 @@ _python_proto_aspect = aspect(
 )
 
 def _python_providers(ctx, sources, stubs, imports):
-    """Providers of a Python library of generated files that needs ctx.attr.deps."""
+    """Return the providers of a Python library of generated files with the dependencies ctx.attr.deps."""
     deps = [dep[PyInfo] for dep in ctx.attr.deps]
     runfiles = ctx.runfiles(ctx.files.data, transitive_files = depset(transitive = [sources, stubs]))
     for dep in ctx.attr.deps:

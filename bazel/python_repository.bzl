@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The Python that builds and tests run with: the caller's python3, or PYTHON_BIN_PATH's.
+"""The Python interpreter of builds and tests: the python3 on the PATH, or the one that PYTHON_BIN_PATH names.
 
-Switch with --repo_env=PYTHON_BIN_PATH=/path/to/python3.
+Select it with --repo_env=PYTHON_BIN_PATH=/path/to/python3.
 """
 
 _DESCRIBE = """
@@ -44,7 +44,7 @@ cc_library(
 """
 
 def run(ctx, command, what, **kwargs):
-    """Runs a command in a repository rule and fails with its output if it fails.
+    """Run a command in a repository rule; if it fails, fail with its output.
 
     Args:
       ctx: the context of the repository rule.
@@ -68,7 +68,7 @@ def _python_repository_impl(ctx):
     if not ctx.path(include + "/Python.h").exists:
         fail("%s has no headers (no Python.h in %s); on Debian install python3-dev" % (executable, include))
 
-    # An empty environment, so that nothing leaks in from the interpreter's site-packages.
+    # An empty environment isolates the build from the interpreter's site-packages.
     run(ctx, [executable, "-I", "-m", "venv", "--without-pip", "venv"], "making a virtual environment")
     ctx.symlink(include, "include")
     ctx.file("BUILD.bazel", _BUILD.format(python = ctx.path("venv/bin/python3")))

@@ -11,8 +11,8 @@ load(":shared_data_repository.bzl", "shared_data_repository")
 def _pip(purpose, **attributes):
     return (pip_repository, dict(attributes, lock = Label("//requirements:%s.txt" % purpose)))
 
-# What the public targets and macros need: a rule and its attributes for each name. Each is fetched once it is used:
-# tvix_build_pip_test by pytest_tests alone.
+# The repositories that public targets and macros need: for each name, a rule and its attributes. Bazel fetches a
+# repository only if it is used; only pytest_tests uses tvix_build_pip_test.
 REPOSITORIES = {
     "tvix_build_blake3": (blake3_repository, {}),
     "tvix_build_metadata": (metadata_repository, {"version_file": Label("//py/tvix_build:_version.py")}),
@@ -22,7 +22,7 @@ REPOSITORIES = {
     "tvix_build_python": (python_repository, {}),
 }
 
-# What only the project's own tests need.
+# Repositories that only the project's own tests need.
 DEVELOPMENT_REPOSITORIES = {
     "shared": (shared_data_repository, {}),
     "tvix_build_buildifier": (buildifier_repository, {}),
@@ -39,7 +39,7 @@ DEVELOPMENT_REPOSITORIES = {
 }
 
 def define_repositories(repositories, defined = []):
-    """Defines repositories.
+    """Define repositories.
 
     Args:
       repositories: one of the dictionaries above.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the command line; with `bazel run`, relative paths are the caller's.
+"""Run the command line; with `bazel run`, relative paths are relative to the caller's directory.
 
 Not in py/: Python puts the true folder of the program first on its path, and the source tree there
 has no extension and no generated modules.

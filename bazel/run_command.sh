@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Runs its arguments as a command, for command_test.bzl.
+# Runs its arguments as a command. Used by command_test.bzl.
 exec "$@"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the module that the first argument names, like `python -m`."""
+"""Run the module that the first argument names, like `python -m`."""
 
 import runpy
 import sys

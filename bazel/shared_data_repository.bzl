@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Large corpora for tests, from the folder ../shared/data beside the project, where there is one.
+"""Large corpora for tests, from the directory ../shared/data next to the project.
 
-The repository is called "shared", so a test finds the folder at the same place from a source tree and from Bazel's
-runfiles: ../shared/data of the project's root. It is empty where the folder is absent.
+The repository has the name "shared", so tests find the directory at the same path in a source tree and in Bazel's
+runfiles: ../shared/data, relative to the project's root. Without the directory, the repository is empty.
 """
 
 _BUILD = """

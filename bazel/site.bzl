@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""mkdocs_site: a folder of HTML made of pages that lie anywhere in the tree."""
+"""mkdocs_site: a directory of HTML, made from pages anywhere in the tree."""
 
 def _mkdocs_site_impl(ctx):
     site = ctx.actions.declare_directory(ctx.label.name)

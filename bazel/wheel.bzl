@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""python_wheel: a wheel of Python libraries, byte-identical wherever it is built."""
+"""python_wheel: a reproducible wheel of Python libraries."""
 
 load("@rules_python//python:defs.bzl", "PyInfo")
 
 def _wheel_path(file, ctx):
-    """The path of a file in the wheel; None for a file that does not belong there."""
+    """Return the path of a file in the wheel; None for files that are not part of the wheel."""
     if file.owner.workspace_name != ctx.label.workspace_name:
         return None
     repository = "../%s/" % ctx.label.workspace_name if ctx.label.workspace_name else ""

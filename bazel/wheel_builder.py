@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes a wheel: files as given, metadata from pyproject.toml, every date and mode fixed."""
+"""Write a wheel with the given files, metadata from pyproject.toml, and fixed dates and modes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def with_extra(requirement: str, extra: str) -> str:
-    """Adds the condition that an extra is wanted to a requirement."""
+    """Return a requirement with the condition that an extra is requested."""
     name, _, marker = requirement.partition(";")
     condition = f"({marker.strip()}) and " if marker else ""
     return f'{name.strip()}; {condition}extra == "{extra}"'
 
 
 def metadata_lines(project: dict[str, Any], version: str) -> Iterator[str]:
-    """The header of METADATA, from the table [project]."""
+    """Return the header of METADATA from the table [project]."""
     yield "Metadata-Version: 2.4"
     yield f"Name: {project['name']}"
     yield f"Version: {version}"
@@ -54,7 +54,7 @@ def metadata_lines(project: dict[str, Any], version: str) -> Iterator[str]:
 
 
 def wheel_lines(tag: str) -> Iterator[str]:
-    """The lines of WHEEL."""
+    """Return the lines of WHEEL."""
     yield "Wheel-Version: 1.0"
     yield "Generator: tvix-build"
     yield "Root-Is-Purelib: false"
@@ -62,25 +62,25 @@ def wheel_lines(tag: str) -> Iterator[str]:
 
 
 def script_lines(project: dict[str, Any]) -> Iterator[str]:
-    """The lines of entry_points.txt."""
+    """Return the lines of entry_points.txt."""
     yield "[console_scripts]"
     for name, target in project.get("scripts", {}).items():
         yield f"{name} = {target}"
 
 
 def text(lines: Iterator[str]) -> bytes:
-    """Lines as the contents of a file."""
+    """Return lines as the contents of a file."""
     return "".join(line + "\n" for line in lines).encode()
 
 
 def record_line(path: str, contents: bytes) -> str:
-    """The line of RECORD for a file."""
+    """Return the line of RECORD for a file."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(contents).digest()).rstrip(b"=").decode()
     return f"{path},sha256={digest},{len(contents)}\n"
 
 
 def write_wheel(output: Path, files: dict[str, bytes], record: str) -> None:
-    """Writes the files in the order given, then RECORD at the path `record`."""
+    """Write the files in the given order, then RECORD at the path `record`."""
     listing = (
         "".join(record_line(path, contents) for path, contents in files.items()) + f"{record},,\n"
     )
@@ -94,7 +94,7 @@ def write_wheel(output: Path, files: dict[str, bytes], record: str) -> None:
 
 
 def main() -> None:
-    """Builds the wheel that the arguments describe; PATH=FILE puts FILE at PATH."""
+    """Build the wheel that the arguments describe; PATH=FILE puts FILE at PATH."""
     parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
     for option in ("--output", "--pyproject", "--readme", "--licence"):
         parser.add_argument(option, type=Path, required=True)

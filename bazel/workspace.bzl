@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What WORKSPACE files load, with Bazel 4.2.3 to 7.
+"""Macros for WORKSPACE files, for Bazel 4.2.3 to 7.
 
     load("@tvix_build//bazel:workspace.bzl", "tvix_build_dependencies", "tvix_build_toolchains")
     tvix_build_dependencies()
     tvix_build_toolchains()
 
-A repository that is defined before the call stays as it is.
+The macros do not replace repositories that are already defined.
 """
 
 load(":compat.bzl", "compat_repository")
@@ -37,13 +37,13 @@ _RULES = {
 }
 
 def tvix_build_dependencies():
-    """Defines the repositories that the public targets need."""
+    """Define the repositories that public targets need."""
     define_repositories(dict(_RULES, **REPOSITORIES), native.existing_rules())
 
 def tvix_build_development_dependencies():
-    """Defines what the project's own tests need besides."""
+    """Define the additional repositories of the project's own tests."""
     define_repositories(DEVELOPMENT_REPOSITORIES, native.existing_rules())
 
 def tvix_build_toolchains():
-    """Registers the Python that the extension module and the packages of PyPI are for."""
+    """Register the toolchain of the Python for which the extension and the PyPI packages are built."""
     native.register_toolchains("@tvix_build_python//:toolchain")

@@ -206,8 +206,8 @@ _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- Written by bench/columnar. Do not edit. -->
 # Parquet, DuckDB, polars and Spark
 
-nixpkgs' requests, direct and closure, {files} times: {records:,} records, {size:.2f} GB, as
-Parquet {packed:.2f} GB. [How it is measured](../README.md#tables).
+The requests of nixpkgs (direct and closure), repeated {files} times: {records:,} records,
+{size:.2f} GB, or {packed:.2f} GB as Parquet. [Method](../README.md#tables).
 """
 
 
@@ -226,35 +226,36 @@ def report(source: Tables, differences: dict[str, str]) -> tuple[str, bool]:
             size=size,
             packed=source.packed / GIGABYTE,
         ),
-        "## The same of each record\n",
-        "Valid, canonical, digest and violations, compared with what the engine says alone.\n",
+        "## The same results for each record\n",
+        "`valid`, `canonical`, `digest` and `violations`, compared with the results of the engine "
+        "alone.\n",
         "| | |",
         "| --- | --- |",
         *(f"| {name} | {'✗ ' + found if found else '✓'} |" for name, found in differences.items()),
         "\n## A query in DuckDB\n",
-        f"`SELECT count_if(tvix_valid(request))` against `SELECT sum(octet_length(request))`, in "
-        f"turns, one thread: CPU seconds, medians of {ROUNDS}. ✓ at most {MOST:g} times as much, "
-        "✗ more.\n",
-        "| | reading | a function that does nothing | checking | times as much as reading |",
+        "`SELECT count_if(tvix_valid(request))` compared with `SELECT sum(octet_length(request))`, "
+        f"run in turns in one thread: CPU seconds, medians of {ROUNDS} runs. ✓ at most {MOST:g} "
+        "times as long, ✗ longer.\n",
+        "| | reading | no-op function | checking | checking / reading |",
         "| --- | --: | --: | --: | --: |",
-        _duckdb_row("as it is", plain),
-        _duckdb_row("glibc told to keep memory", tuned),
+        _duckdb_row("default settings", plain),
+        _duckdb_row("glibc keeps freed memory", tuned),
         "",
-        f"The engine alone takes {alone:.2f} s for these messages, so that a query that gets them "
-        f"for nothing still takes {_floor(plain, alone):.2f} times as much as reading. The rest is "
-        "what a function costs that does nothing: DuckDB copies each vector into Arrow, into new "
-        "pages of memory if glibc is not told to keep them by "
-        "`MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296`.",
-        "\n## The engine inside another\n",
-        "Rate of the engine's own calls, by CPU seconds. ✓ at least "
-        f"{LEAST:.0%} of the rate alone, ✗ less.\n",
+        f"The engine alone takes {alone:.2f} s for these messages. A query that got its messages "
+        f"at no cost would therefore still take {_floor(plain, alone):.2f} times as long as "
+        "reading. The remaining time is that of a no-op function: DuckDB copies each vector into "
+        "Arrow, in newly allocated pages, unless `MALLOC_MMAP_THRESHOLD_=1073741824 "
+        "MALLOC_TRIM_THRESHOLD_=4294967296` make glibc keep freed memory.",
+        "\n## The engine in DuckDB and Spark\n",
+        f"Throughput of the calls of the engine, by CPU seconds. ✓ at least {LEAST:.0%} of the "
+        "throughput alone, ✗ less.\n",
         "| | GB/s | |",
         "| --- | --: | --: |",
         f"| alone | {size / alone:.2f} | |",
         _share_row("DuckDB", size, alone, statistics.median(plain["engine"])),
         _share_row("Spark", size, alone, in_spark),
         "",
-        f"{machine.cpu()}; the load of the machine was {machine.busy():.1f}. DuckDB "
+        f"{machine.cpu()}; load average of the machine {machine.busy():.1f}. DuckDB "
         f"{metadata.version('duckdb')}, polars {metadata.version('polars')}, pyarrow "
         f"{metadata.version('pyarrow')}, Spark {metadata.version('pyspark')}, Python "
         f"{platform.python_version()}.",

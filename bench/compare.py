@@ -123,7 +123,9 @@ class Comparison:
         peers = [self._tvix_build("one buffer")]
         for kind in ("binary", "large_binary", "binary_view"):
             peers.append(self._tvix_build(kind, "--items", kind))
-        peers.append(self._tvix_build("binary, report as a table,", "--items", "binary", "--table"))
+        peers.append(
+            self._tvix_build("binary with the report as a table", "--items", "binary", "--table")
+        )
         self._race("arrow", DIRECT, peers, 5, 2, 0.3)
 
     def _levels(self) -> None:
@@ -275,7 +277,7 @@ def main() -> None:
         comparison.run()
         results = comparison.results
         results.machine["Load before the run"] = f"{load:.1f}"
-        results.machine["Took"] = f"{time.monotonic() - start:.0f} s" + (
+        results.machine["Duration"] = f"{time.monotonic() - start:.0f} s" + (
             " (--quick)" if arguments.quick else ""
         )
         saved.write_text(json.dumps(results.as_json()))

@@ -47,8 +47,8 @@ _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 
 {when}
 
-`bench/run` builds the peers, makes the corpora, measures everything again and writes this page,
-in less than ten minutes; `bench/run --quick` in three. [How it is measured](../README.md).
+`bench/run` builds the peers, generates the corpora, measures everything and writes this page. It
+takes less than ten minutes; `bench/run --quick` takes three. [Method](../README.md).
 `bench/load` measures [the cost of the validating proxy](load.md); `bench/soak` is its
 [soak test](soak.md).
 """
@@ -73,10 +73,10 @@ def write(results: Results, folder: Path) -> None:
 def _when(results: Results) -> str:
     machine, rules = results.machine, results.races["rules"]["tvix_build"]
     load = float(machine["Load before the run"])
-    busy = " The machine was busy: these figures are rough." if load > 0.5 else ""
+    busy = " Other processes used the machine: the figures are rough." if load > 0.5 else ""
     return (
         f"{machine['CPU']}, {machine['CPUs']} CPUs; tvix_build {machine['tvix_build']}. All peers "
-        f"gave the same verdicts and digests, also on {rules.requests} vectors of the rules.{busy}"
+        f"gave the same verdicts and digests, also for {rules.requests} test vectors.{busy}"
     )
 
 
@@ -90,10 +90,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) ->
 
 
 def _floors(results: Results) -> Iterator[str]:
-    yield "## How many times faster\n"
+    yield "## Speedup\n"
     yield (
-        "One thread; the median of the rounds, the worst and the best one. ✓ the floor is reached, "
-        "✗ it is not. The last column is the aim: half of what BLAKE3 alone reaches in L2.\n"
+        "The speed of tvix_build relative to each peer, with one thread: the median of the rounds "
+        "(worst-best), and whether the required minimum is reached (✓) or missed (✗). The last "
+        "column is the throughput relative to that of BLAKE3 alone in the L2 cache.\n"
     )
     peak = _peak(results)
     rows = []
@@ -104,9 +105,10 @@ def _floors(results: Results) -> Iterator[str]:
             cells = [_against(race, name, floors.get(name)) for name in _OTHERS]
             part = _rate(race["tvix_build"]) / peak
             rows.append([title, *cells, f"{part:.2f} {_mark(part >= _AIM)} {_AIM:g}"])
-    head = ["tvix_build on", *(f"vs {name}" for name in _OTHERS), "of BLAKE3's peak"]
+    head = ["corpus", *(f"vs {name}" for name in _OTHERS), "vs BLAKE3's peak"]
     yield _table(head, rows)
-    yield _table(["", "on", "measured", "floor"], list(_other_floors(results)), left=2)
+    head = ["ratio of speeds", "corpus", "measured", "minimum"]
+    yield _table(head, list(_other_floors(results)), left=2)
 
 
 def _against(race: dict[str, Sample], other: str, floor: float | None) -> str:
@@ -120,37 +122,36 @@ def _mark(reached: bool) -> str:
 
 
 def _other_floors(results: Results) -> Iterator[list[str]]:
-    """What is compared, on what, how they compare, and what is to be reached."""
+    """Yield what is compared, the corpus, the ratio, and the required minimum."""
     for variant, what, floor in [
-        ("tvix_build, two threads", "two threads to one", 1.8),
-        ("tvix_build, list of bytes", "a list of bytes to one buffer", 0.6),
+        ("tvix_build, two threads", "two threads / one thread", 1.8),
+        ("tvix_build, list of bytes", "list of bytes / one buffer", 0.6),
     ]:
         for corpus, title in TITLES.items():
             race = results.races.get(f"corpus/{corpus}", {})
             if variant in race:
                 yield _row(what, title, ratio(race[variant], race["tvix_build"]), floor)
     for name, what, floor in [
-        ("level", "C core, forced to AVX2, to AVX-512", 0.6),
-        ("violations", "C core, up to 100 violations kept, to 1 kept", 0.97),
-        ("command line", "`tvix-build validate` to `check_batch`, all CPUs", 0.7),
-        ("command line, one CPU", "`tvix-build validate` to `check_batch`, one CPU", 0.7),
+        ("level", "C core with AVX2 / with AVX-512", 0.6),
+        ("violations", "C core, keeping 100 violations / keeping 1", 0.97),
+        ("command line", "`tvix-build validate` / `check_batch`, all CPUs", 0.7),
+        ("command line, one CPU", "`tvix-build validate` / `check_batch`, one CPU", 0.7),
     ]:
         if name in results.races:
             slow, fast = results.races[name].values()
             yield _row(what, TITLES["direct"], ratio(slow, fast), floor)
     if "files" in results.races:
         of, to = results.races["files"].values()
-        yield _row(
-            "`tvix-build ingest` to b3sum, all CPUs", "100k small files", ratio(of, to), 0.67
-        )
+        what = "`tvix-build ingest` / b3sum, all CPUs"
+        yield _row(what, "100k small files", ratio(of, to), 0.67)
     if "derivations" in results.races:
         of, to = results.races["derivations"].values()
-        what = "`tvix-build from-drv`, checked and hashed, to plain Python, which does not check"
+        what = "`tvix-build from-drv` / plain Python that does not check requests"
         yield _row(what, "20,800 derivations", ratio(of, to), 2.5)
     arrow = results.races.get("arrow", {})
     for name, sample in arrow.items():
         if name != "one buffer":
-            what = f"Arrow {name} to one buffer"
+            what = f"Arrow {name} / one buffer"
             yield _row(what, TITLES["direct"], ratio(sample, arrow["one buffer"]), None)
 
 
@@ -181,7 +182,7 @@ def _peak(results: Results) -> float:
 
 def _throughput(results: Results) -> Iterator[str]:
     yield "## Throughput\n"
-    yield "MB/s of input (slowest-fastest round), and thousands of requests a second.\n"
+    yield "MB/s of input (slowest-fastest round), and thousands of requests per second.\n"
     present = [corpus for corpus in TITLES if f"corpus/{corpus}" in results.races]
     head = [""]
     for corpus in present:
@@ -228,20 +229,18 @@ def _hashing(results: Results) -> Iterator[str]:
     if not sizes:
         return
     yield "## BLAKE3 of many messages\n"
-    yield "GB/s, by the size of the messages, 4 MiB together.\n"
+    yield "GB/s, by the size of the messages; 4 MiB of messages in each call.\n"
     peers = list(results.races[f"hash/{sizes[0]}"])
     rows = [
         [peer, *(f"{_rate(results.races[f'hash/{size}'][peer]) / 1e9:.2f}" for size in sizes)]
         for peer in peers
     ]
     for variant in ("blake3_many", "blake3_many, list of bytes"):
-        rows.append(
-            [f"{variant}, to official C", *(_hash_floor(results, variant, s) for s in sizes)]
-        )
+        rows.append([f"{variant} / official C", *(_hash_floor(results, variant, s) for s in sizes)])
     yield _table(["", *map(_bytes, sizes)], rows)
     if "peak" in results.races:
         one = _rate(results.races["peak"]["official C"]) / 1e9
-        yield f"Official C on one buffer of 256 KiB, in L2: {one:.2f} GB/s.\n"
+        yield f"Official C on one buffer of 256 KiB in the L2 cache: {one:.2f} GB/s.\n"
     yield "![BLAKE3 by message size](hashing.svg)\n"
 
 
@@ -256,40 +255,40 @@ def _growth(results: Results) -> Iterator[str]:
     lengths = plots.list_lengths(results)
     if lengths:
         yield "## Growth\n"
-        yield "Nanoseconds for an input, by the number of inputs in a request, unsorted:\n"
+        yield "Nanoseconds per input, by the number of unsorted inputs in a request:\n"
         peers = [name for name in _PEERS if name in results.races[f"length/{lengths[0]}"]]
         rows = [
             [peer, *(f"{plots.per_input(results, length, peer):,.0f}" for length in lengths)]
             for peer in peers
         ]
         yield _table(["", *(f"{length:,}" for length in lengths)], rows)
-        yield "![Cost of an input by the length of the list](lengths.svg)\n"
+        yield "![Time per input by the length of the list](lengths.svg)\n"
     batch = results.races.get("batch")
     if batch:
-        yield "Nanoseconds for a tiny request, by the number of requests in a call:\n"
+        yield "Nanoseconds per tiny request, by the number of requests in a call:\n"
         costs = [f"{s.seconds / s.requests * 1e9:,.0f}" for s in batch.values()]
         yield _table(["", *(f"{int(size):,}" for size in batch)], [["tvix_build", *costs]])
-        yield "![Cost of a request by the size of the batch](batches.svg)\n"
+        yield "![Time per request by the size of the batch](batches.svg)\n"
 
 
 def _memory(results: Results) -> Iterator[str]:
     yield "## Memory\n"
-    yield "MiB: the input, the results, and by how much the process grew at most, beyond both.\n"
+    yield "MiB of the input, of the results, and of the peak additional memory of the process.\n"
     rows = []
     for name, memory in results.memory.items():
         beyond = max(memory.growth - memory.results, 0)
         sizes = [f"{size / 2**20:.1f}" for size in (memory.input, memory.results, beyond)]
         limit = f"{_mark(beyond <= _MEMORY_FLOOR)} at most {_MEMORY_FLOOR >> 20}"
         rows.append([name, *sizes, limit])
-    yield _table(["", "input", "results", "beyond", ""], rows)
+    yield _table(["batch", "input", "results", "additional", ""], rows)
     if results.resident:
         most = (f"{size / 2**20:.0f} MiB for {file}" for file, size in results.resident.items())
-        yield f"`tvix-build validate` has in use at most: {', '.join(most)}.\n"
+        yield f"Peak memory of `tvix-build validate`: {', '.join(most)}.\n"
 
 
 def _machine(results: Results) -> Iterator[str]:
     yield "## Machine and versions\n"
     yield _table(["", ""], [[name, value] for name, value in results.machine.items()], left=2)
     if results.notes:
-        yield "Left out:\n"
+        yield "Not measured:\n"
         yield "\n".join(f"- {note}" for note in results.notes) + "\n"

@@ -140,14 +140,14 @@ def measure(size: int, large: int) -> Measured:
 
 _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- Written by bench/scale. Do not edit. -->
-# What the job in Spark costs
+# Cost of the job in Spark
 
-[How it is measured](../README.md#tables), [what follows](../../docs/scale.md).
+[Method](../README.md#tables), [conclusions](../../docs/scale.md).
 
 ## Stages
 
-One thread, nixpkgs' requests, {size:.2f} GB in {records:,} records of {mean:,.0f} bytes, as
-Parquet with zstd {packed:.2f} GB. GB are of messages, a second of CPU.
+Requests of nixpkgs, one thread: {size:.2f} GB in {records:,} records of {mean:,.0f} bytes on
+average, or {packed:.2f} GB as Parquet with zstd. Throughput is GB of messages per CPU second.
 """
 
 
@@ -162,22 +162,22 @@ def report(found: Measured, options: argparse.Namespace) -> str:
             mean=size / found.records,
             packed=found.packed / GIGABYTE,
         ),
-        "| stage | GB/s a core |",
+        "| stage | GB/s per core |",
         "| --- | --: |",
         *(f"| {name} | {size / GIGABYTE / spent:.2f} |" for name, spent in found.stages.items()),
-        f"| all three, one after the other | {size / GIGABYTE / sum(found.stages.values()):.2f} |",
+        f"| all three stages | {size / GIGABYTE / sum(found.stages.values()):.2f} |",
         f"| the job in Spark, from Parquet to Parquet | {1 / model.byte / GIGABYTE:.2f} |",
         "",
-        f"The engine is {found.stages['the engine'] / (size * model.byte):.0%} of the job. The job "
-        f"also takes {model.start:.1f} s of CPU whatever it reads.",
+        f"The engine takes {found.stages['the engine'] / (size * model.byte):.0%} of the CPU time "
+        f"of the job. The job also takes a constant {model.start:.1f} s of CPU time.",
         "\n## The model against this machine\n",
-        "The model is the line through the first two runs.\n",
-        "| GB | cores | seconds of CPU | by the model | | seconds |",
+        "The model is a line through the first two runs.\n",
+        "| GB | cores | CPU seconds | predicted | error | seconds |",
         "| --: | --: | --: | --: | --: | --: |",
         *(_run_row(one, model) for one in (found.one, found.more, *found.checked)),
         *_cluster_lines(found, model, options),
         "",
-        f"{machine.cpu()}, {os.cpu_count()} CPUs; the load of the machine was "
+        f"{machine.cpu()}, {os.cpu_count()} CPUs; load average of the machine "
         f"{machine.busy():.1f}. Spark {metadata.version('pyspark')}, pyarrow "
         f"{metadata.version('pyarrow')}, Python {platform.python_version()}.",
     ]
@@ -217,31 +217,32 @@ def _cluster_lines(found: Measured, model: Model, options: argparse.Namespace) -
     narrow = replace(store, bandwidth=store.bandwidth / 10)
     unlimited = replace(store, bandwidth=float("inf"), gets=float("inf"))
     for name, of, through, how in (
-        ("all tasks alike", job, store, Stragglers()),
-        ("all tasks alike, a store without limits", job, unlimited, Stragglers()),
-        ("1 % of the tasks 5 times slower", job, store, slow),
-        ("the same, speculative copies after 1.5 times", job, store, again),
-        ("the same, tasks of an eighth", small, store, again),
-        ("a store of a tenth of the bandwidth", job, narrow, Stragglers()),
+        ("equal tasks", job, store, Stragglers()),
+        ("equal tasks, unlimited store", job, unlimited, Stragglers()),
+        ("1 % of the tasks take 5 times as long", job, store, slow),
+        ("the same, speculative copies after 1.5 times the usual time", job, store, again),
+        ("the same, tasks an eighth as large", small, store, again),
+        ("equal tasks, store with a tenth of the bandwidth", job, narrow, Stragglers()),
     ):
         seconds = cluster.simulate(of, through, options.cores, how)
         taken[name] = (of, seconds, cluster.dollars(of, through, prices, options.cores, seconds))
     return [
         f"\n## A billion requests on {options.cores:,} cores, simulated\n",
         f"{job.size / 1e12:.1f} TB of messages, {job.packed / 1e12:.2f} TB of Parquet in "
-        f"{job.tasks:,} tasks. Assumed: a task takes {options.task_seconds:g} s and the job "
-        f"{options.start_seconds:g} s besides; the store gives {options.bandwidth:g} GB/s and "
-        f"{options.gets:,.0f} answers a second, {options.task_gets} of them a task; a core costs "
-        f"${options.core_hour:g} an hour, 1,000 reads ${options.thousand_gets:g}, 1,000 writes "
-        f"${options.thousand_puts:g}. All are options of the command.\n",
-        "| what bounds it | seconds, if nothing else did |",
+        f"{job.tasks:,} tasks. Assumptions, which are options of the command: each task takes "
+        f"{options.task_seconds:g} s and the job {options.start_seconds:g} s in addition; the "
+        f"store delivers {options.bandwidth:g} GB/s and {options.gets:,.0f} responses per second, "
+        f"and a task makes {options.task_gets} requests; a core costs ${options.core_hour:g} per "
+        f"hour, 1,000 reads ${options.thousand_gets:g}, 1,000 writes "
+        f"${options.thousand_puts:g}.\n",
+        "| limit | seconds, if it were the only limit |",
         "| --- | --: |",
         *(
             f"| {name} | {bound:,.0f} |"
             for name, bound in cluster.bounds(job, store, options.cores).items()
         ),
         "",
-        "| | tasks | seconds | of all cores' time used | $ |",
+        "| scenario | tasks | seconds | core utilization | $ |",
         "| --- | --: | --: | --: | --: |",
         *(
             f"| {name} | {of.tasks:,} | {seconds:,.0f} | "
@@ -258,20 +259,22 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench/scale", description=__doc__)
     numbers = {
-        "gigabytes": (1.0, "of messages on one core and two"),
-        "large": (10.0, "gigabytes of the large runs; 0: none"),
-        "bandwidth": (10.0, "GB/s of the store"),
-        "gets": (5500.0, "answers a second of the store"),
-        "task-seconds": (0.1, "that a task takes besides"),
-        "start-seconds": (30.0, "that a job takes besides"),
-        "core-hour": (0.05, "dollars for a core with its memory"),
+        "gigabytes": (1.0, "gigabytes of messages for the runs on one and two cores"),
+        "large": (10.0, "gigabytes of messages for the large runs; 0 for no such runs"),
+        "bandwidth": (10.0, "bandwidth of the store in GB/s"),
+        "gets": (5500.0, "responses per second of the store"),
+        "task-seconds": (0.1, "additional seconds of each task"),
+        "start-seconds": (30.0, "additional seconds of the job"),
+        "core-hour": (0.05, "dollars per hour for a core with its memory"),
         "thousand-gets": (0.0004, "dollars for 1,000 reads"),
         "thousand-puts": (0.005, "dollars for 1,000 writes"),
     }
     for name, (usual, text) in numbers.items():
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{text} (%(default)s)")
-    parser.add_argument("--cores", type=int, default=CORES, help="of the cluster (%(default)s)")
-    parser.add_argument("--task-gets", type=int, default=8, help="reads of a task (%(default)s)")
+    parser.add_argument(
+        "--cores", type=int, default=CORES, help="cores of the cluster (%(default)s)"
+    )
+    parser.add_argument("--task-gets", type=int, default=8, help="reads per task (%(default)s)")
     return parser
 
 

@@ -94,7 +94,8 @@ def report(samples: dict[str, list[Sample]]) -> str:
     """The page."""
     lines = [
         _HEAD,
-        f"| nixpkgs | requests | bytes each, {FIRST} | {LATER} | GB/s, {FIRST} | {LATER} | ratio |",
+        f"| corpus | requests | bytes per request, {FIRST} | bytes per request, {LATER} "
+        f"| GB/s, {FIRST} | GB/s, {LATER} | ratio |",
         "| --- | --: | --: | --: | --: | --: | --: |",
     ]
     for name, (first, later) in samples.items():
@@ -105,9 +106,9 @@ def report(samples: dict[str, list[Sample]]) -> str:
     turns = statistics.median(len(one.rounds) for pair in samples.values() for one in pair)
     lines += [
         "",
-        f"{machine.cpu()}, one thread, {turns:.0f} turns of {TURN:g} s for each. The machine had a "
-        f"load of {machine.busy():.0f} on {os.cpu_count()} CPUs, which the ratio of turns side by "
-        "side bears, but not the GB/s.",
+        f"{machine.cpu()}, one thread, {turns:.0f} turns of {TURN:g} s for each schema. The load "
+        f"average was {machine.busy():.0f} on {os.cpu_count()} CPUs. This affects the GB/s, but "
+        "not the ratios, because both schemas were measured in turns.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -120,9 +121,9 @@ _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 <!-- Written by bench/schemas. Do not edit. -->
 # A later schema
 
-The C core checks, canonicalizes and hashes the same requests in two schemas: nixpkgs' as they are,
-and as `tvix_build.convert` translates them. The ratio is that of bytes a second, the median of the
-rounds (the least and the greatest). [How it is measured](../README.md#a-later-schema).
+The C core checks, canonicalizes and hashes the requests of nixpkgs in two schemas: the original
+requests, and the results of `tvix_build.convert`. The ratio is that of the throughputs in bytes per
+second: the median of the rounds (minimum-maximum). [Method](../README.md#a-later-schema).
 """
 
 

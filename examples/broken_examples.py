@@ -23,10 +23,10 @@ README = """\
 
 # Broken messages
 
-Each file contains one mistake, and its name begins with the code of the violation; `several.at-once`
-contains several. The directory is the kind of the message: BuildRequest, Build or Directory. The
-schema is `snix.build.v1` in `requests-snix`, `tvix.build.v1@2024` in `builds-2024`, and
-`tvix.build.v1` in all other directories. `expected.json` is the same table as JSON.
+Each file contains one mistake, and its name begins with the code of the violation;
+`several.at-once` contains several. The directory is the kind of the message: BuildRequest, Build or
+Directory. The schema is `snix.build.v1` in `requests-snix`, `tvix.build.v1@2024` in `builds-2024`,
+and `tvix.build.v1` in all other directories. `expected.json` is the same table as JSON.
 
 | file | mistake | violations, in order |
 | --- | --- | --- |

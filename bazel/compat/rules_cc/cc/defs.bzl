@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The C++ rules that Bazel 4.2.3 has built in."""
+"""The C++ rules that are built into Bazel 4.2.3."""
 
 cc_binary = native.cc_binary
 cc_import = native.cc_import

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Java rules that Bazel 4.2.3 has built in."""
+"""The Java rules that are built into Bazel 4.2.3."""
 
 java_binary = native.java_binary
 java_import = native.java_import

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The protobuf rules that Bazel 4.2.3 has built in."""
+"""The protobuf rules that are built into Bazel 4.2.3."""
 
 load(":native.bzl", "NativeProtoInfo")
 

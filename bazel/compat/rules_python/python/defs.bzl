@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Python rules that Bazel 4.2.3 has built in."""
+"""The Python rules that are built into Bazel 4.2.3."""
 
 load("@bazel_tools//tools/python:toolchain.bzl", _py_runtime_pair = "py_runtime_pair")
 load(":native.bzl", "NativePyInfo")

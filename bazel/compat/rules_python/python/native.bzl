@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: MIT
-"""PyInfo under another name: a .bzl file cannot re-export a built-in under its own."""
+"""PyInfo under another name: a .bzl file cannot re-export a built-in symbol under the same name."""
 
 NativePyInfo = PyInfo
