@@ -18,8 +18,8 @@
 #include "scan.h"
 #include "tvix_build.h"
 
-// A window ends after this many messages or bytes of input, so that the output
-// of one stage is still in the cache for the next.
+// A window ends after this many messages or bytes, so that what one stage
+// leaves is still in the cache for the next.
 #define WINDOW_COUNT 1024
 #define WINDOW_SIZE ((size_t)256 * 1024)
 
@@ -140,7 +140,7 @@ static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
 }
 
 // Processes a message by all stages before the hash stage. Sets *bytes to the
-// canonical encoding to hash, in the input or in the arena; to {0} if there is
+// canonical encoding to hash, in the data or in the arena; to {0} if there is
 // nothing left to hash, in which case the digest was written.
 static tvixb_status check_message(tvixb_context* context,
                                   const tvixb_kind* kind, uint64_t message,
