@@ -263,7 +263,9 @@ def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: about two minutes")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder (%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="directory of the report (%(default)s)"
+    )
     parser.add_argument("--again", action="store_true", help="only write the last report again")
     arguments = parser.parse_args()
     saved = FOLDER / "results.json"
