@@ -29,7 +29,7 @@ test: ## run all tests of a change, as continuous integration does
 	tools/test
 
 test-all: ## run the additional tests of a release: mutants, emulated CPUs, all versions of dependencies
-	tools/test --all
+	.ci/release
 
 lint: ## check formatting, lint and types
 	tools/test //tests/lint/...
