@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// One pass over a value that answers what the rules ask of its bytes.
+// Finds the bytes of a value that rules look for, in one pass.
 #ifndef TVIXB_BYTES_H
 #define TVIXB_BYTES_H
 
@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #endif
 
-// What tvixb_bytes_find found.
+// The kinds of bytes that tvixb_bytes_find looks for.
 enum {
   TVIXB_BYTES_NUL = 1,
   TVIXB_BYTES_BYTE = 2,
@@ -31,8 +31,8 @@ static inline uint32_t tvixb_bytes_load32(const uint8_t* p) {
   return word;
 }
 
-// A word whose bytes are not 0 where those of `word` are `byte`; higher bytes
-// may be wrong behind a right one.
+// Returns a word that is not 0 if a byte of `word` is the byte that `repeated`
+// repeats. Only the lowest byte of the result that is not 0 is reliable.
 static inline uint64_t tvixb_bytes_match(uint64_t word, uint64_t repeated) {
   uint64_t difference = word ^ repeated;
   return (difference - 0x0101010101010101u) & ~difference & 0x8080808080808080u;
@@ -45,8 +45,8 @@ static inline unsigned tvixb_bytes_find_word(uint64_t word, uint64_t repeated) {
   return found;
 }
 
-// Up to 16 bytes; reads overlap instead of going beyond the value. Bytes that
-// are filled up are `a`, which is neither.
+// For up to 16 bytes. Reads overlap, so that they stay within the value. The
+// padding is `a`, which is none of the bytes to find.
 static inline unsigned tvixb_bytes_find_short(const uint8_t* p, size_t size,
                                               uint64_t repeated) {
   if (size >= 8) {
@@ -63,7 +63,7 @@ static inline unsigned tvixb_bytes_find_short(const uint8_t* p, size_t size,
 }
 
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
-// No branch depends on a size up to 64.
+// No branch depends on a size of up to 64.
 static inline unsigned tvixb_bytes_find_avx512(const uint8_t* p, size_t size,
                                                unsigned wanted, uint8_t byte) {
   const __m512i bytes = _mm512_set1_epi8((char)byte);
@@ -88,14 +88,15 @@ static inline unsigned tvixb_bytes_find_avx512(const uint8_t* p, size_t size,
 }
 #endif
 
-// Whether NUL, `byte` (not 'a') and bytes above 0x7f are among the bytes: bits
-// as above. Those that are not `wanted` may be missing.
+// Returns which of NUL, `byte` (not 'a') and bytes above 0x7f are in p[0 ..
+// size), as bits of the enum above. Bits that are not in `wanted` may be
+// missing.
 static inline unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
                                         unsigned wanted, uint8_t byte) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
   return tvixb_bytes_find_avx512(p, size, wanted, byte);
 #endif
-  (void)wanted;  // To leave bits out gains nothing below.
+  (void)wanted;  // skipping bits is not faster below
   uint64_t repeated = byte * 0x0101010101010101u;
   if (size <= 16) return tvixb_bytes_find_short(p, size, repeated);
 #if defined(__SSE2__)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Batches: takes windows of messages through the stages
-//   scan (decode and normalize where needed) -> order -> encode -> hash.
+// Checks batches: processes windows of messages, each by the stages
+//   scan (with decode and normalize if needed) -> order -> encode -> hash.
 #include "context.h"
 
 #include <stdlib.h>
@@ -18,13 +18,13 @@
 #include "scan.h"
 #include "tvix_build.h"
 
-// A window ends after this many messages or bytes of input, so that what one
-// stage wrote is still in the cache for the next.
+// A window ends after this many messages or bytes of input, so that the result
+// of one stage is still in the cache for the next.
 #define WINDOW_COUNT 1024
 #define WINDOW_SIZE ((size_t)256 * 1024)
 
-// An encoding of this size is hashed piece by piece instead of being written
-// out, so that it takes no memory of its own.
+// An encoding of at least this size is hashed piece by piece instead of being
+// written to memory first.
 #define STREAM_SIZE ((size_t)1024 * 1024)
 
 struct tvixb_context {
@@ -32,9 +32,9 @@ struct tvixb_context {
   tvixb_order order;
   tvixb_report report;
   uint64_t caller_counts[TVIXB_COUNTS];  // TVIXB_ANY: unknown
-  tvixb_arena arena;                     // of the window
-  tvixb_view window[WINDOW_COUNT];       // what is to be hashed
-  tvixb_hash_stream stream;              // of a message that is not kept
+  tvixb_arena arena;                     // for the window
+  tvixb_view window[WINDOW_COUNT];       // encodings to hash
+  tvixb_hash_stream stream;              // for an encoding that is not kept
 };
 
 tvixb_context* tvixb_context_new(void) {
@@ -70,8 +70,8 @@ static void report_malformed(tvixb_report* report, size_t stop) {
   tvixb_report_add(report, TVIXB_CODE_MALFORMED, &root, stop, (tvixb_view){0});
 }
 
-// Scans a message, normalizing it first where that is needed: *bytes then are
-// the ordinary form.
+// Scans a message. Normalizes it first if needed, and then sets *bytes to the
+// ordinary form.
 static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
                          uint64_t message, tvixb_view* bytes,
                          tvixb_verdict* verdict) {
@@ -83,8 +83,8 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   }
   if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
   tvixb_report_begin(&context->report, message);
-  // Decoding and normalizing trust what they have seen, so they work on bytes
-  // that nobody can change meanwhile.
+  // Decode and normalize read bytes more than once and rely on their being the
+  // same, so they get a copy that other threads cannot change.
   uint8_t* own = tvixb_arena_take(&context->arena, bytes->size);
   if (!own) return TVIXB_OUT_OF_MEMORY;
   memcpy(own, bytes->data, bytes->size);
@@ -104,16 +104,18 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
     return TVIXB_OK;
   }
   if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
-  // Parts that merge exceed protobuf's 2 GiB together: no encoding says that.
+  // Merged parts exceed protobuf's limit of 2 GiB, so the message has no
+  // encoding.
   tvixb_report_begin(&context->report, message);
   report_malformed(&context->report, size);
   *verdict = TVIXB_MALFORMED;
   return TVIXB_OK;
 }
 
-// Encodes an unsorted message: to the arena, or, if it is large and nobody
-// wants to keep it, straight into its digest; *bytes is {0} then, and if nobody
-// wants a digest either.
+// Encodes an unsorted message into the arena and sets *bytes to the encoding.
+// If the message is large and the encoding is not kept, writes its digest
+// instead, and sets *bytes to {0}. Does nothing but that if there is no digest
+// either.
 static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
                            tvixb_view* bytes, uint8_t* digest, bool keep) {
   if (!digest && !keep) {
@@ -137,9 +139,9 @@ static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
   return TVIXB_OK;
 }
 
-// Takes a message through all stages but the last. *bytes becomes what is to be
-// hashed: its canonical encoding, in the input or in the arena; {0} if there is
-// nothing to hash any more, and the digest is written.
+// Processes a message by all stages before the hash stage. Sets *bytes to the
+// canonical encoding to hash, in the input or in the arena; to {0} if there is
+// nothing left to hash, in which case the digest was written.
 static tvixb_status check_message(tvixb_context* context,
                                   const tvixb_kind* kind, uint64_t message,
                                   tvixb_view* bytes, tvixb_verdict* verdict,
@@ -166,7 +168,8 @@ static tvixb_status check_message(tvixb_context* context,
   return report->out_of_memory ? TVIXB_OUT_OF_MEMORY : TVIXB_OK;
 }
 
-// Appends the encodings of messages first .. first + count, behind *used bytes.
+// Appends the encodings of the messages first .. first + count to `encodings`,
+// after *used bytes.
 static tvixb_status keep_encoded(const tvixb_context* context,
                                  const tvixb_encodings* encodings, size_t first,
                                  size_t count, size_t* used) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What schemas set in a context.
+// Sets the values of a context on which a schema's rules depend.
 #ifndef TVIXB_CONTEXT_H
 #define TVIXB_CONTEXT_H
 
@@ -9,7 +9,7 @@
 #include "schema.h"
 #include "tvix_build.h"
 
-// Sets a count that the caller gives for the messages of later calls.
+// Sets a count with which later calls of tvixb_check compare messages.
 // TVIXB_ANY: the count is unknown.
 void tvixb_context_set_count(tvixb_context* context, tvixb_count count,
                              uint64_t value);

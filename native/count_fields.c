@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Counts the fields of a message without a scan of their values.
+// Counts the fields of a message without reading their values.
 #include "tvix_build.h"
 #include "wire.h"
 

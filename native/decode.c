@@ -6,7 +6,7 @@
 #include "utf8.h"
 #include "wire.h"
 
-// Whether a packed list of numbers decodes.
+// Returns whether a packed list of numbers decodes.
 static bool check_packed(const uint8_t* p, const uint8_t* end,
                          const uint8_t** stop) {
   uint64_t value;
@@ -18,8 +18,9 @@ static bool check_packed(const uint8_t* p, const uint8_t* end,
   return true;
 }
 
-// Recursion follows the schema's tables, so it is at most TVIXB_DEPTH_MAX deep;
-// groups are always unknown fields, and skipping them does not recurse.
+// The recursion follows the tables of the schema, so its depth is at most
+// TVIXB_DEPTH_MAX. Groups are always unknown fields, which are skipped without
+// recursion.
 static bool check(const tvixb_message* message, const uint8_t* p,
                   const uint8_t* end, unsigned depth, const uint8_t** stop) {
   while (p < end) {

@@ -5,23 +5,25 @@
 
 #include "wire.h"
 
-// Elements lie anywhere in a large message, so they are fetched in advance.
+// Elements are at random places in a large message, so they are prefetched this
+// many elements ahead.
 #define PREFETCH_DISTANCE 16
 
-// Takes the next piece of an encoding; `end` is where its message ends.
+// Appends a piece to an encoding. `end` is the end of the message.
 typedef void put_function(void* state, const uint8_t* data, size_t size,
                           const uint8_t* end);
 
-// Limits a piece to what is left of the size of its message. Elements' lengths
-// are read again here, and may have changed since the scan.
+// Limits a piece to the bytes that are left of the message's size. The lengths
+// of elements are read again here and may have changed since the scan.
 static inline size_t limit_piece(size_t size, size_t* left) {
   if (size > *left) size = *left;
   *left -= size;
   return size;
 }
 
-// The element of a sort key, with its tag and length. Empty if its length does
-// not decode or exceeds the message, because the bytes changed since the scan.
+// Returns the element of a sort key, with its tag and length. Returns an empty
+// view if the length does not decode or exceeds the message, because the bytes
+// changed since the scan.
 static inline tvixb_view element_of(const tvixb_scan* scan,
                                     const tvixb_sort_key* key) {
   const uint8_t* begin = scan->data + tvixb_sort_key_begin(scan, key);
@@ -65,7 +67,7 @@ static inline __attribute__((always_inline)) void encode(
   put(state, done, (size_t)(scan->end - done), scan->end);
 }
 
-// Copies in whole blocks, the last one ending with the piece.
+// Copies whole blocks. The last block ends with the piece.
 static inline void copy(uint8_t* to, const uint8_t* data, size_t size,
                         const uint8_t* end) {
   enum { BLOCK = TVIXB_ENCODE_SLACK };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Hashes across messages: the chunks of many messages are the lanes of one
-// kernel call, and then their parent nodes, level by level.
+// Hashes many messages at once: a kernel call has chunks of several messages in
+// its lanes, and then their parent nodes, level by level.
 #include "hash.h"
 
 #include <assert.h>
@@ -11,20 +11,20 @@
 #include "hash_lanes.h"
 #include "tvix_build.h"
 
-// A group's parents are hashed together: it holds so many chunks at most.
+// Capacity of a group in chunks. The parents of a group are hashed together.
 #define GROUP_CHUNKS 512
-// A longer message fills the lanes by itself and goes to the hasher of the
-// BLAKE3 library.
+// A message with more chunks than this fills the lanes by itself and is hashed
+// by the BLAKE3 library.
 #define MESSAGE_CHUNKS 64
 #define PART_CHUNKS (TVIXB_HASH_PART_SIZE / TVIXB_HASH_CHUNK_SIZE)
 
-// Chunks wait in buckets until they fill the lanes: whole ones apart by their
-// counter where the kernel gains from that, the others by number of blocks.
+// Chunks wait in buckets until they fill the lanes. Whole chunks are grouped by
+// counter if the kernel is faster then, other chunks by number of blocks.
 #define CHUNK_BLOCKS (TVIXB_HASH_CHUNK_SIZE / TVIXB_HASH_BLOCK_SIZE)
 #define WHOLE_BUCKETS (TVIXB_HASH_LANES_MAX + 1)
 #define BUCKETS (WHOLE_BUCKETS + CHUNK_BLOCKS)
 
-// What waits at the end, and the parents of a level, are jobs of a group.
+// The chunks that wait at the end must fit in the jobs of a group.
 static_assert(BUCKETS * (TVIXB_HASH_LANES_MAX - 1) <= GROUP_CHUNKS, "fits");
 
 const uint32_t tvixb_hash_iv[8] = {
@@ -34,7 +34,7 @@ const uint32_t tvixb_hash_iv[8] = {
 
 // A message of more than one chunk.
 typedef struct tree {
-  uint8_t* cvs;  // those of the level at hand, one behind another
+  uint8_t* cvs;  // chaining values of the current level, back to back
   uint32_t count;
   uint8_t* digest;  // of the message
 } tree;
@@ -61,14 +61,14 @@ static void hash_alone(tvixb_view view, uint8_t* digest) {
   blake3_hasher_finalize(&hasher, digest, TVIXB_DIGEST_SIZE);
 }
 
-// Has the BLAKE3 library look at the CPU before there are threads: up to
-// version 1.4 it notes what it saw in a variable that is not atomic.
-__attribute__((constructor)) static void look_at_cpu(void) {
+// Makes the BLAKE3 library detect the CPU before there are threads: up to
+// version 1.4, it stores the result in a variable that is not atomic.
+__attribute__((constructor)) static void detect_cpu(void) {
   uint8_t digest[TVIXB_DIGEST_SIZE];
   hash_alone((tvixb_view){0}, digest);
 }
 
-// Writes the chaining values of `count` chunks of a message, whole ones, which
+// Writes the chaining values of `count` whole chunks of a message. The chunks
 // fill the lanes; `counter` is the number of the first.
 static void hash_chunks(const tvixb_hash_kernel* kernel, const uint8_t* data,
                         size_t count, uint64_t counter, uint8_t* cvs) {
@@ -81,7 +81,7 @@ static void hash_chunks(const tvixb_hash_kernel* kernel, const uint8_t* data,
                             TVIXB_HASH_CHUNK_END, cvs);
 }
 
-// The more blocks, the earlier the bucket.
+// Returns the bucket of a job: the more blocks, the lower the bucket.
 static size_t bucket_of(const tvixb_hash_job* job, bool by_counter) {
   if (job->size < TVIXB_HASH_CHUNK_SIZE) {
     return BUCKETS - tvixb_hash_job_blocks(job);
@@ -100,7 +100,7 @@ static void add_job(group* group, tvixb_hash_job job) {
   }
 }
 
-// Runs what still waits.
+// Runs the jobs that still wait.
 static void run_rest(group* group) {
   size_t count = 0;
   for (size_t i = 0; i < BUCKETS; i++) {
@@ -123,8 +123,8 @@ static tvixb_hash_job parent_job(const uint8_t* children, uint8_t* out,
   };
 }
 
-// Runs the parents of one level of all trees. A parent's chaining value takes
-// the place of an earlier pair.
+// Runs the parents of one level of all trees. The chaining value of a parent
+// overwrites that of its own or an earlier child.
 static void run_level(group* group) {
   size_t count = 0;
   for (size_t i = 0; i < group->tree_count; i++) {
@@ -173,7 +173,8 @@ static tvixb_hash_job chunk_job(tvixb_view view, size_t index, uint8_t* out) {
   };
 }
 
-// A part of a long message fills the lanes by itself; the rest are jobs.
+// Adds a message. Hashes its first chunks at once, as far as they fill the
+// lanes, and makes jobs of the rest.
 static void add_message(group* group, tvixb_view view, uint8_t* digest) {
   size_t chunks = chunks_of(view.size);
   if (chunks == 1) {
@@ -226,8 +227,8 @@ void tvixb_hash_many_with(tvixb_cpu_level level, const tvixb_view* views,
   run_group(&group);
 }
 
-// Joins the nodes of one level, which are overwritten, until one is left: that
-// goes to `out`, which may be where they lie.
+// Joins the nodes of a level, and of the levels above it, until one node is
+// left, and writes that to `out`, which may be `cvs`. Overwrites `cvs`.
 static void join(const tvixb_hash_kernel* kernel, uint8_t* cvs, size_t count,
                  bool root, uint8_t* out) {
   tvixb_hash_job jobs[64];

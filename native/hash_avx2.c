@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernel in 8 lanes of AVX2, and the BLAKE3 library's, which is faster,
-// where it can be.
+// The kernel for AVX2, with 8 lanes. Uses the kernel of the BLAKE3 library
+// where that is possible, because it is faster.
 #include <string.h>
 
 #include "hash_lanes.h"
 
 #ifdef TVIXB_HAVE_AVX2
 
-// GCC mixes the steps of a round until registers run out.
+// Without this, GCC reorders the steps of a round and spills registers.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-schedule-insns2")
 #endif
@@ -86,7 +86,7 @@ INLINE void copy_block(uint8_t* block, const uint8_t* data, size_t size) {
 
 #include "hash_kernel.h"
 
-// Whether all lanes are whole chunks that differ in their data alone.
+// Returns whether all lanes are whole chunks that differ only in their data.
 static bool alike(const tvixb_hash_job* jobs) {
   bool alike = true;
   EACH_LANE alike &= jobs[i].size == TVIXB_HASH_CHUNK_SIZE &&
@@ -95,8 +95,9 @@ static bool alike(const tvixb_hash_job* jobs) {
   return alike;
 }
 
-// The library's assembly reads 16 bytes behind an input where it does not get a
-// multiple of 8 of them.
+// Hashes whole chunks that differ only in their data. Always passes LANES
+// inputs: for a number that is not a multiple of 8, the library's assembly
+// reads 16 bytes beyond an input.
 static void hash_alike(const tvixb_hash_job* jobs) {
   const uint8_t* inputs[LANES];
   uint8_t cvs[LANES][TVIXB_HASH_CV_SIZE];

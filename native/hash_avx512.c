@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernel in 16 lanes of AVX-512.
+// The kernel for AVX-512, with 16 lanes.
 #include "hash_lanes.h"
 
 #ifdef TVIXB_HAVE_AVX512
 
-// GCC mixes the steps of a round until registers run out.
+// Without this, GCC reorders the steps of a round and spills registers.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-schedule-insns2")
 #endif

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// A kernel whose lanes are jobs of their own: own data, length, counter and
-// flags; a lane that is done keeps its chaining value. The file of an
-// instruction set includes this, once it has defined LANES, `vector` (a word of
-// every lane), its operations, and how 16 bytes of every fourth lane get into a
-// vector (gather) and out of two (scatter).
+// A kernel that runs an independent job in each lane, with its own data,
+// length, counter and flags. A lane whose job is complete keeps its chaining
+// value.
+//
+// The file of an instruction set includes this file. It must first define
+// LANES; `vector`, which has a word for each lane; the operations on vectors;
+// gather, which loads 16 bytes of every fourth lane into a vector; and scatter,
+// which stores two vectors into every fourth lane.
 #ifndef TVIXB_HASH_KERNEL_H
 #define TVIXB_HASH_KERNEL_H
 
@@ -14,7 +17,7 @@
 #define EACH_OF_8 _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++)
 #define EACH_LANE _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++)
 
-// Which words of the message the rounds take.
+// The message words of each round.
 static const uint8_t schedule[7][16] = {
     {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
     {2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8},
@@ -25,9 +28,9 @@ static const uint8_t schedule[7][16] = {
     {11, 15, 5, 0, 1, 9, 8, 6, 14, 10, 2, 12, 3, 4, 7, 13},
 };
 
-// The quarter rounds of the four columns, or, turned by 1, of the four
-// diagonals (the BLAKE3 paper, section 2.2), side by side: one alone would wait
-// for its own results.
+// Four quarter rounds (BLAKE3 paper, section 2.2): those of the columns, or
+// with `turn` 1 those of the diagonals. They are interleaved, because a single
+// one would wait for its own results.
 #define A v[i]
 #define B v[4 + (i + turn) % 4]
 #define C v[8 + (i + 2 * turn) % 4]
@@ -94,7 +97,7 @@ static_assert(offsetof(tvixb_hash_job, size) ==
                       offsetof(tvixb_hash_job, counter) + 13 &&
                   sizeof(tvixb_hash_job) >=
                       offsetof(tvixb_hash_job, counter) + 16,
-              "they are loaded as four words");
+              "loaded as four words");
 
 INLINE lanes load_lanes(const tvixb_hash_job* jobs) {
   const uint8_t* at[LANES];
@@ -106,8 +109,9 @@ INLINE lanes load_lanes(const tvixb_hash_job* jobs) {
                  and(shift_right_8(words[3]), byte)};
 }
 
-// Loads a block of every lane. Where it is not `whole` for all of them, what is
-// behind the end of a lane's data is 0 and is not touched.
+// Loads a block of every lane. Unless `whole`, which says that all lanes have a
+// whole block, reads nothing beyond the end of a lane's data and uses 0
+// instead.
 INLINE void load_block(const tvixb_hash_job* jobs, size_t begin, bool whole,
                        vector m[16]) {
   const uint8_t* at[LANES];
@@ -122,7 +126,7 @@ INLINE void load_block(const tvixb_hash_job* jobs, size_t begin, bool whole,
   EACH_OF_4 load_words(at, (size_t)i * 16, m + (size_t)i * 4);
 }
 
-// Jobs in all lanes, the one with the most blocks first.
+// Runs LANES jobs. The first must have the most blocks.
 TARGET __attribute__((noinline)) static void hash_lanes(
     const tvixb_hash_job* jobs) {
   const lanes lane = load_lanes(jobs);
@@ -151,7 +155,7 @@ TARGET __attribute__((noinline)) static void hash_lanes(
     v[15] = if_greater(left, block_size, broadcast(0), lane.end_flags);
     if (block == 0) v[15] = xor(v[15], lane.start_flags);
     rounds(v, m);
-    // A job without data has one block as well, of no bytes.
+    // A job without data has one block, too, which is empty.
     const vector done = broadcast(block == 0 ? UINT32_MAX : 0);
     EACH_OF_8 cv[i] = if_greater(left, done, xor(v[i], v[i + 8]), cv[i]);
     left = sub(left, size);
@@ -159,7 +163,7 @@ TARGET __attribute__((noinline)) static void hash_lanes(
   store_words(jobs, cv);
 }
 
-// Jobs, those with the most blocks first.
+// Runs jobs, which must be in descending order of their number of blocks.
 static inline void hash_jobs(const tvixb_hash_job* jobs, size_t count) {
   for (; count >= LANES; jobs += LANES, count -= LANES) hash_lanes(jobs);
   if (count == 0) return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Jobs of BLAKE3: the compression of one chunk or of one parent node. Kernels
-// run many at once, each in a lane.
+// BLAKE3 jobs. A job compresses a chunk or a parent node. Kernels run many jobs
+// at once, each in a lane.
 #ifndef TVIXB_HASH_LANES_H
 #define TVIXB_HASH_LANES_H
 
@@ -16,7 +16,7 @@
 #define TVIXB_HASH_CHUNK_SIZE 1024
 #define TVIXB_HASH_CV_SIZE 32
 
-// Flags of a compression (the BLAKE3 paper, section 2.2).
+// Flags of a compression (BLAKE3 paper, section 2.2).
 enum {
   TVIXB_HASH_CHUNK_START = 1,
   TVIXB_HASH_CHUNK_END = 2,
@@ -35,30 +35,30 @@ typedef struct tvixb_hash_job {
 
 extern const uint32_t tvixb_hash_iv[8];
 
-// Blocks that a job compresses; no data are one block.
+// Returns the number of blocks of a job: one if the job has no data.
 static inline size_t tvixb_hash_job_blocks(const tvixb_hash_job* job) {
   return job->size
              ? (job->size + TVIXB_HASH_BLOCK_SIZE - 1) / TVIXB_HASH_BLOCK_SIZE
              : 1;
 }
 
-// Jobs that a kernel is given together, at least where there are enough.
+// Number of jobs to pass to a kernel at once, if there are enough.
 #define TVIXB_HASH_LANES_MAX 16
 
-// How a level of CPUs hashes.
+// The hash functions for a CPU level.
 typedef struct tvixb_hash_kernel {
-  // Runs jobs, those with the most blocks first. A job's output may lie in the
-  // data of an earlier one.
+  // Runs jobs, which must be in descending order of their number of blocks. The
+  // output of a job may overlap its own data or that of an earlier job.
   void (*run)(const tvixb_hash_job* jobs, size_t count);
-  // The kernel of the BLAKE3 library, which takes inputs that differ in their
-  // data alone, and the number of inputs that fill its lanes.
+  // The kernel of the BLAKE3 library, for inputs that differ only in their
+  // data, and the number of inputs that fill its lanes.
   void (*library_hash_many)(const uint8_t* const* inputs, size_t count,
                             size_t blocks, const uint32_t key[8],
                             uint64_t counter, bool increment_counter,
                             uint8_t flags, uint8_t start_flags,
                             uint8_t end_flags, uint8_t* out);
   size_t library_lanes;
-  bool by_counter;  // `run` gains from whole chunks with the same counter
+  bool by_counter;  // `run` is faster for whole chunks with equal counters
 } tvixb_hash_kernel;
 
 extern const tvixb_hash_kernel tvixb_hash_plain;
@@ -69,7 +69,7 @@ extern const tvixb_hash_kernel tvixb_hash_avx2;
 extern const tvixb_hash_kernel tvixb_hash_avx512;
 #endif
 
-// tvixb_hash_many at a level of one's choice, which the CPU must have.
+// tvixb_hash_many with a given level, which the CPU must support.
 void tvixb_hash_many_with(tvixb_cpu_level level, const tvixb_view* views,
                           size_t n, uint8_t* digests);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernel of every CPU, made of the BLAKE3 library's: equal jobs together,
-// the last block alone where it is not full.
+// The kernel for any CPU. Uses the BLAKE3 library's kernel for jobs of equal
+// shape, and compresses an incomplete last block separately.
 #include <assert.h>
 #include <stdbool.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 static_assert(TVIXB_HASH_BLOCK_SIZE == BLAKE3_BLOCK_LEN, "same function");
 static_assert(TVIXB_HASH_CHUNK_SIZE == BLAKE3_CHUNK_LEN, "same function");
 
-// Every x86-64 has SSE2; elsewhere the library chooses.
+// Every x86-64 CPU has SSE2. On other CPUs the library chooses.
 #if defined(__x86_64__)
 #define HASH_MANY blake3_hash_many_sse2
 #define COMPRESS blake3_compress_in_place_sse2
@@ -21,7 +21,7 @@ static_assert(TVIXB_HASH_CHUNK_SIZE == BLAKE3_CHUNK_LEN, "same function");
 #define COMPRESS blake3_compress_in_place
 #endif
 
-// Whole blocks that are not the last one, unless the last one is whole too.
+// Returns the number of whole blocks.
 static size_t whole_blocks(const tvixb_hash_job* job) {
   return job->size / TVIXB_HASH_BLOCK_SIZE;
 }
@@ -36,7 +36,8 @@ static bool run_together(const tvixb_hash_job* a, const tvixb_hash_job* b) {
          (!ends_whole(a) || a->end_flags == b->end_flags);
 }
 
-// The last block of a job, which is not full; cv is what came before it.
+// Compresses the incomplete last block of a job. `cv` is the chaining value of
+// the blocks before it.
 static void finish(const tvixb_hash_job* job, uint32_t cv[8]) {
   uint8_t block[TVIXB_HASH_BLOCK_SIZE] = {0};
   size_t before = whole_blocks(job) * TVIXB_HASH_BLOCK_SIZE;
@@ -47,7 +48,7 @@ static void finish(const tvixb_hash_job* job, uint32_t cv[8]) {
   store_cv_words(job->out, cv);
 }
 
-// Chaining values of the whole blocks.
+// Writes the chaining values of the whole blocks.
 static void run_whole_blocks(const tvixb_hash_job* jobs, size_t count,
                              uint8_t end_flags, uint8_t* out) {
   const uint8_t* inputs[TVIXB_HASH_LANES_MAX];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// BLAKE3 of the ranges of a buffer, whatever is in them.
+// Hashes ranges of a buffer that contain any bytes.
 #include "hash.h"
 #include "ranges.h"
 #include "tvix_build.h"

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// Finds kinds by name, in the schemas for the level of this CPU.
+// Finds kinds by name, in the schemas for this CPU's level.
 #include <string.h>
 
 #include "cpu.h"
 #include "schema.h"
 #include "tvix_build.h"
 
-// The schemas by level of the CPU.
+// The schemas for each CPU level.
 static const tvixb_kind* const schemas[] = {
     tvixb_schema_tvix_build_v1,
     tvixb_schema_snix_build_v1,

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-// An ordinary block holds the encodings of a window; a larger piece gets a
-// block of its own.
+// Size of an ordinary block, enough for the encodings of a window. A larger
+// piece gets its own block.
 #define BLOCK_SIZE ((size_t)512 * 1024)
 
 bool tvixb_vector_grow(tvixb_vector* vector, size_t more, size_t item_size) {

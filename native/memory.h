@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The memory of a context: vectors that keep their capacity, and an arena whose
-// blocks stay where they are. Every allocation of the library is in memory.c,
-// but for the context itself.
+// pieces do not move. The library allocates memory only in memory.c, except for
+// the context itself.
 #ifndef TVIXB_MEMORY_H
 #define TVIXB_MEMORY_H
 
@@ -10,39 +10,43 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// An array that grows. Its items move when it does.
+// A growing array. Growing moves its items. Zero-initialize it before use.
 typedef struct tvixb_vector {
   void* items;
   size_t count;
   size_t capacity;
 } tvixb_vector;
 
-// The slow part of tvixb_vector_reserve.
+// Slow path of tvixb_vector_reserve.
 bool tvixb_vector_grow(tvixb_vector* vector, size_t more, size_t item_size);
 
-// Makes room for `more` further items of item_size bytes. False if memory is
-// out; the vector is as it was then.
+// Makes room for `more` additional items of item_size bytes. Returns false if
+// the allocation fails; the vector is unchanged then.
 static inline bool tvixb_vector_reserve(tvixb_vector* vector, size_t more,
                                         size_t item_size) {
   return more <= vector->capacity - vector->count ||
          tvixb_vector_grow(vector, more, item_size);
 }
 
+// Frees the items and makes the vector empty.
 void tvixb_vector_free(tvixb_vector* vector);
 
 typedef struct tvixb_arena_block tvixb_arena_block;
 
-// Bytes that stay where they are until the arena is reset.
+// An arena: pieces of memory that are valid until the arena is reset.
+// Zero-initialize it before use.
 typedef struct tvixb_arena {
   tvixb_arena_block* blocks;  // newest first
 } tvixb_arena;
 
-// Takes `size` bytes, uninitialized; NULL if memory is out.
+// Returns `size` uninitialized bytes, not aligned; NULL if the allocation
+// fails.
 uint8_t* tvixb_arena_take(tvixb_arena* arena, size_t size);
 
-// Takes everything back; keeps one block of ordinary size.
+// Frees all pieces. Keeps one block of ordinary size for the next ones.
 void tvixb_arena_reset(tvixb_arena* arena);
 
+// Frees all memory of the arena, which may be used again.
 void tvixb_arena_free(tvixb_arena* arena);
 
 #endif  // TVIXB_MEMORY_H

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Merging two encodings of a message is decoding their concatenation, so a
-// message is never built: its content is a run of bytes, and what merges is
-// concatenated first.
+// Decoding the concatenation of two encodings merges their messages. So this
+// code builds no message objects: it concatenates the encodings of messages
+// that merge, and works on their bytes.
 #include "normalize.h"
 
 #include <assert.h>
@@ -15,7 +15,7 @@ typedef struct writer {
   uint8_t* out;
 } writer;
 
-// One field as it lies on the wire.
+// An occurrence of a field in the original message.
 typedef struct occurrence {
   uint32_t tag;
   tvixb_view whole;    // tag and value
@@ -23,7 +23,8 @@ typedef struct occurrence {
   uint64_t value;      // of wire type VARINT
 } occurrence;
 
-// Steps over the field at *p, which is known to decode.
+// Reads the field at *p, which is known to decode, and sets *p to its end.
+// Returns false if *p is the end.
 static bool next_occurrence(const uint8_t** p, const uint8_t* end,
                             occurrence* field) {
   if (*p == end) return false;
@@ -43,11 +44,11 @@ static bool next_occurrence(const uint8_t** p, const uint8_t* end,
   return true;
 }
 
-// What a message holds, before anything is written.
+// What a message contains.
 typedef struct survey {
   uint16_t present;             // bits by field number
   unsigned member;              // the member of the oneof that is set, or 0
-  const uint8_t* member_begin;  // since where it is set without a break
+  const uint8_t* member_begin;  // first occurrence after those of other members
   tvixb_view unknown;           // the first unknown field
 } survey;
 
@@ -70,7 +71,7 @@ static survey survey_content(const tvixb_message* message, tvixb_view content) {
   return found;
 }
 
-// Makes one content of all occurrences of an embedded message.
+// Sets *merged to the concatenation of all occurrences of an embedded message.
 static bool merge(writer* writer, tvixb_view content, uint32_t tag,
                   tvixb_view* merged) {
   const uint8_t *p = content.data, *end = content.data + content.size;
@@ -97,7 +98,8 @@ static bool merge(writer* writer, tvixb_view content, uint32_t tag,
 static bool write_content(writer* writer, const tvixb_message* message,
                           tvixb_view content);
 
-// Begins what has its length before it: where its content begins.
+// Begins a field with a length. Returns the beginning of its content, with room
+// for the length before it.
 static uint8_t* begin_content(writer* writer, uint32_t tag) {
   *writer->out++ = (uint8_t)tag;
   writer->out += TVIXB_WIRE_SIZE_VARINT_MAX;
@@ -120,7 +122,7 @@ static bool write_message(writer* writer, const tvixb_message* message,
   return true;
 }
 
-// Makes one packed list of all occurrences, packed or not.
+// Writes one packed list of all occurrences, packed or not.
 static void write_packed(writer* writer, uint32_t tag, tvixb_view content) {
   uint8_t* begin = begin_content(writer, tag);
   const uint8_t *p = content.data, *end = content.data + content.size;
@@ -165,8 +167,8 @@ static void write_scalar(writer* writer, const tvixb_field* field,
   writer->out += payload.size;
 }
 
-// Writes the field's values: every one of a list, else the last one or the
-// merged message.
+// Writes a field: all elements of a list, the merged value of an embedded
+// message, or the last value of any other field.
 static bool write_field(writer* writer, const tvixb_field* field,
                         tvixb_view content) {
   uint32_t tag = field->tag;
@@ -226,7 +228,7 @@ size_t tvixb_normal_size(const tvixb_kind* kind, size_t size) {
 
 bool tvixb_normalize(const tvixb_kind* kind, tvixb_view bytes,
                      tvixb_arena* arena, tvixb_view* normal) {
-  // The lengths of what is still open take room in advance.
+  // Room for the lengths that begin_content reserves.
   const size_t slack = TVIXB_DEPTH_MAX * TVIXB_WIRE_SIZE_VARINT_MAX;
   size_t size = tvixb_normal_size(kind, bytes.size);
   if (size > SIZE_MAX - slack) return false;

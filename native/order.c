@@ -6,17 +6,18 @@
 #include "packed.h"
 #include "rules.h"
 
-// A key that is looked for.
+// A key to search for.
 typedef struct search {
   uint64_t prefix;
   tvixb_view key;
 } search;
 
-// Fills keys[first .. first + count) with those elements in sorted order.
+// Sorts the elements first .. first + count into order->keys, at the same
+// indices.
 static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
                           size_t first, size_t count) {
   order->keys.count = 0;
-  if (!count) return true;  // There may be no memory to point to.
+  if (!count) return true;  // keys.items may be NULL
   if (!tvixb_vector_reserve(&order->keys, scan->elements.count,
                             sizeof(tvixb_sort_key))) {
     return false;
@@ -26,7 +27,7 @@ static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
                              &order->sort_memory);
 }
 
-// The element that is number `i` of the list in sorted order.
+// Returns element `i` of the sorted list.
 static size_t element_at(const tvixb_order* order, const tvixb_list* list,
                          size_t i) {
   const tvixb_sort_key* keys = order->keys.items;
@@ -46,7 +47,7 @@ static void report_element(const tvixb_scan* scan, const tvixb_list* list,
   tvixb_report_add(report, code, &path, key.size, key);
 }
 
-// Compares the key of number `i` of the list in sorted order with a key.
+// Compares the key of element `i` of the sorted list with `wanted`.
 static inline int compare_at(const tvixb_order* order, const tvixb_scan* scan,
                              const tvixb_list* list, size_t i,
                              const search* wanted) {
@@ -57,7 +58,7 @@ static inline int compare_at(const tvixb_order* order, const tvixb_scan* scan,
   return tvixb_view_compare(tvixb_scan_key(scan, element), wanted->key);
 }
 
-// Whether numbers i - 1 and i of the list in sorted order are equal.
+// Returns whether elements i - 1 and i of the sorted list have equal keys.
 static bool equals_before(const tvixb_order* order, const tvixb_scan* scan,
                           const tvixb_list* list, size_t i) {
   if (list->unsorted) {
@@ -69,8 +70,8 @@ static bool equals_before(const tvixb_order* order, const tvixb_scan* scan,
                             element_at(order, list, i)) == 0;
 }
 
-// Reports the later ones of equal keys in one list. The sort is stable, so the
-// first of equal keys is the first as received.
+// Reports all but the first of equal keys in a list. The sort is stable, so the
+// first of equal keys is the first one in the message.
 static void report_duplicates(const tvixb_order* order, const tvixb_scan* scan,
                               const tvixb_list* list, tvixb_report* report) {
   for (size_t i = 1; i < list->count; i++) {
@@ -91,7 +92,7 @@ static const tvixb_list* list_of(const tvixb_scan* scan, const tvixb_kind* kind,
   return &scan->lists[i];
 }
 
-// The same over all lists, as if they were one.
+// Reports all but the first of equal keys across all lists.
 static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
                                      const tvixb_kind* kind,
                                      tvixb_report* report) {
@@ -109,9 +110,8 @@ static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
   return true;
 }
 
-// The first place at or after `from` whose key is not smaller than the wanted
-// one: steps that double, then halves, so that a walk is linear and a jump
-// logarithmic.
+// Returns the first place at or after `from` whose key is not less than
+// `wanted`. Uses a galloping search, which is fast for near and far places.
 static size_t find_place(const tvixb_order* order, const tvixb_scan* scan,
                          const tvixb_list* list, size_t from,
                          const search* wanted) {
@@ -139,7 +139,8 @@ static bool is_at(const tvixb_order* order, const tvixb_scan* scan,
          compare_at(order, scan, list, place, wanted) == 0;
 }
 
-// What of an element's key is looked for; false if it can match nothing.
+// Sets *wanted to the part of an element's key to search for. Returns false if
+// the key cannot match.
 static bool search_for(const tvixb_scan* scan, size_t element,
                        tvixb_match match, search* wanted) {
   tvixb_view key = tvixb_scan_key(scan, element);
@@ -164,8 +165,9 @@ static bool search_for(const tvixb_scan* scan, size_t element,
   return true;
 }
 
-// Walks both lists in sorted order. What follows a common beginning is in the
-// order of the whole keys.
+// Checks a relation in one pass over both sorted lists. That works for keys
+// without a common prefix, too, because they are in the same order as the whole
+// keys.
 static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
                            const tvixb_relation* relation,
                            tvixb_report* report) {
@@ -186,9 +188,9 @@ static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
   }
 }
 
-// Looks for the base name of each key of the left list in the right one, and
-// then reports the keys of the right list that were not matched. False if
-// memory is out.
+// Searches for the base name of each key of the left list in the right list,
+// and then reports the keys of the right list that were not matched. Returns
+// false if an allocation fails.
 static bool check_base_names(tvixb_order* order, const tvixb_scan* scan,
                              const tvixb_relation* relation,
                              tvixb_report* report) {
@@ -210,7 +212,7 @@ static bool check_base_names(tvixb_order* order, const tvixb_scan* scan,
     }
   }
   for (size_t i = 0; i < right->count; i++) {
-    // Only the first one of equal keys was matched.
+    // The search matches only the first of equal keys.
     if (i && !matched[i] && matched[i - 1]) {
       matched[i] = equals_before(order, scan, right, i);
     }
@@ -235,7 +237,7 @@ static bool check_relations(tvixb_order* order, const tvixb_scan* scan,
   return true;
 }
 
-// Sorts a list as the keyed list that it is parallel to.
+// Puts a list in the order of the keyed list to which it is parallel.
 static void order_parallel(tvixb_order* order, tvixb_scan* scan,
                            tvixb_parallel_list parallel, tvixb_report* report) {
   tvixb_list* list = &scan->lists[parallel.list - 1];
@@ -265,7 +267,7 @@ static void order_parallel(tvixb_order* order, tvixb_scan* scan,
   list->unsorted = true;
 }
 
-// Reports the elements first .. end of the list with a length rule.
+// Reports the elements first .. end of the list that has a length rule.
 static void report_elements(const tvixb_length_rule* rule, uint64_t first,
                             uint64_t end, tvixb_code code, uint64_t length,
                             tvixb_report* report) {
@@ -278,7 +280,7 @@ static void report_elements(const tvixb_length_rule* rule, uint64_t first,
   tvixb_report_count(report, end - first);
 }
 
-// Compares the length of a list with the one that the caller gives.
+// Compares the length of a list with the count that the caller gives.
 static void check_length(const tvixb_scan* scan, const tvixb_length_rule* rule,
                          const uint64_t* caller_counts, tvixb_report* report) {
   uint64_t found = scan->counts[rule->count];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The sorted order of a scanned message's lists, and the rules that look at
-// whole lists: duplicates, and keys of one list in another.
+// Sorts the lists of a scanned message and checks the rules for whole lists:
+// unique keys, lengths, and relations between two lists.
 #ifndef TVIXB_ORDER_H
 #define TVIXB_ORDER_H
 
@@ -13,21 +13,25 @@
 
 typedef struct tvixb_order {
   tvixb_vector keys;     // tvixb_sort_key, list by list as in the scan
-  tvixb_vector matched;  // bytes, whether a relation matched a key of a list
-  tvixb_vector numbers;  // of packed.c
+  tvixb_vector matched;  // bytes: whether a relation matched a key of a list
+  tvixb_vector numbers;  // for packed.c
   tvixb_sort_memory sort_memory;
 } tvixb_order;
 
-// Sorts what is unsorted, and reports duplicates, lists of a wrong length and
-// violated relations. `caller_counts` as for tvixb_scan_message. False if
-// memory is out. For an unsorted list, the keys at its elements' indices are in
-// sorted order afterwards; the others are undefined. Packed lists are sorted
-// only if `arena` is not NULL and the message is valid but for its order; the
-// scan's bytes are a copy in the arena then.
+// Sorts unsorted lists, and reports duplicates, lists of a wrong length and
+// violated relations. `caller_counts` is as for tvixb_scan_message. Returns
+// false if an allocation fails.
+//
+// Afterwards, order->keys has the sorted keys of each unsorted list at the
+// indices of its elements; its other keys are undefined. Sorts packed lists
+// only if `arena` is not NULL and all violations of the message are
+// TVIXB_CODE_NOT_SORTED; the scan then refers to a sorted copy of the message
+// in the arena.
 bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
                        const tvixb_kind* kind, const uint64_t* caller_counts,
                        tvixb_arena* arena, tvixb_report* report);
 
+// Frees the memory of an order.
 void tvixb_order_free(tvixb_order* order);
 
 #endif  // TVIXB_ORDER_H

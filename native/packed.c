@@ -6,13 +6,14 @@
 #include "schema_rules.h"
 #include "wire.h"
 
-// A number, and which one of its list it is.
+// A number and its index in the list.
 typedef struct number {
   uint64_t value;
   uint64_t index;
 } number;
 
-// Merges from[begin .. middle) and from[middle .. end), which are sorted.
+// Merges from[begin .. middle) and from[middle .. end), which are sorted, into
+// `to`.
 static void merge(const number* from, number* to, size_t begin, size_t middle,
                   size_t end) {
   size_t left = begin, right = middle;
@@ -23,10 +24,10 @@ static void merge(const number* from, number* to, size_t begin, size_t middle,
   }
 }
 
-// Sets *sorted to the *count numbers of a list in ascending order, equal ones
-// as received, in memory of the vector. Leaves out a number that does not
-// decode and what follows it, which happens only if the list changed since the
-// scan. False if memory is out.
+// Sets *sorted to the *count numbers of a list in ascending order, in memory of
+// the vector. The sort is stable. Stops at a number that does not decode, which
+// happens only if the list changed since the scan. Returns false if an
+// allocation fails.
 static bool sort_numbers(tvixb_view list, tvixb_vector* vector,
                          const number** sorted, size_t* count) {
   vector->count = 0;
@@ -38,7 +39,7 @@ static bool sort_numbers(tvixb_view list, tvixb_vector* vector,
       !tvixb_vector_reserve(vector, 2 * most, sizeof(number))) {
     return false;
   }
-  if (!most) return true;  // There may be no memory to point to.
+  if (!most) return true;  // vector->items may be NULL
   number *from = vector->items, *to = from + most;
   const uint8_t *p = list.data, *end = list.data + list.size;
   for (; n < most && p < end; n++) {
@@ -67,7 +68,7 @@ static void report_number(tvixb_report* report, tvixb_code code,
   tvixb_report_add(report, code, path, value, (tvixb_view){0});
 }
 
-static bool note_list(tvixb_scan* scan, tvixb_view list, bool unsorted) {
+static bool record_list(tvixb_scan* scan, tvixb_view list, bool unsorted) {
   if (!tvixb_vector_reserve(&scan->packed, 1, sizeof(tvixb_packed_list))) {
     scan->out_of_memory = true;
     return false;
@@ -103,7 +104,7 @@ bool tvixb_packed_scan(tvixb_scan* scan, const tvixb_field* field,
                     index, value);
     }
   }
-  return !(unsorted || has_equals) || note_list(scan, list, unsorted);
+  return !(unsorted || has_equals) || record_list(scan, list, unsorted);
 }
 
 static void report_duplicates(const number* numbers, size_t count,
@@ -115,8 +116,8 @@ static void report_duplicates(const number* numbers, size_t count,
   }
 }
 
-// Puts a copy of the message in its place: where it begins, NULL if memory is
-// out.
+// Makes the scan refer to a copy of the message in the arena. Returns the copy;
+// NULL if the allocation fails.
 static uint8_t* copy_message(tvixb_scan* scan, tvixb_arena* arena) {
   size_t size = (size_t)(scan->end - scan->data);
   uint8_t* copy = tvixb_arena_take(arena, size);
@@ -141,7 +142,7 @@ bool tvixb_packed_order(tvixb_scan* scan, tvixb_vector* numbers,
     if (!sort_numbers(list, numbers, &sorted, &count)) return false;
     report_duplicates(sorted, count, &lists[i].path, report);
     if (!sort) continue;
-    // Shortest varints take no more room than what was read.
+    // Shortest varints are not longer than the original ones.
     uint8_t* out = copy + lists[i].begin;
     for (size_t j = 0; j < count; j++) {
       out = tvixb_wire_put_varint(out, sorted[j].value);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Ranges of a buffer, as callers give them.
+// Validates the ranges that callers pass.
 #ifndef TVIXB_RANGES_H
 #define TVIXB_RANGES_H
 
@@ -10,12 +10,12 @@
 
 #include "view.h"
 
-// Whether an array of offsets is aligned as uint64_t.
+// Returns whether an array of offsets is aligned as uint64_t.
 static inline bool tvixb_ranges_aligned(const uint64_t* offsets) {
   return (uintptr_t)offsets % _Alignof(uint64_t) == 0;
 }
 
-// Whether n ranges lie within `size` bytes, begins[i] <= ends[i], and both
+// Returns whether begins[i] <= ends[i] <= size for all n ranges, and both
 // arrays are aligned.
 static inline bool tvixb_ranges_fit(const uint64_t* begins,
                                     const uint64_t* ends, size_t n,
@@ -29,9 +29,10 @@ static inline bool tvixb_ranges_fit(const uint64_t* begins,
   return true;
 }
 
-// The bytes of a range. An empty one has an address as well, since NULL means
-// that there is nothing to hash. A range that does not fit, because someone
-// changed the arrays since tvixb_ranges_fit, is empty.
+// Returns the bytes of a range. The data of an empty view is not NULL, because
+// tvixb_hash_many skips views whose data is NULL. Returns an empty view if the
+// range does not fit, because another thread changed the arrays since
+// tvixb_ranges_fit.
 static inline tvixb_view tvixb_ranges_view(const uint8_t* data, size_t size,
                                            uint64_t begin, uint64_t end) {
   static const uint8_t nothing[1];

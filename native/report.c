@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-static_assert(sizeof(tvixb_violation) == 64, "violations are kept by the 100s");
+static_assert(sizeof(tvixb_violation) == 64, "hundreds of them are kept");
 
 void tvixb_report_clear(tvixb_report* report) {
   report->violations.count = 0;
@@ -36,8 +36,8 @@ static tvixb_violation violation_at(const tvixb_path* path) {
   return violation;
 }
 
-// Step by step along the path: field number, then index; a message before what
-// is below it; at one place the order of the codes.
+// Returns whether `a` is before `b` in path order: at each step by field
+// number, then by index; a message before its fields; at the same path by code.
 static bool comes_before(const tvixb_violation* a, const tvixb_violation* b) {
   unsigned index = 0;
   for (unsigned i = 0; i < a->depth && i < b->depth; i++) {
@@ -55,7 +55,7 @@ static bool comes_before(const tvixb_violation* a, const tvixb_violation* b) {
   return a->code < b->code;
 }
 
-// Puts a violation in the place of the heap's top.
+// Replaces the top of a heap.
 static void replace_top(tvixb_violation* heap, size_t count,
                         tvixb_violation violation) {
   size_t place = 0;
@@ -70,7 +70,7 @@ static void replace_top(tvixb_violation* heap, size_t count,
   heap[place] = violation;
 }
 
-// Adds a violation to a heap of `count`.
+// Adds a violation to a heap of `count` violations.
 static void push(tvixb_violation* heap, size_t count,
                  tvixb_violation violation) {
   size_t place = count;
@@ -90,7 +90,7 @@ static void sort_heap(tvixb_violation* heap, size_t count) {
   }
 }
 
-// From the last to the first they are a heap.
+// Makes a heap of sorted violations by reversing their order.
 static void make_heap(tvixb_violation* sorted, size_t count) {
   for (size_t i = 0; i < count / 2; i++) {
     tvixb_violation other = sorted[i];

@@ -12,7 +12,7 @@ bool tvixb_rule_is_no_dots(tvixb_view name) {
   return !is_dots(name.data, name.size);
 }
 
-// Whether no component of a path is empty, "." or "..".
+// Returns whether no component of a path is empty, "." or "..".
 static bool is_clean(const uint8_t* p, const uint8_t* end) {
   for (;;) {
     const uint8_t* slash = memchr(p, '/', (size_t)(end - p));

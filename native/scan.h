@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// One pass over a message in the ordinary form: fields in ascending order, each
-// at most once but for lists, shortest varints, no defaults, UTF-8. Checks
-// every rule that one value decides, and notes the elements of the sorted lists
-// and whether they are in order. The code that follows a message's fields is
-// made from its table, scan_message.h; scan.c is what all of it shares.
+// Scans a message in the ordinary form, in one pass. In the ordinary form,
+// fields are in ascending order, a field that is not a list occurs at most
+// once, varints are the shortest, default values are absent and strings are
+// UTF-8.
+//
+// The scan checks all rules for single values, records the elements of sorted
+// lists and finds out whether they are in order. scan_message.h makes a scan
+// function for each message from its table; scan.c has the code that they
+// share.
 #ifndef TVIXB_SCAN_H
 #define TVIXB_SCAN_H
 
@@ -13,25 +17,25 @@
 #include "schema.h"
 #include "view.h"
 
-// An element of a sorted list. Its bytes (tag, length, value) reach to the next
-// element's, or to the end of the list.
+// An element of a sorted list. Its bytes (tag, length, value) end at the next
+// element or at the end of the list.
 typedef struct tvixb_element {
   uint64_t begin;     // offset in the message, in bytes
   uint64_t prefix;    // of the sort key (tvixb_view_prefix)
-  uint32_t key;       // offset of the sort key from begin
-  uint32_t key_size;  // at most 2^31 - 1
+  uint32_t key;       // offset of the sort key from `begin`, in bytes
+  uint32_t key_size;  // in bytes, at most 2^31 - 1
 } tvixb_element;
 
-// A sorted list, as received.
+// A list that must be sorted, in the order of the message.
 typedef struct tvixb_list {
   size_t first;  // its elements are elements[first .. first + count)
   size_t count;
   uint64_t end;     // offset in the message, in bytes
-  bool unsorted;    // some key is smaller than the one before it; or it is
-                    // parallel to a list of which that is true
-  bool has_equals;  // some key equals the one before it; up to the first
-                    // that is out of order
-  // Fields from the root to the list; an element's index is the only one.
+  bool unsorted;    // a key is less than the previous one, here or in the list
+                    // to which this one is parallel
+  bool has_equals;  // a key equals the previous one; not recorded after the
+                    // first key that is out of order
+  // Fields from the root to the list. Only the last one has an index.
   uint8_t depth;
   uint8_t field[TVIXB_DEPTH_MAX];
 } tvixb_list;
@@ -41,7 +45,7 @@ typedef struct tvixb_packed_list {
   size_t begin;  // offset of the first number in the message, in bytes
   size_t size;   // of the numbers, in bytes
   bool unsorted;
-  tvixb_path path;  // of the list; its last index is any
+  tvixb_path path;  // of the list; its last index is undefined
 } tvixb_packed_list;
 
 struct tvixb_scan {
@@ -51,23 +55,24 @@ struct tvixb_scan {
   tvixb_list lists[TVIXB_LIST_MAX];
   tvixb_vector elements;   // tvixb_element, list by list
   tvixb_vector packed;     // tvixb_packed_list, in the order of the message
-  tvixb_path path;         // of the value at hand
-  tvixb_view path_prefix;  // value of the field with that mark, or empty
+  tvixb_path path;         // of the current value
+  tvixb_view path_prefix;  // value of the path_prefix field, or empty
   uint64_t counts[TVIXB_COUNTS];  // by tvixb_count
-  uint64_t total;                 // of the values that add to it
-  bool total_overflow;            // it does not fit 64 bits
+  uint64_t total;                 // sum of the adds_to_total fields
+  bool total_overflow;            // the sum does not fit 64 bits
   bool out_of_memory;
 };
 
-// False if the bytes are not in the ordinary form (tvixb_decode_check and
-// tvixb_normalize tell what they are) or memory is out (scan->out_of_memory).
-// Violations go to the report. `caller_counts` has TVIXB_COUNTS numbers, by
-// tvixb_count; TVIXB_ANY: unknown. The scan lends its lists until the next one.
+// Scans a message and adds its violations to the report. Returns false if the
+// bytes are not in the ordinary form, or if an allocation fails
+// (scan->out_of_memory). `caller_counts` has TVIXB_COUNTS counts, indexed by
+// tvixb_count; TVIXB_ANY means unknown. The lists and elements are valid until
+// the next scan; they refer to `bytes`.
 bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
                         tvixb_view bytes, const uint64_t* caller_counts,
                         tvixb_report* report);
 
-// The sort key of an element.
+// Returns the sort key of an element.
 static inline tvixb_view tvixb_scan_key(const tvixb_scan* scan, size_t index) {
   const tvixb_element* element =
       (const tvixb_element*)scan->elements.items + index;
@@ -85,15 +90,18 @@ static inline int tvixb_scan_compare(const tvixb_scan* scan, size_t a,
   return tvixb_view_compare(tvixb_scan_key(scan, a), tvixb_scan_key(scan, b));
 }
 
+// Frees the memory of a scan.
 void tvixb_scan_free(tvixb_scan* scan);
 
-// The rest is for scan_message.h.
+// The functions below are for scan_message.h and packed.c.
 
-// Reads a varint of more than one byte; NULL if it is not the shortest.
+// Reads a varint of more than one byte. Returns its end; NULL if it is not the
+// shortest form or is incomplete.
 const uint8_t* tvixb_scan_long_varint(const uint8_t* p, const uint8_t* end,
                                       uint64_t* value);
 
-// Reads a varint; NULL if it is not the shortest.
+// Reads a varint. Returns its end; NULL if it is not the shortest form or is
+// incomplete.
 static inline const uint8_t* tvixb_scan_number(const uint8_t* p,
                                                const uint8_t* end,
                                                uint64_t* value) {
@@ -102,23 +110,24 @@ static inline const uint8_t* tvixb_scan_number(const uint8_t* p,
   return p + 1;
 }
 
-// Reports `value` at the first `depth` steps of the path.
+// Reports `value` at the first `depth` fields of the path.
 void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
                        tvixb_view value);
 
-// Skips what is left of a message, which must be unknown fields: the end, or
-// NULL if it is anything else.
+// Skips the rest of a message, which must be unknown fields, and reports the
+// first. Returns the end; NULL if the rest is not unknown fields.
 const uint8_t* tvixb_scan_unknown(tvixb_scan* scan,
                                   const tvixb_message* message,
                                   const uint8_t* p, const uint8_t* end,
                                   unsigned depth);
 
-// Reports what a message lacks. `seen` has bits by field number.
+// Reports the fields that a message lacks. `seen` has a bit for each field
+// number.
 void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
                        unsigned depth, unsigned seen);
 
-// The slow part of tvixb_scan_add_element, where the key may not be greater
-// than the one before it.
+// Slow path of tvixb_scan_add_element, for a key that may not be greater than
+// the previous one.
 void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, uint64_t index,
                             unsigned depth, tvixb_view key);
 
@@ -127,7 +136,7 @@ static inline void tvixb_scan_add_to_total(tvixb_scan* scan, uint64_t value) {
   scan->total += value;
 }
 
-// Begins a list at the field of the path that is at this depth.
+// Begins a list, whose field is at this depth of the path.
 static inline void tvixb_scan_begin_list(tvixb_scan* scan, unsigned list,
                                          unsigned depth) {
   tvixb_list* state = &scan->lists[list];
@@ -136,8 +145,8 @@ static inline void tvixb_scan_begin_list(tvixb_scan* scan, unsigned list,
   memcpy(state->field, scan->path.field, sizeof state->field);
 }
 
-// Notes element `index` of a sorted list, which has a key if it is `keyed`.
-// False if memory is out.
+// Records element `index` of a sorted list, which has a key if `keyed`. Returns
+// false if an allocation fails.
 static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
                                           bool keyed, uint64_t index,
                                           unsigned depth, const uint8_t* begin,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Makes a scan function from a message's table: TVIXB_SCAN_MESSAGE(table), in
-// the file that defines the table, so that its constants fold into the code.
-// Fields come in ascending order in the ordinary form, so the code tries one
-// field after another and needs no look-up.
+// TVIXB_SCAN_MESSAGE(table) defines the scan function of a message from its
+// table. It must be in the file that defines the table, so that the compiler
+// can fold its constants into the code. Fields are in ascending order in the
+// ordinary form, so the code tries the fields in that order, without a lookup.
 #ifndef TVIXB_SCAN_MESSAGE_H
 #define TVIXB_SCAN_MESSAGE_H
 
@@ -16,7 +16,8 @@
 
 #define TVIXB_SCAN_INLINE static inline __attribute__((always_inline))
 
-// Reads a varint in its shortest form; NULL if it has another or is cut.
+// Reads a varint. Returns its end; NULL if it is not the shortest form or is
+// incomplete.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_varint(const uint8_t* p,
                                                    const uint8_t* end,
                                                    uint64_t* value) {
@@ -31,21 +32,24 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_varint(const uint8_t* p,
   return tvixb_scan_long_varint(p, end, value);
 }
 
-// Where a value is in its message. It goes to the scan's path where messages
-// are entered and where violations are reported: values of one field are many.
+// The place of a value in its message. The scan's path gets it only when the
+// scan enters a message or reports a violation, because that is rarer than
+// values.
 typedef struct tvixb_scan_place {
   unsigned depth;
   unsigned number;  // of the field
-  uint64_t index;   // TVIXB_NO_INDEX: not an element
+  uint64_t index;   // TVIXB_NO_INDEX: not a list element
 } tvixb_scan_place;
 
+// Sets the scan's path to a place.
 TVIXB_SCAN_INLINE void tvixb_scan_enter(tvixb_scan* scan,
                                         tvixb_scan_place place) {
   scan->path.field[place.depth] = (uint8_t)place.number;
   scan->path.index[place.depth] = place.index;
 }
 
-// Checks a value's rule and, of a string, its UTF-8: false if it has none.
+// Checks the rule of a value. Returns false if the value is a string and not
+// UTF-8.
 TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
                                         const tvixb_field* field,
                                         tvixb_scan_place place,
@@ -72,7 +76,7 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
   return true;
 }
 
-// Scans one value behind its tag. What follows it; NULL if it is not in the
+// Scans a value, after its tag. Returns its end; NULL if it is not in the
 // ordinary form.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
     tvixb_scan* scan, const tvixb_field* field, const uint8_t* p,
@@ -103,7 +107,8 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
   return tvixb_scan_check(scan, field, place, value) ? p + number : NULL;
 }
 
-// Scans all elements of a list.
+// Scans all elements of a list. Returns their end; NULL if one is not in the
+// ordinary form.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
                                                  const tvixb_field* field,
                                                  const uint8_t* p,
@@ -128,7 +133,8 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
   return p;
 }
 
-// Scans a field of a message, if it comes next.
+// Scans a field of a message if it is the next one. Returns its end or, if it
+// is absent, p; NULL if it is not in the ordinary form.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_field(
     tvixb_scan* scan, const tvixb_message* message, unsigned number,
     const uint8_t* p, const uint8_t* end, unsigned depth, unsigned* seen,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// The castore of every schema: nodes, which snix calls entries, and Directory.
-// The wire format is the same everywhere. Included once for each set of tables,
-// with CASTORE_TABLE(name) and CASTORE_SCAN(name), the names of a table and of
-// its scan function, and CASTORE_NAMED: 1 if nodes have a name, their key; 0 if
-// they must not.
+// The castore tables of every schema: nodes, which snix calls entries, and
+// Directory. The wire format is the same in all schemas. A file includes this
+// once for each set of tables. It must first define CASTORE_TABLE(name) and
+// CASTORE_SCAN(name), the names of a table and of its scan function, and
+// CASTORE_NAMED: 1 if nodes have a name, which is their key; 0 if their name
+// must be empty.
 #if CASTORE_NAMED
 #define CASTORE_NAME_RULE TVIXB_RULE_NAME
 #else

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What a response is compared with in its request.
+// Sets the counts of a request, with which a response is compared.
 #include "context.h"
 
 void tvixb_context_set_request(tvixb_context* context, uint64_t output_count,

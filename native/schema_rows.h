@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Shorthands for the rows of schemas.
+// Macros for the rows of schema tables.
 #ifndef TVIXB_SCHEMA_ROWS_H
 #define TVIXB_SCHEMA_ROWS_H
 
@@ -10,11 +10,11 @@
 
 #define BIT(number) (1u << (number))
 
-// A field's tag and type.
+// The tag and type of a field.
 #define TYPE(number, name) \
   .tag = (number) << 3 | TVIXB_TYPE_##name##_WIRE, .type = TVIXB_TYPE_##name
 
-// TVIXB_SCAN_MESSAGE where the table's name is made by a macro.
+// TVIXB_SCAN_MESSAGE for a table whose name is a macro.
 #define TVIXB_SCAN_TABLE(table) TVIXB_SCAN_MESSAGE(table)
 
 #endif  // TVIXB_SCHEMA_ROWS_H

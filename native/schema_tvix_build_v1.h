@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// tvix.build.v1 and its castore, as of December 2023 (r/7151). The rules stand
-// beside the fields in proto/. Included once for each level of the CPU, which
-// says the name of the table of kinds, TVIXB_SCHEMA_NAME.
+// The tables of tvix.build.v1 and its castore, as of December 2023 (r/7151).
+// The comments in proto/ describe the rules. A file for each CPU level includes
+// this and defines TVIXB_SCHEMA_NAME, the name of the table of kinds.
 #include "scan_message.h"
 #include "schema.h"
 #include "schema_rows.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The same tables, their scan functions compiled for AVX-512.
+// The tables of tvix.build.v1, with scan functions for CPUs with AVX-512.
 #include "cpu.h"
 
 TVIXB_REST_AVX512

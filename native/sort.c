@@ -9,15 +9,15 @@
 #include <immintrin.h>
 #endif
 
-// Up to this many keys, every one is ranked against every other: no branch
-// depends on the keys. The place of a key takes this many bits.
+// Up to RANK_COUNT keys are sorted by comparing each key with every other, so
+// that no branch depends on the keys. The place of a key takes RANK_BITS bits.
 #define RANK_BITS 6
 #define RANK_COUNT (1 << RANK_BITS)
-// Bits of a digit of the radix sort.
+// Number of bits in a digit of the radix sort.
 #define NARROW_BITS 8
 #define NARROW_DIGITS ((size_t)1 << NARROW_BITS)
-// From this many keys on, which are more than a cache holds, they are dealt out
-// to buckets first. Fuzzers get there with short lists.
+// At least this many keys, which exceed a cache, are distributed to buckets
+// first. In test builds the number is small, so that fuzzers reach that code.
 #ifdef TVIXB_TEST_BUILD
 #define WIDE_COUNT 256
 #else
@@ -25,7 +25,7 @@
 #endif
 #define WIDE_BITS 11
 #define WIDE_DIGITS ((size_t)1 << WIDE_BITS)
-// Up to this many keys insertion beats merging.
+// Up to this many keys, insertion sort is faster than merge sort.
 #define INSERTION_COUNT 16
 
 typedef struct sorter {
@@ -42,7 +42,7 @@ static size_t common_size(tvixb_view a, tvixb_view b, size_t limit) {
   return i;
 }
 
-// Takes the prefixes from behind what all keys begin with.
+// Sets the prefixes to the bytes after the common prefix of all keys.
 static void load_behind_common(const tvixb_scan* scan, size_t first,
                                size_t count, tvixb_sort_key* keys) {
   tvixb_view one = tvixb_scan_key(scan, first);
@@ -58,7 +58,7 @@ static void load_behind_common(const tvixb_scan* scan, size_t first,
   }
 }
 
-// The bits in which prefixes differ.
+// Returns the bits in which prefixes differ.
 static uint64_t differences_of(const tvixb_sort_key* keys, size_t count) {
   uint64_t differences = 0;
   for (size_t i = 1; i < count; i++) {
@@ -68,8 +68,8 @@ static uint64_t differences_of(const tvixb_sort_key* keys, size_t count) {
 }
 
 #ifdef TVIXB_HAVE_AVX512
-// Moves the bits in which prefixes differ to the front, which keeps the order:
-// fewer digits then tell the keys apart.
+// Moves the bits in which prefixes differ to the front, so that fewer digits
+// distinguish the keys. That does not change the order.
 TVIXB_TARGET_AVX512 static void drop_equal_bits(tvixb_sort_key* keys,
                                                 size_t count) {
   uint64_t differences = differences_of(keys, count);
@@ -89,7 +89,7 @@ static inline void load_keys(const tvixb_scan* scan, size_t first, size_t count,
     keys[i] = (tvixb_sort_key){element->prefix, (uint32_t)(first + i),
                                (uint32_t)element->begin};
   }
-  // Half of the prefix tells enough apart.
+  // The prefixes are good enough if they differ in their first half.
   if (differences_of(keys, count) >> 32 == 0) {
     load_behind_common(scan, first, count, keys);
   }
@@ -114,7 +114,8 @@ static void insertion_sort(const sorter* sorter, tvixb_sort_key* keys,
   }
 }
 
-// Recursion is log2(count) deep. What is in order costs a comparison a key.
+// The depth of the recursion is log2(count). Sorted keys need one comparison
+// each.
 static void merge_sort(const sorter* sorter, tvixb_sort_key* keys,
                        size_t count) {
   if (count <= INSERTION_COUNT) {
@@ -136,7 +137,7 @@ static void merge_sort(const sorter* sorter, tvixb_sort_key* keys,
   memcpy(keys + out, scratch + left, (half - left) * sizeof *keys);
 }
 
-// Sorts the runs of keys that are equal in their leading bits.
+// Sorts the runs of keys whose leading bits are equal.
 static void sort_equals(const sorter* sorter, tvixb_sort_key* keys,
                         size_t count, unsigned bits) {
   unsigned shift = 64 - bits;
@@ -150,7 +151,7 @@ static void sort_equals(const sorter* sorter, tvixb_sort_key* keys,
   }
 }
 
-// The rank of each key, of which no two are equal.
+// Writes the rank of each key. The keys must be unique.
 static void rank_plain(const uint64_t* keys, uint64_t* ranks, size_t count) {
   for (size_t i = 0; i < count; i++) {
     uint64_t before = 0;
@@ -160,7 +161,7 @@ static void rank_plain(const uint64_t* keys, uint64_t* ranks, size_t count) {
 }
 
 #ifdef TVIXB_HAVE_AVX512
-// The same for a multiple of 8 keys.
+// As rank_plain, for a multiple of 8 keys.
 TVIXB_TARGET_AVX512 static void rank_avx512(const uint64_t* keys,
                                             uint64_t* ranks, size_t count) {
   const __m512i one = _mm512_set1_epi64(1);
@@ -177,8 +178,9 @@ TVIXB_TARGET_AVX512 static void rank_avx512(const uint64_t* keys,
 }
 #endif
 
-// Sorts what is in the scratch into `keys`: by the leading bits and then by the
-// place, which takes the bits behind them, so that no two are equal.
+// Sorts the keys in the scratch memory into `keys`: by the leading bits and
+// then by place, which replaces the last bits, so that the numbers to rank are
+// unique.
 static void rank_sort(const sorter* sorter, tvixb_sort_key* keys,
                       size_t count) {
   uint64_t places[RANK_COUNT], ranks[RANK_COUNT];
@@ -198,8 +200,8 @@ static void rank_sort(const sorter* sorter, tvixb_sort_key* keys,
   sort_equals(sorter, keys, count, 64 - RANK_BITS);
 }
 
-// One stable pass by the digit at `shift`; false if all keys have the same, and
-// nothing was moved.
+// Sorts keys by the digit at `shift`, in a stable pass. Returns false, and
+// moves nothing, if all keys have the same digit.
 static bool radix_pass(const tvixb_sort_key* from, tvixb_sort_key* to,
                        size_t count, unsigned shift, unsigned digit_bits,
                        uint32_t* counts) {
@@ -220,8 +222,8 @@ static bool radix_pass(const tvixb_sort_key* from, tvixb_sort_key* to,
   return true;
 }
 
-// Passes over the leading bits; keys that are equal in them are few, unless
-// they are made to be, and are left to comparisons.
+// Sorts the leading bits by radix passes, and keys with equal leading bits by
+// comparisons: these keys are few, unless the message was made to have many.
 static void radix_sort(const sorter* sorter, tvixb_sort_key* keys, size_t count,
                        uint32_t* counts) {
   unsigned bits = 32;
@@ -251,7 +253,8 @@ static void small_sort(const sorter* sorter, tvixb_sort_key* keys, size_t count,
   }
 }
 
-// Deals many keys out to buckets, each of which fits the cache.
+// Distributes many keys to buckets that fit in the cache, and sorts each
+// bucket.
 static void bucket_sort(const sorter* sorter, tvixb_sort_key* keys,
                         size_t count, uint32_t* counts) {
   uint32_t* ends = counts + NARROW_DIGITS;

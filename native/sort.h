@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// Sorts keys by their first bytes as numbers, and by comparing only where those
-// are equal. Stable; never worse than n log n comparisons.
+// Sorts list elements by their keys: by 8 bytes of each key as a number, and by
+// comparing keys only if those are equal. Stable; at most O(n log n)
+// comparisons.
 #ifndef TVIXB_SORT_H
 #define TVIXB_SORT_H
 
 #include "memory.h"
 #include "scan.h"
 
-// A sort key, by reference: `prefix` are 8 of its bytes, those that follow what
-// all keys begin with.
+// A reference to a sort key.
 typedef struct tvixb_sort_key {
-  uint64_t prefix;
+  uint64_t prefix;   // 8 bytes of the key, after the common prefix of all keys
   uint32_t element;  // index in the scan's elements
-  uint32_t begin;    // of that element, modulo 2^32
+  uint32_t begin;    // offset of the element in bytes, modulo 2^32
 } tvixb_sort_key;
 
-// Where a key's element begins in the message.
+// Returns the offset in bytes of a key's element in the message.
 static inline size_t tvixb_sort_key_begin(const tvixb_scan* scan,
                                           const tvixb_sort_key* key) {
   const tvixb_element* elements = scan->elements.items;
@@ -25,17 +25,19 @@ static inline size_t tvixb_sort_key_begin(const tvixb_scan* scan,
              : (size_t)elements[key->element].begin;
 }
 
-// Memory that sorts use; kept from one to the next.
+// Scratch memory, reused from sort to sort.
 typedef struct tvixb_sort_memory {
   tvixb_vector scratch;  // tvixb_sort_key
   tvixb_vector counts;   // uint32_t
 } tvixb_sort_memory;
 
-// Writes the elements first .. first + count of a scan to keys, in ascending
-// order of their keys. False if memory is out; for 2^32 elements it is.
+// Writes the elements first .. first + count of a scan to keys[0 .. count) in
+// ascending order of their keys. Returns false if an allocation fails or first
+// + count exceeds 2^32 - 1.
 bool tvixb_sort_elements(const tvixb_scan* scan, size_t first, size_t count,
                          tvixb_sort_key* keys, tvixb_sort_memory* memory);
 
+// Frees the scratch memory.
 void tvixb_sort_memory_free(tvixb_sort_memory* memory);
 
 #endif  // TVIXB_SORT_H

@@ -15,7 +15,7 @@ tvixb_split_status tvixb_split_delimited(const uint8_t* data, size_t size,
     uint32_t length;
     const uint8_t* message = tvixb_wire_length(p, end, &length);
     if (!message) {
-      // A length of fewer than 5 bytes may go on behind the end.
+      // A length of fewer than 5 bytes may continue after the end.
       size_t left = (size_t)(end - p);
       bool cut = left < TVIXB_WIRE_SIZE_VARINT_MAX;
       for (size_t i = 0; cut && i < left; i++) cut = p[i] >= 0x80;

@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-// Length of the well-formed sequence that begins at p, 0 if there is none.
-// Table 3-7 of the Unicode Standard: only the second byte's range varies.
+// Returns the length of the well-formed sequence at p; 0 if there is none.
+// Follows table 3-7 of the Unicode Standard: only the range of the second byte
+// varies.
 static size_t sequence(const uint8_t* p, size_t left) {
   uint8_t lead = p[0];
   if (lead < 0x80) return 1;

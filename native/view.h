@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Borrowed bytes. Whoever hands out a view says how long its bytes live.
+// Views of bytes that belong to another object. The function that returns a
+// view states how long it is valid.
 #ifndef TVIXB_VIEW_H
 #define TVIXB_VIEW_H
 
@@ -13,8 +14,9 @@ typedef struct tvixb_view {
   size_t size;
 } tvixb_view;
 
-// The first 8 bytes as a number, missing ones as 0: where two differ, the keys
-// compare like them; where they are equal, only the bytes tell.
+// Returns the first 8 bytes of a key as a big-endian number; missing bytes are
+// 0. If the prefixes of two keys differ, the keys have the order of their
+// prefixes. If they are equal, compare the keys.
 static inline uint64_t tvixb_view_prefix(tvixb_view key) {
   uint64_t prefix = 0;
   if (key.size >= 8) {
@@ -30,8 +32,8 @@ static inline uint64_t tvixb_view_prefix(tvixb_view key) {
   return prefix;
 }
 
-// The same where the bytes up to `end` can be read: no branch depends on the
-// size.
+// As tvixb_view_prefix, but may read the bytes up to `end`, so that no branch
+// depends on the size.
 static inline uint64_t tvixb_view_prefix_before(tvixb_view key,
                                                 const uint8_t* end) {
   if (__builtin_expect(key.size == 0 || end - key.data < 8, 0)) {
@@ -42,7 +44,8 @@ static inline uint64_t tvixb_view_prefix_before(tvixb_view key,
   return prefix >> missing << missing;
 }
 
-// Compares as unsigned bytes, a prefix before what is longer.
+// Compares views as unsigned bytes; a prefix is less than a longer view.
+// Returns a negative number, 0 or a positive number.
 static inline int tvixb_view_compare(tvixb_view a, tvixb_view b) {
   uint64_t a_prefix = tvixb_view_prefix(a), b_prefix = tvixb_view_prefix(b);
   if (a_prefix != b_prefix) return a_prefix < b_prefix ? -1 : 1;

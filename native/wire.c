@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Skipping a field of any wire type.
+// Skips fields of any wire type.
 #include "wire.h"
 
 static const uint8_t* skip_scalar(const uint8_t* p, const uint8_t* end,
@@ -43,7 +43,7 @@ const uint8_t* tvixb_wire_skip(const uint8_t* p, const uint8_t* end,
     }
     if (opened == 0) return p;
     *stop = p;
-    // Not tvixb_wire_tag: within a group upb lets field number 0 pass.
+    // Not tvixb_wire_tag: in a group, upb accepts field number 0.
     p = tvixb_wire_size_varint(p, end, UINT32_MAX, &tag);
     if (!p) return NULL;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The protobuf wire format: varints, tags, lengths and skipping, with exactly
-// the limits of upb. Knows no schema.
+// Reads and writes the protobuf wire format: varints, tags, lengths and
+// skipping, with the same limits as upb. Independent of schemas.
 #ifndef TVIXB_WIRE_H
 #define TVIXB_WIRE_H
 
@@ -18,15 +18,15 @@ enum {
   TVIXB_WIRE_FIXED32 = 5,
 };
 
-// Messages and groups may nest this deep below the root.
+// Maximum nesting depth of messages and groups below the root.
 #define TVIXB_WIRE_DEPTH_MAX 100
 
-// Longest varint of a tag or a length, and of a value.
+// Maximum length in bytes of the varint of a tag or length, and of a value.
 #define TVIXB_WIRE_SIZE_VARINT_MAX 5
 #define TVIXB_WIRE_VARINT_MAX 10
 
-// Reads a varint of at most 10 bytes; bits above the 64th are dropped, as upb
-// drops them. Returns what follows it, NULL if it is cut or longer.
+// Reads a varint of at most 10 bytes. Drops bits above the 64th, as upb does.
+// Returns the end of the varint; NULL if it is incomplete or longer.
 static inline const uint8_t* tvixb_wire_varint(const uint8_t* p,
                                                const uint8_t* end,
                                                uint64_t* value) {
@@ -42,8 +42,9 @@ static inline const uint8_t* tvixb_wire_varint(const uint8_t* p,
   return NULL;
 }
 
-// Reads a varint of at most 5 bytes and at most `maximum`, as tags and lengths
-// are. Returns what follows it, NULL if it is cut, longer or larger.
+// Reads a varint of at most 5 bytes and at most `maximum`, for tags and
+// lengths. Returns the end of the varint; NULL if it is incomplete, longer or
+// greater.
 static inline const uint8_t* tvixb_wire_size_varint(const uint8_t* p,
                                                     const uint8_t* end,
                                                     uint32_t maximum,
@@ -65,37 +66,39 @@ static inline const uint8_t* tvixb_wire_size_varint(const uint8_t* p,
   return NULL;
 }
 
-// Reads a tag (number << 3 | wire type). Field number 0 is no tag.
+// Reads a tag (number << 3 | wire type). Returns its end; NULL if the varint is
+// bad or the field number is 0.
 static inline const uint8_t* tvixb_wire_tag(const uint8_t* p,
                                             const uint8_t* end, uint32_t* tag) {
   p = tvixb_wire_size_varint(p, end, UINT32_MAX, tag);
   return p && *tag >> 3 ? p : NULL;
 }
 
-// Reads a length, at most 2^31 - 1. It may still reach beyond the end.
+// Reads a length of at most 2^31 - 1. Returns its end; NULL if the varint is
+// bad. Does not check whether that many bytes follow.
 static inline const uint8_t* tvixb_wire_length(const uint8_t* p,
                                                const uint8_t* end,
                                                uint32_t* length) {
   return tvixb_wire_size_varint(p, end, INT32_MAX, length);
 }
 
-// Bytes of the shortest varint.
+// Returns the size of the shortest varint in bytes.
 static inline unsigned tvixb_wire_varint_size(uint64_t value) {
   unsigned size = 1;
   for (; value >= 0x80; value >>= 7) size++;
   return size;
 }
 
-// Writes the shortest varint, up to 10 bytes. Returns what follows it.
+// Writes the shortest varint, up to 10 bytes. Returns its end.
 static inline uint8_t* tvixb_wire_put_varint(uint8_t* p, uint64_t value) {
   for (; value >= 0x80; value >>= 7) *p++ = (uint8_t)(value | 0x80);
   *p++ = (uint8_t)value;
   return p;
 }
 
-// Skips the value of a field whose tag was read; `depth` is how many groups may
-// still open. Returns what follows it; NULL if it does not decode, *stop being
-// where.
+// Skips the value of a field whose tag was read. `depth` is the number of
+// groups that may still begin. Returns the end of the value; NULL if it does
+// not decode, with *stop set to the place.
 const uint8_t* tvixb_wire_skip(const uint8_t* p, const uint8_t* end,
                                uint32_t tag, unsigned depth,
                                const uint8_t** stop);
