@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Prints the digest of a build request: digest < FILE
+// Prints the digest of the build request on standard input: digest < FILE The
+// exit status is 0 if the request is valid, 1 if it is not, and 2 on errors.
 #include <stdio.h>
 
 #include "tvix_build.h"

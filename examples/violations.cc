@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Prints what is wrong with a build request: violations < FILE
+// Prints the violations of the build request on standard input: violations <
+// FILE The exit status is 0 if the request is valid, 1 if it is not, and 2 on
+// errors.
 #include <iostream>
 #include <iterator>
 #include <memory>

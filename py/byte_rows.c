@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: MIT
 //
-// A type whose objects export n x 32 bytes as a read-only buffer of two
-// dimensions. In Python, only version 3.12 and newer can define one. Not
-// compiled by itself, as capsules.c.
+// A type whose objects export n x 32 bytes as a read-only buffer with two
+// dimensions. Python code can define such a type only since version 3.12.
+// Included in the extension module like capsules.c.
 
 #include <stdbool.h>
 
 /* cffi: begin */
 
-// Both are to be called with the GIL held, by ctypes: pointers are to objects.
+// Call both functions with ctypes, which holds the GIL. `void*` is PyObject*.
 // They return a new reference, or NULL with an exception set.
 
-// The type, to be derived from. An object that Python code makes has no rows.
+// Returns the type, as a base class. An object that Python code makes has no
+// rows.
 void* tvixb_byte_rows_type(void);
 
-// A new object of a type that is derived from it, with so many rows of
-// TVIXB_DIGEST_SIZE bytes at `data`, which `owner` keeps.
+// Returns a new object of a derived type, with `rows` rows of TVIXB_DIGEST_SIZE
+// bytes at `data`. The object keeps a reference to `owner`, which must keep
+// `data` alive.
 void* tvixb_byte_rows_new(void* type, const void* data, ptrdiff_t rows,
                           void* owner);
 
 /* cffi: end */
 
-// Py_buffer and the numbers that belong to it: the same in every version, but
-// in the headers for the stable ABI only since Python 3.11.
+// Py_buffer and its constants. They are the same in all versions of Python, but
+// the headers for the stable ABI have them only since 3.11.
 typedef struct byte_rows_view {
   void* buf;
   PyObject* obj;
@@ -58,7 +60,7 @@ static int byte_rows_get(PyObject* self, byte_rows_view* view, int flags) {
   if (flags & (WANTS_WRITABLE | WANTS_FORTRAN)) {
     PyErr_SetString(PyExc_BufferError,
                     "expected a request for a read-only buffer in C order, "
-                    "found one for another");
+                    "found one for a writable buffer or for Fortran order");
     return -1;
   }
   rows->shape[1] = rows->strides[0] = TVIXB_DIGEST_SIZE;
@@ -83,7 +85,7 @@ static int byte_rows_get(PyObject* self, byte_rows_view* view, int flags) {
 static void byte_rows_free(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   Py_XDECREF(((byte_rows*)self)->owner);
-  // ISO C has no cast between pointers to data and to functions.
+  // ISO C has no cast between data pointers and function pointers.
   union {
     void* slot;
     freefunc call;

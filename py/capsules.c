@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: MIT
 //
-// What a PyCapsule of an Arrow struct needs in C: memory for the struct, and a
-// destructor that releases what nobody consumed. Not compiled by itself:
-// build_native.py puts it into the code of the extension module, where Python.h
-// and arrow.h are included.
+// The C part of PyCapsules with Arrow structs: memory for a struct, and a
+// destructor that releases a struct that nobody has consumed. Not compiled by
+// itself: build_native.py copies this file into the extension module, which
+// includes Python.h and arrow.h.
 
 /* cffi: begin */
 
-// A struct that is marked as released, to be owned by a capsule with the
-// destructor below. NULL if memory is out.
+// Return a struct that is marked as released, for a capsule with the destructor
+// below; NULL if the allocation fails.
 struct ArrowSchema* tvixb_capsule_new_schema(void);
 struct ArrowArray* tvixb_capsule_new_array(void);
 struct ArrowArrayStream* tvixb_capsule_new_stream(void);
 
-// Destructors of capsules, which is what the argument is.
+// Destructors of capsules: release the struct, if it is not marked as released,
+// and free it. The argument is the PyCapsule.
 void tvixb_capsule_free_schema(void* capsule);
 void tvixb_capsule_free_array(void* capsule);
 void tvixb_capsule_free_stream(void* capsule);
 
-// The names of the capsules; they must outlive them.
+// The names of the capsules. A name must outlive its capsules.
 extern const char* const tvixb_capsule_schema;
 extern const char* const tvixb_capsule_array;
 extern const char* const tvixb_capsule_stream;

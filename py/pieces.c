@@ -1,45 +1,48 @@
 // SPDX-License-Identifier: MIT
 //
-// Cuts batches in pieces: so small that threads end together and that an
-// interrupt is noticed soon, so large that a call of the engine costs nothing
-// beside its work. Not compiled by itself, as capsules.c.
+// Divides batches into pieces. A piece is so small that threads finish at about
+// the same time and interrupts are handled soon, and so large that the overhead
+// of a call is negligible. Included in the extension module like capsules.c.
 
 #include <stdbool.h>
 
 /* cffi: begin */
 
-// A piece ends after so many messages or bytes.
+// A piece ends after this many messages or bytes.
 #define TVIXB_PIECE_COUNT 16384
 #define TVIXB_PIECE_SIZE 1048576
 
-// How many of the first of n ranges, n > 0, make a piece. The ranges may be
-// bad.
+// Returns how many of the n ranges, n > 0, belong to the first piece: 1 to n.
+// The ranges may be invalid.
 size_t tvixb_piece_of_ranges(const uint64_t* begins, const uint64_t* ends,
                              size_t n);
 
-// A piece of bytes objects: message i is data[begins[i] .. ends[i]). The data
-// are everything from the first to the last of them, wherever they lie.
+// A piece of bytes objects. Message i is data[begins[i] .. ends[i]). `data`
+// reaches from the object with the lowest address to the end of that with the
+// highest; memory between objects must not be read.
 typedef struct tvixb_piece {
   const uint8_t* data;
   size_t size;
   const uint64_t* begins;
   const uint64_t* ends;
   size_t number;
-  bool last;  // there are no more items
+  bool last;  // there are no more items after this piece
 } tvixb_piece;
 
-// Takes as many items as make a piece: those of a list from item `first` on, or
-// the next ones of an iterator, where `first` came before. An item that is not
-// exactly bytes is replaced by convert(item, index), which is bytes. Returns a
-// list of the bytes objects and a bytes object that holds a tvixb_piece, which
-// lasts as long as both.
+// Takes the items of one piece: those of a list from item `first` on, or the
+// next items of an iterator that has yielded `first` items. Replaces an item
+// that is not exactly of type bytes by convert(item, index), which must return
+// bytes. Returns a tuple of a list of the bytes objects and a bytes object with
+// a tvixb_piece, which is valid as long as both exist; NULL with an exception
+// set if that fails.
 //
-// To be called with the GIL held, by ctypes: pointers are to objects.
+// Call this with ctypes, which holds the GIL. `void*` is PyObject*.
 void* tvixb_piece_of_items(void* source, ptrdiff_t first, void* convert);
 
 /* cffi: end */
 
-// How many items early the objects of a list are fetched; they lie anywhere.
+// Objects of a list are at random addresses, so they are prefetched this many
+// items ahead.
 #define PREFETCH_DISTANCE 16
 
 size_t tvixb_piece_of_ranges(const uint64_t* begins, const uint64_t* ends,
@@ -54,7 +57,8 @@ size_t tvixb_piece_of_ranges(const uint64_t* begins, const uint64_t* ends,
   return n;
 }
 
-// An item of a list, or the next one of an iterator; NULL if there is none.
+// Returns an item of a list or the next item of an iterator; NULL if there is
+// none.
 static PyObject* next_item(PyObject* source, Py_ssize_t index) {
   if (!PyList_CheckExact(source)) return PyIter_Next(source);
   Py_ssize_t left = PyList_Size(source) - index;
@@ -67,7 +71,8 @@ static PyObject* next_item(PyObject* source, Py_ssize_t index) {
   return item;
 }
 
-// A list of as many items as make a piece; *last: there are no more.
+// Returns a list of the items of one piece. Sets *last if there are no more
+// items.
 static PyObject* take_items(PyObject* source, Py_ssize_t first,
                             PyObject* convert, bool* last) {
   PyObject* items = PyList_New(0);
@@ -95,7 +100,9 @@ static PyObject* take_items(PyObject* source, Py_ssize_t first,
   return items;
 }
 
-// As in arrow_input.c: the data reach over everything between the objects.
+// Returns a bytes object with the tvixb_piece of the items and its offsets. As
+// in arrow_input.c, offsets from one object to another need a flat address
+// space.
 static PyObject* place_items(PyObject* items, bool last_piece) {
   size_t count = (size_t)PyList_Size(items);
   tvixb_piece piece = {.number = count, .last = last_piece};
