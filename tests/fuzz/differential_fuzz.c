@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// Any bytes, as a message of every kind: what is said of them, and the
-// encoding, are what the reference in tests/ says, which decodes and encodes
-// with protobuf's own runtime. It runs beside this one (reference_answers.py):
-// TVIX_BUILD_REFERENCE names the program, if it is not run in the workspace.
+// Checks any bytes as a message of every kind. The verdict, the violations and
+// the encoding must be those of the reference in tests/, which decodes and
+// encodes with the protobuf runtime. The reference runs in another process
+// (reference_answers.py). TVIX_BUILD_REFERENCE is the path of that program; it
+// is not needed in the workspace.
 #define _GNU_SOURCE
 #include <assert.h>
 #include <fcntl.h>
@@ -37,33 +38,33 @@ static void begin(void) {
   if (context) return;
   context = tvixb_context_new();
   const char* program = getenv("TVIX_BUILD_REFERENCE");
-  int questions[2], answers[2];
+  int messages[2], results[2];
   if (!program) program = BUILT_REFERENCE;
-  assert(context && !pipe2(questions, O_CLOEXEC) && !pipe2(answers, O_CLOEXEC));
+  assert(context && !pipe2(messages, O_CLOEXEC) && !pipe2(results, O_CLOEXEC));
   pid_t child = fork();
   assert(child >= 0);
   if (child == 0) {
-    dup2(questions[0], STDIN_FILENO);
-    dup2(answers[1], STDOUT_FILENO);
+    dup2(messages[0], STDIN_FILENO);
+    dup2(results[1], STDOUT_FILENO);
     execl(program, program, (char*)NULL);
     perror(program);
     _exit(127);
   }
-  close(questions[0]);
-  close(answers[1]);
-  to_reference = fdopen(questions[1], "w");
-  from_reference = fdopen(answers[0], "r");
+  close(messages[0]);
+  close(results[1]);
+  to_reference = fdopen(messages[1], "w");
+  from_reference = fdopen(results[0], "r");
   assert(to_reference && from_reference);
 }
 
-typedef struct answer {
+typedef struct result {
   char* data;  // for the caller to free
   size_t size;
-} answer;
+} result;
 
-// The verdict and how many violations there are, a line for each that is kept,
-// an empty line, and the encoding.
-static answer engine_answer(const char* name, const uint8_t* data,
+// Returns the verdict and the number of violations, a line for each violation
+// that is kept, an empty line, and the encoding.
+static result engine_result(const char* name, const uint8_t* data,
                             size_t size) {
   const tvixb_kind* kind = tvixb_kind_find(name);
   uint64_t first = 0, end = size, encoding_end = 0;
@@ -79,7 +80,7 @@ static answer engine_answer(const char* name, const uint8_t* data,
   const tvixb_violations_of* found =
       tvixb_violations_by_message(context, &count);
   const tvixb_violation* violations = tvixb_violations(context, &kept);
-  answer text;
+  result text;
   FILE* out = open_memstream(&text.data, &text.size);
   assert(out);
   fprintf(out, "%s %llu\n", verdicts[verdict],
@@ -96,15 +97,15 @@ static answer engine_answer(const char* name, const uint8_t* data,
   return text;
 }
 
-static answer reference_answer(const char* name, const uint8_t* data,
+static result reference_result(const char* name, const uint8_t* data,
                                size_t size) {
   fprintf(to_reference, "%s %zu\n", name, size);
   fwrite(data, 1, size, to_reference);
   fflush(to_reference);
-  answer text;
+  result text;
   if (fscanf(from_reference, "%zu", &text.size) != 1 ||
       getc(from_reference) != '\n') {
-    fputs("no answer of the reference\n", stderr);
+    fputs("the reference has ended\n", stderr);
     abort();
   }
   text.data = malloc(text.size + 1);
@@ -114,8 +115,8 @@ static answer reference_answer(const char* name, const uint8_t* data,
 }
 
 static void compare(const char* name, const uint8_t* data, size_t size) {
-  answer found = engine_answer(name, data, size);
-  answer expected = reference_answer(name, data, size);
+  result found = engine_result(name, data, size);
+  result expected = reference_result(name, data, size);
   if (found.size != expected.size ||
       memcmp(found.data, expected.data, found.size)) {
     fprintf(stderr, "%s: found\n", name);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Copies of an input that touch a page which must not be read, behind them or
-// before them.
+// Copies an input to the end or the beginning of memory between two pages that
+// cannot be read.
 #ifndef TVIXB_FUZZ_GUARD_H
 #define TVIXB_FUZZ_GUARD_H
 
@@ -11,9 +11,9 @@
 #include <sys/mman.h>
 
 #define GUARD_PAGE ((size_t)4096)
-#define GUARD_ROOM ((size_t)1 << 20)  // bytes of an input at most
+#define GUARD_ROOM ((size_t)1 << 20)  // maximum size of an input in bytes
 
-// GUARD_ROOM bytes between two pages that must not be touched.
+// Returns GUARD_ROOM bytes between two pages that cannot be accessed.
 static inline uint8_t* guard_room(void) {
   static uint8_t* room;
   if (!room) {

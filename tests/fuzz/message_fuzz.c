@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// One message of the kind KIND, any bytes. Whatever they are:
-// - nothing outside of them is read, wherever they lie;
+// Checks any bytes as one message of the kind KIND:
+// - the library reads no byte outside the message
 // - the verdict, the digest and the violations are the same alone and in a
-//   batch, with and without an encoding, and on every level of CPUs;
-// - the encoding is canonical, its own encoding, and the digest is its BLAKE3;
-// - a message that is said to be canonical is its encoding.
+//   batch, with and without an encoding, and on every CPU level
+// - the encoding is canonical, and the digest is its BLAKE3 hash
+// - a message with the verdict TVIXB_CANONICAL equals its encoding
 #define _GNU_SOURCE
 #include <assert.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 #include "mutate.h"
 #include "tvix_build.h"
 
-#define LIMIT 5  // violations that are kept
+#define LIMIT 5  // violations kept
 
 typedef struct outcome {
   uint8_t verdict;
@@ -38,7 +38,7 @@ static void begin(void) {
   tvixb_context_set_violation_limit(context, LIMIT);
 }
 
-// What the call before this found of message i.
+// Returns the outcome of message i in the last call.
 static outcome take(size_t i, const uint8_t* verdicts, const uint8_t* digests) {
   outcome found = {.verdict = verdicts[i]};
   memcpy(found.digest, digests + i * TVIXB_DIGEST_SIZE, TVIXB_DIGEST_SIZE);
@@ -80,8 +80,8 @@ static outcome check(const uint8_t* data, size_t size) {
   return take(0, &verdict, digest);
 }
 
-// The same with an encoding, of which *encoded is the size, in memory for the
-// caller to free.
+// Checks a message with its encoding. Sets *encoding to the encoding, which the
+// caller must free, and *encoded to its size.
 static outcome encode(const uint8_t* data, size_t size, uint8_t** encoding,
                       size_t* encoded) {
   uint64_t first = 0, end = size, encoding_end = 0;
@@ -125,7 +125,7 @@ static void check_encoding(const outcome* expected, const uint8_t* data,
   free(second);
 }
 
-// The message between parts of itself, which may be anything.
+// Checks a batch of the message between parts of itself.
 static void check_batch(const outcome* expected, const uint8_t* data,
                         size_t size) {
   enum { COUNT = 5 };

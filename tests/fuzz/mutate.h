@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// A mutator that knows the wire format of protobuf, but no schema: it changes
-// fields of a message or of a message in it, and sets the lengths around them
-// right. Every second time it lets the fuzzer change bytes. One thread at a
-// time.
+// A mutator for the protobuf wire format, independent of schemas. It changes
+// fields of a message or of an embedded message, and updates the lengths around
+// them. Half of the time it lets the fuzzer change bytes. Not thread-safe.
 #ifndef TVIXB_FUZZ_MUTATE_H
 #define TVIXB_FUZZ_MUTATE_H
 
@@ -13,16 +12,16 @@
 
 #include "wire.h"
 
-// The fuzzer's own: changes bytes in place, returns the new size.
+// The fuzzer's own mutator. Changes bytes in place and returns the new size.
 size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
 #define MUTATE_FIELDS 256
 #define MUTATE_DEPTH 4
-#define MUTATE_SIZE ((size_t)1 << 16)  // bytes of a message in a message
-#define MUTATE_HEAD ((size_t)16)       // bytes of a tag and a length
+#define MUTATE_SIZE ((size_t)1 << 16)  // maximum size of an embedded message
+#define MUTATE_HEAD ((size_t)16)       // maximum size of a tag and a length
 
 typedef struct mutate_field {
-  size_t begin, value, end;  // tag, value without its length, and its end
+  size_t begin, value, end;  // of the tag, of the value after its length, end
   unsigned wire_type;
 } mutate_field;
 
@@ -46,7 +45,8 @@ static inline bool mutate_varint(const uint8_t* data, size_t size, size_t* at,
   return false;
 }
 
-// The fields at the beginning of a message, as far as they are sound.
+// Finds the fields at the beginning of a message, up to the first that is
+// invalid.
 static inline size_t mutate_split(const uint8_t* data, size_t size,
                                   mutate_field* fields) {
   size_t count = 0, at = 0;
@@ -74,8 +74,9 @@ static inline size_t mutate_split(const uint8_t* data, size_t size,
   return count;
 }
 
-// Puts `size` bytes in the place of data[begin .. end) of `total`; they do not
-// lie in data. The new total, or the old one where that is too much.
+// Replaces data[begin .. end) of `total` bytes by `size` bytes, which must not
+// be in `data`. Returns the new total; the old one, without a change, if the
+// new one is too large.
 static inline size_t mutate_replace(uint8_t* data, size_t total, size_t max,
                                     size_t begin, size_t end,
                                     const uint8_t* bytes, size_t size) {
@@ -89,7 +90,7 @@ static inline size_t mutate_replace(uint8_t* data, size_t total, size_t max,
 static inline size_t mutate_message(uint8_t* data, size_t size, size_t max,
                                     unsigned depth);
 
-// Changes what is in a field with a length.
+// Changes the content of a field with a length.
 static inline size_t mutate_value(uint8_t* data, size_t size, size_t max,
                                   const mutate_field* field, unsigned depth) {
   static uint8_t memory[MUTATE_DEPTH][MUTATE_HEAD + MUTATE_SIZE];
@@ -125,30 +126,30 @@ static inline size_t mutate_message(uint8_t* data, size_t size, size_t max,
   if (length > sizeof copy) return LLVMFuzzerMutate(data, size, max);
   memcpy(copy, data + field->begin, length);
   switch (what) {
-    case 1:  // removed
+    case 1:  // remove the field
       return mutate_replace(data, size, max, field->begin, field->end, copy, 0);
-    case 2:  // once more
+    case 2:  // duplicate the field
       return mutate_replace(data, size, max, other->begin, other->begin, copy,
                             length);
-    case 3: {  // moved
+    case 3: {  // move the field
       size_t to = other->begin;
       if (to >= field->end) to -= length;
       if (to > field->begin && to < field->end) return size;
       size = mutate_replace(data, size, max, field->begin, field->end, copy, 0);
       return mutate_replace(data, size, max, to, to, copy, length);
     }
-    case 4:  // another field number or wire type
+    case 4:  // change the field number or wire type
       data[field->begin] =
           (uint8_t)(mutate_random(8) << 3 | mutate_random(7) % 6);
       return size;
-    case 5: {  // a longer tag
+    case 5: {  // lengthen the tag
       uint8_t tag[2] = {data[field->begin] | 0x80, 0};
       return mutate_replace(data, size, max, field->begin, field->begin + 1,
                             tag, 2);
     }
     default:
       if (field->wire_type != TVIXB_WIRE_LENGTH) {
-        if (field->value == field->end) return size;  // of a group: no value
+        if (field->value == field->end) return size;  // a group has no value
         data[field->value] = (uint8_t)mutate_random(128);
         return size;
       }
@@ -156,7 +157,7 @@ static inline size_t mutate_message(uint8_t* data, size_t size, size_t max,
   }
 }
 
-// What LLVMFuzzerCustomMutator is to do.
+// Implements LLVMFuzzerCustomMutator.
 static inline size_t mutate(uint8_t* data, size_t size, size_t max,
                             unsigned seed) {
   mutate_seed = (uint64_t)seed << 1 | 1;

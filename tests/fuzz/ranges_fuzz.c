@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Streams that are cut into records, ranges that may lie, and the hashes of
-// what they hold against the official hasher.
+// Splits a stream into records, and checks possibly invalid ranges. Compares
+// the digests of ranges with the official hasher.
 #define _GNU_SOURCE
 #include <assert.h>
 #include <stdbool.h>
@@ -24,7 +24,7 @@ static void check_digest(const uint8_t* data, size_t size,
   assert(!memcmp(found, expected, sizeof expected));
 }
 
-// Whole records, one after the other, as many as there are room for.
+// Checks that the records are complete, contiguous and at most `capacity`.
 static void check_split(const uint8_t* data, size_t size, size_t capacity) {
   uint64_t begins[COUNT], ends[COUNT];
   size_t count = 0, consumed = 0;
@@ -44,7 +44,7 @@ static void check_split(const uint8_t* data, size_t size, size_t capacity) {
   }
   assert(end == consumed);
   if (status || count == capacity) return;
-  // What is left is not a whole record.
+  // The rest is not a complete record.
   uint64_t length = 0;
   for (size_t i = 0; i < 5 && consumed + i < size; i++) {
     length |= (uint64_t)(data[consumed + i] & 0x7f) << 7 * i;
@@ -56,7 +56,7 @@ static void check_split(const uint8_t* data, size_t size, size_t capacity) {
   assert(size - consumed < 5);
 }
 
-// Ranges from the input itself: near its size, or anything.
+// Takes ranges from the input itself: near its size, or any numbers.
 static void check_ranges(const uint8_t* data, size_t size) {
   uint64_t begins[COUNT], ends[COUNT];
   size_t n = 0;

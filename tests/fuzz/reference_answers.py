@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Says what the reference finds, for differential_fuzz.c: a question after the other, to the end.
+"""Checks messages with the reference, for differential_fuzz.c.
 
-A question is a line with the name of a kind and a size, and a message of so many bytes. The answer
-is a line with a size and so many bytes: the verdict and how many violations there are, a line for
-each of the first 100 (code and path), an empty line, and the canonical encoding if there is one.
+Reads requests from standard input until its end. A request is a line with the name of a kind and a
+size in bytes, and a message of that size. Writes a result for each request to standard output: a
+line with a size in bytes, and a text of that size, with the verdict and the number of violations, a
+line with code and path for each of the first 100 violations, an empty line, and the canonical
+encoding if there is one.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import sys
 
 import reference
 
-#: Violations that are listed; all are counted.
+#: Maximum number of violations to list. All are counted.
 LISTED = 100
-#: Of each name: kind and schema.
+#: The kind and schema of each name.
 KINDS = {
     b"tvix.build.v1.BuildRequest": ("build-request", reference.FIRST),
     b"tvix.build.v1.Build": ("build", reference.FIRST),
@@ -28,7 +30,7 @@ KINDS = {
 
 
 def verdict(report: reference.ReferenceReport) -> str:
-    """The verdict in the words of tvix_build.h."""
+    """Return the name of the verdict in tvix_build.h, in lower case."""
     if report.canonical:
         return "canonical"
     if report.valid:
@@ -38,8 +40,8 @@ def verdict(report: reference.ReferenceReport) -> str:
     return "malformed" if report.violations == [("malformed", "")] else "invalid"
 
 
-def answer(data: bytes, kind: str, schema: str) -> bytes:
-    """What there is to say of a message."""
+def result_of(data: bytes, kind: str, schema: str) -> bytes:
+    """Return the result for a message."""
     report = reference.check(data, kind, schema)
     lines = [f"{verdict(report)} {len(report.violations)}"]
     lines += [f"{code} {path}" for code, path in report.violations[:LISTED]]
@@ -48,10 +50,10 @@ def answer(data: bytes, kind: str, schema: str) -> bytes:
 
 
 def main() -> None:
-    """Answers questions."""
+    """Check messages until the end of standard input."""
     while head := sys.stdin.buffer.readline():
         name, size = head.split()
-        text = answer(sys.stdin.buffer.read(int(size)), *KINDS[name])
+        text = result_of(sys.stdin.buffer.read(int(size)), *KINDS[name])
         sys.stdout.buffer.write(b"%d\n" % len(text) + text)
         sys.stdout.buffer.flush()
 

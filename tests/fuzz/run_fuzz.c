@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// Runs a fuzz target without a fuzzer, as an ordinary test of any compiler: on
-// files and on the vectors in .json files, and on so many mutants of them, the
-// same each time.
+// Runs a fuzz target without a fuzzer, as an ordinary test with any compiler:
+// on files, on the vectors in .json files, and on MUTANTS mutants of them,
+// which are the same in each run.
 //
-// usage: NAME_fuzz_test MUTANTS FOLDER...
+// usage: NAME_fuzz_test MUTANTS DIRECTORY...
 #define _GNU_SOURCE
 #include <assert.h>
 #include <dirent.h>
@@ -19,7 +19,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size);
 size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
-// A target need not have one.
+// Optional for a target.
 __attribute__((weak)) size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size,
                                                      size_t max_size,
                                                      unsigned seed);
@@ -65,7 +65,7 @@ static void add_seed(const uint8_t* data, size_t size) {
   seeds[seed_count++] = (seed){copy, size};
 }
 
-// The messages of a file of vectors, in place.
+// Adds the messages of a file of vectors, decoded in place.
 static void read_vectors(char* text) {
   static const char key[] = "\"hex\": \"";
   while ((text = strstr(text, key))) {
@@ -98,7 +98,7 @@ static void read_file(const char* path) {
   free(data);
 }
 
-static void read_folder(const char* path) {
+static void read_directory(const char* path) {
   struct dirent** entries;
   int count = scandir(path, &entries, NULL, alphasort);
   assert(count >= 0);
@@ -115,7 +115,7 @@ static void read_folder(const char* path) {
 int main(int count, char** arguments) {
   assert(count > 1);
   long mutants = strtol(arguments[1], NULL, 10);
-  for (int i = 2; i < count; i++) read_folder(arguments[i]);
+  for (int i = 2; i < count; i++) read_directory(arguments[i]);
   assert(seed_count);
   for (size_t i = 0; i < seed_count; i++) {
     LLVMFuzzerTestOneInput(seeds[i].data, seeds[i].size);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Lists of keys that are parts of the input, against qsort: the first bytes say
-// how many there are, what all of them begin with, and where each one begins.
+// Compares sorted lists with qsort. The keys are parts of the input, whose
+// first bytes select their number, their common prefix and their places.
 #define _GNU_SOURCE
 #include <assert.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "sort.h"
 
 #define HEAD 5
-#define COUNT 512  // from 256 on, a test build deals them to buckets
+#define COUNT 512  // a test build distributes 256 and more to buckets
 #define KEY_SIZE 64
 
 static const tvixb_scan* compared;

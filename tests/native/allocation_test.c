@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Every allocation of a call fails in its turn, alone and with all that follow:
-// the call says so, nothing leaks, and the context then serves the same call.
-// The linker sends the library's allocations here (--wrap).
+// Makes each allocation of a call fail, alone and together with all later ones.
+// The call must return TVIXB_OUT_OF_MEMORY and not leak, and the context must
+// then serve the same call. The linker redirects the library's allocations to
+// this file (--wrap).
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -18,9 +19,9 @@ void* __real_realloc(void* old, size_t size);
 void __real_free(void* memory);
 
 static size_t live;    // allocations not yet freed
-static size_t until;   // allocations until one fails; 0 for never
-static bool lasting;   // whether all after it fail, too
-static size_t failed;  // how many did
+static size_t until;   // allocations until one fails; 0: none fails
+static bool lasting;   // whether all later allocations fail too
+static size_t failed;  // number of allocations that failed
 
 static bool fails(void) {
   if (until == 0 || --until > 0) return false;
@@ -53,13 +54,13 @@ void __wrap_free(void* memory) {
   __real_free(memory);
 }
 
-// The allocation number `number`, from 1 on, is to fail.
+// Makes allocation `number`, counted from 1, fail.
 static void fail_at(size_t number) {
   until = number;
   failed = 0;
 }
 
-// Ends that; whether any failed.
+// Stops making allocations fail. Returns whether any failed.
 static bool stop_failing(void) {
   until = 0;
   return failed > 0;
@@ -79,18 +80,18 @@ static batch* new_batch(const char* kind) {
   return made;
 }
 
-// Ends a message that was appended to the batch's data.
+// Ends a message that was appended to the data of the batch.
 static void end_message(batch* batch) {
   assert(batch->n < COUNT_MAX);
   batch->offsets[++batch->n] = batch->data.size;
 }
 
-// Where calls write; one call at a time.
+// The results of the last call.
 static uint8_t verdicts[COUNT_MAX];
 static uint8_t digests[COUNT_MAX * TVIXB_DIGEST_SIZE];
 static uint64_t ends[COUNT_MAX];
 
-// With room for encodings where that is not NULL.
+// Checks a batch. Writes encodings if `room` is not NULL.
 static tvixb_status check(tvixb_context* context, const batch* batch,
                           buffer* room) {
   const tvixb_encodings encodings = {room ? room->data : NULL,
@@ -101,7 +102,7 @@ static tvixb_status check(tvixb_context* context, const batch* batch,
                      batch->n, &results);
 }
 
-// All that the last call found.
+// Returns all results of the last call.
 static buffer found(const tvixb_context* context, const batch* batch,
                     const buffer* room) {
   buffer all = {0};
@@ -119,8 +120,9 @@ static buffer found(const tvixb_context* context, const batch* batch,
   return all;
 }
 
-// A call fails at an allocation and is made again, in a new context or in one
-// that checked the batch `before`. False if it has not as many allocations.
+// Makes a call fail at an allocation and repeats it, in a new context or in one
+// that has checked the batch `before`. Returns false if the call has fewer
+// allocations.
 static bool check_failure(const batch* batch, const struct batch* before,
                           buffer* room, size_t number, buffer* expected) {
   size_t live_before = live;
@@ -141,7 +143,8 @@ static bool check_failure(const batch* batch, const struct batch* before,
   return out_of_memory;
 }
 
-// Returns how many allocations a call in a new context has.
+// Makes each allocation of a call fail. Returns the number of allocations of a
+// call in a new context.
 static size_t check_failures(const batch* batch, const struct batch* before) {
   size_t most = 0;
   for (int variant = 0; variant < 8; variant++) {
@@ -166,7 +169,7 @@ static size_t check_failures(const batch* batch, const struct batch* before) {
   return most;
 }
 
-// The stream of a report, its schema and its array.
+// Makes a stream of a report, and reads its schema and array.
 static bool report_stream(const tvixb_context* context, const batch* batch) {
   size_t rows, violations;
   const tvixb_violations_of* of = tvixb_violations_by_message(context, &rows);
@@ -232,7 +235,7 @@ static void add_embedded(buffer* out, unsigned number, buffer* content) {
   *content = (buffer){0};
 }
 
-// Every verdict, and every way to it.
+// Returns a batch with every verdict, and every code path to it.
 static batch* requests(void) {
   batch* all = new_batch("tvix.build.v1.BuildRequest");
   buffer* data = &all->data;
@@ -257,8 +260,8 @@ static batch* requests(void) {
   return all;
 }
 
-// Lists that are dealt out to buckets, and messages that are encoded piece by
-// piece where they are not kept.
+// Returns a batch with lists that are distributed to buckets, and messages that
+// are hashed piece by piece if their encoding is not kept.
 static batch* large_requests(void) {
   enum { FILL = 1 << 20 };
   batch* all = new_batch("tvix.build.v1.BuildRequest");

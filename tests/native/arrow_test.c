@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Where tvixb_arrow_ranges says that messages lie, in arrays made by hand: what
-// lies around their buffers tempts it.
+// Tests tvixb_arrow_ranges with handmade arrays, whose buffers have misleading
+// values around them.
 #include "arrow.h"
 
 #include <assert.h>
@@ -34,7 +34,7 @@ typedef struct place {
 
 static tvixb_arrow_status one_view(const place* view, uint64_t* begin,
                                    uint64_t* end, tvixb_arrow_span* span) {
-  // Behind the size of the only buffer lies what is none.
+  // The value after the size of the only buffer is not a size.
   const int64_t sizes[] = {DATA_SIZE, INT64_MAX};
   const void* buffers[] = {NULL, view, data, sizes};
   const struct ArrowArray array = {
@@ -67,7 +67,7 @@ static void views(void) {
 
 static void null_values(void) {
   const int32_t offsets[] = {0, 7, 9, DATA_SIZE};
-  const uint8_t valid = 0x2;  // Behind an offset of 1, the second is null.
+  const uint8_t valid = 0x2;  // with offset 1, the second message is null
   const void* buffers[] = {&valid, offsets, data};
   const struct ArrowArray values = {.length = 2,
                                     .null_count = 1,
@@ -84,7 +84,8 @@ static void null_values(void) {
          TVIXB_ARROW_BAD_ARRAY);
 }
 
-// Every value of one byte as an index of every type, behind an offset.
+// Tests every value of one byte as an index of every type, with an array
+// offset.
 static void indices(void) {
   uint64_t value_begins[200], value_ends[200], begin, end, bad;
   for (uint64_t i = 0; i < 200; i++) {
@@ -95,8 +96,8 @@ static void indices(void) {
     size_t size = (size_t)1 << type / 2;
     for (int number = type % 2 ? 0 : -128; number < 256; number++) {
       if (size == 1 && number > (type % 2 ? 255 : 127)) break;
-      uint8_t memory[1 + 3 * sizeof(int64_t)] = {0};  // not aligned
-      int64_t wide = number;  // little-endian, as all that is tested
+      uint8_t memory[1 + 3 * sizeof(int64_t)] = {0};  // misaligned
+      int64_t wide = number;  // little-endian, like all tested CPUs
       memcpy(memory + 1 + 2 * size, &wide, size);
       const void* buffers[] = {NULL, memory + 1};
       const struct ArrowArray array = {
@@ -117,6 +118,6 @@ int main(void) {
   views();
   null_values();
   indices();
-  puts("ranges of Arrow arrays are where they lie");
+  puts("ok");
   return 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Puts messages together for tests; a buffer never outgrows its capacity.
+// Builds messages for tests.
 #ifndef TVIXB_TESTS_BUILD_H
 #define TVIXB_TESTS_BUILD_H
 
@@ -32,7 +32,7 @@ static inline void buffer_varint(buffer* out, uint64_t value) {
   buffer_add(out, bytes, (size_t)(tvixb_wire_put_varint(bytes, value) - bytes));
 }
 
-// A field of wire type LENGTH.
+// Adds a field of wire type LENGTH.
 static inline void buffer_field(buffer* out, unsigned number, const void* data,
                                 size_t size) {
   buffer_varint(out, number << 3 | TVIXB_WIRE_LENGTH);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The same as bytes_test, compiled for AVX-512.
+// bytes_test, compiled for AVX-512.
 #include "cpu.h"
 
 TVIXB_REST_AVX512
@@ -11,7 +11,7 @@ TVIXB_REST_AVX512
 
 int main(void) {
   if (tvixb_cpu_best() != TVIXB_CPU_AVX512) {
-    puts("skipped: no AVX-512 here");
+    puts("skipped: this CPU has no AVX-512");
     return 0;
   }
   check_bytes();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// tvixb_bytes_find against a loop: one special byte at every place of values of
-// every length, in memory that ends with the value.
+// Compares tvixb_bytes_find with a loop: one special byte at every place of
+// values of every length, in memory that ends with the value.
 #ifndef TVIXB_TESTS_BYTES_CHECK_H
 #define TVIXB_TESTS_BYTES_CHECK_H
 

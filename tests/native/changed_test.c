@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// A message changes during a call: the results of the other messages stay the
-// same, and those of the changed one depend on no other message. No thread is
-// needed for that. The linker sends the calls between the stages here (--wrap),
-// and one of them, each in its turn, changes the message before or after it.
+// Changes a message during a call. The results of the other messages must stay
+// the same, and those of the changed message must not depend on other messages.
+// This needs no threads: the linker redirects the calls between stages to this
+// file (--wrap), and each of these calls in turn changes the message before or
+// after it.
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -19,7 +20,7 @@
 #include "scan.h"
 #include "tvix_build.h"
 
-// What becomes of the message's bytes.
+// The ways to change the bytes of a message.
 typedef enum change { ZEROS, ONES, SHORT, LONG, HIGH, MIXED, CHANGES } change;
 
 static struct {
@@ -28,8 +29,8 @@ static struct {
   size_t size;
   change change;
   bool reverted;   // whether the next moment undoes the change
-  size_t at;       // the moment of the change, from 1 on; 0 for never
-  size_t moments;  // how many there were
+  size_t at;       // the moment of the change, counted from 1; 0: no change
+  size_t moments;  // number of moments so far
 } victim;
 
 static void moment(void) {
@@ -48,7 +49,7 @@ static void moment(void) {
   }
 }
 
-// Defines what the linker calls in the place of a function.
+// Defines the function that the linker calls instead of another.
 #define WRAP(type, name, parameters, arguments) \
   type __real_##name parameters;                \
   type __wrap_##name parameters {               \
@@ -116,14 +117,15 @@ WRAP_VOID(tvixb_hash_many,
           (const tvixb_view* views, size_t n, uint8_t* digests),
           (views, n, digests))
 
-// Messages of one kind: the changed one between two others, in one buffer.
+// Messages of one kind: the one that changes, between two others, in one
+// buffer.
 typedef struct batch {
   const tvixb_kind* kind;
   uint8_t* data;
   uint64_t offsets[4];
 } batch;
 
-// What a call said of a batch.
+// The results of a call.
 typedef struct said {
   uint8_t verdicts[3], digests[3 * TVIXB_DIGEST_SIZE];
   uint64_t ends[3];
@@ -133,7 +135,7 @@ typedef struct said {
   size_t count;
 } said;
 
-// What a call is to write besides verdicts.
+// The results that a call writes besides verdicts.
 typedef struct wanted {
   bool digests, encodings;
 } wanted;
@@ -163,7 +165,7 @@ static tvixb_view encoding_of(const said* said, size_t i) {
   return (tvixb_view){said->encodings + begin, said->ends[i] - begin};
 }
 
-// The violations of one message.
+// Returns the violations of one message.
 static buffer violations_of(const said* said, size_t i) {
   buffer all = {0};
   for (size_t j = 0; j < said->count; j++) {
@@ -173,7 +175,7 @@ static buffer violations_of(const said* said, size_t i) {
   return all;
 }
 
-// Both calls said the same of a message.
+// Asserts that both calls have the same results for a message.
 static void assert_same(const said* a, const said* b, size_t i) {
   assert(a->verdicts[i] == b->verdicts[i]);
   assert(memcmp(a->digests + i * TVIXB_DIGEST_SIZE,
@@ -194,16 +196,16 @@ static tvixb_context* new_context(void) {
   return context;
 }
 
-// Two batches that differ in the messages around the one that changes, each
-// with what is said of it if nothing changes, and if something does.
+// Two batches that differ only in the messages around the one that changes,
+// each with its results without and with a change.
 typedef struct pair {
   batch batches[2];
   said before[2], after[2];
   tvixb_context* used[2];
 } pair;
 
-// Leaves encodings of the messages around the one that changes in the memory of
-// a context, where that one's will be.
+// Fills the memory in which a context will encode the changing message with the
+// encodings of the messages around it.
 static void use(tvixb_context* context, const batch* batch, said* room) {
   const uint64_t begins[2] = {0, batch->offsets[2]};
   const uint64_t ends[2] = {batch->offsets[1], batch->offsets[3]};
@@ -213,7 +215,7 @@ static void use(tvixb_context* context, const batch* batch, said* room) {
                      begins, ends, 2, &results) == TVIXB_OK);
 }
 
-// Runs both with the change, in new contexts or in used ones.
+// Checks both batches with the change, in new or in used contexts.
 static void run(pair* pair, wanted wanted, bool used) {
   for (size_t i = 0; i < 2; i++) {
     const batch* batch = &pair->batches[i];
@@ -238,8 +240,8 @@ static const char response[] = "snix.build.v1.BuildResponse";
 static const char later_build[] = "tvix.build.v1@2024.Build";
 static const char directory[] = "tvix.castore.v1.Directory";
 
-// Adds an unsorted message of a kind, larger than most of those that change:
-// `secret` is in all of its values.
+// Adds an unsorted message of a kind, larger than most of those that change,
+// with `secret` in all its values.
 static void add_secret(buffer* out, const char* kind, char secret) {
   char value[200];
   memset(value, secret, sizeof value);
@@ -254,7 +256,7 @@ static void add_secret(buffer* out, const char* kind, char secret) {
     element.size = 0;
     if (kind != response) buffer_text(&element, 1, key);
     buffer_field(&element, 2, value, sizeof value);
-    if (kind == response) {  // An entry that is a symbolic link, and needles.
+    if (kind == response) {  // a symbolic link and needles
       buffer entry = {0}, output = {0};
       buffer_field(&entry, 3, element.data, element.size);
       buffer_field(&output, 1, entry.data, entry.size);
@@ -262,7 +264,7 @@ static void add_secret(buffer* out, const char* kind, char secret) {
       buffer_field(&message, 1, output.data, output.size);
       free(entry.data);
       free(output.data);
-    } else {  // A symbolic link of a Directory, or a variable.
+    } else {  // a symbolic link of a Directory, or a variable
       buffer_field(&message, later ? 7 : 3, element.data, element.size);
     }
   }
@@ -290,11 +292,12 @@ static void make_batch(batch* batch, const char* kind, const buffer* message,
   batch->data = all.data;
 }
 
-// Changes a message at each moment of a call in turn, in each way. A large one
-// in fewer calls: those that want its digest alone hash it piece by piece.
+// Changes a message at each moment of a call, in each way. For a large message,
+// makes fewer calls: only those without encodings, which hash it piece by
+// piece.
 static void check_message(const char* kind, const buffer* message,
                           tvixb_verdict verdict) {
-  // What is wanted, and whether of a used context.
+  // The results to write, and whether to use a used context.
   static const struct {
     wanted wanted;
     bool used;
@@ -344,8 +347,8 @@ static void check_message(const char* kind, const buffer* message,
   }
 }
 
-// Outputs of several sizes in descending order, the last ones of more than a
-// copy's block.
+// Adds outputs of several sizes in descending order. The last ones are larger
+// than a block of the copy function.
 static void add_outputs(buffer* out, unsigned count) {
   for (unsigned i = count; i > 0; i--) {
     char name[200];
@@ -364,7 +367,7 @@ static void check_requests(void) {
   buffer_text(&message, 3, "\x0a\1j\x12\1v");
   buffer_text(&message, 5, "\x0a\5linux");
   check_message(request, &message, TVIXB_UNSORTED);
-  // Not in the ordinary form.
+  // A message that is not in the ordinary form.
   buffer_text(&message, 1, "-c");
   check_message(request, &message, TVIXB_UNSORTED);
   buffer_text(&message, 2, "");
@@ -372,18 +375,18 @@ static void check_requests(void) {
   message.size--;
   check_message(request, &message, TVIXB_MALFORMED);
   message.size = 0;
-  // Enough to be sorted by digits.
+  // Enough outputs for the radix sort.
   buffer_text(&message, 1, "sh");
   add_outputs(&message, 260);
   check_message(request, &message, TVIXB_UNSORTED);
-  // Duplicates, and an output that is an input.
+  // Duplicates and an output that is an input.
   add_outputs(&message, 3);
   buffer_text(&message, 4, "\x1a\x0f\x0a\x0aname-00003\x12\1t");
   check_message(request, &message, TVIXB_INVALID);
   free(message.data);
 }
 
-// Hashed while it is encoded, unless it is kept.
+// A message that is hashed piece by piece, unless its encoding is kept.
 static void check_large_request(void) {
   buffer message = {0}, variable = {0};
   uint8_t* value = malloc(400000);
@@ -417,23 +420,24 @@ static void check_directories(void) {
   free(message.data);
 }
 
-// Lists of numbers, in the order of their outputs and in their own.
+// Lists of numbers in the outputs of a response.
 static void check_numbers(void) {
   buffer message = {0};
-  // Two are in order, the last is not: all are read when that is reported.
+  // Two numbers are sorted and the last is not. The scan has read all of them
+  // when it reports that.
   buffer_text(&message, 1, "\x0a\x05\x1a\x03\x12\1x\x12\3\3\4\2");
   buffer_text(&message, 1, "\x0a\x05\x1a\x03\x12\1y\x12\7\x81\2\5\1\x83\2\4");
   check_message(response, &message, TVIXB_UNSORTED);
-  // One by one.
+  // Unpacked numbers.
   buffer_text(&message, 1, "\x0a\x05\x1a\x03\x12\1x\x10\5\x10\2");
   check_message(response, &message, TVIXB_UNSORTED);
-  // Twice the same.
+  // Duplicate numbers.
   buffer_text(&message, 1, "\x0a\x05\x1a\x03\x12\1x\x12\4\5\1\3\1");
   check_message(response, &message, TVIXB_INVALID);
   free(message.data);
 }
 
-// A Build that holds its request, and whose needles belong to its outputs.
+// A Build with its request, and with needles for its outputs.
 static void check_build(void) {
   buffer asked = {0}, message = {0};
   buffer_text(&asked, 2, "sh");

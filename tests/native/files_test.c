@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Files of sizes around every limit against the official hasher, and what is
-// no file to read.
+// Compares the digests of files, with sizes around every limit, with the
+// official hasher, and tests files that cannot be hashed.
 #define _GNU_SOURCE
 #include "files.h"
 
@@ -82,7 +82,7 @@ static void check_special(void) {
   assert(status_of("pipe", digest) == TVIXB_FILE_CHANGED);
   assert(status_of("link", digest) == TVIXB_FILE_CHANGED);
   assert(status_of("folder", digest) == TVIXB_FILE_CHANGED);
-  // Says that it is empty, and is not.
+  // A file that reports size 0 and is not empty.
   assert(status_of("/proc/self/status", digest) == TVIXB_FILE_CHANGED);
 }
 
@@ -102,7 +102,7 @@ static void check_large(void) {
   tvixb_file_join(cvs, 65, digest);
   hash_official(size, expected);
   assert(memcmp(digest, expected, 32) == 0);
-  // Too short, and too long.
+  // Files that are too short and too long.
   for (size_t wrong = size - 1; wrong <= size + 1; wrong += 2) {
     int32_t status = tvixb_file_hash_parts(file, wrong, 63, 64 + (wrong > size),
                                            buffer, cvs);

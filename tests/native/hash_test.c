@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Every level that this CPU has against the official hasher: every length up
-// to a few chunks, longer ones around the limits, alone and mixed.
+// Compares every level that this CPU supports with the official hasher: every
+// length up to a few chunks, and longer ones around the limits, alone and
+// mixed.
 #define _GNU_SOURCE
 #include "hash.h"
 
@@ -38,7 +39,8 @@ static void check(tvixb_cpu_level level, const tvixb_view* views, size_t n) {
   free(digests);
 }
 
-// A copy that ends where its memory ends, so that an over-read crashes.
+// Returns a copy at the end of its allocation, so that sanitizers find an
+// over-read.
 static tvixb_view copy(size_t begin, size_t size) {
   size_t room = (size + PAGE - 1) / PAGE * PAGE;
   uint8_t* pages = mmap(NULL, room + PAGE, PROT_READ | PROT_WRITE,
@@ -75,8 +77,8 @@ static void check_limits(tvixb_cpu_level level) {
   }
 }
 
-// First chunks of longer messages beside messages of one whole chunk: the same
-// but for a flag.
+// First chunks of longer messages together with messages of one whole chunk,
+// which differ only in a flag.
 static void check_roots(tvixb_cpu_level level) {
   tvixb_view views[32];
   for (size_t longer = 0; longer <= 32; longer++) {
@@ -127,7 +129,7 @@ static void check_stream(void) {
   free(stream);
 }
 
-// Parts of a message of that size, which lies at any place.
+// Hashes a message of this size in parts.
 static void check_parts_of(const uint8_t* message, size_t size) {
   uint8_t cvs[6 * 32], expected[32], found[32];
   size_t n = 0;
@@ -151,7 +153,7 @@ static void check_parts(void) {
     for (size_t chunks = 0; chunks < 40; chunks++) {
       for (size_t more = 1; more <= 1024; more += 341) {
         size_t size = whole + chunks * 1024 + more;
-        // It ends where the memory ends, so that sanitizers see an over-read.
+        // It ends with its allocation, so that sanitizers find an over-read.
         size_t begin = 6 * TVIXB_HASH_PART_SIZE - size;
         check_parts_of(message + begin, size);
       }

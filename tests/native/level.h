@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The level of CPUs that a test build is told to test.
+// The CPU level that a test build tests.
 #ifndef TVIXB_TESTS_LEVEL_H
 #define TVIXB_TESTS_LEVEL_H
 
@@ -11,7 +11,7 @@
 
 #include "cpu.h"
 
-// Whether this CPU has not what TVIXB_CPU_LEVEL names; says so.
+// Returns whether this CPU lacks the level in TVIXB_CPU_LEVEL, and prints that.
 static inline bool level_is_missing(void) {
   const char* level = getenv("TVIXB_CPU_LEVEL");
   if (!level || strcmp(level, "avx2") != 0) return false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The tables say the same thing in all places where they say it twice.
+// Tests that the schema tables are consistent.
 #include "schema.h"
 
 #include <assert.h>
@@ -10,7 +10,7 @@
 #include "tvix_build.h"
 
 static unsigned lists_seen, unkeyed_lists, keyed_lists;
-static unsigned keys_seen;  // in the element at hand
+static unsigned keys_seen;  // in the current element
 static bool packed_seen;
 
 static void check_field(const tvixb_message* message, unsigned number,
@@ -53,7 +53,7 @@ static void check_field(const tvixb_message* message, unsigned number,
   }
   if (field->list) {
     assert(field->repeated && field->list <= TVIXB_LIST_MAX);
-    // Each once, in the order of encoding.
+    // Lists are numbered in the order of encoding.
     assert(lists_seen >> field->list == 0);
     lists_seen |= 1u << field->list;
     *(field->unkeyed ? &unkeyed_lists : &keyed_lists) |= 1u << field->list;
@@ -72,8 +72,8 @@ static void check_field(const tvixb_message* message, unsigned number,
   unsigned outer_keys = keys_seen;
   keys_seen = 0;
   check_message(field->message, depth + 1);
-  // The elements of a list have one key; those of a oneof have it in each
-  // member.
+  // The elements of a list have one key. If they are a oneof, each member has a
+  // key.
   bool has_list_key = field->list && !field->unkeyed;
   unsigned members = 0;
   for (unsigned i = 1; i <= TVIXB_FIELD_NUMBER_MAX; i++) {
@@ -83,7 +83,7 @@ static void check_field(const tvixb_message* message, unsigned number,
   keys_seen = outer_keys + (field->oneof ? keys_seen : 0);
 }
 
-// What holds of a whole kind, once its messages were checked.
+// Checks a kind, after its messages.
 static void check_kind(const tvixb_kind* kind) {
   assert(packed_seen == kind->packed_lists);
   assert(lists_seen == (2u << kind->list_count) - 2);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Sorted lists of every size class and of hard kinds against qsort.
+// Compares sorted lists, of every size class and with difficult keys, with
+// qsort.
 #include "sort.h"
 
 #include <assert.h>
@@ -24,12 +25,12 @@ static uint64_t random64(void) {
 typedef enum shape {
   RANDOM,
   NIX,            // 32 characters of Nix's base 32
-  SHORT,          // up to 8 bytes, zeros among them
-  COMMON_PREFIX,  // 50 bytes, then 8 random ones
-  LATE,           // the first 32 bits differ in two values only
+  SHORT,          // up to 8 bytes, including zeros
+  COMMON_PREFIX,  // 50 common bytes, then 8 random ones
+  LATE,           // the first 32 bits have only two values
   EQUAL,
-  FEW,  // 10 different ones
-  ONE,  // the first byte differs in one of them only
+  FEW,  // 10 different keys
+  ONE,  // the first byte differs only in one key
   ASCENDING,
   DESCENDING,
   SHAPES,
@@ -84,7 +85,7 @@ static int compare(const void* a, const void* b) {
   return order ? order : (i > j) - (i < j);
 }
 
-// Sorts the last `count` of some more elements.
+// Sorts the last `count` elements of a scan that has more.
 static void check(shape shape, size_t count, tvixb_sort_memory* memory) {
   const size_t first = 3, all = first + count;
   uint8_t* data = malloc(all * KEY_SIZE_MAX);
@@ -109,7 +110,7 @@ static void check(shape shape, size_t count, tvixb_sort_memory* memory) {
     assert(keys[i].element == expected[i]);
     assert(tvixb_sort_key_begin(&scan, &keys[i]) ==
            elements[expected[i]].begin);
-    // Keys with different prefixes must not be equal.
+    // Equal keys must have equal prefixes.
     if (i) {
       tvixb_view key = tvixb_scan_key(&scan, keys[i].element);
       tvixb_view before = tvixb_scan_key(&scan, keys[i - 1].element);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Threads that make the library's first calls at once, each with a context of
-// its own and all with the same messages, find what one alone finds. Data races
-// are for ThreadSanitizer to see (--config=tsan).
+// Starts threads that make the library's first calls at the same time, each
+// with its own context and all with the same messages. Their results must be
+// those of a single thread. ThreadSanitizer finds data races (--config=tsan).
 #define _POSIX_C_SOURCE 200809L
 
 #include <pthread.h>
@@ -15,12 +15,12 @@
 #define REPETITIONS 3
 #define MESSAGES 6
 
-// What all threads read.
+// The data that all threads read.
 static buffer data;
 static uint64_t begins[MESSAGES], ends[MESSAGES];
 static pthread_barrier_t start;
 
-// What each of them finds.
+// The results of each thread.
 typedef struct findings {
   uint8_t verdicts[MESSAGES];
   uint8_t digests[MESSAGES * TVIXB_DIGEST_SIZE];  // of canonical encodings
@@ -29,7 +29,7 @@ typedef struct findings {
   uint64_t violations;
 } findings;
 
-// Adds message i: so many outputs between two arguments, which may be NULL.
+// Adds message i: arguments, which may be NULL, and `outputs` outputs.
 static void add_message(size_t i, const char* before, uint32_t outputs,
                         uint32_t step, const char* behind) {
   begins[i] = data.size;
@@ -53,7 +53,7 @@ static void find(findings* found) {
   tvixb_encodings encodings = {encoded, room, found->encoding_ends, 0};
   tvixb_results results = {found->verdicts, found->digests, &encodings};
   for (int keep = 1; keep >= 0; keep--) {
-    // What is not kept is hashed as a stream, if it is large.
+    // A large message is hashed piece by piece if its encoding is not kept.
     if (!keep) results.encodings = NULL;
     assert(tvixb_check(context, kind, data.data, data.size, begins, ends,
                        MESSAGES, &results) == TVIXB_OK);

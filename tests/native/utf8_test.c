@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Every sequence of up to three bytes, and every four-byte one around the
-// limits, against decoding by arithmetic.
+// Compares tvixb_utf8_valid with an arithmetic decoder: every sequence of up to
+// three bytes, and every sequence of four bytes around the limits.
 #include "utf8.h"
 
 #include <assert.h>
@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-// Length of the one well-formed character that begins at p, 0 if there is none.
+// Returns the length of the well-formed character at p; 0 if there is none.
 static size_t decode(const uint8_t* p, size_t size) {
   static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
   if (p[0] < 0x80) return 1;
@@ -46,7 +46,7 @@ int main(void) {
   }
   for (uint32_t lead = 0xef; lead <= 0xf8; lead++) {
     for (uint32_t value = 0; value < 1u << 16; value++) {
-      // The sequence at the end of a text of every length up to 12.
+      // The sequence at the end of texts of every length up to 12.
       uint8_t bytes[16];
       memset(bytes, 'a', sizeof bytes);
       size_t at = value % 13;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Every vector of tests/vectors, one by one and as a batch: verdict, digest,
-// canonical encoding and violations. A vector is a line of the file, its keys
-// in a fixed order, its strings without escapes.
+// Checks every vector of tests/vectors, alone and in a batch: verdict, digest,
+// canonical encoding and violations. A vector is a line of its file, with keys
+// in a fixed order and strings without escapes.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <stdbool.h>
@@ -20,13 +20,13 @@ typedef struct vector {
   char* line;
   const char* name;
   const tvixb_kind* kind;
-  bool has_request;           // that it answers, of
-  uint64_t outputs, needles;  // so many
+  bool has_request;           // for a response
+  uint64_t outputs, needles;  // counts of the request
   uint8_t* data;
   size_t size;
   bool valid, canonical;
-  const char* digest;         // hex, NULL for none
-  const char* canonical_hex;  // likewise
+  const char* digest;         // hex; NULL: none
+  const char* canonical_hex;  // NULL: none
   const char *codes[VIOLATIONS_MAX], *paths[VIOLATIONS_MAX];
   size_t violation_count;
 } vector;
@@ -38,7 +38,7 @@ static void fail(const vector* v, const char* what) {
   failures++;
 }
 
-// Kind, schema, and the name of both together.
+// The kinds: kind and schema in vectors, and the name for tvixb_kind_find.
 static const char* const kind_names[][3] = {
     {"build-request", "tvix.build.v1", "tvix.build.v1.BuildRequest"},
     {"build", "tvix.build.v1", "tvix.build.v1.Build"},
@@ -51,7 +51,7 @@ static const char* const kind_names[][3] = {
 };
 #define KINDS (sizeof kind_names / sizeof *kind_names)
 
-// Moves *p behind `text`, which must come next.
+// Moves *p past `text`, which must be next.
 static void expect(char** p, const char* text) {
   if (strncmp(*p, text, strlen(text)) != 0) {
     fprintf(stderr, "expected %s, found %.40s\n", text, *p);
@@ -60,7 +60,7 @@ static void expect(char** p, const char* text) {
   *p += strlen(text);
 }
 
-// The string at *p, NULL for null.
+// Reads the string at *p. Returns NULL for null.
 static char* read_string(char** p) {
   if (**p == 'n') {
     expect(p, "null");
@@ -89,7 +89,7 @@ static void read_hex(const char* hex, vector* v) {
   }
 }
 
-// Whether `text` comes next; moves *p behind it then.
+// Returns whether `text` is next, and moves *p past it then.
 static bool comes(char** p, const char* text) {
   bool found = strncmp(*p, text, strlen(text)) == 0;
   if (found) *p += strlen(text);
@@ -109,8 +109,8 @@ static const tvixb_kind* read_kind(char** p) {
   exit(1);
 }
 
-// Counts what an answer depends on in its request, whose fields outputs and
-// refscan_needles have the numbers 6 and 10.
+// Counts the fields of a request with which its response is compared: outputs
+// (6) and refscan_needles (10).
 static void read_request(const char* hex, vector* v) {
   vector request = {0};
   read_hex(hex, &request);
@@ -231,8 +231,8 @@ static void check_alone(tvixb_context* context, const vector* v) {
   free(encodings.data);
 }
 
-// All vectors of one kind in one call, back to back, but for answers to a
-// request.
+// Checks all vectors of one kind in one call, back to back, except responses
+// with a request.
 static void check_together(tvixb_context* context, const vector* all,
                            size_t count, const tvixb_kind* kind) {
   size_t size = 0, n = 0;
@@ -289,10 +289,10 @@ static size_t read_file(const char* path, vector** all, size_t count) {
 
 int main(int argc, char** argv) {
   if (level_is_missing()) return 0;
-  const char* folder = argc > 1 ? argv[1] : "tests/vectors";
-  DIR* files = opendir(folder);
+  const char* directory = argc > 1 ? argv[1] : "tests/vectors";
+  DIR* files = opendir(directory);
   if (!files) {
-    perror(folder);
+    perror(directory);
     return 1;
   }
   vector* all = NULL;
@@ -300,7 +300,7 @@ int main(int argc, char** argv) {
   for (struct dirent* file; (file = readdir(files));) {
     if (!strstr(file->d_name, ".json")) continue;
     char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, file->d_name);
+    snprintf(path, sizeof path, "%s/%s", directory, file->d_name);
     count = read_file(path, &all, count);
   }
   closedir(files);
