@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Runs a check on many batches of messages that hypothesis draws, and counts the messages.
 
-TVIX_BUILD_CASE_FACTOR multiplies the batches, 1 if unset. Above 1 they are drawn anew each time;
-at 1 they are the same in every run.
+The environment variable TVIX_BUILD_CASE_FACTOR multiplies the number of batches; the default is 1,
+with which the batches are the same in every run. With a greater factor they are random.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIRST: Final = "tvix.build.v1"
 TVIX_2024: Final = "tvix.build.v1@2024"
 SNIX: Final = "snix.build.v1"
 
-#: Every kind with its schema. The Directory of tvix.build.v1@2024 is that of tvix.build.v1.
+#: All kinds with their schemas. tvix.build.v1@2024 has the Directory of tvix.build.v1.
 TYPES = (
     *((kind, FIRST) for kind in KINDS),
     *(("build-request", TVIX_2024), ("build", TVIX_2024)),
@@ -32,9 +32,10 @@ _FACTOR = int(os.environ.get("TVIX_BUILD_CASE_FACTOR", "1"))
 
 
 def run(strategy: SearchStrategy[Batch], batches: int, check: Callable[[Batch], None]) -> int:
-    """Calls `check` with `batches` batches; returns how many messages they held.
+    """Call `check` with `batches` batches. Return the number of messages in them.
 
-    Hypothesis does not shrink a batch: `check` names the message that failed, see smallest().
+    Hypothesis does not shrink a batch: `check` must report the message that failed. `smallest`
+    shrinks a message.
     """
     cases = 0
 
@@ -57,7 +58,7 @@ def run(strategy: SearchStrategy[Batch], batches: int, check: Callable[[Batch], 
 
 
 def smallest(data: bytes, fails: Callable[[bytes], bool], attempts: int = 20_000) -> bytes:
-    """The smallest of what is left of `data` when pieces are removed while it still `fails`."""
+    """Return a shrunk `data` that still `fails`, made by removing pieces."""
     size = len(data)
     while size:
         at = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the command line, here or in a process, and makes its inputs with protobuf alone."""
+"""Runs the command line, in this process or another, and makes its inputs only with protobuf."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUFFIXES = ("", ".zst", ".gz", ".xz")
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left."""
+    """The exit status and output of a command."""
 
     status: int
     stdout: bytes
@@ -37,21 +37,21 @@ class Result:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The JSON objects on stdout."""
+        """Return the JSON objects on stdout."""
         return [json.loads(line) for line in self.stdout.splitlines()]
 
 
 def environment() -> dict[str, str]:
-    """The environment of the process, so that it finds what this one finds."""
+    """Return an environment for a process, with the module path of this one."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return {**kept, "PYTHONPATH": path, "COLUMNS": "80"}
 
 
 def run(*arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = None) -> Result:
-    """Run `tvix-build` in this process; with stdin closed if that is None."""
+    """Run `tvix-build` in this process, with stdin closed if `stdin` is None."""
     before = sys.stdin, sys.stdout, sys.stderr
-    folder = os.getcwd()
+    directory = os.getcwd()
     columns = os.environ.get("COLUMNS")
     with (
         _memory("rb", stdin or b"") as standard_input,
@@ -60,14 +60,14 @@ def run(*arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = No
     ):
         try:
             os.environ["COLUMNS"] = "80"
-            os.chdir(cwd or folder)
+            os.chdir(cwd or directory)
             sys.stdin = standard_input if stdin is not None else None
             # As `tvix_build.__main__` sets them.
             sys.stdout, sys.stderr = output, errors
             status = cli.main([str(argument) for argument in arguments])
         finally:
             sys.stdin, sys.stdout, sys.stderr = before
-            os.chdir(folder)
+            os.chdir(directory)
             os.environ.pop("COLUMNS")
             if columns is not None:
                 os.environ["COLUMNS"] = columns
@@ -75,7 +75,7 @@ def run(*arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = No
 
 
 def _memory(mode: str, data: bytes = b"") -> io.TextIOWrapper:
-    """A standard stream of a process, redirected to a file that contains `data`."""
+    """Return a stream for a file in memory that contains `data`."""
     descriptor = os.memfd_create("stream")
     os.pwrite(descriptor, data, 0)
     return io.TextIOWrapper(open(descriptor, mode), errors="backslashreplace")
@@ -89,7 +89,7 @@ def _content(stream: io.TextIOWrapper) -> bytes:
 def run_process(
     *arguments: str | Path, stdin: bytes | None = b"", cwd: Path | None = None
 ) -> Result:
-    """Run `tvix-build` in a process of its own, as `run` does in this one."""
+    """Run `tvix-build` in another process; otherwise like `run`."""
     closing = () if stdin is not None else ("sh", "-c", 'exec "$@" <&-', "sh")
     done = subprocess.run(
         [*closing, *COMMAND, *map(str, arguments)],
@@ -119,7 +119,7 @@ def start(
 
 
 def request(number: int = 0, **changes: Any) -> BuildRequest:
-    """A canonical request; each number gives another."""
+    """Return a canonical request, a different one for each number."""
     node = FileNode(name=b"%04d-builder" % number, digest=bytes(range(32)), size=number + 1)
     fields: dict[str, Any] = {
         "command_args": ["/bin/sh", "-c", f"build {number}"],
@@ -132,27 +132,27 @@ def request(number: int = 0, **changes: Any) -> BuildRequest:
 
 
 def unsorted_request() -> BuildRequest:
-    """A request whose only fault is the order of its outputs."""
+    """Return a request that is valid except for the order of its outputs."""
     return request(1, outputs=["b", "a"])
 
 
 def invalid_request() -> BuildRequest:
-    """A request without a canonical encoding: it has no command and an output that is no name."""
+    """Return a request without a canonical encoding: no command, and an invalid output name."""
     return request(2, command_args=[], outputs=["a/b"])
 
 
 def encoded(message: BuildRequest) -> bytes:
-    """The bytes of a message as protobuf writes them."""
+    """Return the encoding of a message by protobuf."""
     return message.SerializeToString(deterministic=True)
 
 
 def digest(message: BuildRequest) -> str:
-    """The digest of a canonical message in hex."""
+    """Return the digest of a canonical message in hex."""
     return blake3(encoded(message)).hexdigest()
 
 
 def varint(value: int) -> bytes:
-    """A value below 2^28 as protobuf writes it."""
+    """Return a value as the shortest varint."""
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)
@@ -161,12 +161,12 @@ def varint(value: int) -> bytes:
 
 
 def delimited(messages: Iterable[bytes]) -> bytes:
-    """Messages as a size-delimited stream."""
+    """Return messages as a size-delimited stream."""
     return b"".join(varint(len(message)) + message for message in messages)
 
 
 def written(messages: Sequence[BuildRequest], suffix: str) -> bytes:
-    """Messages in the format of a suffix: one message, or any number where it is a stream."""
+    """Return messages in the format of a suffix: any number for a stream, else exactly one."""
     if suffix == ".binpbs":
         return delimited(map(encoded, messages))
     if suffix == ".ndjson":
@@ -181,7 +181,7 @@ def written(messages: Sequence[BuildRequest], suffix: str) -> bytes:
 
 
 def compressed(data: bytes, suffix: str) -> bytes:
-    """Data compressed as a suffix says."""
+    """Return data in the compression of a suffix."""
     if suffix == ".zst":
         return zstandard.ZstdCompressor(write_checksum=True).compress(data)
     if suffix == ".gz":
@@ -190,7 +190,7 @@ def compressed(data: bytes, suffix: str) -> bytes:
 
 
 def decompressed(data: bytes, suffix: str) -> bytes:
-    """The inverse of `compressed`."""
+    """Return decompressed data: the inverse of `compressed`."""
     if suffix == ".zst":
         return zstandard.ZstdDecompressor().decompressobj().decompress(data)
     if suffix == ".gz":
@@ -198,11 +198,11 @@ def decompressed(data: bytes, suffix: str) -> bytes:
     return lzma.decompress(data) if suffix == ".xz" else data
 
 
-def make(folder: Path, name: str, messages: Sequence[BuildRequest]) -> Path:
-    """Write messages to a file in the format and compression that its name tells."""
+def make(directory: Path, name: str, messages: Sequence[BuildRequest]) -> Path:
+    """Write messages to a file in the format and compression of its suffixes. Return its path."""
     parts = name.split(".")
     suffix = "." + parts[-1] if "." + parts[-1] in SUFFIXES else ""
     kind = "." + parts[-2 if suffix else -1]
-    path = folder / name
+    path = directory / name
     path.write_bytes(compressed(written(messages, kind), suffix))
     return path

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Derivations for tests, and another way to read them: such a file happens to be a Python literal,
-but for its name."""
+"""Derivations for tests, and an independent parser: after its name, a derivation is also a Python
+literal."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ BUILDS = sorted((HERE / "derivations" / "builds").glob("*.drv"))
 
 
 def read(file: Path) -> Derivation:
-    """The derivation in a file of a store."""
+    """Return the derivation in a file of a store."""
     return nix.parse(file.read_bytes(), path=STORE + file.name)
 
 
 def odd(name: str) -> Derivation:
-    """The derivation of that name that derivations/odd.nix defines."""
+    """Return the derivation with this name from derivations/odd.nix."""
     return next(read(file) for file in ODD if file.name[33:] == f"{name}.drv")
 
 
 def literal(data: bytes) -> Any:
-    """The fields of a derivation as Python reads them, every string as bytes."""
+    """Return the fields of a derivation as Python literals, with strings as bytes."""
     return _bytes(ast.literal_eval(data.decode("latin-1").removeprefix("Derive")))
 
 
 def text_of(value: Any) -> bytes:
-    """What Nix writes for what `literal` gives, or a part of it."""
+    """Return the text that Nix writes for a result of `literal` or a part of one."""
     if isinstance(value, bytes):
         text = value.decode("latin-1").translate(ESCAPES)
         return f'"{text}"'.encode("latin-1")
@@ -46,8 +46,8 @@ def text_of(value: Any) -> bytes:
 
 
 def check_rules(read: Any) -> None:
-    """Fail unless the fields of a derivation, as `literal` gives them, obey the rules of Nix: these
-    are said here character by character."""
+    """Fail unless the fields of a derivation, as `literal` returns them, satisfy the rules of Nix,
+    which this function implements independently."""
     outputs, inputs, sources, system, builder, _, variables = read
     assert outputs
     assert system
@@ -89,7 +89,7 @@ def check_rules(read: Any) -> None:
 
 
 def check_path(path: bytes) -> None:
-    """Fail unless bytes are a store path."""
+    """Fail unless `path` is a store path."""
     assert path[:11] == b"/nix/store/"
     assert path[43:44] == b"-"
     assert set(path[11:43]) <= set(b"0123456789abcdefghijklmnopqrstuvwxyz") - set(b"eotu")
@@ -97,7 +97,7 @@ def check_path(path: bytes) -> None:
 
 
 def check_name(name: bytes) -> None:
-    """Fail unless bytes are the name of a store path."""
+    """Fail unless `name` is the name of a store path."""
     assert 1 <= len(name) <= 211
     assert all(chr(one).isalnum() or chr(one) in "+._?=-" for one in name)
     assert name.isascii()
@@ -105,7 +105,7 @@ def check_name(name: bytes) -> None:
 
 
 def fields(derivation: Derivation) -> Any:
-    """The fields of a derivation as `literal` gives them."""
+    """Return the fields of a derivation in the form of `literal`."""
 
     def encode(value: Any) -> Any:
         if isinstance(value, str):

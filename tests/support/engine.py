@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What tvix_build says of a message, in a form to compare with the reference."""
+"""Converts reports of tvix_build and of the reference to a form to compare."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import reference
 import tvix_build
 
-#: How many violations a report lists at the most; it counts them all.
+#: Maximum number of violations that a report lists. It counts all of them.
 LISTED = 100
 
-# valid, canonical, digest, the violations listed, how many there are
+# valid, canonical, digest, violations listed, total number of violations
 Outcome = tuple[bool, bool, "bytes | None", list[tuple[str, str]], int]
 
 
@@ -27,7 +27,7 @@ def of_reference(report: reference.ReferenceReport) -> Outcome:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """What the two say that differs."""
+    """A difference between the engine and the reference."""
 
     what: str
     engine: object
@@ -35,7 +35,7 @@ class Disagreement:
 
 
 def disagreement(data: bytes, kind: str, schema: str = "tvix.build.v1") -> Disagreement | None:
-    """How check() and canonicalize() differ from the reference on `data`, or None."""
+    """Return how check() or canonicalize() differs from the reference on `data`; None if equal."""
     expected_report = reference.check(data, kind, schema)
     expected = of_reference(expected_report)
     found = of_report(

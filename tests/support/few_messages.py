@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A few BuildRequests, one of every verdict."""
+"""A few BuildRequests, with all verdicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from snix.build.protos import build_pb2 as snix_build
 
 
 def messages() -> list[bytes]:
-    """Messages of every verdict, some of up to 12 bytes, which an Arrow view holds itself."""
+    """Return messages with all verdicts, some so short that an Arrow view stores them inline."""
     unsorted = tvix_build.build_request(command_args=["/bin/true"], outputs=["a", "b"])
     unsorted.outputs.reverse()
     twice = tvix_build.build_request(command_args=["/bin/true"], outputs=["a", "b"])
@@ -26,7 +26,7 @@ def messages() -> list[bytes]:
 
 
 def later_messages() -> list[bytes]:
-    """Likewise, of tvix.build.v1@2024 and snix.build.v1, which have one wire format."""
+    """Return such messages of tvix.build.v1@2024 and snix.build.v1, with the same wire format."""
     good = snix_build.BuildRequest(command_args=["a"], outputs=["a", "b"], working_dir="build")
     unsorted = snix_build.BuildRequest(command_args=["a"], outputs=["b", "a"])
     twice = snix_build.BuildRequest(command_args=["a"], outputs=["a", "a"], working_dir="/")

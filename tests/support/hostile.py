@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Messages made to be slow or large: worst cases of n parts for what might be quadratic.
+"""Messages that may be slow or need much memory: worst cases with n parts for code that might be
+quadratic.
 
-As a program it prints what each takes for n, 2n and 4n parts: CPU time a part, and the memory
-that is needed besides the message (ARCHITECTURE.md says how much it may be). Then the same once for
-messages of full size: 10,000,000 parts, and 1 GiB of such parts as are a few bytes and no element
-of a sorted list.
+As a program, this prints for each message, with n, 2n and 4n parts, the CPU time for a part and the
+memory needed besides the message (ARCHITECTURE.md states the limit). Then it prints the same for
+messages of full size: 10,000,000 parts, or 1 GiB for messages whose parts are a few bytes and not
+elements of a sorted list.
 
-usage: bazel run //tests:hostile [N]     (N: 1,000,000 if not given; 15 GB of memory are needed)
+usage: bazel run //tests:hostile [N]     (default of N: 1,000,000; needs 15 GB of memory)
 """
 
 from __future__ import annotations
@@ -26,28 +27,28 @@ def outputs(names: Iterable[str]) -> bytes:
 
 
 def organ_pipe(n: int) -> list[int]:
-    """Up in even numbers, down in odd ones."""
+    """Return ascending even numbers, then descending odd numbers."""
     return [*range(0, n, 2), *range(n - 1 - n % 2, 0, -2)]
 
 
 def shared(numbers: Iterable[int]) -> bytes:
-    """Names of 255 bytes whose first 247 are the same."""
+    """Return outputs with names of 255 bytes, of which the first 247 are equal."""
     return outputs("x" * 247 + f"{number:08}" for number in numbers)
 
 
 def nodes(n: int, name: Callable[[int], str]) -> bytes:
-    """Symlinks as inputs."""
+    """Return a request with n symlinks as inputs."""
     links = (wire.blob(1, name(i)) + wire.blob(2, "/") for i in range(n))
     return COMMAND + b"".join(wire.blob(4, wire.blob(3, link)) for link in links)
 
 
 def needles(numbers: Iterable[int]) -> bytes:
-    """An answer with one output, a symlink, that has these needles."""
+    """Return a response with one output, a symlink, with these needles."""
     symlink = wire.blob(1, wire.blob(3, wire.blob(2, "/")))
     return wire.blob(1, symlink + wire.blob(2, b"".join(map(wire.varint, numbers))))
 
 
-#: Messages whose lists are only in no order; as many sorted ones are beside them.
+#: Messages that are valid except for the order of a list, each with the sorted message.
 UNSORTED: dict[str, tuple[Callable[[int], bytes], Callable[[int], bytes]]] = {
     "reversed": (
         lambda n: outputs(f"{i:08}" for i in reversed(range(n))),
@@ -71,7 +72,7 @@ UNSORTED: dict[str, tuple[Callable[[int], bytes], Callable[[int], bytes]]] = {
     ),
 }
 
-#: Messages with violations in proportion to n, or as many parts with none.
+#: Messages with n violations, or with n parts and no violations.
 OTHERS: dict[str, Callable[[int], bytes]] = {
     "arguments of one byte": lambda n: wire.blob(1, "a") * n,
     "empty inputs": lambda n: COMMAND + b"\x22\x00" * n,
@@ -99,7 +100,7 @@ MAKERS = {name: pair[0] for name, pair in UNSORTED.items()} | OTHERS
 
 
 def type_of(name: str) -> tuple[str, str]:
-    """Kind and schema of a message."""
+    """Return the kind and schema of a message."""
     if name.startswith("needles"):
         return "build", "snix.build.v1"
     return "build-request", "tvix.build.v1"
@@ -116,7 +117,7 @@ def peak():
 data = hostile.MAKERS[sys.argv[1]](int(sys.argv[2]))
 tvix_build.check(b"")
 with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")  # The peak is now what is in use.
+    file.write("5")  # reset the peak
 before = peak()
 begin = time.process_time()
 report = tvix_build.check(data, **dict(zip(("kind", "schema"), hostile.type_of(sys.argv[1]))))
@@ -128,8 +129,8 @@ print(len(data), peak() - before, seconds, report.violation_count, report.valid,
 
 
 def measure(name: str, n: int, environment: dict[str, str] | None = None) -> list[str]:
-    """Bytes of message, of memory besides it, seconds of CPU; violations, valid, digest, code of
-    the first violation.
+    """Return the message's size and the additional memory in bytes, the CPU time in seconds, the
+    number of violations, `valid`, the digest, and the code of the first violation.
     """
     command = [sys.executable, "-c", MEASURE, name, str(n)]
     environment = environment or {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -139,19 +140,19 @@ def measure(name: str, n: int, environment: dict[str, str] | None = None) -> lis
 
 
 GIB = 1 << 30
-#: How many parts there are in 1 GiB of them; of the other messages 10,000,000 are the full size.
+#: The number of parts of a message of 1 GiB. Other messages have 10,000,000 parts at full size.
 PARTS_OF_GIB = {
     "arguments of one byte": GIB // 3,
     "unknown fields": GIB // 2,
     "groups, deep": GIB // 2,
     "groups without end": GIB,
-    # 2 GiB: more than a length can say.
+    # 2 GiB, which exceeds the maximum length of a field.
     "halves to merge": 2 * GIB,
 }
 
 
 def print_growth(n: int) -> None:
-    """A line for each message, with n, 2n and 4n parts."""
+    """Print a line for each message, with n, 2n and 4n parts."""
     print(f"{'':32} {'ns a part, n':>12} {'2n':>6} {'4n':>6}  {'bytes a part':>12} {'besides':>8}")
     for name in MAKERS:
         rows = [measure(name, n * factor) for factor in (1, 2, 4)]
@@ -162,7 +163,7 @@ def print_growth(n: int) -> None:
 
 
 def print_full_size() -> None:
-    """A line for each message at its full size."""
+    """Print a line for each message at its full size."""
     print(f"\n{'':32} {'MB':>6} {'seconds':>8} {'besides, MB':>12} {'violations':>12}  first")
     for name in MAKERS:
         parts = PARTS_OF_GIB.get(name, 10_000_000)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A plugin of pytest (`-p levels`): tests run as on a CPU of the level that TVIXB_CPU_LEVEL names,
-with the test build of the extension module, which TVIX_BUILD_NATIVE names. Tests of a level that
-this CPU has not are skipped."""
+"""A pytest plugin (`-p levels`) that runs tests at the CPU level in TVIXB_CPU_LEVEL, with the test
+build of the extension module at the path in TVIX_BUILD_NATIVE. Skips all tests if this CPU does not
+support the level."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _has(level: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Pytest's hook: skips everything at a level that this CPU has not."""
+    """Skip all tests if this CPU does not support the level. A hook of pytest."""
     if not _has(LEVEL):
         for item in items:
             item.add_marker(pytest.mark.skip(reason=f"this CPU has no {LEVEL}"))

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A random mutator of messages that knows the schema, but not the rules.
-
-Whether a mutant is valid is for others to say.
-"""
+"""A random mutator of messages. It uses the fields of the schemas, but not their rules."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ Mutation = Callable[[random.Random, str, Fields], None]
 
 
 def _messages(message: str, fields: Fields) -> list[Message]:
-    """The message itself and every known message below it, with their fields."""
+    """Return the message and all known messages in it, with their fields."""
     found = [(message, fields)]
     for field in fields:
         below = SCHEMA[message].get(field.number)
@@ -46,7 +43,7 @@ def _any_index(rng: random.Random, fields: Fields) -> int:
 
 
 def _pad(rng: random.Random, root: str, fields: Fields) -> None:
-    """Makes a tag, length or varint longer than needed, seldom longer than can be."""
+    """Make a tag, length or varint longer than necessary, rarely longer than allowed."""
     message = _any_message(rng, root, fields)[1]
     if not message:
         return
@@ -61,7 +58,7 @@ def _pad(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _interleave(rng: random.Random, root: str, fields: Fields) -> None:
-    """Moves fields among those of other numbers; each number's fields keep their order."""
+    """Interleave fields of different numbers. The fields of each number keep their order."""
     message = _any_message(rng, root, fields)[1]
     queues: dict[int, Fields] = {}
     for field in message:
@@ -72,7 +69,7 @@ def _interleave(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _split(rng: random.Random, root: str, fields: Fields) -> None:
-    """Makes two occurrences of an embedded message, to be merged if it is no element."""
+    """Split an embedded message that is not a list element into two occurrences."""
     name, message = _any_message(rng, root, fields)
     singular = SINGULAR.get(name, ())
     indices = [
@@ -93,7 +90,7 @@ def _split(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _overwrite(rng: random.Random, root: str, fields: Fields) -> None:
-    """Puts another value before a singular field: overwritten, merged into or switched from."""
+    """Add another value before a singular field, which overwrites it or merges with it."""
     name, message = _any_message(rng, root, fields)
     numbers = SINGULAR.get(name, ())
     if not numbers or (name in ("Build", "Build2024") and rng.random() < 0.9):
@@ -102,7 +99,7 @@ def _overwrite(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _explicit_default(rng: random.Random, root: str, fields: Fields) -> None:
-    """Writes the default of a scalar that is absent, or before it where it is present."""
+    """Add the default value of a scalar, before its value if it is present."""
     name, message = _any_message(rng, root, fields)
     scalars = [n for n in SINGULAR.get(name, ()) if SCHEMA[name][n] not in SCHEMA]
     if scalars:
@@ -113,7 +110,7 @@ def _explicit_default(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _there_and_back(rng: random.Random, root: str, fields: Fields) -> None:
-    """Sets members of a oneof before the one that is set."""
+    """Set members of a oneof before the one that is set."""
     nodes = [message for name, message in _messages(root, fields) if name == "Node"]
     if nodes:
         node = rng.choice(nodes)
@@ -122,7 +119,7 @@ def _there_and_back(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _lengthen(rng: random.Random, root: str, fields: Fields) -> None:
-    """Makes an argument or a variable's value long: several chunks and blocks of the digest."""
+    """Make an argument or the value of a variable long, around the block and chunk sizes."""
     size = rng.choice((63, 64, 65, 1023, 1024, 1025, 2048, 3000, 8192, 20000))
     for name, message in _messages(root, fields):
         for field in message:
@@ -156,7 +153,7 @@ def _delete(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _add(rng: random.Random, root: str, fields: Fields) -> None:
-    """Adds a field that the schema has, anywhere."""
+    """Add a field of the schema at any place."""
     name, message = _any_message(rng, root, fields)
     number = rng.choice(list(SCHEMA[name]))
     message.insert(_any_index(rng, message), random_field(rng, name, number))
@@ -172,7 +169,7 @@ def _leaves(root: str, fields: Fields) -> list[tuple[str, Field]]:
 
 
 def _set_value(rng: random.Random, root: str, fields: Fields) -> None:
-    """Gives a scalar another value, often one at a bound."""
+    """Change the value of a scalar, often to a limit."""
     leaves = _leaves(root, fields)
     if leaves:
         kind, field = rng.choice(leaves)
@@ -181,7 +178,7 @@ def _set_value(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _copy_value(rng: random.Random, root: str, fields: Fields) -> None:
-    """Gives a scalar the value of another: equal names, outputs that are inputs."""
+    """Copy the value of another scalar: makes equal names, and outputs that are inputs."""
     leaves = [(kind, field) for kind, field in _leaves(root, fields) if field.wire_type == LEN]
     if len(leaves) > 1:
         kind, field = rng.choice(leaves)
@@ -191,7 +188,7 @@ def _copy_value(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _cut_value(rng: random.Random, root: str, fields: Fields) -> None:
-    """Makes a value of bytes shorter, longer, or changes one of its bytes."""
+    """Shorten or lengthen a bytes value, or change one of its bytes."""
     blobs = [field for _, field in _leaves(root, fields) if isinstance(field.value, bytes)]
     if blobs:
         field = rng.choice(blobs)
@@ -202,14 +199,14 @@ def _cut_value(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _empty_value(rng: random.Random, root: str, fields: Fields) -> None:
-    """Takes all bytes from a value."""
+    """Empty a bytes value."""
     blobs = [field for _, field in _leaves(root, fields) if isinstance(field.value, bytes)]
     if blobs:
         rng.choice(blobs).value = b""
 
 
 def _unknown(rng: random.Random, root: str, fields: Fields) -> None:
-    """Adds a field of another number or, more often than not, of another wire type."""
+    """Add a field, mostly one with an unknown number or another wire type."""
     message = _any_message(rng, root, fields)[1]
     number = rng.choice((1, 2, 3, 4, 5, 6, 10, 11, 15, 16, 19000, 2**29 - 1))
     message.insert(_any_index(rng, message), random_unknown(rng, number))
@@ -221,7 +218,7 @@ def _field_0(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _deep_groups(rng: random.Random, root: str, fields: Fields) -> None:
-    """Adds groups in groups, about as deep as can be."""
+    """Add nested groups, with depths around the limit."""
     message = _any_message(rng, root, fields)[1]
     inner: Fields = []
     for _ in range(rng.randrange(95, 103)):
@@ -230,7 +227,7 @@ def _deep_groups(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _wire_type(rng: random.Random, root: str, fields: Fields) -> None:
-    """Changes a wire type and not the bytes that follow it."""
+    """Change a wire type, but not the bytes after it."""
     message = _any_message(rng, root, fields)[1]
     if message:
         field = rng.choice(message)
@@ -240,7 +237,7 @@ def _wire_type(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _surplus_bits(rng: random.Random, root: str, fields: Fields) -> None:
-    """Sets bits of a varint that do not fit 64."""
+    """Set bits of a varint above the 64th."""
     numbers = [field for _, field in _leaves(root, fields) if isinstance(field.value, int)]
     if numbers:
         field = rng.choice(numbers)
@@ -249,7 +246,7 @@ def _surplus_bits(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _many(rng: random.Random, root: str, fields: Fields) -> None:
-    """Repeats a field until there are more violations than an engine may list."""
+    """Repeat a field until there are more violations than a report lists."""
     message = _any_message(rng, root, fields)[1]
     if message and rng.random() < 0.02:
         field = rng.choice(message)
@@ -257,7 +254,7 @@ def _many(rng: random.Random, root: str, fields: Fields) -> None:
 
 
 def _numbers(content: bytes) -> list[int] | None:
-    """The numbers of a packed list, None if it is not one."""
+    """Return the numbers of a packed list; None if `content` is not one."""
     numbers, number, shift = [], 0, 0
     for byte in content:
         number |= (byte & 0x7F) << shift
@@ -269,7 +266,7 @@ def _numbers(content: bytes) -> list[int] | None:
 
 
 def _pieces(rng: random.Random, number: int, values: list[int]) -> Fields:
-    """A list of numbers in pieces, packed or not, some padded, some empty."""
+    """Return a list of numbers in pieces, packed or not, some padded, some empty."""
     pieces: Fields = []
     while values:
         if rng.random() < 0.4:
@@ -284,7 +281,7 @@ def _pieces(rng: random.Random, number: int, values: list[int]) -> Fields:
 
 
 def _repack(rng: random.Random, root: str, fields: Fields) -> None:
-    """Writes a list of numbers otherwise, sometimes in another order."""
+    """Change the encoding of a list of numbers, and sometimes its order."""
     packed = [
         (message, field)
         for name, message in _messages(root, fields)
@@ -300,13 +297,13 @@ def _repack(rng: random.Random, root: str, fields: Fields) -> None:
         return
     if rng.random() < 0.2:
         rng.shuffle(values)
-    # The very field, not one that is equal to it.
+    # This very field, not an equal one.
     at = next(i for i, other in enumerate(message) if other is field)
     message[at : at + 1] = _pieces(rng, field.number, values)
 
 
 def _at_inputs_dir(rng: random.Random, root: str, fields: Fields) -> None:
-    """Gives a path of a later request that of an input, of their folder, or of something there."""
+    """Set a path of a later request to that of an input, to inputs_dir, or to a path near it."""
     requests = [message for name, message in _messages(root, fields) if name == "LaterRequest"]
     if not requests:
         return
@@ -326,7 +323,7 @@ def _at_inputs_dir(rng: random.Random, root: str, fields: Fields) -> None:
         field.value = b"/" + path if ("ro_path", field) in leaves else path
 
 
-#: Mutations that mostly change how a message is written, not what it says.
+#: Mutations that mostly change the encoding of a message, but not its content.
 REWRITINGS: tuple[Mutation, ...] = (
     *(_pad, _interleave, _split, _overwrite, _explicit_default, _there_and_back, _lengthen),
     *(_pad, _interleave, _split, _overwrite, _explicit_default, _there_and_back, _repack, _repack),
@@ -342,7 +339,7 @@ BREAKAGES: tuple[Mutation, ...] = (
 
 
 def _damage(rng: random.Random, data: bytes) -> bytes:
-    """Changes bytes without regard to what they mean."""
+    """Change bytes regardless of their meaning."""
     damaged = bytearray(data)
     for _ in range(rng.randrange(1, 4)):
         at = rng.randrange(len(damaged) + 1)
@@ -365,7 +362,7 @@ def _damage(rng: random.Random, data: bytes) -> bytes:
 
 
 def mutant(rng: random.Random, kind: str, base: Fields, schema: str = "tvix.build.v1") -> bytes:
-    """The wire bytes of `base`, a message of `kind`, after one to six mutations."""
+    """Return the wire bytes of `base`, a message of `kind`, after some mutations."""
     root = ROOTS[kind, schema]
     fields = copy(base)
     for _ in range(rng.randrange(4)):

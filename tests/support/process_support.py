@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the command line to see how much memory it takes, and what a signal at any moment leaves."""
+"""Runs the command line to measure its memory, and to test what it leaves after a signal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMORY = 150 * MEGABYTE
 
 
 def feed(pipe: IO[bytes], data: bytes, times: int) -> Thread:
-    """Write `data` to a pipe again and again, until all is written or nobody reads."""
+    """Write `data` to a pipe `times` times, in a thread, until that is done or nobody reads."""
 
     def write() -> None:
         with suppress(OSError):
@@ -41,9 +41,9 @@ print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def peak(arguments: list[str], data: bytes, megabytes: int) -> int:
-    """Run the command, feed it `data` again and again; the most memory it took, in bytes."""
+    """Run a command that reads `data` repeatedly. Return its peak memory in bytes."""
     if "libasan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("the sanitizer takes memory of its own")
+        pytest.skip("AddressSanitizer needs additional memory")
     process = subprocess.Popen(
         [sys.executable, "-c", MEASURE, *COMMAND, *arguments],
         stdin=subprocess.PIPE,
@@ -61,7 +61,7 @@ def peak(arguments: list[str], data: bytes, megabytes: int) -> int:
     return size * 1024
 
 
-# Ends main() by a signal in the events of these files, one after the other, each time anew.
+# Runs main() repeatedly. A signal interrupts each run, one event in these files later each time.
 EVERY_LINE = """
 import os, signal, sys
 from tvix_build import __main__ as program
@@ -106,13 +106,13 @@ os.write(stderr, b"%d events" % seen)
 """
 
 
-def end_at_every_line(folder: Path, *arguments: str | Path) -> int:
-    """Run a command in a folder, which writes into its folder `out`, and end it by a signal at
-    every line of the code that makes files. What is left is what it writes, or nothing; how many
-    lines there were."""
+def end_at_every_line(directory: Path, *arguments: str | Path) -> int:
+    """Run a command that writes to `out` in a directory, and interrupt it by a signal at every line
+    of the code that makes files. Fail unless each file is then complete or absent. Return the
+    number of lines."""
     done = subprocess.run(
         [sys.executable, "-c", EVERY_LINE, *map(str, arguments)],
-        cwd=folder,
+        cwd=directory,
         env=environment(),
         capture_output=True,
         timeout=120,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Random messages that are no mutants: such with long lists, and bytes of no origin."""
+"""Random messages that are not mutants: messages with long lists, and random bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wire import FIXED32, FIXED64, LEN, VARINT, tag, varint
 
 
 def _keys(rng: random.Random, count: int) -> list[bytes]:
-    """About `count` names in some disorder, few or none of them repeated, often alike at first."""
+    """Return about `count` names in random order, at most one of them twice, some with a prefix."""
     prefix = b"n" * rng.choice((0, 0, 3, 7, 8, 9, 16, 33))
     alphabet = rng.choice((b"ab", b"0123456789", bytes(range(0x30, 0x7F))))
     keys = {
@@ -44,7 +44,7 @@ def _names(rng: random.Random) -> list[bytes]:
 
 
 def large_message(rng: random.Random, kind: str, schema: str = "tvix.build.v1") -> bytes:
-    """A message of `kind` whose lists have up to 2,000 elements, valid but for order and keys."""
+    """Return a message with lists of up to 2,000 elements, valid except for order and keys."""
     return encode(_LARGE[ROOTS[kind, schema]](rng))
 
 
@@ -65,7 +65,7 @@ def _large_request(rng: random.Random) -> Fields:
 
 
 def _produced(rng: random.Random, names: Iterable[bytes]) -> Fields:
-    """The nodes of a Build's outputs, as they were asked for, in disorder, or one less."""
+    """Return the nodes of a Build's outputs: as requested, in random order, or without one."""
     produced = [_node(rng, name) for name in names]
     if rng.random() < 0.5:
         rng.shuffle(produced)
@@ -102,7 +102,7 @@ def _large_later_request(rng: random.Random) -> Fields:
 
 
 def _needles(rng: random.Random, number: int, count: int) -> Fields:
-    """A packed list of needles out of `count`, mostly sorted, seldom with one that is too large."""
+    """Return a packed list of needles below `count`, mostly sorted, rarely with one too large."""
     found = sorted(rng.sample(range(count), rng.choice((0, 0, 1, min(count, 20), count))))
     if rng.random() < 0.02:
         rng.shuffle(found)
@@ -121,7 +121,7 @@ def _large_build_2024(rng: random.Random) -> Fields:
 
 
 def _large_response(rng: random.Random) -> Fields:
-    """Outputs without names, and many needles; sometimes an output has one needle twice."""
+    """Return outputs without names and with many needles; sometimes an output has a list twice."""
     asked = rng.choice((1, 30, 300, 2000))
     response: Fields = []
     for _ in range(rng.choice((1, 10, 100))):
@@ -144,11 +144,11 @@ _LARGE: dict[str, Callable[[random.Random], Fields]] = {
 }
 
 
-# ---- bytes of no origin
+# ---- random bytes
 
 
 def random_bytes(rng: random.Random) -> bytes:
-    """Bytes of no origin: a third of the time any, else tags and lengths that mostly fit."""
+    """Return random bytes, or in two of three cases random fields with mostly correct lengths."""
     if rng.random() < 0.33:
         return rng.randbytes(rng.randrange(64))
     return _random_fields(rng, 0)

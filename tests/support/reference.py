@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The rules of docs/canonical-form.md in plain Python, to test the engine against.
 
-Decodes with protobuf's own decoder (upb), hashes with PyPI's blake3, and keeps every
-violation. It follows the rules one by one and knows nothing of tvix_build; speed is no aim.
-The rules of each schema are in reference_first.py and reference_later.py.
+Decodes with protobuf's decoder (upb), hashes with the blake3 package, and keeps all violations.
+Implements the rules one by one, without tvix_build and without regard to speed. The rules of each
+schema are in reference_first.py and reference_later.py.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ __all__ = [
 ]
 
 if api_implementation.Type() != "upb":
-    raise RuntimeError(f"the reference needs protobuf's upb, found {api_implementation.Type()}")
+    raise RuntimeError(f"expected protobuf with upb, found {api_implementation.Type()}")
 
 FIRST: Final = "tvix.build.v1"
 TVIX_2024: Final = "tvix.build.v1@2024"
 SNIX: Final = "snix.build.v1"
 
-#: Of each kind and schema: its class, its rules, and what sorts its lists.
+#: The class, the check and the sort function of each kind and schema.
 _RULES: dict[
     tuple[str, str], tuple[Any, Callable[[Any, Path, Findings], None], Callable[[Any], None]]
 ] = {
@@ -84,7 +84,7 @@ _RULES: dict[
 
 @dataclass(frozen=True)
 class ReferenceReport:
-    """What the rules say of one message; `digest` is None where the encoding is refused."""
+    """The result for one message. `digest` is None if it has no canonical encoding."""
 
     valid: bool
     canonical: bool
@@ -93,7 +93,7 @@ class ReferenceReport:
 
 
 class RefusedError(Exception):
-    """There is no canonical encoding; `violations` are those that forbid it."""
+    """Raised for a message without a canonical encoding. `violations` are the reasons."""
 
     def __init__(self, violations: list[Violation]) -> None:
         super().__init__(violations)
@@ -103,9 +103,9 @@ class RefusedError(Exception):
 def check(
     data: bytes, kind: str, schema: str = FIRST, request: bytes | None = None
 ) -> ReferenceReport:
-    """Everything the rules say of `data` as a "build-request", "build" or "directory".
+    """Return the report on `data` as a "build-request", "build" or "directory".
 
-    `request` are the bytes of what a "build" of snix.build.v1 answers.
+    `request` is the encoded request of a "build" of snix.build.v1.
     """
     message, violations = _decode(data, kind, schema, request)
     if message is None or not _has_encoding(violations):
@@ -122,7 +122,7 @@ def message_class(kind: str, schema: str) -> type[Message]:
 
 
 def canonicalize(data: bytes, kind: str, schema: str = FIRST) -> bytes:
-    """The canonical encoding; raises RefusedError where a violation other than not_sorted holds."""
+    """Return the canonical encoding. Raise RefusedError if `data` violates more than not_sorted."""
     message, violations = _decode(data, kind, schema, None)
     if message is None or not _has_encoding(violations):
         raise RefusedError([violation for violation in violations if violation[0] != "not_sorted"])
@@ -133,7 +133,7 @@ def _decode(
     data: bytes, kind: str, schema: str, request: bytes | None
 ) -> tuple[Message | None, list[Violation]]:
     if (kind, schema) not in _RULES:
-        raise ValueError(f"kind must be build-request, build or directory, is {kind!r} {schema!r}")
+        raise ValueError(f"expected build-request, build or directory, found {kind!r} {schema!r}")
     message_class, check_message, _ = _RULES[kind, schema]
     findings = Findings()
     try:
@@ -154,11 +154,11 @@ def _has_encoding(violations: list[Violation]) -> bool:
 
 
 def _encode(message: Message, kind: str, schema: str) -> bytes:
-    """The canonical encoding of a decoded message without unknown fields; sorts its lists.
+    """Sort the lists of a decoded message without unknown fields. Return its canonical encoding.
 
-    upb's deterministic encoding is fields in ascending number, elements in order, shortest
-    varints, no defaults, present messages even if empty, lists of numbers packed:
-    tests/core/test_reference.py holds it against bytes made by hand.
+    upb's deterministic encoding has fields in ascending order, elements in order, shortest varints,
+    no defaults, present messages even if empty, and packed lists of numbers.
+    tests/core/test_reference.py compares it with handmade bytes.
     """
     _, _, sort = _RULES[kind, schema]
     sort(message)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The reference's rules of tvix.build.v1: of BuildRequest and Build, one by one."""
+"""The reference's rules for BuildRequest and Build of tvix.build.v1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tvix.build.protos.build_pb2 import Build, BuildRequest
 
 
 def is_host_path(value: str) -> bool:
-    """Whether `value` is an absolute clean path outside the store."""
+    """Return whether `value` is a clean absolute path outside the store."""
     return is_clean_absolute(value) and not is_at_or_below(value, "/nix/store")
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The reference's rules of the later schemas: of their BuildRequest, which is alike in both, of
-the Build of tvix.build.v1@2024 and of the BuildResponse of snix.build.v1."""
+"""The reference's rules of the later schemas: for their BuildRequest, which is the same in both,
+the Build of tvix.build.v1@2024 and the BuildResponse of snix.build.v1."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def check_constraints(request: BuildRequest, path: Path, findings: Findings) -> 
 
 
 def check_paths(request: BuildRequest, path: Path, findings: Findings) -> None:
-    """The folders of the build, its scratch_paths and its outputs."""
+    """Check working_dir, inputs_dir, scratch_paths and outputs."""
     for name in ("working_dir", "inputs_dir"):
-        folder = getattr(request, name)
-        is_bad = folder != "" and not is_clean_relative(folder)
+        directory = getattr(request, name)
+        is_bad = directory != "" and not is_clean_relative(directory)
         findings.add_if(is_bad, "invalid_path", path.field(request, name))
     for name in ("scratch_paths", "outputs"):
         values = getattr(request, name)
@@ -80,8 +80,8 @@ def check_build_request(request: BuildRequest, path: Path, findings: Findings) -
         place = path.field(request, "refscan_needles", i)
         findings.add_if(needle == "", "invalid_needle", place)
 
-    folder = request.inputs_dir.encode() + b"/" if request.inputs_dir else b""
-    input_paths = {folder + node_name(node) for node in request.inputs}
+    prefix = request.inputs_dir.encode() + b"/" if request.inputs_dir else b""
+    input_paths = {prefix + node_name(node) for node in request.inputs}
     for i, output in enumerate(request.outputs):
         place = path.field(request, "outputs", i)
         findings.add_if(output.encode() in input_paths, "output_is_input", place)
@@ -103,7 +103,7 @@ def sort_build_request(request: BuildRequest) -> None:
 def check_needles(
     holder: Message, needles: Sequence[int], count: int | None, path: Path, findings: Findings
 ) -> None:
-    """The `needles` of `holder`, which index `count` refscan_needles; None: any number."""
+    """Check the `needles` of `holder`, indices below `count`; any indices if `count` is None."""
     keys = [needle.to_bytes(8, "big") for needle in needles]
     check_list(holder, "needles", keys, path, findings)
     for i, needle in enumerate(needles):
@@ -134,7 +134,7 @@ def check_build(build: Any, path: Path, findings: Findings) -> None:
 
 
 def check_produced(build: Any, path: Path, findings: Findings) -> None:
-    """The outputs of a Build, and whether they are what was asked for."""
+    """Check the outputs of a Build, and whether they are those of its request."""
     request = build.build_request
     request_path = path.field(build, "build_request")
     produced = [node_name(node) for node in build.outputs]
@@ -151,7 +151,7 @@ def check_produced(build: Any, path: Path, findings: Findings) -> None:
 
 
 def sort_build(build: Any) -> None:
-    """Sorts its lists; what was found in an output goes where the output goes."""
+    """Sort all lists. The needles of an output move with the output."""
     if build.HasField("build_request"):
         sort_build_request(build.build_request)
     for found in build.outputs_needles:
@@ -171,7 +171,7 @@ def sort_build(build: Any) -> None:
 def check_output(
     output: BuildResponse.Output, count: int | None, path: Path, findings: Findings
 ) -> None:
-    """An output, in which needles are found out of `count`, or of as many as there may be."""
+    """Check an output, with needles below `count`, or any needles if `count` is None."""
     check_unknown_fields(output, path, findings)
     place = path.field(output, "output")
     check_node(output.output, place, findings, is_right=lambda name: name == b"")
@@ -181,7 +181,7 @@ def check_output(
 def check_build_response(
     response: BuildResponse, path: Path, findings: Findings, request: BuildRequest | None = None
 ) -> None:
-    """A BuildResponse alone, or as the answer to a request."""
+    """Check a BuildResponse, alone or with its request."""
     check_unknown_fields(response, path, findings)
     count = None if request is None else len(request.refscan_needles)
     for i, output in enumerate(response.outputs):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What the reference's rules of every schema are made of: places and findings, rules of single
-values, of lists, and of castore's nodes and Directories, which are alike in tvix and snix."""
+"""The parts that the rules of all schemas share: paths and violations, and the rules for values,
+lists, castore nodes and Directories, which are the same in tvix and snix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import snix.castore.protos.castore_pb2 as snix_castore
 import tvix.build.protos.build_pb2 as tvix_build
 import tvix.castore.protos.castore_pb2 as tvix_castore
 
-#: The codes in the order of the rules' table: the last resort when violations are sorted.
+#: The codes in their order in the rules' table, by which violations with equal paths are sorted.
 CODES = (
     "malformed",
     "unknown_field",
@@ -38,7 +38,7 @@ CODES = (
     "needles_mismatch",
 )
 
-#: A code and the path it holds at.
+#: A code and a path.
 Violation = tuple[str, str]
 
 Directory: TypeAlias = tvix_castore.Directory | snix_castore.Directory
@@ -54,13 +54,13 @@ Constraints: TypeAlias = (
 
 @dataclass(frozen=True)
 class Path:
-    """Where something lies: its text, and (field number, index or -1) for each step of it."""
+    """A path as text, and as (field number, index or -1) for each step."""
 
     text: str
     steps: tuple[tuple[int, int], ...]
 
     def field(self, message: Message, name: str, index: int = -1) -> Path:
-        """The field `name` of `message`, which lies at this path, or element `index` of it."""
+        """Return the path of field `name`, or of its element `index`, in `message` at this path."""
         number = message.DESCRIPTOR.fields_by_name[name].number
         text = f"{self.text}.{name}" if self.text else name
         if index >= 0:
@@ -72,7 +72,7 @@ ROOT = Path("", ())
 
 
 class Findings:
-    """Violations in the order found."""
+    """The violations of a message."""
 
     def __init__(self) -> None:
         self._found: list[tuple[Path, str]] = []
@@ -85,7 +85,7 @@ class Findings:
             self.add(code, path)
 
     def in_order(self) -> list[Violation]:
-        """By field number along the path, then index, then the order of CODES."""
+        """Return the violations by field number and index along the path, then by CODES."""
         ordered = sorted(self._found, key=lambda found: (found[0].steps, CODES.index(found[1])))
         return [(code, path.text) for path, code in ordered]
 
@@ -94,36 +94,36 @@ class Findings:
 
 
 def is_name(value: bytes) -> bool:
-    """Whether `value` is a path component."""
+    """Return whether `value` is a path component."""
     if value in (b"", b".", b".."):
         return False
     return len(value) <= 255 and b"/" not in value and b"\0" not in value
 
 
 def is_symlink_target(value: bytes) -> bool:
-    """Whether a symlink can say `value`."""
+    """Return whether `value` is a valid symlink target."""
     return 1 <= len(value) <= 4095 and b"\0" not in value
 
 
 def is_env_key(value: str) -> bool:
-    """Whether an environment variable can be called `value`."""
+    """Return whether `value` is a valid name of an environment variable."""
     return value != "" and "=" not in value and "\0" not in value
 
 
 def is_clean_relative(value: str) -> bool:
-    """Whether `value` is a path of one component or more, none of them odd."""
+    """Return whether `value` is a clean relative path without NUL."""
     components = value.split("/")
     return "\0" not in value and not any(part in ("", ".", "..") for part in components)
 
 
 def is_clean_absolute(value: str) -> bool:
-    """Whether `value` is "/", or that and a clean relative path."""
+    """Return whether `value` is a clean absolute path without NUL."""
     return value == "/" or (value.startswith("/") and is_clean_relative(value[1:]))
 
 
-def is_at_or_below(value: str, folder: str) -> bool:
-    """Whether the text of the path `value` is that of `folder` or of something in it."""
-    return value == folder or value.startswith(folder + "/")
+def is_at_or_below(value: str, directory: str) -> bool:
+    """Return whether the path `value` is `directory` or below it."""
+    return value == directory or value.startswith(directory + "/")
 
 
 # ---- messages and lists
@@ -151,7 +151,7 @@ def check_duplicates(keyed_paths: Sequence[tuple[bytes, Path]], findings: Findin
 def check_list(
     message: Message, name: str, keys: Sequence[bytes], path: Path, findings: Findings
 ) -> None:
-    """Order and duplicates of the list `name` of `message` (at `path`), which has `keys`."""
+    """Check order and uniqueness of the `keys` of list `name` in `message`, which is at `path`."""
     keyed_paths = [(key, path.field(message, name, i)) for i, key in enumerate(keys)]
     check_order(keyed_paths, findings)
     check_duplicates(keyed_paths, findings)
@@ -163,7 +163,7 @@ def check_list(
 def check_member(
     member: Any, path: Path, findings: Findings, is_right: Callable[[bytes], bool] = is_name
 ) -> None:
-    """A member of a Node or an element of a Directory, of either castore, with the right name."""
+    """Check a member of a Node or an element of a Directory; `is_right` checks its name."""
     check_unknown_fields(member, path, findings)
     findings.add_if(not is_right(member.name), "invalid_name", path.field(member, "name"))
     if "digest" in member.DESCRIPTOR.fields_by_name:
@@ -174,7 +174,7 @@ def check_member(
 
 
 def name_of_member(node: Node) -> str | None:
-    """Which member of the oneof is set."""
+    """Return the name of the member that is set; None if none is."""
     (oneof,) = node.DESCRIPTOR.oneofs
     name: str | None = node.WhichOneof(oneof.name)
     return name
@@ -192,13 +192,13 @@ def check_node(
 
 
 def node_name(node: Node) -> bytes:
-    """The name of the member that is set; empty if none is."""
+    """Return the name of the node; empty if no member is set."""
     member = name_of_member(node)
     name: bytes = b"" if member is None else getattr(node, member).name
     return name
 
 
-# ---- what requests of every schema have
+# ---- requests of all schemas
 
 
 def check_command_args(request: Request, path: Path, findings: Findings) -> None:
@@ -236,7 +236,7 @@ def check_system(constraints: Constraints, path: Path, findings: Findings) -> No
 
 
 def directory_size(directory: Directory) -> int:
-    """The number of elements below `directory`, at every depth; may exceed 64 bits."""
+    """Return the number of elements below a directory, at every depth; it may exceed 64 bits."""
     below = sum(1 + node.size for node in directory.directories)
     return below + len(directory.files) + len(directory.symlinks)
 
@@ -258,7 +258,7 @@ def check_directory(directory: Directory, path: Path, findings: Findings) -> Non
 
 
 def sort_directory(directory: Directory) -> None:
-    """Sorts its lists."""
+    """Sort the lists of a Directory."""
     directory.directories.sort(key=lambda node: node.name)
     directory.files.sort(key=lambda node: node.name)
     directory.symlinks.sort(key=lambda node: node.name)

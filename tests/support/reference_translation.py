@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What docs/translation.md says, in plain Python on protobuf, to test `convert` against.
+"""The rules of docs/translation.md in plain Python on protobuf, to test `convert` against.
 
-Takes valid requests. A refusal is the list of all places that stand against it, in their order.
+The functions expect valid requests. An error has the paths of all fields that prevent the
+translation, in path order.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FORM = {
 
 
 class NoTranslationError(Exception):
-    """The other schema cannot say it; `places` are all that stand against it."""
+    """Raised if a request has no translation. `places` are the paths of fields that prevent it."""
 
     def __init__(self, places: list[Path]) -> None:
         super().__init__(places)
@@ -31,7 +32,7 @@ class NoTranslationError(Exception):
 
 
 def to_later(request: FirstRequest, network_access: bool) -> LaterRequest:
-    """The request in the later schemas."""
+    """Return the request in the later schemas."""
     against = _inputs_without_hash(request)
     against += [
         ROOT.field(request, "outputs", i)
@@ -46,7 +47,7 @@ def to_later(request: FirstRequest, network_access: bool) -> LaterRequest:
 
 
 def in_form(request: FirstRequest, network_access: bool) -> LaterRequest:
-    """The same without asking whether it can be said."""
+    """Return the request in the later schemas, without checking that it has a translation."""
     later = LaterRequest(
         working_dir="build", scratch_paths=["build", "nix/store"], inputs_dir="nix/store"
     )
@@ -61,7 +62,7 @@ def in_form(request: FirstRequest, network_access: bool) -> LaterRequest:
 
 
 def to_first(request: LaterRequest, network_access: bool) -> FirstRequest:
-    """The request in tvix.build.v1."""
+    """Return the request in tvix.build.v1."""
     against = [
         ROOT.field(request, name)
         for name, value in FORM.items()
@@ -131,7 +132,7 @@ def _differing_needles(request: LaterRequest, wanted: list[str]) -> list[Path]:
 
 
 def _copy(source: Any, target: Any) -> None:
-    """What both schemas have, under the same names."""
+    """Copy the fields that both schemas have."""
     target.command_args.extend(source.command_args)
     for variable in source.environment_vars:
         target.environment_vars.add(key=variable.key, value=variable.value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Messages of tvix.build.v1@2024, in a descriptor pool of their own.
+"""Messages of tvix.build.v1@2024, in a separate descriptor pool.
 
-Their names are those of tvix.build.v1, whose fields have other numbers, so that no module can have
-both. castore is the same in both, but its classes here are others.
+A separate pool is necessary because the messages have the names of tvix.build.v1, whose fields have
+other numbers. castore is the same in both schemas, but has other classes here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tvix.castore.protos.castore_pb2 as castore
 
 PACKAGE = "tvix.build.v1"
 
-#: Each message's fields, as a proto file would declare them.
+#: The fields of each message, as in a proto file.
 MESSAGES = {
     "BuildRequest": (
         "repeated tvix.castore.v1.Node inputs = 1",
@@ -91,6 +91,6 @@ def _classes() -> dict[str, Any]:
 
 _CLASSES = _classes()
 
-#: Has the fields of the snix.build.v1 one, and is another class.
+#: Has the fields of BuildRequest of snix.build.v1, but is another class.
 BuildRequest = cast(type[snix_build.BuildRequest], _CLASSES["BuildRequest"])
 Build: Any = _CLASSES["Build"]

@@ -54,7 +54,7 @@ def response_to(request: BuildRequest) -> Build:
 
 
 class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
-    """A builder by gRPC's own code. It keeps the calls, and responds by `respond`.
+    """A builder made with gRPC's generated code. It records calls and responds with `respond`.
 
     Attributes:
         requests: the requests of all calls.
@@ -86,7 +86,7 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
 
 @asynccontextmanager
 async def running(builder: Builder, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
-    """Run the server of a builder; yields its address."""
+    """Run the server of a builder. Yield its address."""
     server = grpc.aio.server()
     add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
     add(builder, server)
@@ -100,7 +100,7 @@ async def running(builder: Builder, address: str = "127.0.0.1:0") -> AsyncIterat
 
 @asynccontextmanager
 async def open_proxy(upstream: str | None = None, **options: Any) -> AsyncIterator[Server]:
-    """Run a proxy; it is closed at the end."""
+    """Run a proxy. Yield it, and close it at the end."""
     options.setdefault("listen", [parse(FREE_PORT)])
     options.setdefault("services", [SERVICES[Schema.TVIX_BUILD_V1]])
     server = Server(Options(upstream=parse(upstream) if upstream else None, **options))
@@ -114,20 +114,20 @@ async def open_proxy(upstream: str | None = None, **options: Any) -> AsyncIterat
 
 @asynccontextmanager
 async def proxy_to(builder: Builder, **options: Any) -> AsyncIterator[Server]:
-    """Run a proxy in front of a builder."""
+    """Run a proxy in front of a builder. Yield the proxy."""
     async with running(builder) as address, open_proxy(address, **options) as proxy:
         yield proxy
 
 
 @asynccontextmanager
 async def method_of(proxy: Server, method: str = METHOD) -> AsyncIterator[Method]:
-    """A method of a proxy, called with bytes; the client validates nothing."""
+    """Yield a method of a proxy, to call with bytes. The client does not validate."""
     async with grpc.aio.insecure_channel(parse(proxy.addresses[0]).target) as channel:
         yield channel.unary_unary(method)
 
 
 def socket_directory() -> TemporaryDirectory[str]:
-    """A directory for sockets, whose paths must be short; as a context manager."""
+    """Return a context manager of a directory for sockets, whose paths must be short."""
     return TemporaryDirectory(dir="/tmp")
 
 
@@ -150,6 +150,6 @@ def details_of(error: grpc.aio.AioRpcError) -> tuple[str, list[tuple[str, str, s
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition is true; the test's own time-out ends it."""
+    """Wait until a condition is true. The timeout of the test limits the wait."""
     while not condition():
         await asyncio.sleep(0.005)

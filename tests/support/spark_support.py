@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A cluster of Spark on this machine: two executors, each a process of its own."""
+"""A local Spark cluster: two executors, each in its own process."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ OPTIONS = {
     "spark.executor.memory": "512m",
     "spark.sql.shuffle.partitions": "2",
     "spark.ui.enabled": "false",
-    # Less to compile: the tests are short.
+    # Compiling takes longer than the short tests.
     "spark.sql.codegen.wholeStage": "false",
     "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
 
 
 def variables(home: Path) -> dict[str, str]:
-    """The environment of a driver, for `home`, a folder that it makes.
+    """Make the directory `home`. Return the environment of a driver that uses it.
 
-    Spark's own folder may be one to which nobody can write, and executors write beside it.
+    Executors write to the directory of Spark, which may not be writable, so `home` has links to it.
     """
     home.mkdir()
     for part in Path(pyspark.__file__).parent.iterdir():
@@ -48,7 +48,7 @@ def variables(home: Path) -> dict[str, str]:
 
 @contextmanager
 def cluster(home: Path) -> Iterator[SparkSession]:
-    """A session with two executors."""
+    """Yield a session with two executors."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables(home).items():
             patch.setenv(name, value)
@@ -61,7 +61,7 @@ def cluster(home: Path) -> Iterator[SparkSession]:
             yield session
         finally:
             session.stop()
-            # The process in which Java runs, which otherwise lives as long as this one.
+            # End the Java process, which otherwise runs as long as this process.
             gateway = pyspark.SparkContext._gateway
             gateway.shutdown()
             gateway.proc.stdin.close()
@@ -69,13 +69,13 @@ def cluster(home: Path) -> Iterator[SparkSession]:
 
 
 def parent(process: int) -> int:
-    """The process that started another one."""
+    """Return the parent of a process."""
     status = Path(f"/proc/{process}/stat").read_text()
     return int(status.rpartition(")")[2].split()[1])
 
 
 def executor_of(worker: int) -> int:
-    """The executor, a Java process, that a Python process works for."""
+    """Return the executor, a Java process, of a Python worker process."""
     while os.path.basename(os.readlink(f"/proc/{worker}/exe")) != "java":
         worker = parent(worker)
     return worker

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Hypothesis strategies for messages: canonical ones, and batches of their mutants.
+"""Hypothesis strategies for canonical messages and for batches of their mutants.
 
-A hypothesis example costs about a millisecond, so one carries a batch: a drawn message and a
-drawn seed, from which a mutator (mutations.py) makes many. Each of them counts as a case.
+An example of hypothesis takes about a millisecond, so each example is a batch: from a drawn message
+and a drawn seed, a mutator (mutations.py) makes many messages. Each of them counts as a case.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SIZES = st.sampled_from((0, 1, 127, 128, 4096, 2**32)) | st.integers(0, 2**64 -
 
 
 def _as_name(value: bytes) -> bytes:
-    """A path component out of any bytes without NUL."""
+    """Return a path component made from any bytes without NUL."""
     value = value.replace(b"/", b"_")
     return value + b"a" if value in (b"", b".", b"..") else value
 
@@ -67,7 +67,7 @@ def _sorted(values: SearchStrategy[bytes], max_size: int = 6) -> SearchStrategy[
 
 @st.composite
 def _nodes(draw: DrawFn, name: bytes) -> Field:
-    """A member of a Node, which is an element of a Directory as well."""
+    """Draw a member of a Node, which is also an element of a Directory."""
     member = draw(st.integers(1, 3))
     named = Field(1, LEN, name)
     if member == 3:
@@ -90,7 +90,7 @@ def _constraints(draw: DrawFn) -> Fields:
 
 @st.composite
 def build_requests(draw: DrawFn) -> Fields:
-    """A canonical BuildRequest."""
+    """Draw a canonical BuildRequest."""
     outputs = draw(_sorted(_TEXT_NAMES, 4))
     inputs = [name for name in draw(_sorted(_NAMES)) if name not in outputs]
     fields = _elements(1, draw(st.lists(_TEXT, min_size=1, max_size=4)))
@@ -105,7 +105,7 @@ def build_requests(draw: DrawFn) -> Fields:
 
 @st.composite
 def builds(draw: DrawFn) -> Fields:
-    """A canonical Build."""
+    """Draw a canonical Build."""
     request = draw(build_requests())
     asked = [field.value for field in request if field.number == 2]
     nodes = [draw(_nodes(name)) for name in asked if isinstance(name, bytes)]
@@ -114,7 +114,7 @@ def builds(draw: DrawFn) -> Fields:
 
 @st.composite
 def directories(draw: DrawFn) -> Fields:
-    """A canonical Directory."""
+    """Draw a canonical Directory."""
     elements = [draw(_nodes(name)) for name in draw(_sorted(_NAMES, 8))]
     elements.sort(key=lambda element: element.number)
     total = len(elements)
@@ -138,8 +138,8 @@ _FEW_NEEDLES = st.lists(st.integers(0, 5), unique=True, max_size=4)
 _NEEDLES = _FEW_NEEDLES | st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=4)
 
 
-def _is_below(path: bytes, folder: bytes) -> bool:
-    return folder != b"" and (path + b"/").startswith(folder + b"/")
+def _is_below(path: bytes, directory: bytes) -> bool:
+    return directory != b"" and (path + b"/").startswith(directory + b"/")
 
 
 @st.composite
@@ -156,7 +156,7 @@ def _later_constraints(draw: DrawFn, inputs_dir: bytes) -> Fields:
 
 @st.composite
 def later_build_requests(draw: DrawFn) -> Fields:
-    """A canonical BuildRequest of the later schemas."""
+    """Draw a canonical BuildRequest of the later schemas."""
     names = draw(_sorted(_NAMES, 4))
     folder = draw(st.just(b"") | st.just(b"nix/store") | _PATHS)
     inputs = {folder + b"/" + name if folder else name for name in names}
@@ -184,7 +184,7 @@ def _packed(number: int, values: list[int]) -> Fields:
 
 @st.composite
 def builds_2024(draw: DrawFn) -> Fields:
-    """A canonical Build of tvix.build.v1@2024."""
+    """Draw a canonical Build of tvix.build.v1@2024."""
     request = draw(later_build_requests())
     paths = [field.value for field in request if field.number == 6]
     names = sorted({path.rpartition(b"/")[2] for path in paths if isinstance(path, bytes)})
@@ -199,7 +199,7 @@ def builds_2024(draw: DrawFn) -> Fields:
 
 @st.composite
 def build_responses(draw: DrawFn) -> Fields:
-    """A canonical BuildResponse."""
+    """Draw a canonical BuildResponse."""
     response: Fields = []
     for _ in range(draw(st.integers(0, 4))):
         entry = draw(_nodes(b""))
@@ -210,7 +210,7 @@ def build_responses(draw: DrawFn) -> Fields:
     return response
 
 
-#: Canonical messages, by the names that trees.ROOTS gives them.
+#: Canonical messages, by their names in trees.ROOTS.
 MESSAGES: dict[str, SearchStrategy[Fields]] = {
     "BuildRequest": build_requests(),
     "Build": builds(),
@@ -227,28 +227,28 @@ _SEEDS = st.integers(0, 2**64 - 1)
 
 
 class Batch(list[bytes]):
-    """Messages; its repr is short, for hypothesis writes it where a batch fails."""
+    """Messages, with a short repr, because hypothesis prints batches that fail."""
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)}>"
 
 
 def canonical_batches(kind: str, size: int, schema: str = "tvix.build.v1") -> SearchStrategy[Batch]:
-    """Batches of `size` canonical messages."""
+    """Return a strategy for batches of `size` canonical messages."""
     messages = MESSAGES[trees.ROOTS[kind, schema]].map(trees.encode)
     return st.lists(messages, min_size=size, max_size=size).map(Batch)
 
 
 @st.composite
 def mutant_batches(draw: DrawFn, kind: str, size: int, schema: str = "tvix.build.v1") -> Batch:
-    """Batches of `size` mutants of one message."""
+    """Draw a batch of `size` mutants of one message."""
     base = draw(MESSAGES[trees.ROOTS[kind, schema]])
     rng = random.Random(draw(_SEEDS))
     return Batch(mutations.mutant(rng, kind, base, schema) for _ in range(size))
 
 
 def random_batches(size: int) -> SearchStrategy[Batch]:
-    """Batches of `size` pieces of bytes that are no messages, but for chance."""
+    """Return a strategy for batches of `size` random byte strings."""
 
     def batch(seed: int) -> Batch:
         rng = random.Random(seed)

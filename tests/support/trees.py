@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Messages as trees of wire fields, and the schema's fields with values for each.
+"""Messages as trees of wire fields, and the fields of the schemas with values for each.
 
-A tree can say everything that wire bytes can: fields in any order and number, padded varints,
+A tree can represent all well-formed encodings: fields in any order and number, padded varints,
 unknown fields, groups.
 """
 
@@ -15,20 +15,20 @@ from wire import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT, tag, varint
 
 @dataclass(slots=True)
 class Field:
-    """A field on the wire; a list as value is an embedded message or a group."""
+    """A field on the wire. A list as value is an embedded message or a group."""
 
     number: int
     wire_type: int
     value: int | bytes | list[Field]
-    tag_length: int = 0  # bytes of the tag, 0 for the fewest
-    length: int = 0  # bytes of the varint or of the length, 0 for the fewest
+    tag_length: int = 0  # size of the tag in bytes; 0: the shortest
+    length: int = 0  # size of the varint or of the length in bytes; 0: the shortest
 
 
 Fields = list[Field]
 
 
 def encode(fields: Fields) -> bytes:
-    """The wire bytes of a message."""
+    """Return the wire bytes of a message."""
     return b"".join(_encode_field(field) for field in fields)
 
 
@@ -46,7 +46,7 @@ def _encode_field(field: Field) -> bytes:
 
 
 def copy(fields: Fields) -> Fields:
-    """A copy that shares nothing that changes."""
+    """Return a deep copy."""
     return [
         Field(
             field.number,
@@ -61,7 +61,7 @@ def copy(fields: Fields) -> Fields:
 
 # ---- schema
 
-#: Each message's fields: number -> a message of this table or a type of VALUES.
+#: The fields of each message: number -> a message of this table or a type of VALUES.
 SCHEMA: dict[str, dict[int, str]] = {
     "BuildRequest": {1: "arg", 2: "output", 3: "EnvVar", 4: "Node", 5: "BuildConstraints"},
     "EnvVar": {1: "env_key", 2: "env_value"},
@@ -72,7 +72,7 @@ SCHEMA: dict[str, dict[int, str]] = {
     "FileNode": {1: "name", 2: "digest", 3: "uint", 4: "bool"},
     "SymlinkNode": {1: "name", 2: "target"},
     "Directory": {1: "DirectoryNode", 2: "FileNode", 3: "SymlinkNode"},
-    # Of the later schemas.
+    # Messages of the later schemas.
     "LaterRequest": {
         **{1: "Node", 2: "arg", 3: "folder", 4: "path", 5: "folder", 6: "path", 7: "EnvVar"},
         **{8: "LaterConstraints", 9: "AdditionalFile", 10: "needle"},
@@ -85,7 +85,7 @@ SCHEMA: dict[str, dict[int, str]] = {
     "Output": {1: "Node", 2: "needles"},
 }
 
-#: The message that a kind is in a schema.
+#: The message of each kind and schema.
 ROOTS = {
     ("build-request", "tvix.build.v1"): "BuildRequest",
     ("build", "tvix.build.v1"): "Build",
@@ -97,7 +97,7 @@ ROOTS = {
     ("directory", "snix.build.v1"): "Directory",
 }
 
-#: The fields that are no lists: a second occurrence overwrites, merges or switches.
+#: The fields that are not lists: a second occurrence overwrites, merges or switches.
 SINGULAR = {
     "EnvVar": (1, 2),
     "BuildConstraints": (1, 2),
@@ -120,7 +120,7 @@ _NAMES: tuple[bytes, ...] = (
 )
 NUMBERS = (0, 1, 2, 127, 128, 2**32, 2**63, 2**64 - 3, 2**64 - 2, 2**64 - 1)
 
-#: Values of each type, good and bad, on both sides of the bounds.
+#: Valid and invalid values of each type, on both sides of the limits.
 VALUES: dict[str, tuple[bytes | int, ...]] = {
     "arg": (b"", b"-c", b"a\0b", "€".encode(), b"\xff", b"x" * 1024),
     "output": (*_NAMES, b"\x80", b"\xed\xa0\x80"),
@@ -142,7 +142,7 @@ VALUES: dict[str, tuple[bytes | int, ...]] = {
     ),
     "contents": (b"", b"v", b"\0", b"\xff", b"x" * 3000),
     "needle": (b"", b"", b"a" * 32, b"b" * 32, b"\0", b"\x80"),
-    # A list of numbers: packed, or one that is not.
+    # Lists of numbers: an unpacked number, or a packed list.
     "needles": (
         *(0, 1, 2, 3, 128, 2**64 - 1),
         *(b"", b"\0", b"\0\1", b"\2\1", b"\1\1", b"\x81\0\2", b"\x80\1", bytes(range(9))),
@@ -154,7 +154,7 @@ VALUES: dict[str, tuple[bytes | int, ...]] = {
 
 
 def random_field(rng: random.Random, message: str, number: int) -> Field:
-    """A field that the schema has, with a value from VALUES, often not valid."""
+    """Return a field of the schema with a value from VALUES, often an invalid one."""
     kind = SCHEMA[message][number]
     if kind not in SCHEMA:
         value = rng.choice(VALUES[kind])
@@ -166,7 +166,7 @@ def random_field(rng: random.Random, message: str, number: int) -> Field:
 
 
 def random_unknown(rng: random.Random, number: int) -> Field:
-    """A field of any wire type; whether it is unknown is for its number to say."""
+    """Return a field of any wire type; it is unknown if its message has no such field."""
     wire_type = rng.choice((VARINT, FIXED64, LEN, GROUP, FIXED32))
     if wire_type == VARINT:
         return Field(number, wire_type, rng.choice(NUMBERS), length=rng.choice((0, 0, 5, 10)))

@@ -14,7 +14,7 @@ VECTORS = Path(__file__).absolute().parents[1] / "vectors"
 
 @dataclass(frozen=True)
 class Row:
-    """A vector as its file has it."""
+    """A vector."""
 
     file: str
     name: str
@@ -26,7 +26,7 @@ class Row:
     encoding: bytes | None
     violations: list[tuple[str, str]]
     schema: SchemaLike
-    request: bytes | None  # that `data` answers
+    request: bytes | None  # the request of a response
 
     @property
     def id(self) -> str:
@@ -34,7 +34,7 @@ class Row:
 
 
 def load(path: Path) -> list[Row]:
-    """The vectors of one file."""
+    """Return the vectors of a file."""
     rows = []
     for row in json.loads(path.read_text("ascii"))["vectors"]:
         rows.append(

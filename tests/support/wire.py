@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes protobuf's wire format by hand, canonical or not, and knows nothing of a schema."""
+"""Writes the protobuf wire format, canonical or not, independent of schemas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIXED32 = 5
 
 
 def varint(value: int, length: int = 0) -> bytes:
-    """`value` (not negative) as a varint: the shortest, or padded with zeroes to `length` bytes."""
+    """Return a `value` >= 0 as the shortest varint, or padded with zeros to `length` bytes."""
     out = bytearray()
     while value > 0x7F or len(out) + 1 < length:
         out.append(value & 0x7F | 0x80)
@@ -22,36 +22,36 @@ def varint(value: int, length: int = 0) -> bytes:
 
 
 def tag(field: int, wire_type: int, length: int = 0) -> bytes:
-    """The tag of a field, as a varint of `length` bytes or the shortest."""
+    """Return the tag of a field; `length` as for varint()."""
     return varint(field << 3 | wire_type, length)
 
 
 def number(field: int, value: int, length: int = 0) -> bytes:
-    """A uint64 or bool; `length` as for varint()."""
+    """Return a uint64 or bool field; `length` as for varint()."""
     return tag(field, VARINT) + varint(value, length)
 
 
 def blob(field: int, *parts: bytes | str) -> bytes:
-    """A string, bytes or an embedded message, made of `parts`."""
+    """Return a string, bytes or message field with the content `parts`."""
     content = b"".join(part.encode() if isinstance(part, str) else part for part in parts)
     return tag(field, LEN) + varint(len(content)) + content
 
 
 def group(field: int, *parts: bytes) -> bytes:
-    """A group of fields."""
+    """Return a group of fields."""
     return tag(field, GROUP) + b"".join(parts) + tag(field, END_GROUP)
 
 
 def nested_groups(field: int, depth: int) -> bytes:
-    """`depth` groups, each but the first inside the one before it."""
+    """Return `depth` nested groups."""
     return tag(field, GROUP) * depth + tag(field, END_GROUP) * depth
 
 
 def fixed32(field: int, value: int = 0) -> bytes:
-    """Four bytes, little-endian."""
+    """Return a field of four bytes, little-endian."""
     return tag(field, FIXED32) + value.to_bytes(4, "little")
 
 
 def fixed64(field: int, value: int = 0) -> bytes:
-    """Eight bytes, little-endian."""
+    """Return a field of eight bytes, little-endian."""
     return tag(field, FIXED64) + value.to_bytes(8, "little")
