@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Writes tests/vectors/*.json and tests/translations/*.json from vector_sources; with --check, only
-says which are stale.
+"""Writes tests/vectors/*.json and tests/translations/*.json from vector_sources. With --check, only
+reports stale files.
 
     python tests/generators/make_vectors.py [--check]
 
-A file is one JSON object, with a line for each vector: an object whose keys come in this order.
-Strings hold printable ASCII without quotes and backslashes, so that a reader needs no more than
-to look for the next quote.
+A file is a JSON object, with a line for each vector: an object with its keys in this order. Strings
+are printable ASCII without quotes and backslashes, so that a simple reader can look for the next
+quote.
 
-    name, about     a name, unique in its file; what is particular about it
+    name, about     a name, unique in the file, and a description
     kind            "build-request", "build" or "directory"
-    schema          "tvix.build.v1@2024" or "snix.build.v1"; absent where it is "tvix.build.v1"
+    schema          "tvix.build.v1@2024" or "snix.build.v1"; absent for "tvix.build.v1"
     hex             the input
-    request_hex     the BuildRequest that the input answers; absent where it is checked alone
+    request_hex     the BuildRequest of a response; absent if the response is checked alone
     valid, canonical
-    digest          BLAKE3 of the canonical encoding, hex; null where that is refused
-    canonical_hex   the canonical encoding; null where it is refused
-    violations      all of them, each as [code, path], in their order
+    digest          BLAKE3 hash of the canonical encoding in hex; null if there is none
+    canonical_hex   the canonical encoding; null if there is none
+    violations      all violations in order, each as [code, path]
 
-Those in tests/translations are of docs/translation.md: in pairs.json requests as both say them, in
-refusals.json such that have no form in the other schema.
+The files in tests/translations test docs/translation.md: pairs.json has requests in both schemas,
+refusals.json has requests without a translation.
 
-    network_access  what the caller of a translation asks for
-    hex, later_hex  of a pair: canonical bytes in "tvix.build.v1", and in both later schemas
+    network_access  the argument of the translation
+    hex, later_hex  of a pair: canonical bytes in "tvix.build.v1" and in both later schemas
     schema          of a refusal: "tvix.build.v1", or "snix.build.v1" for both later schemas
-    reasons         paths of all reasons, in their order
-    violations      of a request that is not valid: all of them, as above
+    reasons         paths of all reasons, in order
+    violations      of an invalid request: all violations, as above
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ TRANSLATED = (
 
 
 def disagreement(vector: Vector) -> str | None:
-    """What the reference finds otherwise than `vector` says, or None."""
+    """Return how the result of the reference differs from `vector`; None if it does not."""
     report = check(vector.data, vector.kind, vector.schema, vector.request)
     digest = None if vector.encoding is None else blake3(vector.encoding).digest()
     expected = ReferenceReport(vector.valid, vector.canonical, digest, list(vector.violations))
@@ -110,13 +110,13 @@ def disagreement(vector: Vector) -> str | None:
 
 
 def to_json(topic: Topic) -> str:
-    """The text of the topic's file."""
+    """Return the text of a topic's file."""
     rows = [vector.to_json() for vector in topic.vectors]
     return _file_of(rows, ORIGIN.format(name=topic.source or topic.name), topic.about)
 
 
 def translation_files() -> dict[str, str]:
-    """The texts of the files in tests/translations, by name."""
+    """Return the texts of the files in tests/translations, by name."""
     pairs = [one.to_json() for one in translation.PAIRS]
     refusals = [one.to_json() for one in translation.REFUSALS]
     return {

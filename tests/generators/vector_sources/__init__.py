@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The hand-made sources of tests/vectors: bytes and expectations, a module per file."""
+"""The sources of tests/vectors: handmade bytes and expectations, one module for each file."""

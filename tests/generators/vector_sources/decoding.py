@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Varints, tags, lengths and widths: what protobuf's decoder accepts, and with which result."""
+"""Varints, tags, lengths and fixed widths: what protobuf decodes, and the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMED = NAME + blob(2, DIGEST)
 
 
 def _file_bytes(*parts: bytes) -> bytes:
-    """A request whose one input is a file made of `parts` after name and digest."""
+    """Return a request with one input, a file with name, digest and `parts`."""
     return ARGS + inputs(blob(2, NAMED, *parts))
 
 
@@ -264,7 +264,7 @@ TOPIC.refused(
     ("unknown_field", ""),
 )
 
-# ---- nothing but damage
+# ---- damaged bytes
 
 TOPIC.malformed("malformed_is_alone", "nothing else is said", outputs("/", "/") + args(b"\xff"))
 TOPIC.malformed("truncated", "the last byte of a request missing", _file_bytes(number(3, 5))[:-1])

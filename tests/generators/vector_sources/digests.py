@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Canonical messages whose lengths lie about the bounds of BLAKE3's blocks and chunks."""
+"""Canonical messages with lengths around the sizes of BLAKE3's blocks and chunks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ TOPIC = Topic("digests", BUILD_REQUEST, "digests of messages of many lengths")
 
 
 def request_of_length(length: int) -> bytes:
-    """A canonical BuildRequest of exactly `length` bytes, at least 2.
+    """Return a canonical BuildRequest of exactly `length` bytes, at least 2.
 
-    Its arguments are a long one and, where no long one has the length, an empty one after it.
+    It has a long argument, and an empty one if a single argument cannot have the length.
     """
     for overhead in (2, 3, 4, 5):
         content = bytes(0x20 + i % 95 for i in range(max(length - overhead, 0)))

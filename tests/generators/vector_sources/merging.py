@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fields in any order and more than once: the last value, merged messages, switched oneofs."""
+"""Fields in any order and repeated: the last value, merged messages, switched oneofs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMED = NAME + blob(2, DIGEST)
 
 
 def _file_bytes(*parts: bytes) -> bytes:
-    """A request whose one input is a file made of `parts` after name and digest."""
+    """Return a request with one input, a file with name, digest and `parts`."""
     return ARGS + inputs(blob(2, NAMED, *parts))
 
 

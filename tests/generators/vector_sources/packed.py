@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lists of numbers on the wire: packed or not, in pieces, padded, cut off."""
+"""Lists of numbers on the wire: packed or not, in pieces, padded, truncated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUMBERS = (1, 3, 7)
 
 
 def _forms(field: int) -> dict[str, tuple[str, bytes]]:
-    """Ways to write 1, 3 and 7 as a list, none of them canonical."""
+    """Add encodings of 1, 3 and 7 as a list, none of them canonical."""
 
     def single(value: int, length: int = 0) -> bytes:
         return number(field, value, length)
@@ -58,7 +58,7 @@ def _forms(field: int) -> dict[str, tuple[str, bytes]]:
 
 
 def _bad_pieces(field: int) -> dict[str, tuple[str, bytes]]:
-    """What does not decode."""
+    """Add lists that do not decode."""
     return {
         "cut": ("a number that is cut off", blob(field, b"\x01\x80")),
         "cut_padded": ("nine bytes of a number", blob(field, b"\x80" * 9)),

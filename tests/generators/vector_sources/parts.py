@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""Canonical bytes of the schema's messages and fields, made by hand.
+"""Canonical bytes of the messages and fields of tvix.build.v1, made by hand.
 
-The numbers of Node's members are those of Directory's lists, so directory(), file() and
-symlink() make both a Node and an element of a Directory.
+The members of Node have the field numbers of the lists of Directory, so directory(), file() and
+symlink() return bytes for both.
 """
 
 from __future__ import annotations
 
 from wire import blob, number
 
-#: Field numbers of Node's members and of Directory's lists.
+#: Field numbers of the members of Node and of the lists of Directory.
 DIRECTORY, FILE, SYMLINK = 1, 2, 3
 
-#: A digest; which one is all the same.
+#: Any digest.
 DIGEST = bytes(range(32))
 
 
 def text(field: int, value: bytes | str) -> bytes:
-    """A string or bytes field, absent if empty."""
+    """Return a string or bytes field; nothing if it is empty."""
     return blob(field, value) if value else b""
 
 
 def uint(field: int, value: int) -> bytes:
-    """A uint64 or bool field, absent if 0."""
+    """Return a uint64 or bool field; nothing if it is 0."""
     return number(field, value) if value else b""
 
 
@@ -63,7 +63,7 @@ def inputs(*nodes: bytes) -> bytes:
 
 
 def ro_paths(*values: bytes | str) -> bytes:
-    """The available_ro_paths within constraints."""
+    """Return the available_ro_paths of constraints."""
     return b"".join(blob(3, value) for value in values)
 
 
@@ -71,10 +71,10 @@ def constraints(*parts: bytes) -> bytes:
     return blob(5, *parts)
 
 
-#: The least command, and so the least valid request.
+#: The smallest command, which is also the smallest valid request.
 ARGS = args("sh")
 
-#: The least that constraints must hold.
+#: The smallest valid constraints.
 SYSTEM = blob(1, "x86_64-linux")
 
 
@@ -86,5 +86,5 @@ def build_request(*parts: bytes) -> bytes:
 
 
 def produced(*nodes: bytes) -> bytes:
-    """The output nodes of a Build."""
+    """Return the output nodes of a Build."""
     return b"".join(blob(2, node) for node in nodes)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Canonical bytes of the later schemas' messages and fields, made by hand.
+"""Canonical bytes of the messages and fields of the later schemas, made by hand.
 
-Their BuildRequests are alike, and their castore is that of parts.py.
+Their BuildRequest is the same in both; parts.py has their castore.
 """
 
 from __future__ import annotations
@@ -45,51 +45,51 @@ def constraints(*parts: bytes) -> bytes:
 
 
 def ro_paths(*paths: bytes | str) -> bytes:
-    """The available_ro_paths within constraints."""
+    """Return the available_ro_paths of constraints."""
     return b"".join(blob(3, path) for path in paths)
 
 
 def file_at(path: bytes | str, contents: bytes | str = "") -> bytes:
-    """One of the additional_files."""
+    """Return an element of additional_files."""
     return blob(9, text(1, path), text(2, contents))
 
 
 def refscan(*needles: bytes | str) -> bytes:
-    """The refscan_needles."""
+    """Return refscan_needles."""
     return b"".join(blob(10, needle) for needle in needles)
 
 
-#: The least command, and so the least valid request.
+#: The smallest command, which is also the smallest valid request.
 ARGS = args("sh")
 
-#: Within constraints.
+#: A field of constraints.
 SYSTEM = blob(1, "x86_64-linux")
 NETWORK_ACCESS = number(4, 1)
 PROVIDE_BIN_SH = number(5, 1)
 
-# ---- answers
+# ---- Build and BuildResponse
 
 
 def packed(field: int, *values: int) -> bytes:
-    """A list of numbers, absent if empty."""
+    """Return a packed list of numbers; nothing if it is empty."""
     return blob(field, *map(varint, values)) if values else b""
 
 
 def build_request(*parts: bytes) -> bytes:
-    """The request within a Build."""
+    """Return the request of a Build."""
     return blob(1, *parts)
 
 
 def produced(*nodes: bytes) -> bytes:
-    """The output nodes of a Build."""
+    """Return the output nodes of a Build."""
     return b"".join(blob(2, node) for node in nodes)
 
 
 def found(*needles: int) -> bytes:
-    """The needles of one output of a Build, one of its outputs_needles."""
+    """Return an element of outputs_needles of a Build."""
     return blob(3, packed(1, *needles))
 
 
 def output(entry: bytes, *needles: int) -> bytes:
-    """An output of a BuildResponse."""
+    """Return an output of a BuildResponse."""
     return blob(1, blob(1, entry), packed(2, *needles))

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of the paths in a BuildRequest of the later schemas, which are alike, and both sides
-of its bounds."""
+"""All rules for paths in the BuildRequest of the later schemas, on both sides of their limits."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of a Build, kept and broken."""
+"""All rules for a Build, satisfied and violated."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ TOPIC.refused(
     ("unknown_field", "outputs[1].symlink"),
 )
 
-# ---- asked for and produced
+# ---- requested and produced outputs
 
 TOPIC.refused(
     "missing_one",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of a Build of tvix.build.v1@2024, kept and broken."""
+"""All rules for a Build of tvix.build.v1@2024, satisfied and violated."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ TOPIC.other_bytes(
     build_request(ARGS, outputs("d/a"), refscan("y", "z")) + produced(file("a")) + found(1),
 )
 
-# ---- asked for and produced
+# ---- requested and produced outputs
 
 for _label, _about, _path in (
     ("root", "at the root of the build", "a"),
@@ -273,7 +273,7 @@ TOPIC.refused(
     ("unknown_field", "outputs_needles[2]"),
 )
 
-# ---- order: what was found in an output goes where the output goes
+# ---- order: the needles of an output move with the output
 
 SORTED = build_request(ARGS, outputs("a", "b", "c"), THREE)
 TOPIC.unsorted(
@@ -328,7 +328,7 @@ TOPIC.unsorted(
 
 
 def _long_list() -> None:
-    """300 outputs, more than fit the small paths of a sorting function, in a fixed disorder."""
+    """Add 300 outputs in a fixed unsorted order: too many for the sort of short lists."""
     numbers = [i * 7 % 300 for i in range(300)]
     names = [f"{number:03}" for number in numbers]
     descent = next(i for i in range(1, 300) if names[i] < names[i - 1])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of a BuildRequest, kept and broken, on both sides of its bounds."""
+"""All rules for a BuildRequest, satisfied and violated, on both sides of their limits."""
 
 from __future__ import annotations
 
@@ -341,7 +341,7 @@ TOPIC.refused(
     ("invalid_name", "inputs[0].file.name"),
 )
 
-# ---- all violations, in their order
+# ---- all violations, in order
 
 TOPIC.refused(
     "order_of_violations",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of a BuildResponse of snix.build.v1, alone and as the answer to a request."""
+"""All rules for a BuildResponse of snix.build.v1, alone and with its request."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ TOPIC.refused(
 
 
 def _many_needles() -> None:
-    """More than fit the small paths of a sorting function; lengths of varints mixed."""
+    """Add too many needles for the sort of short lists, with varints of all lengths."""
     numbers = [i * 7919 % 20011 for i in range(500)]
     descent = next(i for i in range(1, 500) if numbers[i] < numbers[i - 1])
     TOPIC.unsorted(
@@ -165,7 +165,7 @@ TOPIC.refused(
     *(("duplicate", f"outputs[0].needles[{i}]") for i in range(1, 102)),
 )
 
-# ---- as the answer to a request
+# ---- with its request
 
 TOPIC.request = ARGS + outputs("a", "b") + refscan("x", "y", "z")
 TOPIC.canonical("answer", "two outputs", output(FILE, 0, 1, 2) + output(directory("")))

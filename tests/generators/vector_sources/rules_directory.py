@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of a Directory, kept and broken."""
+"""All rules for a Directory, satisfied and violated."""
 
 from __future__ import annotations
 

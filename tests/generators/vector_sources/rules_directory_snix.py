@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of a Directory of snix, which has the fields and rules of tvix's."""
+"""All rules for a Directory of snix, which has the same fields and rules as that of tvix."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each rule of a BuildRequest of the later schemas, which are alike, kept and broken."""
+"""All rules for the BuildRequest of the later schemas, satisfied and violated."""
 
 from __future__ import annotations
 

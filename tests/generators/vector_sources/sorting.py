@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Order and duplicates of every sorted list: unsigned bytes, first descent, each repetition."""
+"""Order and duplicates in every sorted list: unsigned bytes, first descent, each repetition."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ LISTS: dict[str, Maker] = {
 
 
 def _in_order(label: str, about: str, keys: Sequence[bytes | str]) -> None:
-    """`keys` in each list, which they leave canonical."""
+    """Add vectors with `keys` in each list, which are canonical."""
     for name, make in LISTS.items():
         TOPIC.canonical(f"{name}_{label}", f"{name}: {about}", ARGS + make(keys))
 
 
 def _out_of_order(label: str, about: str, keys: Sequence[str], order: str, at: int) -> None:
-    """`keys` in each list: not sorted at index `at`, and sorted as `order`, space-separated."""
+    """Add vectors with `keys` in each list: not_sorted at index `at`; `order` is sorted."""
     for name, make in LISTS.items():
         TOPIC.unsorted(
             f"{name}_{label}",
@@ -71,7 +71,7 @@ def _out_of_order(label: str, about: str, keys: Sequence[str], order: str, at: i
 def _repeated(
     label: str, about: str, keys: Sequence[str], duplicates: Sequence[int], descent: int = 0
 ) -> None:
-    """`keys` in each list: duplicates at these indices, not sorted at `descent` unless 0."""
+    """Add vectors with `keys` in each list: duplicates, and not_sorted at `descent` unless 0."""
     for name, make in LISTS.items():
         violations = [(i, "duplicate") for i in duplicates]
         if descent:
@@ -191,7 +191,7 @@ TOPIC.unsorted(
 
 
 def _long_list() -> None:
-    """300 inputs, more than fit the small paths of a sorting function, in a fixed disorder."""
+    """Add 300 inputs in a fixed unsorted order: too many for the sort of short lists."""
     names = [f"{i * 7 % 300:03}-{'n' * (i % 40)}" for i in range(300)]
     descent = next(i for i in range(1, 300) if names[i] < names[i - 1])
     TOPIC.unsorted(

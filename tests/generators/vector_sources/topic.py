@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A file of vectors in the making: each method adds one vector with what is expected of it.
+"""Collects the vectors of a file. Each method adds a vector with its expected result.
 
-Expectations come from the caller alone, canonical bytes included; only digests are computed
-(PyPI's blake3). make_vectors.py then holds them against the reference.
+The caller gives all expectations, including canonical bytes; only digests are computed, with the
+blake3 package. make_vectors.py then compares the vectors with the reference.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SNIX = "snix.build.v1"
 
 @dataclass(frozen=True)
 class Vector:
-    """One input and what the rules say of it; `encoding` is None where it is refused."""
+    """An input and its expected result. `encoding` is None if there is none."""
 
     name: str
     about: str
@@ -34,7 +34,7 @@ class Vector:
     encoding: bytes | None
     violations: tuple[Violation, ...]
     schema: str = FIRST
-    request: bytes | None = None  # that `data` answers
+    request: bytes | None = None  # the request of a response
 
     @property
     def valid(self) -> bool:
@@ -45,7 +45,7 @@ class Vector:
         return self.valid and self.data == self.encoding
 
     def to_json(self) -> str:
-        """One line; the order of its keys is part of the format."""
+        """Return the vector as a line. The order of the keys is part of the format."""
         encoding = self.encoding
         schema = {} if self.schema == FIRST else {"schema": self.schema}
         request = {} if self.request is None else {"request_hex": self.request.hex()}
@@ -68,24 +68,24 @@ class Vector:
 
 @dataclass
 class Topic:
-    """The vectors of one file, `name`.json; of messages of `kind` unless a vector says another."""
+    """The vectors of the file `name`.json. Their kind is `kind`, unless a vector has another."""
 
     name: str
     kind: str
     about: str
     schema: str = FIRST
-    source: str = ""  # the module that makes them, if `name` is not its name
-    request: bytes | None = None  # what vectors answer that are added from now on
+    source: str = ""  # the module of the vectors, if its name is not `name`
+    request: bytes | None = None  # the request for vectors that are added from now on
     vectors: list[Vector] = field(default_factory=list)
 
     def canonical(self, name: str, about: str, data: bytes, kind: str = "") -> None:
-        """Valid, and `data` is its own canonical encoding."""
+        """Add a valid vector whose `data` is its canonical encoding."""
         self._add(name, about, kind, data, data, ())
 
     def other_bytes(
         self, name: str, about: str, data: bytes, encoding: bytes, kind: str = ""
     ) -> None:
-        """Valid, but `data` is not its canonical `encoding`."""
+        """Add a valid vector whose `data` is not its canonical `encoding`."""
         if data == encoding:
             raise ValueError(f"{name}: is canonical")
         self._add(name, about, kind, data, encoding, ())
@@ -93,20 +93,20 @@ class Topic:
     def unsorted(
         self, name: str, about: str, data: bytes, encoding: bytes, *paths: str, kind: str = ""
     ) -> None:
-        """Only not_sorted, at `paths`: not valid, but has an `encoding`."""
+        """Add an invalid vector with not_sorted at `paths`, which has a canonical `encoding`."""
         violations = tuple(("not_sorted", path) for path in paths)
         self._add(name, about, kind, data, encoding, violations)
 
     def refused(
         self, name: str, about: str, data: bytes, *violations: Violation, kind: str = ""
     ) -> None:
-        """Has `violations` that leave no canonical encoding."""
+        """Add an invalid vector with `violations` and without a canonical encoding."""
         if not any(code != "not_sorted" for code, _ in violations):
             raise ValueError(f"{name}: nothing forbids its encoding")
         self._add(name, about, kind, data, None, violations)
 
     def malformed(self, name: str, about: str, data: bytes, kind: str = "") -> None:
-        """Does not decode."""
+        """Add a vector that does not decode."""
         self._add(name, about, kind, data, None, (("malformed", ""),))
 
     def _add(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Requests of tvix.build.v1 and the same in the later schemas, and requests that have no such form;
-all made by hand."""
+"""Handmade requests of tvix.build.v1 with their translations to the later schemas, and requests
+without a translation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Pair:
     network_access: bool = False
 
     def to_json(self) -> str:
-        """One line; the order of its keys is part of the format."""
+        """Return a line of the file. The order of the keys is part of the format."""
         return json.dumps(
             {
                 "name": self.name,
@@ -44,8 +44,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A request that has no form in the other schema, and the places of all reasons; or, as it is
-    not valid, its violations. Of the later schemas where it is not of tvix.build.v1."""
+    """A request without a translation, with the paths of all reasons or, if the request is invalid,
+    its violations. The request is of tvix.build.v1 or of the later schemas."""
 
     name: str
     about: str
@@ -56,7 +56,7 @@ class Refusal:
     network_access: bool = False
 
     def to_json(self) -> str:
-        """One line; the order of its keys is part of the format."""
+        """Return a line of the file. The order of the keys is part of the format."""
         return json.dumps(
             {
                 "name": self.name,
@@ -71,7 +71,7 @@ class Refusal:
 
 
 def first(*middle: bytes, constraints: bytes = SYSTEM) -> bytes:
-    """A request of tvix.build.v1."""
+    """Return a request of tvix.build.v1."""
     return parts.ARGS + b"".join(middle) + parts.constraints(constraints)
 
 
@@ -85,7 +85,7 @@ def later(
     constraints: bytes = SYSTEM + PROVIDE_BIN_SH,
     files: bytes = b"",
 ) -> bytes:
-    """A request of the later schemas that says a Nix build; `middle` are outputs and variables."""
+    """Return a request of the later schemas for a Nix build; `middle` is outputs and variables."""
     return b"".join(
         (
             *(inputs, parts_later.ARGS, working_dir, scratch, inputs_dir, *middle),

@@ -21,7 +21,7 @@ from wire import blob, fixed32, fixed64, group, nested_groups, number, tag
 
 TOPIC = Topic("unknown_fields", BUILD_REQUEST, "fields that the schema lacks")
 
-# ---- every message, by another number of each wire type
+# ---- every message, with an unknown number of each wire type
 
 EXTRAS: dict[str, bytes] = {
     "varint": number(9, 0),
@@ -38,8 +38,8 @@ NAMED = blob(1, "a") + blob(2, DIGEST)
 LINK = blob(1, "a") + blob(2, "t")
 ASKING = build_request(ARGS, blob(2, "a"))
 
-#: Where a field may stand: a name, the kind, the path of the message that holds it, how deep
-#: that lies below the root, and the whole message around the field.
+#: The places for a field: a name, the kind, the path of the message with the field, its depth
+#: below the root, and a function that returns the message with the field.
 PLACES: tuple[tuple[str, str, str, int, Wrap], ...] = (
     ("request", BUILD_REQUEST, "", 0, lambda x: ARGS + x),
     ("env", BUILD_REQUEST, "environment_vars[0]", 1, lambda x: ARGS + blob(3, blob(1, "A"), x)),
@@ -94,7 +94,7 @@ for _label, _extra in EXTRAS.items():
             kind=_kind,
         )
 
-# ---- where it stands and how often
+# ---- place and number of unknown fields
 
 TOPIC.refused("first", "before all known fields", number(6, 1) + ARGS, ("unknown_field", ""))
 TOPIC.refused(

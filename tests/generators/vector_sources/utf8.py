@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Strings must be UTF-8, in every field and even where overwritten; bytes need not be."""
+"""Strings must be UTF-8 in every field, even if they are overwritten; bytes need not be."""
 
 from __future__ import annotations
 
