@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Generates mutants of C source from its tokens.
 
-Tokens instead of a syntax tree: the core's functions and tables are partly macros, which only a
-preprocessed tree contains, and a change must be one of the file. clang-format is what separates
-binary from unary `*` and `&`.
+Works on tokens instead of a syntax tree, because some functions and tables of the core are macros,
+which only a preprocessed tree contains, and a mutant must be a change of the file. Distinguishes
+binary from unary `*` and `&` by the spaces of clang-format.
 
 OPERATORS describes the operators.
 """
@@ -75,14 +75,14 @@ class _Token:
 
 @dataclass(frozen=True)
 class _Block:
-    """What an opening brace begins."""
+    """What an opening brace begins: the kind of its block."""
 
     kind: Kind
     scope: str
 
 
 class _Unit:
-    """The tokens of a file without directives, or of a macro's body, with their nesting."""
+    """The tokens of a file without directives, or of the body of a macro, with their nesting."""
 
     def __init__(self, source: str, tokens: list[_Token]) -> None:
         self.source, self.tokens = source, tokens
@@ -98,30 +98,30 @@ class _Unit:
                 open_brackets.append(i)
 
     def text(self, i: int) -> str:
-        """Returns a token's text; empty beyond the ends."""
+        """Return the text of a token; an empty string beyond the ends."""
         return self.tokens[i].text if 0 <= i < len(self.tokens) else ""
 
     def is_call(self, i: int) -> bool:
-        """Whether a token opens the arguments of a call."""
+        """Return whether a token opens the arguments of a call."""
         name = self.tokens[i - 1] if i else None
         return self.text(i) == "(" and bool(
             name and name.kind == "name" and name.text not in _KEYWORDS
         )
 
     def ends_condition(self, i: int) -> bool:
-        """Whether a token closes what is behind `if`, `for` or `while`."""
+        """Return whether a token closes the parentheses of `if`, `for` or `while`."""
         begin = self.match.get(i)
         if self.text(i) != ")" or begin is None:
             return False
         return self.text(begin - 1) in _CONDITIONAL
 
     def spaced(self, i: int) -> bool:
-        """Whether white space is on both sides of a token, as around a binary operator."""
+        """Return whether a token has white space on both sides, like a binary operator."""
         token = self.tokens[i]
         return self.source[token.begin - 1].isspace() and self.source[token.end].isspace()
 
     def clause(self, i: int) -> tuple[int, int]:
-        """Returns where the smallest expression around a token begins and ends that says enough."""
+        """Return the begin and end of the smallest meaningful expression around a token."""
         while (p := self.parent[i]) is not None and (self.text(p) == "[" or self.is_call(p)):
             i = p
         first = last = i
@@ -138,8 +138,8 @@ class _Unit:
 
 
 def mutants_of_c(file: str, source: str) -> list[Mutant]:
-    """Returns the mutants of a C file in the order of the source; their names may repeat."""
-    conditions: list[tuple[int, bool]] = []  # from here on: whether only AVX-512 compiles it
+    """Return the mutants of a C file in source order. Their names may repeat."""
+    conditions: list[tuple[int, bool]] = []  # whether the code from here on is only for AVX-512
     units: list[tuple[_Unit, str | None]] = []
     blank = list(source)
     nesting: list[bool] = []
@@ -183,12 +183,12 @@ def _tokens(source: str, begin: int) -> list[_Token]:
 
 
 def _macro_blocks(unit: _Unit, name: str) -> list[_Block]:
-    """Of each token of a macro's body, the block around it."""
+    """Return the block around each token of a macro body."""
     return [_Block("function", name)] * len(unit.tokens)
 
 
 def _blocks(unit: _Unit) -> list[_Block]:
-    """Of each token of a file, the block around it."""
+    """Return the block around each token of a file."""
     outside = _Block("outside", "")
     blocks, stack, begin, rows = [], [outside], 0, [0]
     for i, token in enumerate(unit.tokens):
@@ -207,7 +207,7 @@ def _blocks(unit: _Unit) -> list[_Block]:
 
 
 def _opened(outer: _Block, unit: _Unit, begin: int, brace: int, rows: list[int]) -> _Block:
-    """What a brace behind a header begins."""
+    """Return what a brace after a header begins."""
     header = unit.tokens[begin:brace]
     texts = [token.text for token in header]
     if outer.kind == "function" or outer.kind == "type":
@@ -248,7 +248,7 @@ def _changes(unit: _Unit, blocks: list[_Block]) -> Iterator[_Change]:
 
 
 def _in_assertion(unit: _Unit, i: int) -> bool:
-    """Whether a token is in the condition of a _Static_assert."""
+    """Return whether a token is in the condition of a _Static_assert."""
     p = unit.parent[i]
     return p is not None and (unit.text(p - 1) == "_Static_assert" or _in_assertion(unit, p))
 
@@ -256,7 +256,7 @@ def _in_assertion(unit: _Unit, i: int) -> bool:
 def _changes_at(
     unit: _Unit, blocks: list[_Block], i: int
 ) -> Iterator[tuple[str, tuple[int, int], int, int, str]]:
-    """The changes whose first token is this one: operator, clause, begin, end, replacement."""
+    """Yield the changes that begin at a token: operator, clause, begin, end, replacement."""
     token, source = unit.tokens[i], unit.source
     for operator, swaps in _SWAPS.items():
         if token.text in swaps and _is_binary(unit, i):
@@ -284,7 +284,7 @@ def _changes_at(
 
 
 def _is_binary(unit: _Unit, i: int) -> bool:
-    """Whether an operator has operands on both sides; clang-format puts space around it then."""
+    """Return whether an operator is binary: clang-format then puts spaces around it."""
     if i == 0 or i + 1 == len(unit.tokens) or not unit.spaced(i):
         return False
     before = unit.tokens[i - 1]
@@ -310,7 +310,7 @@ def _other_constants(unit: _Unit, blocks: list[_Block], i: int) -> list[str]:
 
 
 def _removable_statement(unit: _Unit, i: int) -> int | None:
-    """Where the statement that begins with a token ends, if it can be removed."""
+    """Return the end of the statement that begins with a token; None if it cannot be removed."""
     before, token, after = unit.text(i - 1), unit.tokens[i], unit.text(i + 1)
     begins = before in (";", "{", "}", "else", "do") or (unit.ends_condition(i - 1))
     p = unit.parent[i]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A mutant: one small change of one source file, with a name that a refactoring leaves alone."""
+"""A mutant: one small change of a source file, with a name that survives most refactorings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Mutant:
-    """Replaces source[begin:end] of a file with other text."""
+    """A replacement of source[begin:end] of a file."""
 
     file: str  # relative to the root of the tree
-    name: str  # scope, operator and changed source; contains neither file nor line
+    name: str  # scope, operator and changed source, without file and line
     line: int  # of `begin`, from 1
     begin: int  # in characters
     end: int
@@ -21,17 +21,17 @@ class Mutant:
     avx512: bool = False  # whether only a CPU with AVX-512 runs the changed code
 
     def apply(self, source: str) -> str:
-        """Returns the source of the file with the change."""
+        """Return the source with the change."""
         return source[: self.begin] + self.text + source[self.end :]
 
 
 def one_line(source: str) -> str:
-    """Returns source text with every run of white space and line continuations as one space."""
+    """Return source text with each run of white space and line continuations as one space."""
     return " ".join(source.replace("\\\n", " ").split())
 
 
 def describe(source: str, clause: tuple[int, int], begin: int, end: int, text: str) -> str:
-    """Returns "BEFORE -> AFTER" of a clause of the source in which [begin, end) is replaced."""
+    """Return "BEFORE -> AFTER" for a clause of the source in which [begin, end) is replaced."""
     first, last = clause
     before = source[first:last]
     after = source[first:begin] + text + source[end:last]
@@ -39,7 +39,7 @@ def describe(source: str, clause: tuple[int, int], begin: int, end: int, text: s
 
 
 def number_repeated(mutants: Iterable[Mutant]) -> list[Mutant]:
-    """Makes names unique: the second mutant of a name gets the suffix " #2", and so on."""
+    """Make names unique: the second mutant with a name gets the suffix " #2", and so on."""
     seen = Counter[str]()
     numbered = []
     for mutant in mutants:
@@ -51,7 +51,7 @@ def number_repeated(mutants: Iterable[Mutant]) -> list[Mutant]:
 
 
 def rounds(mutants: Iterable[Mutant]) -> list[list[Mutant]]:
-    """Distributes the mutants of one file over few lists, each without overlapping changes."""
+    """Return the mutants of a file as few lists, each without overlapping changes."""
     lists: list[list[Mutant]] = []
     for mutant in sorted(mutants, key=lambda mutant: (mutant.begin, mutant.end)):
         for mutants_of_round in lists:
@@ -64,7 +64,7 @@ def rounds(mutants: Iterable[Mutant]) -> list[list[Mutant]]:
 
 
 def apply_all(mutants: Iterable[Mutant], source: str) -> str:
-    """Returns the source with several changes, which do not overlap."""
+    """Return the source with several changes, which must not overlap."""
     for mutant in sorted(mutants, key=lambda mutant: mutant.begin, reverse=True):
         source = mutant.apply(source)
     return source

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Generates mutants of Python source from its syntax tree.
 
-OPERATORS describes the operators. Annotations, f-strings (whose parts have no position before
-Python 3.12), docstrings and other strings stay as they are.
+OPERATORS describes the operators. They do not change annotations, f-strings (whose parts have no
+position before Python 3.12), docstrings and other strings.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SWAPS = {
     },
 }
 _EXTREMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-# Longest first.
+# The longest first.
 _SYMBOL = re.compile(r"is\s+not|not\s+in|is|in|//|<<|>>|\*\*|[<>=!]=|[-+*/%@&|^<>]")
 _COMMENT = re.compile(r"#[^\n]*")
 
@@ -50,7 +50,7 @@ _Change = tuple[str, str, int, int, str]  # operator, about, begin, end, replace
 
 
 def mutants_of_python(file: str, source: str) -> list[Mutant]:
-    """Returns the mutants of a Python file in the order of the source; their names may repeat."""
+    """Return the mutants of a Python file in source order. Their names may repeat."""
     module = _Module(source)
     return sorted(
         (
@@ -74,7 +74,7 @@ class _Module:
         return self.source.count("\n", 0, position) + 1
 
     def position(self, line: int, column: int) -> int:
-        """Returns the place of a line and a column in UTF-8 bytes, as the tree counts."""
+        """Return the position in characters of a line and a column in UTF-8 bytes."""
         text = self.lines[line - 1].encode()[:column].decode()
         return self.starts[line - 1] + len(text)
 
@@ -89,7 +89,7 @@ class _Module:
         return self.source[begin:end]
 
     def changes(self) -> Iterator[tuple[str, _Change]]:
-        """Every change with the qualified name of the function or class around it."""
+        """Yield all changes, with the qualified name of the function or class around them."""
         return self.walk(self.tree, "", "module")
 
     def walk(self, node: ast.AST, scope: str, kind: str) -> Iterator[tuple[str, _Change]]:
@@ -110,7 +110,7 @@ class _Module:
                 yield from self.walk(child, scope, kind)
 
     def changes_at(self, node: ast.AST, parent: ast.AST, kind: str) -> Iterator[_Change]:
-        """The changes of one node."""
+        """Yield the changes of a node."""
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
             for left, right in pairwise(operands):
@@ -141,7 +141,7 @@ class _Module:
             yield from self.calls(node, node.func)
         if isinstance(parent, ast.Call) and isinstance(node, ast.keyword) and _passes_on(node):
             begin, end = self.span(node)
-            # A comma that stays behind would be one too many.
+            # Without this, a comma would be left.
             comma = re.compile(r"\s*,").match(self.source, end)
             yield self.change("keyword", parent, begin, comma.end() if comma else end, "")
         if isinstance(node, (ast.If, ast.IfExp, ast.While)):
@@ -160,7 +160,7 @@ class _Module:
         end: int,
         text: str,
     ) -> _Change:
-        """A change described by the expression around it."""
+        """Return a change, described by the expression around it."""
         return (
             operator,
             describe(self.source, self.span(around), begin, end, text),
@@ -170,7 +170,7 @@ class _Module:
         )
 
     def found(self, left: ast.expr, right: ast.expr, pattern: re.Pattern[str]) -> tuple[int, int]:
-        """Where a pattern is between two operands."""
+        """Return the place of a pattern between two operands."""
         begin, end = self.span(left)[1], self.span(right)[0]
         gap = _COMMENT.sub(lambda match: " " * len(match[0]), self.source[begin:end])
         match = pattern.search(gap)
@@ -223,7 +223,7 @@ def _is_string(node: ast.Constant | ast.JoinedStr) -> bool:
 
 
 def _passes_on(node: ast.keyword) -> bool:
-    """Whether a keyword argument is a variable of its name."""
+    """Return whether a keyword argument is a variable with its name."""
     return isinstance(node.value, ast.Name) and node.value.id == node.arg
 
 

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Mutation testing: breaks the code in one place at a time, and sees whether a test notices.
+"""Mutation testing: changes the code in one place at a time, and checks that a test fails.
 
 `tools/mutants` applies generated mutants (c_mutants.py, python_mutants.py), each to a copy of the
-tree. Of the C core it compiles what changed and runs the C tests as on each level of CPUs, for
-survivors the same with AddressSanitizer and UndefinedBehaviorSanitizer, and for what survives that
-the Python tests; of a Python module, the tests that `room_tests` names.
+tree. For a mutant of the C core, it compiles the changed files and runs the C tests at each CPU
+level; for survivors, the same with AddressSanitizer and UndefinedBehaviorSanitizer, and then the
+Python tests. For a mutant of a Python module, it runs the tests that `room_tests` returns.
 
-A line of output, and of the results file, says what became of a mutant:
-  caught          a test failed: which
-  equivalent      the compiler makes the same code of it
-  listed          it survived, and survivors.toml says why
-  survived        a missing test, or one to be added to survivors.toml with its reason
-  not compiled    the compiler refuses it
-  not run         this CPU has no AVX-512, which runs the changed code
+Each line of output, and of the results file, has the outcome of a mutant:
+  caught          a test failed; the line names it
+  equivalent      the compiler generates the same code
+  listed          it survived, and survivors.toml has the reason
+  survived        a test is missing, or survivors.toml needs the mutant and a reason
+  not compiled    the compiler rejects it
+  not run         the changed code needs AVX-512, which this CPU lacks
   wrongly listed  a test caught it although survivors.toml lists it
-The exit status is 1 if one survived or is wrongly listed.
+The exit status is 1 if a mutant survived or is wrongly listed.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from mutation.mutant import Mutant
 from mutation.tree import TREE, all_mutants, read_survivors
 
 FOLDERS = ("examples", "native", "proto", "py", "tests")
-TEST_PATHS = ("tests", "tests/generators", "tests/support")  # where tests import from
+TEST_PATHS = ("tests", "tests/generators", "tests/support")  # from which tests import
 
-LEVELS = ("best", "avx2", "plain")  # TVIXB_CPU_LEVEL; of "best" the C core knows nothing
-# The quick ones first; the others run on what they leave.
+LEVELS = ("best", "avx2", "plain")  # TVIXB_CPU_LEVEL; the C core ignores "best"
+# Fast tests first. The others run only for mutants that survive these.
 C_TESTS = (
     *("vectors", "context", "schema", "utf8", "arrow", "files", "sort", "hash"),
     *("bytes_avx512", "bytes"),
 )
 C_TESTS_WITHOUT_LEVELS = ("schema", "utf8", "arrow", "files", "hash", "bytes_avx512", "bytes")
-C_TESTS_OF_HEADERS = ("bytes_avx512", "bytes")  # which call nothing that is compiled elsewhere
-# The Python tests of each room: the first pattern that matches a file counts.
+C_TESTS_OF_HEADERS = ("bytes_avx512", "bytes")  # which need no other compiled code
+# The Python tests of each room. The first pattern that matches a file applies.
 TESTS_OF_ROOMS = (
     ("native/arrow*", ("test_arrow*",)),
     ("native/*", ("test_vectors", "test_digests", "test_arrow", "test_differential")),
@@ -70,14 +70,14 @@ TESTS_OF_ROOMS = (
 FLAGS = ("-std=c11", "-w", "-fPIC", "-DTVIXB_TEST_BUILD", "-DPy_LIMITED_API=0x030A0000")
 PLAIN = ("-O1",)
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-SECONDS = 60  # of CPU that a C test may take before it counts as hanging
+SECONDS = 60  # CPU time after which a C test counts as hanging
 PYTHON_SECONDS = 240
-MEMORY = 8 << 30  # bytes that a test may allocate
+MEMORY = 8 << 30  # bytes that a test may allocate at most
 
 
 @cache
 def room_tests(tree: Path, file: str) -> tuple[str, ...]:
-    """The Python tests of a file, relative to the tree: those named after it, then its room's."""
+    """Return the Python tests of a file, relative to the tree: its own, then those of its room."""
     patterns = next((tests for pattern, tests in TESTS_OF_ROOMS if fnmatch(file, pattern)), ())
     tests = [str(path.relative_to(tree)) for path in sorted(tree.glob("tests/**/test_*.py"))]
     named = re.compile(rf"_{Path(file).stem.strip('_')}(_|$)")
@@ -88,7 +88,7 @@ def room_tests(tree: Path, file: str) -> tuple[str, ...]:
 
 
 class CommandError(Exception):
-    """A command that failed: which, and its output."""
+    """Raised if a command fails, with its name and output."""
 
     def __init__(self, name: str, output: str = "") -> None:
         super().__init__(name)
@@ -102,7 +102,7 @@ def run(
     options: Iterable[str] = (),
     **variables: str,
 ) -> None:
-    """Runs a command with options of prlimit; CommandError if it fails or hangs."""
+    """Run a command with options of prlimit. Raise CommandError if it fails or hangs."""
     limited = ["prlimit", f"--cpu={seconds}", *options, *(str(part) for part in command)]
     try:
         done = subprocess.run(
@@ -110,7 +110,7 @@ def run(
             env={**os.environ, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=30 * seconds,  # What waits takes no CPU; a busy machine takes long.
+            timeout=30 * seconds,  # A test that waits uses no CPU time; a busy machine is slow.
         )
     except subprocess.TimeoutExpired:
         raise CommandError(f"{name} (hangs)") from None
@@ -121,13 +121,13 @@ def run(
 
 
 def official_code() -> Path:
-    """The folder of BLAKE3's official C code: Bazel's, or what setup.py left."""
+    """Return the directory of BLAKE3's official C code: Bazel's or the one that setup.py made."""
     beside = [*TREE.parent.glob("*tvix_build_blake3/c"), TREE / "third_party" / "blake3"]
     return next(folder for folder in beside if folder.exists())
 
 
 class Build:
-    """Objects of the tree, and again those that a mutant changes."""
+    """The object files of the tree, and those of the files that a mutant changes."""
 
     def __init__(self, tree: Path, name: str, options: tuple[str, ...]) -> None:
         self.tree, self.options = tree, options
@@ -149,11 +149,11 @@ class Build:
         self.compile(self.sources, self.objects)
 
     def test(self, name: str) -> Path:
-        """The source of a C test."""
+        """Return the source file of a C test."""
         return self.tree / "tests" / "native" / f"{name}_test.c"
 
     def compile(self, sources: list[Path], folder: Path) -> None:
-        """Compiles files, on all CPUs."""
+        """Compile files, in parallel."""
 
         def one(source: Path) -> None:
             output = folder / f"{source.name}.o"
@@ -164,12 +164,12 @@ class Build:
             list(pool.map(one, sources))
 
     def forget(self) -> None:
-        """Goes back to the objects of the tree."""
+        """Return to the object files of the tree."""
         shutil.rmtree(self.mutated)
         self.mutated.mkdir()
 
     def change(self, file: Path) -> None:
-        """Compiles again what includes a file."""
+        """Compile the C files that include a file."""
         self.forget()
         made = [(source, self.objects / f"{source.name}.d") for source in self.sources]
         users = [source for source, d in made if d.exists() and str(file) in d.read_text().split()]
@@ -178,7 +178,7 @@ class Build:
         self.compile(users, self.mutated)
 
     def link(self, sources: Iterable[Path], output: Path, *options: object) -> None:
-        """Links a program or a library, of what is changed and what is not."""
+        """Link a program or a library from changed and unchanged object files."""
         names = [f"{source.name}.o" for source in sources]
         objects = [
             path if (path := self.mutated / name).exists() else self.objects / name
@@ -187,14 +187,14 @@ class Build:
         run(("gcc", *self.options, *objects, *options, "-o", output), "the linker")
 
     def is_equivalent(self) -> bool:
-        """Whether what was compiled again is the same as before."""
+        """Return whether the changed files compile to the same code as before."""
         return all(
             path.read_bytes() == (self.objects / path.name).read_bytes()
             for path in self.mutated.glob("*.o")
         )
 
     def run_c_tests(self, limits: Limits) -> None:
-        """Runs the C tests, each as on each level of CPUs; CommandError says which did not pass."""
+        """Run the C tests, each at each CPU level. Raise CommandError for the first that fails."""
         for name in C_TESTS:
             changed = (self.mutated / f"{name}_test.c.o").exists()
             if name in C_TESTS_OF_HEADERS and not changed and any(self.mutated.iterdir()):
@@ -206,13 +206,13 @@ class Build:
                 title = f"{name}_test" + ("" if level == "best" else f"_{level}")
                 if self.options == SANITIZED:
                     title += " with sanitizers"
-                # A sanitizer reserves more memory than there is.
+                # A sanitizer reserves more address space than the limit.
                 options = () if self.options == SANITIZED else (f"--data={MEMORY}",)
                 command = (program, self.tree / "tests" / "vectors")
                 limits.run(command, title, SECONDS, options, TVIXB_CPU_LEVEL=level)
 
     def link_extension(self) -> None:
-        """Links the extension module into the copy."""
+        """Link the extension module in the copy."""
         self.link(
             [*self.core, self.extension],
             self.tree / "py" / "tvix_build" / "_native.abi3.so",
@@ -222,7 +222,7 @@ class Build:
 
 
 class Limits:
-    """How long tests may take: many times what they took with the tree as it is."""
+    """Time limits for tests: a multiple of their time with the unchanged tree."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, int] = {}
@@ -235,7 +235,7 @@ class Limits:
         options: Iterable[str],
         **variables: str,
     ) -> None:
-        """Runs a test; the first run of a title measures."""
+        """Run a test. The first run with a title measures its time."""
         begin = _children_seconds()
         run(command, title, self.seconds.get(title, seconds), options, **variables)
         used = _children_seconds() - begin
@@ -248,8 +248,8 @@ def _children_seconds() -> float:
 
 
 def run_pytest(tree: Path, test: str, limits: Limits) -> None:
-    """Runs a file of tests in the copy; CommandError if one fails."""
-    # What is not of this project stays; of it, the copy comes first.
+    """Run a file of tests in the copy. Raise CommandError if one fails."""
+    # Keep other paths; the paths of the copy replace those of this project.
     path = [str(tree / "py"), *(str(tree / one) for one in TEST_PATHS), *filter(None, sys.path)]
     options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
     limits.run(
@@ -263,7 +263,7 @@ def run_pytest(tree: Path, test: str, limits: Limits) -> None:
 
 
 class Tests:
-    """Everything that is run on a mutant, in a copy of the tree."""
+    """All tests that run for a mutant, in a copy of the tree."""
 
     def __init__(self, source: Path, tree: Path) -> None:
         self.tree = tree
@@ -279,11 +279,11 @@ class Tests:
 
     @cached_property
     def sanitized(self) -> Build:
-        """The same with sanitizers; first used while the tree is as it is."""
+        """Return the same build with sanitizers. The first use must be with the unchanged tree."""
         return Build(self.tree, "sanitized", SANITIZED)
 
     def outcome(self, mutant: Mutant) -> tuple[str, str]:
-        """What became of a mutant, and the test that caught it."""
+        """Return the outcome of a mutant, and the test that caught it."""
         if mutant.avx512 and not has_avx512():
             return "not run", ""
         self.require_sound(mutant.file)
@@ -307,7 +307,7 @@ class Tests:
                 self.sanitized.forget()
 
     def require_sound(self, file: str) -> None:
-        """Runs the tests of a file as it is, once; RuntimeError if one fails."""
+        """Run the tests of an unchanged file, once. Raise RuntimeError if one fails."""
         group = ("C" if not file.endswith(".py") else "", *room_tests(self.tree, file))
         if group not in self.sound:
             if failure := self.first_failure(file):
@@ -315,7 +315,7 @@ class Tests:
             self.sound.add(group)
 
     def first_failure(self, file: str) -> CommandError | None:
-        """The first test that fails with the file as it is now."""
+        """Return the first test that fails with the current file; None if all pass."""
         linked = False
         try:
             if not file.endswith(".py"):
@@ -336,12 +336,12 @@ class Tests:
 
 
 def has_avx512() -> bool:
-    """Whether this CPU has what code for AVX-512 needs."""
+    """Return whether this CPU supports the code for AVX-512."""
     return "avx512bw" in Path("/proc/cpuinfo").read_text()
 
 
 def outcomes(mutants: Iterable[Mutant], source: Path) -> Iterator[dict[str, str]]:
-    """Of each mutant what became of it, as a line of a results file."""
+    """Yield the outcome of each mutant, as a line of a results file."""
     survivors = read_survivors(source)
     with tempfile.TemporaryDirectory() as folder:
         tests = Tests(source, Path(folder))
@@ -353,7 +353,7 @@ def outcomes(mutants: Iterable[Mutant], source: Path) -> Iterator[dict[str, str]
 
 
 def chosen(mutants: list[Mutant], words: list[str], sample: int | None, seed: int) -> list[Mutant]:
-    """The mutants with one of the words in file or name; of these a random sample, in order."""
+    """Return the mutants with one of the words in file or name, or a random sample of them."""
     found = [m for m in mutants if not words or any(w in f"{m.file}: {m.name}" for w in words)]
     if sample is None or sample >= len(found):
         return found
@@ -362,17 +362,17 @@ def chosen(mutants: list[Mutant], words: list[str], sample: int | None, seed: in
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the mutants, a line each; the exit status."""
+    """Run the mutants and print a line for each. Return the exit status."""
     parser = argparse.ArgumentParser(prog="tools/mutants", description=str(__doc__).split("\n")[0])
     parser.add_argument("words", nargs="*", help="only mutants with one of these in file or name")
-    parser.add_argument("--list", action="store_true", help="print the mutants, and run none")
-    parser.add_argument("--sample", type=int, metavar="N", help="run N of them, chosen at random")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample (0)")
+    parser.add_argument("--list", action="store_true", help="print the mutants, run none")
+    parser.add_argument("--sample", type=int, metavar="N", help="run a random sample of N mutants")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sample (0)")
     parser.add_argument(
         "--results",
         type=Path,
         metavar="FILE",
-        help="append the results as JSON lines; mutants that are in the file are not run again",
+        help="append the results as JSON lines; skip mutants that the file has",
     )
     options = parser.parse_args(arguments)
     source = Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", TREE))
@@ -401,7 +401,7 @@ def main(arguments: list[str]) -> int:
 
 
 def summarize(results: list[dict[str, str]], seconds: float) -> int:
-    """Prints how many mutants each test caught and what became of all; the exit status."""
+    """Print the number of mutants by test and by outcome. Return the exit status."""
     tests = Counter(result["test"] for result in results if result["outcome"] == "caught")
     print("\nCaught by", ", ".join(f"{test} ({n})" for test, n in tests.most_common()))
     counts = Counter(result["outcome"] for result in results)

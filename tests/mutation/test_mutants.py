@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The generated mutants: what the operators do, that all are code, and the list of survivors."""
+"""Tests of the generated mutants: the operators, that mutants compile, and the survivors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PYTHON_FILES = [file for file in BY_FILE if file.endswith(".py")]
 
 
 def changed(mutants: list[Mutant], source: str, operator: str) -> list[str]:
-    """The source as each mutant of an operator leaves it."""
+    """Return the source with each mutant of an operator."""
     return [m.apply(source) for m in mutants if f" {operator}: " in f" {m.name}"]
 
 
@@ -144,8 +144,7 @@ def test_names_are_unique_and_without_places() -> None:
     assert names == moved
 
 
-def test_as_many_as_were_written_by_hand_for_each_file() -> None:
-    """Most files had a handful, none more than 20."""
+def test_all_rules_have_mutants() -> None:
     assert len(MUTANTS) > 5000
     assert set(BY_FILE) >= {file for file in source_files(TREE) if "rules" in file}
 
@@ -161,7 +160,7 @@ def test_python_mutants_parse_and_differ(file: str) -> None:
 
 @pytest.mark.parametrize("file", C_FILES)
 def test_c_mutants_compile_and_differ(file: str, tmp_path: Path) -> None:
-    """All mutants of a file in a few compilations: those of one do not overlap."""
+    """Compile all mutants of a file, in a few compilations with mutants that do not overlap."""
     source = (TREE / file).read_text()
     assert all(mutant.apply(source) != source for mutant in BY_FILE[file])
     shutil.copytree(TREE / "native", tmp_path / "native")
@@ -175,13 +174,13 @@ def test_c_mutants_compile_and_differ(file: str, tmp_path: Path) -> None:
         done = subprocess.run([*command, tmp_path / user_of(file)], capture_output=True, text=True)
         print(done.stderr)
         errors.update(re.findall(r"^[^:]+:(\d+:\d+): error: (.*)", done.stderr, re.MULTILINE))
-    # Only types are wrong, for example of the sum of two pointers, and of few.
+    # Few mutants have type errors, for example a sum of two pointers.
     assert not [error for error in errors if error[1].startswith("expected")]
     assert len(errors) <= max(3, len(BY_FILE[file]) // 5)
 
 
 def user_of(file: str) -> str:
-    """A C file that includes a header, directly or not; the file itself if it is none."""
+    """Return a C file that includes a header, directly or not; a C file itself."""
     seen, waiting = set(), [file]
     while waiting:
         one = waiting.pop(0)

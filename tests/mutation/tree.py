@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The mutants of the whole tree, and those of them that are known to survive."""
+"""The mutants of the tree, and those that are known to survive."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SURVIVORS = Path("tests", "mutation", "survivors.toml")
 
 
 def source_files(tree: Path) -> list[str]:
-    """The files that are mutated, relative to the tree: the C core and the Python package."""
+    """Return the files to mutate, relative to the tree: the C core and the Python package."""
     c = [path for path in (tree / "native").rglob("*") if path.suffix in (".c", ".h")]
     python = (tree / "py" / "tvix_build").rglob("*.py")
     return sorted(path.relative_to(tree).as_posix() for path in (*c, *python))
 
 
 def mutants_of(file: str, source: str) -> list[Mutant]:
-    """The mutants of a file; their names may repeat."""
+    """Return the mutants of a file. Their names may repeat."""
     return (mutants_of_python if file.endswith(".py") else mutants_of_c)(file, source)
 
 
 def all_mutants(tree: Path) -> list[Mutant]:
-    """All mutants of a tree in the order of files and lines, each with a name of its own."""
+    """Return all mutants of a tree in the order of files and lines, with unique names."""
     return number_repeated(
         mutant
         for file in source_files(tree)
@@ -41,7 +41,7 @@ def all_mutants(tree: Path) -> list[Mutant]:
 
 
 def read_survivors(tree: Path) -> dict[str, str]:
-    """The names of the mutants that are known to survive, each with the reason."""
+    """Return the names of the mutants that are known to survive, with the reasons."""
     found: dict[str, str] = {}
     for entry in tomllib.loads((tree / SURVIVORS).read_text())["survivor"]:
         for name in entry["mutants"]:
