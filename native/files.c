@@ -20,7 +20,7 @@ static_assert(TVIXB_FILES_PART_SIZE == TVIXB_HASH_PART_SIZE, "same parts");
 static_assert(TVIXB_FILES_HERE == AT_FDCWD, "an argument of openat");
 // Room for two parts, each with one more byte to detect the end of the file.
 static_assert(TVIXB_FILES_BUFFER_SIZE == 2 * (TVIXB_FILES_PART_SIZE + 1),
-              "room for a file behind others");
+              "room for a file after others");
 
 // Small files that were read and will be hashed together. `views` has an entry
 // for every file since the last run; its data is NULL if there is nothing to

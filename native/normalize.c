@@ -15,7 +15,7 @@ typedef struct writer {
   uint8_t* out;
 } writer;
 
-// An occurrence of a field in the data.
+// An occurrence of a field in the original message.
 typedef struct occurrence {
   uint32_t tag;
   tvixb_view whole;    // tag and value

@@ -142,7 +142,7 @@ bool tvixb_packed_order(tvixb_scan* scan, tvixb_vector* numbers,
     if (!sort_numbers(list, numbers, &sorted, &count)) return false;
     report_duplicates(sorted, count, &lists[i].path, report);
     if (!sort) continue;
-    // Shortest varints are never longer than those received.
+    // Shortest varints are not longer than the original ones.
     uint8_t* out = copy + lists[i].begin;
     for (size_t j = 0; j < count; j++) {
       out = tvixb_wire_put_varint(out, sorted[j].value);

@@ -128,7 +128,7 @@ typedef enum tvixb_match {
 // `right`.
 typedef struct tvixb_relation {
   uint8_t left;    // 1 + index of a list; violations are reported there
-  uint8_t right;   // likewise
+  uint8_t right;   // 1 + index of a list
   bool forbidden;  // keys of `left` must not be keys of `right`; else they must
   uint8_t code;    // tvixb_code for keys of `left` that violate the relation
   uint8_t match;   // tvixb_match

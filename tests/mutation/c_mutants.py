@@ -18,7 +18,7 @@ from typing import Literal
 from mutation.mutant import Mutant, describe, one_line
 
 OPERATORS = {
-    "boundary": "`<` becomes `<=` and the reverse, likewise `>`",
+    "boundary": "`<` becomes `<=` and the reverse; the same for `>`",
     "equality": "`==` becomes `!=` and the reverse",
     "connective": "`&&` becomes `||` and the reverse",
     "arithmetic": "a binary operator, or one that assigns, becomes its counterpart",

@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 from mutation.mutant import Mutant, describe, one_line
 
 OPERATORS = {
-    "boundary": "`<` becomes `<=` and the reverse, likewise `>`",
+    "boundary": "`<` becomes `<=` and the reverse; the same for `>`",
     "equality": "`==`, `is` and `in` become their negation and the reverse",
     "connective": "`and` becomes `or` and the reverse",
     "arithmetic": "a binary operator becomes its counterpart, also where it assigns",

@@ -42,7 +42,7 @@ from pathlib import Path
 from mutation.mutant import Mutant
 from mutation.tree import TREE, all_mutants, read_survivors
 
-FOLDERS = ("examples", "native", "proto", "py", "tests")
+DIRECTORIES = ("examples", "native", "proto", "py", "tests")
 TEST_PATHS = ("tests", "tests/generators", "tests/support")  # from which tests import
 
 LEVELS = ("best", "avx2", "plain")  # TVIXB_CPU_LEVEL; the C core ignores "best"
@@ -123,7 +123,7 @@ def run(
 def official_code() -> Path:
     """Return the directory of BLAKE3's official C code: Bazel's or the one that setup.py made."""
     beside = [*TREE.parent.glob("*tvix_build_blake3/c"), TREE / "third_party" / "blake3"]
-    return next(folder for folder in beside if folder.exists())
+    return next(directory for directory in beside if directory.exists())
 
 
 class Build:
@@ -145,18 +145,18 @@ class Build:
         tests = [self.test(name) for name in C_TESTS]
         self.sources = [*self.core, *tests, self.extension]
         include = ("native", official, "tests/native", sysconfig.get_path("include"))
-        self.include = [f"-I{tree / folder}" for folder in include]
+        self.include = [f"-I{tree / directory}" for directory in include]
         self.compile(self.sources, self.objects)
 
     def test(self, name: str) -> Path:
         """Return the source file of a C test."""
         return self.tree / "tests" / "native" / f"{name}_test.c"
 
-    def compile(self, sources: list[Path], folder: Path) -> None:
+    def compile(self, sources: list[Path], directory: Path) -> None:
         """Compile files, in parallel."""
 
         def one(source: Path) -> None:
-            output = folder / f"{source.name}.o"
+            output = directory / f"{source.name}.o"
             options = (*FLAGS, *self.options, *self.include)
             run(("gcc", *options, "-MMD", "-c", source, "-o", output), "the compiler")
 
@@ -268,8 +268,8 @@ class Tests:
     def __init__(self, source: Path, tree: Path) -> None:
         self.tree = tree
         generated = shutil.ignore_patterns("*.so", "__pycache__", "consumers")
-        for folder in FOLDERS:
-            shutil.copytree(source / folder, tree / folder, ignore=generated)
+        for directory in DIRECTORIES:
+            shutil.copytree(source / directory, tree / directory, ignore=generated)
         shutil.copy(source / "pyproject.toml", tree)
         run((sys.executable, tree / "py" / "build_native.py", tree / "native.c"), "cffi")
         self.plain = Build(tree, "plain", PLAIN)
@@ -343,8 +343,8 @@ def has_avx512() -> bool:
 def outcomes(mutants: Iterable[Mutant], source: Path) -> Iterator[dict[str, str]]:
     """Yield the outcome of each mutant, as a line of a results file."""
     survivors = read_survivors(source)
-    with tempfile.TemporaryDirectory() as folder:
-        tests = Tests(source, Path(folder))
+    with tempfile.TemporaryDirectory() as directory:
+        tests = Tests(source, Path(directory))
         for mutant in mutants:
             outcome, test = tests.outcome(mutant)
             if mutant.name in survivors:

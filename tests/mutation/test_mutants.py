@@ -164,8 +164,8 @@ def test_c_mutants_compile_and_differ(file: str, tmp_path: Path) -> None:
     source = (TREE / file).read_text()
     assert all(mutant.apply(source) != source for mutant in BY_FILE[file])
     shutil.copytree(TREE / "native", tmp_path / "native")
-    folders = [official_code(), *sorted({(tmp_path / name).parent for name in C_FILES})]
-    include = [f"-I{folder}" for folder in folders]
+    directories = [official_code(), *sorted({(tmp_path / name).parent for name in C_FILES})]
+    include = [f"-I{directory}" for directory in directories]
     command = ["gcc", "-std=c11", "-w", "-fsyntax-only", "-DTVIXB_TEST_BUILD", *include]
     errors: set[tuple[str, str]] = set()
     for mutants in rounds(BY_FILE[file]):

@@ -126,14 +126,14 @@ typedef struct batch {
 } batch;
 
 // The results of a call.
-typedef struct said {
+typedef struct outcome {
   uint8_t verdicts[3], digests[3 * TVIXB_DIGEST_SIZE];
   uint64_t ends[3];
   uint8_t* encodings;
   size_t room;
   tvixb_violation violations[3 * TVIXB_VIOLATION_LIMIT];
   size_t count;
-} said;
+} outcome;
 
 // The results that a call writes besides verdicts.
 typedef struct wanted {
@@ -141,10 +141,10 @@ typedef struct wanted {
 } wanted;
 
 static void check(tvixb_context* context, const batch* batch, wanted wanted,
-                  said* out) {
+                  outcome* out) {
   uint8_t* encodings = out->encodings;
   size_t room = out->room, count;
-  *out = (said){.encodings = encodings, .room = room};
+  *out = (outcome){.encodings = encodings, .room = room};
   memset(encodings, 0xee, room);
   const tvixb_encodings kept = {encodings, room, out->ends, 0};
   const tvixb_results results = {out->verdicts,
@@ -160,23 +160,23 @@ static void check(tvixb_context* context, const batch* batch, wanted wanted,
   out->count = count;
 }
 
-static tvixb_view encoding_of(const said* said, size_t i) {
-  uint64_t begin = i ? said->ends[i - 1] : 0;
-  return (tvixb_view){said->encodings + begin, said->ends[i] - begin};
+static tvixb_view encoding_of(const outcome* outcome, size_t i) {
+  uint64_t begin = i ? outcome->ends[i - 1] : 0;
+  return (tvixb_view){outcome->encodings + begin, outcome->ends[i] - begin};
 }
 
 // Returns the violations of one message.
-static buffer violations_of(const said* said, size_t i) {
+static buffer violations_of(const outcome* outcome, size_t i) {
   buffer all = {0};
-  for (size_t j = 0; j < said->count; j++) {
-    if (said->violations[j].message != i) continue;
-    buffer_add(&all, &said->violations[j], sizeof *said->violations);
+  for (size_t j = 0; j < outcome->count; j++) {
+    if (outcome->violations[j].message != i) continue;
+    buffer_add(&all, &outcome->violations[j], sizeof *outcome->violations);
   }
   return all;
 }
 
 // Asserts that both calls have the same results for a message.
-static void assert_same(const said* a, const said* b, size_t i) {
+static void assert_same(const outcome* a, const outcome* b, size_t i) {
   assert(a->verdicts[i] == b->verdicts[i]);
   assert(memcmp(a->digests + i * TVIXB_DIGEST_SIZE,
                 b->digests + i * TVIXB_DIGEST_SIZE, TVIXB_DIGEST_SIZE) == 0);
@@ -200,13 +200,13 @@ static tvixb_context* new_context(void) {
 // each with its results without and with a change.
 typedef struct pair {
   batch batches[2];
-  said before[2], after[2];
+  outcome before[2], after[2];
   tvixb_context* used[2];
 } pair;
 
 // Fills the memory in which a context will encode the changing message with the
 // encodings of the messages around it.
-static void use(tvixb_context* context, const batch* batch, said* room) {
+static void use(tvixb_context* context, const batch* batch, outcome* room) {
   const uint64_t begins[2] = {0, batch->offsets[2]};
   const uint64_t ends[2] = {batch->offsets[1], batch->offsets[3]};
   const tvixb_results results = {room->verdicts, room->digests, NULL};
@@ -439,22 +439,22 @@ static void check_numbers(void) {
 
 // A Build with its request, and with needles for its outputs.
 static void check_build(void) {
-  buffer asked = {0}, message = {0};
-  buffer_text(&asked, 2, "sh");
-  buffer_text(&asked, 6, "b");
-  buffer_text(&asked, 6, "a");
-  buffer_text(&asked, 8, "\x0a\5linux");
+  buffer request = {0}, message = {0};
+  buffer_text(&request, 2, "sh");
+  buffer_text(&request, 6, "b");
+  buffer_text(&request, 6, "a");
+  buffer_text(&request, 8, "\x0a\5linux");
   for (char needle = 'a'; needle < 'e'; needle++) {
-    buffer_field(&asked, 10, &needle, 1);
+    buffer_field(&request, 10, &needle, 1);
   }
-  check_message(later_request, &asked, TVIXB_UNSORTED);
-  buffer_field(&message, 1, asked.data, asked.size);
+  check_message(later_request, &request, TVIXB_UNSORTED);
+  buffer_field(&message, 1, request.data, request.size);
   buffer_text(&message, 2, "\x1a\x06\x0a\1b\x12\1x");
   buffer_text(&message, 2, "\x1a\x06\x0a\1a\x12\1x");
   buffer_text(&message, 3, "\x0a\1\1");
   buffer_text(&message, 3, "\x0a\3\1\3\2");
   check_message(later_build, &message, TVIXB_UNSORTED);
-  free(asked.data);
+  free(request.data);
   free(message.data);
 }
 

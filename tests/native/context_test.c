@@ -234,14 +234,14 @@ static void check_request(tvixb_context* context) {
   tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);
   assert(check_kind(context, response, &message) == TVIXB_CANONICAL);
 
-  // So many outputs are missing that the total number of violations saturates.
+  // The total number of missing outputs saturates.
   const uint8_t nameless[] = {0x0a, 9, 0x0a, 5, 0x0a, 3, 0x0a, 1, 'a', 0x78, 1};
   const buffer bad = {(uint8_t*)nameless, sizeof nameless, 0};
   size_t rows;
-  for (uint64_t asked = UINT64_MAX - 10; asked < TVIXB_ANY; asked++) {
-    tvixb_context_set_request(context, asked, TVIXB_ANY);
+  for (uint64_t outputs = UINT64_MAX - 10; outputs < TVIXB_ANY; outputs++) {
+    tvixb_context_set_request(context, outputs, TVIXB_ANY);
     assert(check_kind(context, response, &bad) == TVIXB_INVALID);
-    assert(tvixb_violations_by_message(context, &rows)->total >= asked - 1);
+    assert(tvixb_violations_by_message(context, &rows)->total >= outputs - 1);
     assert(rows == 1);
   }
   tvixb_context_set_request(context, TVIXB_ANY, TVIXB_ANY);

@@ -21,10 +21,10 @@
 
 static uint8_t buffer[TVIXB_FILES_BUFFER_SIZE];
 static uint8_t data[TVIXB_FILES_LARGE_SIZE + 1];
-static int folder;
+static int directory;
 
 static void write_file(const char* name, size_t size, mode_t mode) {
-  int file = openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC, mode);
+  int file = openat(directory, name, O_WRONLY | O_CREAT | O_TRUNC, mode);
   assert(file >= 0 && write(file, data, size) == (ssize_t)size);
   close(file);
 }
@@ -54,7 +54,7 @@ static void check_many(void) {
     if (i % 50 != 49) write_file(name, size_of(i), i % 2 ? 0611 : 0700);
   }
   tvixb_files found = {statuses, sizes, executable, digests};
-  tvixb_files_hash(folder, names, COUNT, buffer, &found);
+  tvixb_files_hash(directory, names, COUNT, buffer, &found);
   for (size_t i = 0; i < COUNT; i++) {
     assert(statuses[i] == (i % 50 == 49 ? ENOENT : TVIXB_FILE_OK));
     if (statuses[i]) continue;
@@ -70,18 +70,18 @@ static int32_t status_of(const char* name, uint8_t* digest) {
   uint64_t size;
   uint8_t executable;
   tvixb_files found = {&status, &size, &executable, digest};
-  tvixb_files_hash(folder, name, 1, buffer, &found);
+  tvixb_files_hash(directory, name, 1, buffer, &found);
   return status;
 }
 
 static void check_special(void) {
   uint8_t digest[32];
-  assert(mkfifoat(folder, "pipe", 0600) == 0);
-  assert(symlinkat("0", folder, "link") == 0);
-  assert(mkdirat(folder, "folder", 0700) == 0);
+  assert(mkfifoat(directory, "pipe", 0600) == 0);
+  assert(symlinkat("0", directory, "link") == 0);
+  assert(mkdirat(directory, "directory", 0700) == 0);
   assert(status_of("pipe", digest) == TVIXB_FILE_CHANGED);
   assert(status_of("link", digest) == TVIXB_FILE_CHANGED);
-  assert(status_of("folder", digest) == TVIXB_FILE_CHANGED);
+  assert(status_of("directory", digest) == TVIXB_FILE_CHANGED);
   // A file that reports size 0 and is not empty.
   assert(status_of("/proc/self/status", digest) == TVIXB_FILE_CHANGED);
 }
@@ -96,7 +96,7 @@ static void check_large(void) {
   size_t size = TVIXB_FILES_LARGE_SIZE + 1;
   write_file("large", size, 0600);
   assert(status_of("large", digest) == TVIXB_FILE_LARGE);
-  int file = openat(folder, "large", O_RDONLY);
+  int file = openat(directory, "large", O_RDONLY);
   assert(!tvixb_file_hash_parts(file, size, 40, 65, buffer, cvs));
   assert(!tvixb_file_hash_parts(file, size, 0, 40, buffer, cvs));
   tvixb_file_join(cvs, 65, digest);
@@ -118,8 +118,8 @@ int main(void) {
   snprintf(path, sizeof path, "%s/files_test.XXXXXX",
            temporary ? temporary : "/tmp");
   assert(mkdtemp(path));
-  folder = open(path, O_RDONLY | O_DIRECTORY);
-  assert(folder >= 0);
+  directory = open(path, O_RDONLY | O_DIRECTORY);
+  assert(directory >= 0);
   for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 31 >> 5);
   check_many();
   check_special();

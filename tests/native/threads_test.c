@@ -31,7 +31,7 @@ typedef struct findings {
 
 // Adds message i: arguments, which may be NULL, and `outputs` outputs.
 static void add_message(size_t i, const char* before, uint32_t outputs,
-                        uint32_t step, const char* behind) {
+                        uint32_t step, const char* last) {
   begins[i] = data.size;
   if (before) buffer_text(&data, 1, before);
   for (uint32_t n = 0; n < outputs; n++) {
@@ -39,7 +39,7 @@ static void add_message(size_t i, const char* before, uint32_t outputs,
     snprintf(name, sizeof name, "out-%08u", (n + 1) * step % outputs);
     buffer_text(&data, 2, name);
   }
-  if (behind) buffer_text(&data, 1, behind);
+  if (last) buffer_text(&data, 1, last);
   ends[i] = data.size;
 }
 

@@ -310,16 +310,18 @@ def _at_inputs_dir(rng: random.Random, root: str, fields: Fields) -> None:
     request = rng.choice(requests)
     leaves = _leaves("LaterRequest", request)
     names = [f.value for kind, f in leaves if kind == "name" and isinstance(f.value, bytes)]
-    folder = next((f.value for f in request if f.number == 5 and isinstance(f.value, bytes)), b"")
+    directory = next(
+        (f.value for f in request if f.number == 5 and isinstance(f.value, bytes)), b""
+    )
     name = rng.choice(names or [b"a"])
-    below = folder + b"/" + name if folder else name
+    below = directory + b"/" + name if directory else name
     if rng.random() < 0.5:
         request.append(Field(6, LEN, below))
         return
     paths = [f for kind, f in leaves if kind in ("path", "ro_path") and f.wire_type == LEN]
     if paths:
         field = rng.choice(paths)
-        path = rng.choice((below, folder, folder + b"x"))
+        path = rng.choice((below, directory, directory + b"x"))
         field.value = b"/" + path if ("ro_path", field) in leaves else path
 
 

@@ -88,8 +88,8 @@ def run(event):
 
 def files():
     return {
-        name: open(os.path.join(folder, name), "rb").read()
-        for folder, _, names in os.walk("out") for name in names
+        name: open(os.path.join(directory, name), "rb").read()
+        for directory, _, names in os.walk("out") for name in names
     }
 
 stderr = os.dup(2)

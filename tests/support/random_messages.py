@@ -84,15 +84,15 @@ def _large_build(rng: random.Random) -> Fields:
 
 
 def _large_later_request(rng: random.Random) -> Fields:
-    folder = rng.choice((b"", b"d", b"nix/store"))
+    directory = rng.choice((b"", b"d", b"nix/store"))
     inputs = _names(rng)
     outputs = [rng.choice((b"o/", b"x/y/")) + name for name in _names(rng)[:500]]
     if rng.random() < 0.1:
-        outputs.append(folder + b"/" + rng.choice(inputs))
+        outputs.append(directory + b"/" + rng.choice(inputs))
     request = [Field(1, LEN, [_node(rng, name)]) for name in inputs]
     request.append(Field(2, LEN, b"sh"))
     request += [Field(4, LEN, name + b"/s") for name in _names(rng)]
-    request += [Field(5, LEN, folder)] if folder else []
+    request += [Field(5, LEN, directory)] if directory else []
     request += [Field(6, LEN, path) for path in outputs]
     request += [Field(7, LEN, [Field(1, LEN, key), Field(2, LEN, b"v")]) for key in _names(rng)]
     paths = [Field(3, LEN, b"/host/" + name) for name in _names(rng)]
@@ -115,18 +115,18 @@ def _large_build_2024(rng: random.Random) -> Fields:
     request = _large_later_request(rng)
     names = dict.fromkeys(path.rpartition(b"/")[2] for path in _values_of(request, 6))
     outputs = _produced(rng, names)
-    asked = min(len(_values_of(request, 10)), 40)
-    needles = [Field(3, LEN, _needles(rng, 1, asked)) for _ in outputs]
+    requested = min(len(_values_of(request, 10)), 40)
+    needles = [Field(3, LEN, _needles(rng, 1, requested)) for _ in outputs]
     return [Field(1, LEN, request), *outputs, *needles]
 
 
 def _large_response(rng: random.Random) -> Fields:
     """Return outputs without names and with many needles; sometimes an output has a list twice."""
-    asked = rng.choice((1, 30, 300, 2000))
+    requested = rng.choice((1, 30, 300, 2000))
     response: Fields = []
     for _ in range(rng.choice((1, 10, 100))):
         content = [Field(2, LEN, rng.randbytes(32))]
-        needles = _needles(rng, 2, asked)
+        needles = _needles(rng, 2, requested)
         if needles and rng.random() < 0.03:
             needles.append(copy(needles)[0])
         entry = Field(1, LEN, [Field(rng.choice((1, 2)), LEN, content)])

@@ -156,9 +156,9 @@ def _decode(
     if request is None:
         check_message(message, ROOT, findings)
     else:
-        asked = snix_build.BuildRequest.FromString(request)
+        its_request = snix_build.BuildRequest.FromString(request)
         assert isinstance(message, snix_build.BuildResponse)
-        later.check_build_response(message, ROOT, findings, asked)
+        later.check_build_response(message, ROOT, findings, its_request)
     return message, findings.in_order()
 
 

@@ -126,11 +126,11 @@ def check_build(build: Any, path: Path, findings: Findings) -> None:
     count = len(build.outputs_needles)
     is_bad = count not in (0, len(build.outputs))
     findings.add_if(is_bad, "needles_mismatch", path.field(build, "outputs_needles"))
-    asked = len(build.build_request.refscan_needles)
+    requested = len(build.build_request.refscan_needles)
     for i, found in enumerate(build.outputs_needles):
         place = path.field(build, "outputs_needles", i)
         check_unknown_fields(found, place, findings)
-        check_needles(found, found.needles, asked, place, findings)
+        check_needles(found, found.needles, requested, place, findings)
 
 
 def check_produced(build: Any, path: Path, findings: Findings) -> None:
@@ -188,10 +188,10 @@ def check_build_response(
         check_output(output, count, path.field(response, "outputs", i), findings)
     if request is None:
         return
-    asked, produced = len(request.outputs), len(response.outputs)
-    for i in range(asked, produced):
+    requested, produced = len(request.outputs), len(response.outputs)
+    for i in range(requested, produced):
         findings.add("unexpected_output", path.field(response, "outputs", i))
-    for i in range(produced, asked):
+    for i in range(produced, requested):
         findings.add("missing_output", path.field(response, "outputs", i))
 
 

@@ -74,8 +74,8 @@ def to_first(request: LaterRequest, network_access: bool) -> FirstRequest:
     inputs = {node_name(entry) for entry in request.inputs}
     names = []
     for i, path in enumerate(request.outputs):
-        folder, name = path[: len(STORE)], path[len(STORE) :]
-        is_name = folder == STORE and "/" not in name and len(name.encode()) <= 255
+        directory, name = path[: len(STORE)], path[len(STORE) :]
+        is_name = directory == STORE and "/" not in name and len(name.encode()) <= 255
         if not is_name or not _has_hash(name.encode()):
             nameless.append(ROOT.field(request, "outputs", i))
         if is_name and name.encode() in inputs:

@@ -107,8 +107,8 @@ def build_requests(draw: DrawFn) -> Fields:
 def builds(draw: DrawFn) -> Fields:
     """Draw a canonical Build."""
     request = draw(build_requests())
-    asked = [field.value for field in request if field.number == 2]
-    nodes = [draw(_nodes(name)) for name in asked if isinstance(name, bytes)]
+    requested = [field.value for field in request if field.number == 2]
+    nodes = [draw(_nodes(name)) for name in requested if isinstance(name, bytes)]
     return [Field(1, LEN, request), *(Field(2, LEN, [node]) for node in nodes)]
 
 
@@ -158,20 +158,20 @@ def _later_constraints(draw: DrawFn, inputs_dir: bytes) -> Fields:
 def later_build_requests(draw: DrawFn) -> Fields:
     """Draw a canonical BuildRequest of the later schemas."""
     names = draw(_sorted(_NAMES, 4))
-    folder = draw(st.just(b"") | st.just(b"nix/store") | _PATHS)
-    inputs = {folder + b"/" + name if folder else name for name in names}
+    directory = draw(st.just(b"") | st.just(b"nix/store") | _PATHS)
+    inputs = {directory + b"/" + name if directory else name for name in names}
     fields = [Field(1, LEN, [draw(_nodes(name))]) for name in names]
     fields += _elements(2, draw(st.lists(_TEXT, min_size=1, max_size=3)))
     fields += _absent_if_default(3, draw(st.just(b"") | _PATHS))
     fields += _elements(4, draw(_sorted(_PATHS, 3)))
-    fields += _absent_if_default(5, folder)
+    fields += _absent_if_default(5, directory)
     fields += _elements(6, [path for path in draw(_sorted(_PATHS, 3)) if path not in inputs])
     for key in draw(_sorted(_ENV_KEYS, 4)):
         fields.append(Field(7, LEN, [Field(1, LEN, key), *_absent_if_default(2, draw(_BYTES))]))
     if draw(st.booleans()):
-        fields.append(Field(8, LEN, draw(_later_constraints(folder))))
+        fields.append(Field(8, LEN, draw(_later_constraints(directory))))
     for path in draw(_sorted(_PATHS, 3)):
-        if not _is_below(path, folder):
+        if not _is_below(path, directory):
             contents = _absent_if_default(2, draw(st.binary(max_size=8)))
             fields.append(Field(9, LEN, [Field(1, LEN, path), *contents]))
     return fields + _elements(10, draw(st.lists(_TEXT.filter(bool), max_size=3)))
@@ -188,11 +188,11 @@ def builds_2024(draw: DrawFn) -> Fields:
     request = draw(later_build_requests())
     paths = [field.value for field in request if field.number == 6]
     names = sorted({path.rpartition(b"/")[2] for path in paths if isinstance(path, bytes)})
-    asked = sum(field.number == 10 for field in request)
+    requested = sum(field.number == 10 for field in request)
     build = [Field(1, LEN, request), *(Field(2, LEN, [draw(_nodes(name))]) for name in names)]
     if draw(st.booleans()):
         for _ in names:
-            found = [i for i in range(asked) if draw(st.booleans())]
+            found = [i for i in range(requested) if draw(st.booleans())]
             build.append(Field(3, LEN, _packed(1, found)))
     return build
 

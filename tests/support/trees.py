@@ -74,7 +74,7 @@ SCHEMA: dict[str, dict[int, str]] = {
     "Directory": {1: "DirectoryNode", 2: "FileNode", 3: "SymlinkNode"},
     # Messages of the later schemas.
     "LaterRequest": {
-        **{1: "Node", 2: "arg", 3: "folder", 4: "path", 5: "folder", 6: "path", 7: "EnvVar"},
+        **{1: "Node", 2: "arg", 3: "directory", 4: "path", 5: "directory", 6: "path", 7: "EnvVar"},
         **{8: "LaterConstraints", 9: "AdditionalFile", 10: "needle"},
     },
     "LaterConstraints": {1: "system", 2: "uint", 3: "ro_path", 4: "bool", 5: "bool"},
@@ -135,7 +135,7 @@ VALUES: dict[str, tuple[bytes | int, ...]] = {
     "name": (*_NAMES, b"\x80", b"\xff", b"\xff\0"),
     "digest": (bytes(32), bytes(31), bytes(33), b"", b"\xff" * 32, bytes(64)),
     "target": (b"t", b"../x", b"", b"t\0", b"\xff", b"t" * 4095, b"t" * 4096),
-    "folder": (b"", b"build", b"nix/store", b"a", b"/", b"a/", b"..", b"a\0", b"\xff", b"a/b"),
+    "directory": (b"", b"build", b"nix/store", b"a", b"/", b"a/", b"..", b"a\0", b"\xff", b"a/b"),
     "path": (
         *(b"a", b"b", b"a/b", b"a-", b"build", b"nix/store", b"nix/store/a", b"nix/stor", b".a"),
         *(b"", b"/", b"/a", b"a/", b"a//b", b".", b"./a", b"a/..", b"a/./b", b"a\0b", b"\xff"),
