@@ -12,7 +12,7 @@ to look for the next quote.
     kind            "build-request", "build" or "directory"
     schema          "tvix.build.v1@2024" or "snix.build.v1"; absent where it is "tvix.build.v1"
     hex             the input
-    request_hex     the BuildRequest that the input answers; absent where it is checked alone
+    request_hex     the BuildRequest to which the input is a response; absent if it is checked alone
     valid, canonical
     digest          BLAKE3 of the canonical encoding, hex; null where that is refused
     canonical_hex   the canonical encoding; null where it is refused
@@ -21,7 +21,7 @@ to look for the next quote.
 Those in tests/translations are of docs/translation.md: in pairs.json requests as both say them, in
 refusals.json such that have no form in the other schema.
 
-    network_access  what the caller of a translation asks for
+    network_access  the argument of a translation
     hex, later_hex  of a pair: canonical bytes in "tvix.build.v1", and in both later schemas
     schema          of a refusal: "tvix.build.v1", or "snix.build.v1" for both later schemas
     reasons         paths of all reasons, in their order

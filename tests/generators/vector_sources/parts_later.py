@@ -67,7 +67,7 @@ SYSTEM = blob(1, "x86_64-linux")
 NETWORK_ACCESS = number(4, 1)
 PROVIDE_BIN_SH = number(5, 1)
 
-# ---- answers
+# ---- responses
 
 
 def packed(field: int, *values: int) -> bytes:

@@ -34,7 +34,7 @@ class Vector:
     encoding: bytes | None
     violations: tuple[Violation, ...]
     schema: str = FIRST
-    request: bytes | None = None  # that `data` answers
+    request: bytes | None = None  # to which `data` is a response
 
     @property
     def valid(self) -> bool:
@@ -75,7 +75,7 @@ class Topic:
     about: str
     schema: str = FIRST
     source: str = ""  # the module that makes them, if `name` is not its name
-    request: bytes | None = None  # what vectors answer that are added from now on
+    request: bytes | None = None  # the request of vectors that are added from now on
     vectors: list[Vector] = field(default_factory=list)
 
     def canonical(self, name: str, about: str, data: bytes, kind: str = "") -> None:
