@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Builds the wheel and the source distribution with setuptools: what pyproject.toml cannot say.
+"""Builds the wheel and the source distribution with setuptools, in addition to pyproject.toml.
 
-Generates the modules snix/** and tvix/** from proto/ with grpcio-tools, compiles the extension by
-way of py/build_native.py, and copies the official C code of BLAKE3 into third_party/blake3, which a
-source distribution carries along.
+It generates the modules snix/** and tvix/** from proto/ with grpcio-tools, compiles the extension
+with py/build_native.py, and copies the official C code of BLAKE3 to third_party/blake3, which the
+source distribution contains.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ BLAKE3_SHA256 = "6b51aefe515969785da02e87befafc7fdc7a065cd3458cf1141f29267749e81
 
 
 def blake3_release() -> dict[str, bytes]:
-    """The C folder of the release archive: file names and contents."""
+    """Return the names and contents of the files in the C directory of the release archive."""
     with urllib.request.urlopen(BLAKE3_RELEASE) as response:
         archive = response.read()
     if hashlib.sha256(archive).hexdigest() != BLAKE3_SHA256:
-        raise RuntimeError(f"{BLAKE3_RELEASE} is not the archive that was expected")
+        raise RuntimeError(f"{BLAKE3_RELEASE}: expected the SHA-256 {BLAKE3_SHA256}")
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         return {
             Path(member.name).name: file.read()
@@ -50,16 +50,16 @@ def blake3_release() -> dict[str, bytes]:
 
 
 def blake3_files() -> dict[str, bytes]:
-    """The official C code, from the first place that has it, as in bazel/blake3_repository.bzl."""
-    debian = [folder / "c" for folder in BLAKE3_DEBIAN.glob("blake3-*")]
+    """Return the official C code from the same places as bazel/blake3_repository.bzl."""
+    debian = [directory / "c" for directory in BLAKE3_DEBIAN.glob("blake3-*")]
     named = os.environ.get("BLAKE3_C_DIR")
-    for folder in [Path(named)] if named else debian:
-        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for directory in [Path(named)] if named else debian:
+        return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     return blake3_release()
 
 
 def provide_blake3() -> None:
-    """Fills third_party/blake3, unless this is a source distribution that brought it along."""
+    """Fill third_party/blake3, unless this is a source distribution that contains it."""
     if Path("PKG-INFO").exists() and all((BLAKE3 / name).exists() for name in BLAKE3_FILES):
         return
     files = blake3_files()
@@ -69,25 +69,25 @@ def provide_blake3() -> None:
         (BLAKE3 / name).write_bytes(files[name])
 
 
-def generate_protobuf_modules(folder: Path) -> None:
-    """Writes the modules snix/** and tvix/**, and their stubs, below `folder`."""
+def generate_protobuf_modules(directory: Path) -> None:
+    """Write the modules snix/** and tvix/**, and their stubs, to `directory`."""
     from grpc_tools import protoc
 
     protos = sorted(str(path) for path in PROTO.rglob("*.proto"))
     services = [path for path in protos if Path(path).name.startswith("rpc_")]
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for options, files in [
-        ([f"--python_out={folder}", f"--pyi_out={folder}"], protos),
-        ([f"--grpc_python_out={folder}"], services),
+        ([f"--python_out={directory}", f"--pyi_out={directory}"], protos),
+        ([f"--grpc_python_out={directory}"], services),
     ]:
         if protoc.main(["protoc", f"-I{PROTO}", *options, *files]):
             raise RuntimeError("protoc failed")
     for marker in PROTO.rglob("py.typed"):
-        shutil.copyfile(marker, folder / marker.relative_to(PROTO))
+        shutil.copyfile(marker, directory / marker.relative_to(PROTO))
 
 
 class BuildPy(build_py):
-    """Adds the generated modules; in an editable installation they go beside the package."""
+    """Adds the generated modules, beside the package in an editable installation."""
 
     def run(self) -> None:
         super().run()
@@ -95,7 +95,7 @@ class BuildPy(build_py):
 
 
 class BuildExt(build_ext):
-    """Compiles BLAKE3's assembly too, and several files at a time."""
+    """Also compiles the assembly of BLAKE3, and several files at a time."""
 
     def build_extensions(self) -> None:
         if ".S" not in self.compiler.src_extensions:

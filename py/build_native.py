@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The cffi builder of tvix_build._native: the interface is the marked parts of HEADERS and of the
-C files beside this one.
+"""The cffi builder of tvix_build._native. The interface consists of the marked parts of HEADERS and
+SOURCES.
 
-`ffibuilder` is what setuptools calls (cffi_modules in setup.py). Bazel runs this file as a program:
-the argument is the file to write the extension's C code to, which Bazel compiles itself.
+setuptools calls `ffibuilder` (cffi_modules in setup.py). Bazel runs this file as a program, which
+writes the C code of the extension to the file in the argument, and compiles that file itself.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ HEADERS = [ROOT / "native" / f"{name}.h" for name in ("tvix_build", "arrow", "fi
 SOURCES = [ROOT / "py" / f"{name}.c" for name in ("byte_rows", "capsules", "pieces")]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
-# The official C code of BLAKE3 that only one kind of processor runs.
+# The official C code of BLAKE3 for one kind of processor.
 BLAKE3_OF_PLATFORM = {"linux-x86_64": "blake3_*.S", "linux-aarch64": "blake3_neon.c"}
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
 def declarations(header: str) -> str:
-    """The part of the file between the marks, without the attributes that cffi does not know."""
+    """Return the part between the marks, without the attributes that cffi does not support."""
     marked = header.partition(BEGIN)[2].partition(END)
     if not marked[1]:
-        raise ValueError(f"no part between {BEGIN} and {END}")
+        raise ValueError(f"expected {BEGIN} and {END}")
     return marked[0].replace("TVIXB_API ", "")
 
 
 def make_builder(**options: Any) -> cffi.FFI:
-    """A builder of the extension; the options are setuptools.Extension's."""
+    """Return a builder of the extension. The options are those of setuptools.Extension."""
     builder = cffi.FFI()
     for file in [*HEADERS, *SOURCES]:
         builder.cdef(declarations(file.read_text()))
@@ -45,7 +45,7 @@ def make_builder(**options: Any) -> cffi.FFI:
 
 
 def ffibuilder() -> cffi.FFI:
-    """The builder with all that setuptools compiles; paths are relative to the project's root."""
+    """Return the builder with all files for setuptools. Paths are relative to the project root."""
     blake3 = Path("third_party", "blake3")
     sources = [
         *Path("native").glob("*.c"),

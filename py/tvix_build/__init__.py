@@ -7,10 +7,10 @@
     >>> tvix_build.check(request).canonical
     True
 
-The messages themselves are protobuf's: `tvix.build.protos.build_pb2` and
-`tvix.castore.protos.castore_pb2`, or the same of `snix`. What is valid and canonical, and what a
-digest is, says docs/canonical-form.md. Every function may be called from many threads at once,
-changes none of its arguments, and returns what is the caller's own.
+The messages are protobuf messages of `tvix.build.protos.build_pb2` and
+`tvix.castore.protos.castore_pb2`, or of the same modules in `snix`. docs/canonical-form.md defines
+valid and canonical messages and digests. All functions are thread-safe, do not change their
+arguments, and return new objects.
 """
 
 from tvix_build._core.batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch

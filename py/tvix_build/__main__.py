@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The program `tvix-build`, also `python -m tvix_build`: what concerns the whole process, that is
-signals, the garbage collector, environment variables and the standard streams.
+"""The program `tvix-build`, also `python -m tvix_build`. This module has the settings of the whole
+process: signals, the garbage collector, environment variables and standard streams.
 
-The command line is `tvix_build.cli`. It is imported after the handlers of signals are in place, as
-that takes a while.
+The command line is `tvix_build.cli`. Its import is slow, so signal handlers are installed first.
 """
 
 from __future__ import annotations
@@ -21,26 +20,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-# Commands make many objects and hardly any cycles, so that Python's default of 700 costs time only.
+# Commands create many objects and few cycles, so Python's default of 700 only costs time.
 GC_THRESHOLD = 200_000
 
-# The signal that ends the program, once it has come.
+# The received signal that ends the program, if any.
 _received: list[int] = []
 
 
 class Interrupted(BaseException):
-    """A signal ends the program; raised wherever it hits, and none catches it as an Exception."""
+    """A signal ends the program. It is a BaseException, so that no `except Exception` catches
+    it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+    """Run the program, and return its exit status.
 
     Args:
-        arguments: without the program's name; None for those of the process.
+        arguments: the arguments, without the name of the program; None for those of the process.
 
     Returns:
-        The status of `tvix_build.cli.main`, or 128 + n when signal n ended the program (130
-        SIGINT, 143 SIGTERM).
+        The status of `tvix_build.cli.main`, or 128 + n if signal n ended the program (130 for
+        SIGINT, 143 for SIGTERM).
     """
     status = 0
     try:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _run(sys.argv[1:] if arguments is None else list(arguments))
         _stop_listening()
     except BaseException:
-        # Python may have made another exception of the signal's, or cleaning up after it failed.
+        # Python may have replaced the exception, or cleaning up may have failed.
         if not _received:
             raise
     return _end_by(_received[0]) if _received else status
@@ -56,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     gc.set_threshold(GC_THRESHOLD)
-    # The C core of gRPC would log lines of its own. The statuses have the same information.
+    # The C core of gRPC logs errors, which the statuses contain, too.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for stream in (sys.stdout, sys.stderr):
-        # A file name need not be text, nor a terminal able to show it.
+        # A file name may not be text, or the terminal may not be able to show it.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from tvix_build import cli
@@ -87,13 +87,13 @@ def _listen() -> None:
     _received.clear()
     sys.unraisablehook = _on_unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
-        # One that is ignored from the start (nohup, a background job) stays so.
+        # A signal that is already ignored (nohup, a background job) stays ignored.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def _stop_listening() -> None:
-    """Ignore signals, as there is nothing left to interrupt but the cleaning up."""
+    """Ignore signals, so that they do not interrupt cleaning up."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -106,20 +106,20 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def _on_unraisable(unraisable: UnraisableHookArgs) -> None:
-    """Interrupt again, a little later, where an exception goes no further: Python prints those of
-    callbacks and finalizers, which may run anywhere.
+    """Send the signal again later if Interrupted was raised in a callback or a finalizer, whose
+    exceptions Python only prints.
     """
     if not isinstance(unraisable.exc_value, Interrupted):
         sys.__unraisablehook__(unraisable)
         return
     number = _received[0]
     signal.signal(number, _interrupt)
-    # Not before this function has returned, on a busy machine, too.
+    # Late enough for this function to return first, even on a busy machine.
     threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
 
 
 def _abandon_stdout() -> None:
-    """Send what is still buffered for stdout nowhere, or the interpreter fails on it at exit."""
+    """Discard the buffered output to stdout, which would make the interpreter fail at exit."""
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)

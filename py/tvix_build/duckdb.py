@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SQL functions for DuckDB that check, canonicalize and hash messages, a vector at a time.
+"""SQL functions for DuckDB that check, canonicalize and hash messages.
 
     >>> import duckdb
     >>> import tvix_build.duckdb
@@ -8,7 +8,7 @@
     >>> connection.sql("SELECT tvix_valid('\\x0A\\x09/bin/true'::BLOB)").fetchall()
     [(True,)]
 
-Needs duckdb 1.3 or newer, pyarrow and numpy, the extra `duckdb`.
+Requires duckdb 1.3 or later, pyarrow and numpy, which the extra `duckdb` installs.
 """
 
 from __future__ import annotations
@@ -47,29 +47,29 @@ def register(
 ) -> None:
     """Define SQL functions of a message, a BLOB, in a connection and its cursors.
 
-    | function | gives |
+    | function | result |
     | --- | --- |
     | `tvix_valid` | BOOLEAN |
-    | `tvix_canonical` | BOOLEAN: valid, and encoded canonically |
-    | `tvix_digest` | BLOB of 32 bytes; NULL where there is none |
+    | `tvix_canonical` | BOOLEAN: whether the message is valid and canonical |
+    | `tvix_digest` | BLOB of 32 bytes; NULL if the message has no digest |
     | `tvix_violations` | a list of STRUCT(code, path, message) |
-    | `tvix_check` | STRUCT(valid, canonical, digest, violations): one pass for all of them |
-    | `tvix_canonicalize` | BLOB, the canonical encoding; NULL where it is refused |
+    | `tvix_check` | STRUCT(valid, canonical, digest, violations), computed in one pass |
+    | `tvix_canonicalize` | BLOB, the canonical encoding; NULL if there is none |
 
-    Of NULL, all are NULL. A bad message stops no query. DuckDB calls the functions in each of its
-    threads (`SET threads`), so a call uses no others.
+    NULL input gives NULL. Invalid messages do not fail a query. DuckDB calls the functions in its
+    own threads (`SET threads`); they start no others.
 
     Args:
-        connection: the connection that gets the functions.
-        kind: what the messages are.
-        prefix: what the names begin with, in place of `tvix_`; for the functions of another kind or
+        connection: the connection in which to define the functions.
+        kind: the kind of the messages.
+        prefix: the prefix of the names, instead of `tvix_`; for the functions of another kind or
             schema.
-        schema: of which version of the protocol.
+        schema: the schema of the messages.
 
     Raises:
-        ValueError: if there is no such kind or schema.
+        ValueError: if the kind or the schema is unknown.
         ImportError: if DuckDB is older than 1.3.
-        duckdb.Error: if there are functions of these names.
+        duckdb.Error: if functions with these names exist.
     """
     _check_version()
     wanted = message_type(Kind(kind), Schema(schema))
@@ -93,19 +93,19 @@ def register(
 def _check_version() -> None:
     import duckdb
 
-    # Before 1.3 (duckdb/duckdb#17574), a null in a fixed_size_binary array shifts the values behind
-    # it: digests would be those of other rows.
+    # Before 1.3 (duckdb/duckdb#17574), a null in a fixed_size_binary array shifts the values after
+    # it, so that rows would get the digests of other rows.
     found = re.match(r"(\d+)\.(\d+)", duckdb.__version__)
     if found and tuple(map(int, found.groups())) < _LEAST:
         raise ImportError(
-            f"expected DuckDB 1.3 or newer, found {duckdb.__version__}, which gives wrong values "
-            "for rows behind a NULL: pip install 'tvix-build[duckdb]'",
+            f"expected DuckDB 1.3 or later, found {duckdb.__version__}, which returns wrong values "
+            "for rows after a NULL: pip install 'tvix-build[duckdb]'",
             name="duckdb",
         )
 
 
 def _check(messages: Any, kind: MessageType) -> Any:
-    """What is said of the messages of an Arrow array without nulls."""
+    """Return the results of an Arrow array of messages without nulls."""
     import pyarrow
 
     return pyarrow.array(check_batch(messages, kind=kind.kind, threads=1, schema=kind.schema))
@@ -131,14 +131,14 @@ def _encodings(messages: Any, kind: MessageType) -> Any:
 def _of_present(
     function: Callable[[Any, MessageType], Any], kind: MessageType, messages: Any
 ) -> Any:
-    """A function of messages, null where there is none."""
+    """Call a function with the messages that are not null; the result is null for the others."""
     if not messages.null_count:
         return function(messages, kind)
     return _where(messages.is_valid(), messages, lambda some: function(some, kind))
 
 
 def _where(wanted: Any, messages: Any, function: Callable[[Any], Any]) -> Any:
-    """A function of the messages that are wanted, null for the others."""
+    """Call a function with the selected messages; the result is null for the others."""
     from pyarrow import compute
 
     places = compute.subtract(compute.cumulative_sum(wanted.cast("int64")), 1)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Checks, canonicalizes and hashes messages in polars: importing this module gives every expression
-the namespace `tvix`.
+"""Checks, canonicalizes and hashes messages in polars. Importing this module adds the namespace
+`tvix` to expressions.
 
     >>> import polars
     >>> import tvix_build.polars
@@ -8,7 +8,7 @@ the namespace `tvix`.
     >>> frame.select(polars.col("request").tvix.valid())["request"].to_list()
     [True, False, None]
 
-Needs polars, the extra `polars`.
+Requires polars, which the extra `polars` installs.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ _COLUMNS = {
 
 @polars.api.register_expr_namespace("tvix")
 class TvixNamespace:
-    """What `polars.col("request").tvix` has. The expression is one of binary, messages of a kind in
-    a schema; of null all is null. A bad message stops no query. A batch is checked by all CPUs.
+    """The namespace `polars.col("request").tvix`. The expression must be binary, with messages of
+    one kind and schema. Null input gives null. Invalid messages do not fail a query. A batch is
+    checked on all CPUs.
 
     Raises:
-        ValueError: from every method, if there is no such kind or schema.
+        ValueError: from all methods, if the kind or the schema is unknown.
     """
 
     def __init__(self, expression: polars.Expr) -> None:
@@ -52,7 +53,8 @@ class TvixNamespace:
         kind: KindLike = Kind.BUILD_REQUEST,
         schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
-        """A struct of `valid`, `canonical`, `digest` and `violations`: one pass for all."""
+        """Return a struct of `valid`, `canonical`, `digest` and `violations`, computed in one
+        pass."""
         return self._map(_check, polars.Struct(_COLUMNS), kind, schema)
 
     def valid(
@@ -61,7 +63,7 @@ class TvixNamespace:
         kind: KindLike = Kind.BUILD_REQUEST,
         schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
-        """Boolean: which messages are valid."""
+        """Return whether each message is valid, as Boolean."""
         return self._column("valid", kind, schema)
 
     def canonical(
@@ -70,7 +72,7 @@ class TvixNamespace:
         kind: KindLike = Kind.BUILD_REQUEST,
         schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
-        """Boolean: which messages are valid and encoded canonically."""
+        """Return whether each message is valid and canonical, as Boolean."""
         return self._column("canonical", kind, schema)
 
     def digest(
@@ -79,7 +81,7 @@ class TvixNamespace:
         kind: KindLike = Kind.BUILD_REQUEST,
         schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
-        """Binary of 32 bytes, BLAKE3 of the canonical encoding; null where that is refused."""
+        """Return the digests, Binary of 32 bytes; null for a message without a digest."""
         return self._column("digest", kind, schema)
 
     def violations(
@@ -88,7 +90,7 @@ class TvixNamespace:
         kind: KindLike = Kind.BUILD_REQUEST,
         schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
-        """A list of structs of `code`, `path` and `message`."""
+        """Return lists of structs of `code`, `path` and `message`."""
         return self._column("violations", kind, schema)
 
     def canonicalize(
@@ -97,7 +99,7 @@ class TvixNamespace:
         kind: KindLike = Kind.BUILD_REQUEST,
         schema: SchemaLike = Schema.TVIX_BUILD_V1,
     ) -> polars.Expr:
-        """Binary: the canonical encoding; null where it is refused."""
+        """Return the canonical encodings, as Binary; null for a message without one."""
         return self._map(_canonicalize, polars.Binary(), kind, schema)
 
     def _column(self, name: str, kind: KindLike, schema: SchemaLike) -> polars.Expr:
@@ -119,7 +121,7 @@ class TvixNamespace:
 
 
 def _check(messages: polars.Series, kind: MessageType) -> polars.Series:
-    """What is said of messages, none of which is null."""
+    """Return the results of messages without nulls."""
     return polars.DataFrame(check_batch(messages, kind=kind.kind, schema=kind.schema)).to_struct()
 
 
@@ -141,7 +143,7 @@ def _encodings(messages: polars.Series, kind: MessageType) -> polars.Series:
 def _of_present(
     function: Callable[[polars.Series], polars.Series], messages: polars.Series
 ) -> polars.Series:
-    """A function of messages, null where there is none."""
+    """Call a function with the messages that are not null; the result is null for the others."""
     if not messages.has_nulls():
         return function(messages)
     return _where(messages.is_not_null(), messages, function)
@@ -152,6 +154,6 @@ def _where(
     messages: polars.Series,
     function: Callable[[polars.Series], polars.Series],
 ) -> polars.Series:
-    """A function of the messages that are wanted, null for the others."""
+    """Call a function with the selected messages; the result is null for the others."""
     places = polars.when(wanted).then(wanted.cum_sum().cast(polars.Int64) - 1)
     return function(messages.filter(wanted)).gather(polars.select(places).to_series())

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A store of build requests of tvix.build.v1, by digest: what a Build that names its request by
-hash refers to.
+"""A store of build requests of tvix.build.v1 by digest.
 
     >>> from tvix_build import build_request
     >>> from tvix_build.store import RequestStore
@@ -9,8 +8,8 @@ hash refers to.
     ...     store.get(digest) == store.get(digest.hex()[:8])
     True
 
-A store is one file, an SQLite database, beside which SQLite keeps two more while it is open.
-Threads may share a RequestStore; processes open one each, and none uses one from before a fork.
+A store is an SQLite database in one file. While it is open, SQLite uses two more files beside it.
+Threads may share a RequestStore. Each process must open its own, also after a fork.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AmbiguousDigestError", "Damage", "RequestStore", "StoreError", "UnknownDigestError"]
 
-SCHEMA = Schema.TVIX_BUILD_V1  # Nothing in a store says which one its requests are of.
+SCHEMA = Schema.TVIX_BUILD_V1  # A store does not record the schema of its requests.
 APPLICATION_ID = int.from_bytes(b"tvix", "big")
 VERSION = 1
-BUSY_SECONDS = 60.0  # A large put_many of another process may take that long.
+BUSY_SECONDS = 60.0  # A large put_many of another process may take this long.
 HEX_PREFIX = re.compile(f"[0-9a-fA-F]{{1,{2 * DIGEST_SIZE}}}")
-# Not WITHOUT ROWID, which is slow where rows do not fit a page several times.
+# WITHOUT ROWID would be slow for rows that are large compared to a page.
 CREATE = f"""
 CREATE TABLE request (
     digest BLOB NOT NULL PRIMARY KEY
@@ -53,7 +52,7 @@ CREATE TABLE request (
     encoding BLOB NOT NULL CHECK (typeof(encoding) = 'blob')
 )
 """
-# What is there is written anew only if it was damaged.
+# A stored request is overwritten only if it is damaged.
 PUT = """
 INSERT INTO request (digest, encoding) VALUES (?, ?)
 ON CONFLICT (digest) DO UPDATE SET encoding = excluded.encoding
@@ -62,19 +61,19 @@ WHERE encoding IS NOT excluded.encoding
 
 
 class StoreError(Error):
-    """A file that is no store of requests, or of a newer version, or damaged, or that cannot be
-    read or written."""
+    """A file is not a request store, has a newer version, is damaged, or cannot be read or
+    written."""
 
 
 class UnknownDigestError(Error, KeyError):
-    """No request of the store has a digest that begins so."""
+    """No stored request has this digest or prefix."""
 
-    def __str__(self) -> str:  # KeyError's is for keys.
+    def __str__(self) -> str:  # KeyError.__str__ shows the repr.
         return str(self.args[0])
 
 
 class AmbiguousDigestError(Error, KeyError):
-    """Several requests of the store have a digest that begins so."""
+    """Several stored requests have digests with this prefix."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -82,31 +81,30 @@ class AmbiguousDigestError(Error, KeyError):
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong with a store."""
+    """A damaged request, or damage to the database."""
 
     digest: bytes | None
     """The digest under which the damaged request is stored; None for damage to the database."""
     message: str
-    """For people: what was expected and what was found."""
+    """A text with what was expected and what was found."""
 
 
 class RequestStore:
-    """The canonical encodings of build requests of tvix.build.v1, by digest, in the order of the
-    digests.
+    """Stores the canonical encodings of build requests of tvix.build.v1, ordered by digest.
 
-    What `put` and `put_many` have returned is on the disk, and survives a crash of the process and
-    of the machine; what they have not is there wholly or not at all. Any number of processes and
-    threads may use a store at once; one that writes makes other writers wait for up to a minute.
-    If its files are deleted, moved or replaced while it is open, a write fails.
+    Writes are atomic. When `put` or `put_many` returns, the requests are on disk and survive a
+    crash of the process or of the machine. Several processes and threads may use a store at the
+    same time. A writer waits up to one minute for other writers. If the files of the store are
+    deleted, moved or replaced while it is open, writes fail.
 
     Args:
-        path: the file. Its directory must be writable, for readers too, as SQLite keeps files
-            beside it.
-        create: whether to make a store where there is no file, or an empty one.
+        path: the file. Its directory must be writable, also for readers, because SQLite creates
+            files beside it.
+        create: whether to create the store if the file does not exist or is empty.
 
     Raises:
-        StoreError: here and from every method, if the file is no store or of a newer version, or
-            if it is damaged, full, replaced or locked for longer than a minute.
+        StoreError: from the constructor and from all methods, if the file is not a store, has a
+            newer version, or is damaged, full, replaced or locked for longer than a minute.
     """
 
     def __init__(self, path: str | bytes | os.PathLike[str], *, create: bool = True) -> None:
@@ -116,18 +114,18 @@ class RequestStore:
         location = f"{Path(self._path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         with self._errors():
             if not create and not os.path.exists(self._path):
-                raise sqlite3.OperationalError("expected a store of requests, found no such file")
+                raise sqlite3.OperationalError("no such file")
             directory = os.path.dirname(os.path.abspath(self._path))
             if os.path.isdir(directory) and not os.access(directory, os.W_OK | os.X_OK):
                 raise sqlite3.OperationalError(
-                    "expected a directory that this process may write, as SQLite keeps files beside"
-                    f" the store, found {directory}"
+                    f"the directory {directory} is not writable; SQLite creates files beside the"
+                    " store"
                 )
             connection = sqlite3.connect(
                 location,
                 uri=True,
                 timeout=BUSY_SECONDS,
-                isolation_level=None,  # Transactions are begun here, not by the module.
+                isolation_level=None,  # This class begins transactions itself.
                 check_same_thread=False,
             )
             try:
@@ -139,17 +137,17 @@ class RequestStore:
         self._connection = connection
 
     def put(self, request: BytesLike | Message) -> bytes:
-        """Store a request; nothing changes if it is there already.
+        """Store a request, unless it is stored already, and return its digest.
 
         Args:
-            request: a BuildRequest of tvix.build.v1 or the bytes of one.
+            request: a BuildRequest of tvix.build.v1, as a message or as bytes.
 
         Returns:
-            Its digest, 32 bytes.
+            The digest, 32 bytes.
 
         Raises:
-            ValidationError: if it has no canonical encoding.
-            TypeError: if it is neither bytes-like nor a BuildRequest of tvix.build.v1.
+            ValidationError: if the request has no canonical encoding.
+            TypeError: if the request is neither bytes-like nor a BuildRequest of tvix.build.v1.
         """
         encoding = canonicalize(request, kind=Kind.BUILD_REQUEST, schema=SCHEMA)
         digest = blake3_many([encoding]).tobytes()
@@ -162,15 +160,16 @@ class RequestStore:
         *,
         offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     ) -> list[bytes]:
-        """Store many requests, all of them or, on any error, none. Arguments as for
-        `tvix_build.canonicalize_batch`.
+        """Store many requests, and return their digests. After an error, none of them is stored.
+        Arguments as for `tvix_build.canonicalize_batch`.
 
         Returns:
-            Their digests, in order, 32 bytes each.
+            The digests, in order, 32 bytes each.
 
         Raises:
-            ValidationError: for the first one without a canonical encoding; its `index` says which.
-            TypeError: if one is neither bytes-like nor a BuildRequest of tvix.build.v1.
+            ValidationError: for the first request without a canonical encoding; `index` is its
+                index.
+            TypeError: if an item is neither bytes-like nor a BuildRequest of tvix.build.v1.
             ValueError: as `canonicalize_batch`.
         """
         batch = canonicalize_batch(
@@ -182,17 +181,17 @@ class RequestStore:
         return digests
 
     def get(self, digest: bytes | str) -> bytes:
-        """The canonical encoding of a request, checked against its digest.
+        """Return the canonical encoding of a request, after checking its digest.
 
         Args:
-            digest: 32 bytes, or hex digits: 64 of them or as many of the first as no other request
-                of the store shares.
+            digest: the digest as 32 bytes or 64 hexadecimal digits, or a unique prefix in
+                hexadecimal.
 
         Raises:
-            UnknownDigestError: if there is no such request.
-            AmbiguousDigestError: if there are several.
-            ValueError: if that is no digest.
-            StoreError: if what is stored has another digest.
+            UnknownDigestError: if no request has this digest or prefix.
+            AmbiguousDigestError: if several requests have this prefix.
+            ValueError: if the argument is not a digest or a prefix.
+            StoreError: if the stored request has another digest.
         """
         with self._use() as connection:
             rows = connection.execute(
@@ -202,29 +201,29 @@ class RequestStore:
             ).fetchall()
         shown = digest if isinstance(digest, str) else digest.hex()
         if not rows:
-            raise UnknownDigestError(f"{self._path}: expected a request {shown}, found none")
+            raise UnknownDigestError(f"{self._path}: no request with the digest {shown}")
         if len(rows) > 1:
             several = " and ".join(row[0].hex() for row in rows)
             raise AmbiguousDigestError(
-                f"{self._path}: expected one request {shown}…, found several: {several} among them"
+                f"{self._path}: several digests begin with {shown}, such as {several}"
             )
         key, encoding = rows[0]
         found = blake3_many([encoding]).tobytes()
         if found != key:
             raise StoreError(
-                f"{self._path}: expected a request with the digest {key.hex()}, found damage: "
-                f"what is stored has {found.hex()}"
+                f"{self._path}: the request with the digest {key.hex()} is damaged: found the "
+                f"digest {found.hex()}"
             )
         return bytes(encoding)
 
     def has(self, digest: bytes | str) -> bool:
-        """Whether there is a request with a digest, or one or more whose digest begins so.
+        """Return whether a request has this digest or prefix.
 
         Args:
-            digest: 32 bytes, or 1 to 64 hex digits.
+            digest: the digest as 32 bytes, or 1 to 64 hexadecimal digits.
 
         Raises:
-            ValueError: if that is no digest.
+            ValueError: if the argument is not a digest or a prefix.
         """
         with self._use() as connection:
             row = connection.execute(
@@ -233,7 +232,7 @@ class RequestStore:
         return bool(row[0])
 
     def __contains__(self, digest: object) -> bool:
-        """As `has`; false for an object that cannot be a digest, of another type or length."""
+        """As `has`, but return false for an object that is not a digest or a prefix."""
         if not isinstance(digest, (bytes, str)):
             return False
         try:
@@ -248,31 +247,30 @@ class RequestStore:
         return count
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        """All digests and canonical encodings, in the order of the digests, as they are stored:
-        `verify` checks them. One is in memory at a time; of what is put or lost meanwhile, some may
-        be seen."""
+        """Yield all digests and encodings, ordered by digest, without checking them; see `verify`.
+        One request is in memory at a time. Concurrent changes may be visible."""
         return self._rows("digest", b"")
 
     def verify(self) -> list[Damage]:
-        """All that is wrong: damage to the database, and requests that are not canonical or have
-        another digest than that under which they are stored. Reads the whole store."""
+        """Read the whole store, and return all damage: to the database, requests that are not
+        canonical, and requests with another digest."""
         found = []
         try:
             with self._use() as connection:
                 for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
                     if line != "ok":
                         found.append(Damage(None, line))
-            # By row: a damaged index, or a digest of another type, hides none.
+            # In the order of rows, so that a damaged index or digest does not hide requests.
             for digest, encoding in self._rows("rowid", -(2**63)):
                 message = _damage(digest, encoding)
                 if message is not None:
                     found.append(Damage(digest, message))
-        except StoreError as error:  # The database is so damaged that there is nothing to read.
+        except StoreError as error:  # The database cannot be read.
             found.append(Damage(None, str(error)))
         return found
 
     def close(self) -> None:
-        """Close the file; a closed store can only be closed. Leaving the context does so, too."""
+        """Close the store, which cannot be used afterwards. Leaving the context also closes it."""
         with self._lock, self._errors():
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -285,18 +283,19 @@ class RequestStore:
         self.close()
 
     def _open(self, connection: sqlite3.Connection, create: bool) -> None:
-        """Make the connection ready, and the store if there is none."""
+        """Prepare the connection, and create the store if `create` is true and it does not
+        exist."""
         connection.text_factory = lambda text: text.decode(errors="backslashreplace")
-        # Asking SQLite first undoes what a killed process left; to it a short file has no page.
+        # SQLite first rolls back the changes of a killed process. A short file has no pages.
         if create and not _number(connection, "page_count") and not os.path.getsize(self._path):
             with _transaction(connection):
-                if not _number(connection, "schema_version"):  # Nobody else was faster.
+                if not _number(connection, "schema_version"):  # another process may be faster
                     connection.execute(CREATE)
                     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     connection.execute(f"PRAGMA user_version = {VERSION}")
         if _number(connection, "application_id") != APPLICATION_ID:
             raise sqlite3.DatabaseError(
-                "expected a store of requests, found another database or nothing"
+                "expected a request store, found another database or an empty file"
             )
         version = _number(connection, "user_version")
         if version != VERSION:
@@ -304,24 +303,23 @@ class RequestStore:
                 f"expected a store of version {VERSION}, found version {version}"
             )
         _write_ahead(connection)
-        # FULL: a digest that was handed out names a request even after the power failed. NORMAL
-        # would keep what a killed process wrote, but not that.
+        # FULL: after a power failure, the request of each returned digest is still stored. NORMAL
+        # would only protect against killed processes.
         connection.execute("PRAGMA synchronous = FULL")
-        _number(connection, "schema_version")  # A read, which opens the write-ahead log.
+        _number(connection, "schema_version")  # Read, which opens the write-ahead log.
 
     def _put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
         with self._use() as connection:
             with _transaction(connection):
                 connection.executemany(PUT, rows)
-            # SQLite goes on with files that have no name any more, whose contents nobody finds.
+            # SQLite would continue to use deleted files, and the requests would be lost.
             if self._find_files() != self._files:
                 raise sqlite3.OperationalError(
-                    "expected the files that were opened, found others or none: the store was"
-                    " deleted, moved or replaced; open it again"
+                    "the store was deleted, moved or replaced while it was open; open it again"
                 )
 
     def _find_files(self) -> list[tuple[int, int] | None]:
-        """Which files lie at the paths of the database and of its write-ahead log."""
+        """Return the inodes of the files of the database and its write-ahead log."""
         found: list[tuple[int, int] | None] = []
         for suffix in ("", "-wal", "-shm"):
             try:
@@ -333,8 +331,8 @@ class RequestStore:
         return found
 
     def _rows(self, column: str, last: bytes | int) -> Iterator[tuple[bytes, bytes]]:
-        """Digests and encodings, in the order of a column, from behind `last`."""
-        # A query a row: an iterator that is left alone keeps neither lock nor transaction.
+        """Yield digests and encodings, ordered by a column, after `last`."""
+        # One query per row, so that a suspended iterator holds no lock and no transaction.
         query = (
             f"SELECT {column}, CAST(digest AS BLOB), CAST(encoding AS BLOB) FROM request"
             f" WHERE {column} > ? ORDER BY {column} LIMIT 1"
@@ -345,29 +343,29 @@ class RequestStore:
                 if row is None:
                     return
                 if row[0] <= last:
-                    raise sqlite3.DatabaseError("expected rows in order, found a damaged database")
+                    raise sqlite3.DatabaseError("the database is damaged: rows are out of order")
             last = row[0]
             yield row[1] or b"", row[2] or b""
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for this thread alone."""
+        """Lock the connection for this thread, and yield it."""
         with self._lock, self._errors():
             if self._connection is None:
-                raise ValueError(f"{self._path}: expected an open store, found it closed")
+                raise ValueError(f"{self._path}: the store is closed")
             yield self._connection
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        # UnicodeDecodeError: SQLite quotes damaged bytes in its reasons.
+        # UnicodeDecodeError: SQLite quotes damaged bytes in its messages.
         except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
             raise StoreError(f"{self._path}: {error}") from error
 
 
 def _range(digest: bytes | str) -> tuple[bytes, bytes]:
-    """The first and the last digest that are or begin so."""
+    """Return the first and the last digest with a prefix; both are a complete digest itself."""
     if isinstance(digest, str):
         if HEX_PREFIX.fullmatch(digest) is None:
             raise ValueError(f"expected 1 to {2 * DIGEST_SIZE} hex digits, found {digest!r}")
@@ -381,14 +379,14 @@ def _range(digest: bytes | str) -> tuple[bytes, bytes]:
 
 
 def _damage(digest: bytes, encoding: bytes) -> str | None:
-    """What is wrong with a row."""
+    """Return the damage of a row; None if it has none."""
     report: Report = check(encoding, kind=Kind.BUILD_REQUEST, schema=SCHEMA)
     if report.digest is None:
-        return f"expected a canonical request, found an invalid one: {refusal(report)}"
+        return f"expected a canonical request, found an invalid request: {refusal(report)}"
     if not report.canonical:
-        return "expected a canonical request, found one that is encoded otherwise"
+        return "expected a canonical request, found another encoding"
     if report.digest != digest:
-        return f"expected a request with this digest, found one with {report.digest.hex()}"
+        return f"expected a request with this digest, found the digest {report.digest.hex()}"
     return None
 
 
@@ -398,22 +396,22 @@ def _number(connection: sqlite3.Connection, pragma: str) -> int:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Have SQLite write ahead, so that readers and a writer do not wait for each other."""
-    give_up = time.monotonic() + BUSY_SECONDS
+    """Enable the write-ahead log, so that readers and a writer do not wait for each other."""
+    deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            # Here SQLite itself does not wait for other processes.
-            if "locked" not in str(error) or time.monotonic() > give_up:
+            # SQLite does not wait for other processes here.
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # Begun as a writer: a reader that becomes one fails if another was faster.
+    # IMMEDIATE: a transaction that becomes a writer later fails if another process has written.
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

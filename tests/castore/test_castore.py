@@ -64,7 +64,7 @@ def expected(path: bytes, name: bytes) -> Node:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A folder with everything that a node can say."""
+    """A directory with all kinds of nodes."""
     root = tmp_path / "tree"
     (root / "a" / "b" / "empty").mkdir(parents=True)
     (root / "a.b").mkdir()
@@ -114,12 +114,12 @@ def test_examples(tmp_path: Path) -> None:
 
 
 def test_known_digests(tmp_path: Path) -> None:
-    folder = node_from_path(tmp_path, name="f").directory
-    assert (folder.digest, folder.size) == (EMPTY, 0)
+    directory = node_from_path(tmp_path, name="f").directory
+    assert (directory.digest, directory.size) == (EMPTY, 0)
     (tmp_path / "a").mkdir()
     inner = Directory(directories=[DirectoryNode(name=b"a", digest=EMPTY, size=0)])
-    folder = node_from_path(tmp_path, name="f").directory
-    assert (folder.digest, folder.size) == (blake3(inner.SerializeToString()).digest(), 1)
+    directory = node_from_path(tmp_path, name="f").directory
+    assert (directory.digest, directory.size) == (blake3(inner.SerializeToString()).digest(), 1)
 
 
 @pytest.mark.parametrize("size", [LARGE, LARGE + 1, 2 * LARGE, 2 * LARGE + 262144 + 77])
@@ -160,18 +160,18 @@ def test_hands_out_what_it_saw(tree: Path) -> None:
 
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "folder"
-    (folder / "inner").mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    paths = {".": b"folder", "inner": b"inner", "inner/": b"inner", "inner/..": b"folder"}
+    directory = tmp_path / "directory"
+    (directory / "inner").mkdir(parents=True)
+    monkeypatch.chdir(directory)
+    paths = {".": b"directory", "inner": b"inner", "inner/": b"inner", "inner/..": b"directory"}
     for path, name in paths.items():
         assert node_from_path(path).directory.name == name
-    assert node_from_path(folder, name=b"\xff").directory.name == b"\xff"
-    assert node_from_path(folder, name="ä").directory.name == "ä".encode()
-    (folder / "link").symlink_to("inner")
+    assert node_from_path(directory, name=b"\xff").directory.name == b"\xff"
+    assert node_from_path(directory, name="ä").directory.name == "ä".encode()
+    (directory / "link").symlink_to("inner")
     assert node_from_path("link").symlink.target == b"inner"
     assert node_from_path("link/").directory.name == b"link"
-    with pytest.raises(ValueError, match="expected a name for /, which has none"):
+    with pytest.raises(ValueError, match="/ has no last component, so its node has no name"):
         node_from_path("/")
 
 
@@ -243,16 +243,16 @@ def test_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def change(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Sets what happens once between the listing of a folder and the reading of its files."""
+    """Sets what happens once between the listing of a directory and the reading of its files."""
     original = file_hashing.hash_files
     changes: list[Callable[[], None]] = []
     lock = threading.Lock()
 
-    def hash_files(folder: int, names: list[bytes]) -> file_hashing.Files:
+    def hash_files(directory: int, names: list[bytes]) -> file_hashing.Files:
         with lock:
             while changes:
                 changes.pop()()
-        return original(folder, names)
+        return original(directory, names)
 
     monkeypatch.setattr(file_hashing, "hash_files", hash_files)
     yield changes.append
@@ -274,13 +274,13 @@ def add_beside(path: Path) -> None:
 
 
 @pytest.mark.parametrize("do", [Path.unlink, swap_for_link, swap_for_pipe, add_beside])
-def test_changed_folder(
+def test_changed_directory(
     tmp_path: Path, change: Callable[[Callable[[], None]], None], do: Callable[[Path], None]
 ) -> None:
     (tmp_path / "file").write_bytes(b"data")
     os.utime(tmp_path, (1, 1))
     change(lambda: do(tmp_path / "file"))
-    with pytest.raises(ChangedError, match="expected no change while it is read, found one"):
+    with pytest.raises(ChangedError, match="changed while it was read"):
         node_from_path(tmp_path)
 
 
@@ -304,7 +304,7 @@ def test_changed_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siz
     file = tmp_path / "large"
     file.write_bytes(bytes(LARGE + 5))
     change_in_fstat(monkeypatch, LARGE + 5, lambda: os.truncate(file, size))
-    with pytest.raises(ChangedError, match="large: expected no change"):
+    with pytest.raises(ChangedError, match="large: changed while it was read"):
         node_from_path(file)
 
 
@@ -327,7 +327,7 @@ def test_touched_large_file(
     file = tmp_path / "large"
     file.write_bytes(bytes(LARGE + 5))
     change_in_fstat(monkeypatch, LARGE + 5, lambda: do(file))
-    with pytest.raises(ChangedError, match="large: expected no change"):
+    with pytest.raises(ChangedError, match="large: changed while it was read"):
         node_from_path(file)
 
 
@@ -336,7 +336,7 @@ def make_large(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "function"), [(make_large, "hash_large"), (Path.mkdir, "open_folder")]
+    ("make", "function"), [(make_large, "hash_large"), (Path.mkdir, "open_directory")]
 )
 def test_swapped_for_a_link_to_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], function: str
@@ -351,7 +351,7 @@ def test_swapped_for_a_link_to_itself(
         return original(*arguments)
 
     monkeypatch.setattr(file_hashing, function, swap)
-    with pytest.raises(ChangedError, match="path: expected no change"):
+    with pytest.raises(ChangedError, match="path: changed while it was read"):
         node_from_path(path)
 
 
@@ -374,7 +374,7 @@ def test_file_that_is_touched_all_the_time(tmp_path: Path) -> None:
     toucher = threading.Thread(target=touch)
     toucher.start()
     try:
-        with pytest.raises(ChangedError, match="file: expected no change"):
+        with pytest.raises(ChangedError, match="file: changed while it was read"):
             ingest_often(file)
     finally:
         stop.set()
@@ -393,14 +393,14 @@ def test_moved_while_it_is_deep_below(tmp_path: Path, monkeypatch: pytest.Monkey
     (bottom.parent / "next").mkdir()
     assert node_from_path(tmp_path / "root") == expected(os.fsencode(tmp_path / "root"), b"root")
     (tmp_path / "other").mkdir()
-    original = ingestion._Folder.scan
+    original = ingestion._OpenDirectory.scan
 
-    def scan(folder: ingestion._Folder) -> None:
-        original(folder)
-        if folder.name == b"d":
+    def scan(directory: ingestion._OpenDirectory) -> None:
+        original(directory)
+        if directory.name == b"d":
             bottom.rename(tmp_path / "other" / "d")
 
-    monkeypatch.setattr(ingestion._Folder, "scan", scan)
+    monkeypatch.setattr(ingestion._OpenDirectory, "scan", scan)
     with pytest.raises(ChangedError, match="root/a/b/c:"):
         node_from_path(tmp_path / "root")
 
@@ -415,9 +415,9 @@ def test_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-@pytest.mark.parametrize("name", ["file", "folder"])
+@pytest.mark.parametrize("name", ["file", "directory"])
 def test_unreadable(tmp_path: Path, name: str) -> None:
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / name).chmod(0)
     try:
@@ -430,7 +430,7 @@ def test_unreadable(tmp_path: Path, name: str) -> None:
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hash_files(folder: int, names: list[bytes]) -> file_hashing.Files:
+    def hash_files(directory: int, names: list[bytes]) -> file_hashing.Files:
         n = len(names)
         numbers = array("i", [errno.EIO] * n)
         return file_hashing.Files(numbers, array("Q", [0] * n), bytearray(n), bytes(32 * n))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`tvix-build validate` as a process: formats, sources, what is said of each record."""
+"""`tvix-build validate` as a process: formats, sources and results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MANY = (".binpbs", ".ndjson")
 
 
 def line(source: object, index: int, offset: int, message: BuildRequest) -> dict[str, Any]:
-    """What is said of a canonical record."""
+    """The result of a canonical record."""
     return {
         "source": str(source),
         "index": index,
@@ -127,7 +127,7 @@ def test_zeros_behind_gzip(padding: int) -> None:
     for rest in (b"x", member):
         result = run("validate", *options, stdin=member + bytes(padding) + rest)
         assert (result.status, len(result.lines)) == (2, 1)
-        assert "expected zeros or nothing behind the padding of gzip members" in result.stderr
+        assert "expected only zeros after the last gzip member" in result.stderr
 
 
 def test_input_format_overrides_the_name(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_input_format_overrides_the_name(tmp_path: Path) -> None:
     assert run("validate", other).status == 2
 
 
-def test_folder(tmp_path: Path) -> None:
+def test_directory(tmp_path: Path) -> None:
     names = ["b.binpb", "a/z.binpbs.zst", "a/b.json", "a-b.txtpb", "B.ndjson.xz"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -155,7 +155,7 @@ def test_folder(tmp_path: Path) -> None:
     assert [said["source"] for said in result.lines] == [f"./{name}" for name in order]
 
 
-def test_links_to_folders(tmp_path: Path) -> None:
+def test_links_to_directories(tmp_path: Path) -> None:
     for name in ("real", "tree"):
         (tmp_path / name).mkdir()
         make(tmp_path, f"{name}/a.binpb", [invalid_request() if name == "real" else request()])
@@ -174,7 +174,7 @@ def test_links_to_folders(tmp_path: Path) -> None:
     assert [said["source"] for said in result.lines] == names
 
 
-def test_folder_without_records(tmp_path: Path) -> None:
+def test_directory_without_records(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a request")
     result = run("validate", tmp_path)
     assert result.status == 2
@@ -239,7 +239,7 @@ def test_many_violations_are_counted(tmp_path: Path) -> None:
         ("{" * 2000, "found: "),
         ('{"constraints":' * 50_000, "found: "),
         ('{"outputs": ["' + "x" * 10_000, "column"),
-        ('{"outputs": ["\udcff"]}', "0xff, not UTF-8, at byte 14"),
+        ('{"outputs": ["\udcff"]}', "0xff, which is not UTF-8, at offset 14"),
         ('{"environmentVars": [{"value": "é"}]}', "environmentVars[0].value: expected base64"),
         ('{"environmentVars": [{"value": "a b!"}]}', "value: expected base64, found 'a b!'"),
         ('{"environmentVars": [{"value": "Zg==Zg"}]}', "value: expected base64, found 'Zg==Zg'"),
@@ -256,8 +256,11 @@ def test_many_violations_are_counted(tmp_path: Path) -> None:
         ('{"environmentVars": [{"value": "+/"}]}', "value: expected base64, found '+/'"),
         ('{"environmentVars": [{"value": "Zg=="}, {"value": 5}]}', "expected base64, found 5"),
         ('{"commandArgs": [5]}', "commandArgs[0]: expected a string, found 5"),
-        ('{"constraints": {}, "constraints": {}}', "found 'constraints' twice"),
-        ('{"constraints": {"system": "a", "system": "b"}}', "found 'system' twice"),
+        ('{"constraints": {}, "constraints": {}}', "duplicate name in an object: 'constraints'"),
+        (
+            '{"constraints": {"system": "a", "system": "b"}}',
+            "duplicate name in an object: 'system'",
+        ),
         ('{"\\ud800": 5}', r"\ud800"),
         ('{"commandArgs": NaN}', "expected a JSON value, found NaN"),
     ],
@@ -427,7 +430,7 @@ def test_blank_lines() -> None:
     assert places == [(0, len(blank)), (1, 2 * len(blank) + len(text))]
 
 
-def test_broken_symlink_in_a_folder(tmp_path: Path) -> None:
+def test_broken_symlink_in_a_directory(tmp_path: Path) -> None:
     (tmp_path / "lost.binpb").symlink_to("nowhere")
     result = run("validate", tmp_path)
     assert result.status == 2
@@ -437,11 +440,11 @@ def test_broken_symlink_in_a_folder(tmp_path: Path) -> None:
 def test_kinds(tmp_path: Path) -> None:
     output = Node(symlink=SymlinkNode(name=b"0000-out", target=b"/x"))
     build = Build(build_request=request(), outputs=[output])
-    folder = Directory(
+    directory = Directory(
         directories=[DirectoryNode(name=b"d", digest=bytes(32), size=0)],
         files=[FileNode(name=b"f", digest=bytes(32))],
     )
-    for kind, message in (("build", build), ("directory", folder)):
+    for kind, message in (("build", build), ("directory", directory)):
         path = tmp_path / f"{kind}.binpb"
         path.write_bytes(message.SerializeToString())
         assert run("validate", "--kind", kind, path).status == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `convert --to`: requests of one schema as another says them, whole or not at all."""
+"""The command `convert --to`: converts requests to another schema, atomically."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HASH = "0123456789abcdfghijklmnpqrsvwxyz"
 
 
 def named(number: int) -> BuildRequest:
-    """A request that the later schemas can say."""
+    """A request that the later schemas can represent."""
     return request(number, outputs=[f"{HASH}-{number}"], inputs=[])
 
 
@@ -60,7 +60,7 @@ def test_network_access(tmp_path: Path) -> None:
     assert refused.stderr == (
         "tvix-build: later.binpb: constraints.network_access: "
         "expected false, found true\n"
-        "tvix-build: 1 record is not converted to tvix.build.v1, nothing written\n"
+        "tvix-build: 1 record cannot be converted to tvix.build.v1; the output was not written\n"
     )
     assert not (tmp_path / "out.binpb").exists()
     assert run(*back, "--network-access", cwd=tmp_path).status == 0
@@ -92,7 +92,9 @@ def test_all_that_is_refused_is_said(tmp_path: Path) -> None:
         "outputs[1]: not_sorted",
         "command_args: required",
     ]
-    assert lines[6:] == [["4 records are not converted to tvix.build.v1@2024, nothing written"]]
+    assert lines[6:] == [
+        ["4 records cannot be converted to tvix.build.v1@2024; the output was not written"]
+    ]
 
 
 def test_on_stdout_it_ends_before_what_is_refused() -> None:
@@ -101,7 +103,7 @@ def test_on_stdout_it_ends_before_what_is_refused() -> None:
     formats = ("--input-format", "binpbs", "--output-format", "binpbs")
     result = run("convert", "--to", LATER[1], "-", "-", *formats, stdin=data)
     assert result.status == 1
-    assert "1 record is not converted to snix.build.v1, the output ends before" in result.stderr
+    assert "1 record cannot be converted to snix.build.v1; the output ends before" in result.stderr
     whole = delimited(convert(one, to=LATER[1]) for one in first)
     assert whole.startswith(result.stdout)
     assert len(result.stdout) > len(whole) // 2
@@ -110,9 +112,12 @@ def test_on_stdout_it_ends_before_what_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--network-access",), "expected --network-access with --to, found it alone"),
-        (("--to", "snix.build.v1", "--kind", "build"), "expected --to with requests, found"),
-        (("--to", "tvix.build.v1", "--network-access"), "expected network_access on the way"),
+        (("--network-access",), "--network-access requires --to"),
+        (("--to", "snix.build.v1", "--kind", "build"), "--to converts requests only, found"),
+        (
+            ("--to", "tvix.build.v1", "--network-access"),
+            "network_access is for conversions from or to tvix.build.v1 only",
+        ),
         (("--to", "snix"), "Invalid value for '--to'"),
     ],
 )

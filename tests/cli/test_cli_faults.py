@@ -30,8 +30,8 @@ EIO = "/proc/self/mem"  # Nothing is mapped at its beginning, so reading it fail
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with `in`, what the commands read, and `out`, which is empty."""
+def directory(tmp_path: Path) -> Path:
+    """A directory with `in`, what the commands read, and `out`, which is empty."""
     (tmp_path / "out").mkdir()
     (tmp_path / "in").mkdir()
     make(tmp_path / "in", "many.binpbs", REQUESTS)
@@ -40,27 +40,27 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_with_room(folder: Path, room: int, *arguments: str | Path) -> tuple[int, bytes, str]:
+def run_with_room(directory: Path, room: int, *arguments: str | Path) -> tuple[int, bytes, str]:
     """Exit status, stdout and stderr of a process whose files have at most `room` bytes."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
-    with start(*arguments, cwd=folder, preexec_fn=limit) as process:
+    with start(*arguments, cwd=directory, preexec_fn=limit) as process:
         stdout, stderr = process.communicate(timeout=60)
     assert b"Traceback" not in stderr
     return process.returncode, stdout, stderr.decode()
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_full_device(folder: Path, name: str) -> None:
+def test_full_device(directory: Path, name: str) -> None:
     if name == "get":
-        assert run("store", "add", "in/store", "in/many.binpbs", cwd=folder).status == 0
+        assert run("store", "add", "in/store", "in/many.binpbs", cwd=directory).status == 0
     format_option = ("--output-format", "binpbs") if name not in ("validate", "ingest") else ()
     if name == "ingest":  # It knows the format by the name.
-        (folder / "full.binpbs").symlink_to("/dev/full")
+        (directory / "full.binpbs").symlink_to("/dev/full")
     device = "full.binpbs" if name == "ingest" else "/dev/full"
-    result = run(*WRITERS[name], device, *format_option, cwd=folder)
+    result = run(*WRITERS[name], device, *format_option, cwd=directory)
     assert result.status == 2
     assert result.stderr.endswith(f"tvix-build: {device}: No space left on device\n")
 
@@ -76,91 +76,91 @@ def test_full_device(folder: Path, name: str) -> None:
         ("ingest", "x.ndjson.xz"),
     ],
 )
-def test_file_that_cannot_grow(folder: Path, name: str, file: str) -> None:
-    target = folder / "out" / file
-    assert run(*WRITERS[name], target, cwd=folder).status == 0
+def test_file_that_cannot_grow(directory: Path, name: str, file: str) -> None:
+    target = directory / "out" / file
+    assert run(*WRITERS[name], target, cwd=directory).status == 0
     whole = target.read_bytes()
     for room, old in ((0, None), (len(whole) // 2, b"as it was"), (len(whole) - 1, None)):
         target.unlink(missing_ok=True)
         if old is not None:
             target.write_bytes(old)
-        status, _, stderr = run_with_room(folder, room, *WRITERS[name], target)
+        status, _, stderr = run_with_room(directory, room, *WRITERS[name], target)
         assert (status, stderr) == (2, f"tvix-build: {target}: File too large\n")
         left = [path.read_bytes() for path in target.parent.iterdir()]
         assert left == ([] if old is None else [old])
-    assert run_with_room(folder, len(whole), *WRITERS[name], target)[0] == 0
+    assert run_with_room(directory, len(whole), *WRITERS[name], target)[0] == 0
     assert target.read_bytes() == whole
 
 
-def test_blobs_that_cannot_grow(folder: Path) -> None:
-    (folder / "in" / "large").write_bytes(bytes(3 << 20))
-    blobs = folder / "out"
-    status, _, stderr = run_with_room(folder, 1 << 20, "ingest", "in", "--blobs", blobs)
+def test_blobs_that_cannot_grow(directory: Path) -> None:
+    (directory / "in" / "large").write_bytes(bytes(3 << 20))
+    blobs = directory / "out"
+    status, _, stderr = run_with_room(directory, 1 << 20, "ingest", "in", "--blobs", blobs)
     assert status == 2
     assert stderr.endswith(": File too large\n")
-    whole = {path.name: path.read_bytes() for path in (folder / "in").iterdir()}
+    whole = {path.name: path.read_bytes() for path in (directory / "in").iterdir()}
     for path in blobs.rglob("*"):
         assert path.is_dir() or path.read_bytes() in whole.values(), path
 
 
 @pytest.mark.parametrize("room", [0, 1 << 12, 1 << 15])
-def test_store_that_cannot_grow(folder: Path, room: int) -> None:
-    store = folder / "out" / "store"
+def test_store_that_cannot_grow(directory: Path, room: int) -> None:
+    store = directory / "out" / "store"
     command = ("store", "add", store, "in/many.binpbs")
-    status, stdout, stderr = run_with_room(folder, room, *command)
+    status, stdout, stderr = run_with_room(directory, room, *command)
     assert status == 2, stderr
     printed = [line[:64].decode() for line in stdout.splitlines()]
     if printed:
         with closing(sqlite3.connect(store)) as connection:
             found = connection.execute("SELECT lower(hex(digest)) FROM request").fetchall()
         assert {(one,) for one in printed} <= set(found)
-    assert run(*command, cwd=folder).status == 0
+    assert run(*command, cwd=directory).status == 0
     assert run("store", "verify", store).stdout == b"300 requests, no damage\n"
 
 
 @pytest.mark.parametrize("suffix", ["binpbs", "json"])
-def test_file_that_fails_while_it_is_read(folder: Path, suffix: str) -> None:
-    broken = folder / f"broken.{suffix}"
+def test_file_that_fails_while_it_is_read(directory: Path, suffix: str) -> None:
+    broken = directory / f"broken.{suffix}"
     broken.symlink_to(EIO)
-    good = make(folder, "good.binpb", [request()])
+    good = make(directory, "good.binpb", [request()])
     for command in (
         ("validate", "--output", "out/x.ndjson", broken, good),
         ("digest", broken, good),
         ("store", "add", "out/store", broken, good),
     ):
-        result = run(*command, cwd=folder)
+        result = run(*command, cwd=directory)
         assert result.status == 2
         assert f"{broken}: " in result.stderr
         assert "Input/output error" in result.stderr
         said = result.stdout.decode() + "".join(
-            path.read_text() for path in (folder / "out").glob("x.ndjson")
+            path.read_text() for path in (directory / "out").glob("x.ndjson")
         )
         assert digest(request()) in said
-    for path in (folder / "out").iterdir():
+    for path in (directory / "out").iterdir():
         path.unlink()
-    assert run("canonicalize", broken, "out/x.binpbs", cwd=folder).status == 2
+    assert run("canonicalize", broken, "out/x.binpbs", cwd=directory).status == 2
     assert run("show", broken).status == 2
-    assert not list((folder / "out").iterdir())
+    assert not list((directory / "out").iterdir())
 
 
-def test_inputs_of_from_drv_and_ingest_that_fail(folder: Path) -> None:
-    drv = folder / "in" / "00000000000000000000000000000000-x.drv"
+def test_inputs_of_from_drv_and_ingest_that_fail(directory: Path) -> None:
+    drv = directory / "in" / "00000000000000000000000000000000-x.drv"
     drv.symlink_to(EIO)
-    result = run("from-drv", drv, "-o", "out/x.binpbs", cwd=folder)
+    result = run("from-drv", drv, "-o", "out/x.binpbs", cwd=directory)
     assert (result.status, "Input/output error" in result.stderr) == (2, True)
-    nodes = folder / "in" / "nodes.binpbs"
+    nodes = directory / "in" / "nodes.binpbs"
     nodes.symlink_to(EIO)
-    result = run("from-drv", EXAMPLES[0], "--nodes", nodes, "-o", "out/y.binpbs", cwd=folder)
+    result = run("from-drv", EXAMPLES[0], "--nodes", nodes, "-o", "out/y.binpbs", cwd=directory)
     assert (result.status, "Input/output error" in result.stderr) == (2, True)
-    assert not (folder / "out" / "y.binpbs").exists()
-    result = run("ingest", EIO, "in/1", "-o", "-", cwd=folder)
+    assert not (directory / "out" / "y.binpbs").exists()
+    result = run("ingest", EIO, "in/1", "-o", "-", cwd=directory)
     assert (result.status, len(result.lines)) == (2, 1)
     assert "Input/output error" in result.stderr
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100_000])
-def test_file_that_shrinks_while_it_is_read(folder: Path, keep: int) -> None:
-    path = make(folder, "many.binpbs", [request(number) for number in range(20_000)])
+def test_file_that_shrinks_while_it_is_read(directory: Path, keep: int) -> None:
+    path = make(directory, "many.binpbs", [request(number) for number in range(20_000)])
     # It waits for the pipe, and the file shrinks after its first records were read.
     reader, writer = os.pipe()
     with start("digest", path, stdout=writer) as process:
@@ -179,9 +179,9 @@ def test_file_that_shrinks_while_it_is_read(folder: Path, keep: int) -> None:
     assert lines == expected
 
 
-def test_file_that_vanishes_or_is_replaced_while_it_is_read(folder: Path) -> None:
+def test_file_that_vanishes_or_is_replaced_while_it_is_read(directory: Path) -> None:
     messages = [request(number) for number in range(10_000)]
-    path = make(folder, "many.binpbs", messages)
+    path = make(directory, "many.binpbs", messages)
     for replacement in (None, b"something else"):
         reader, writer = os.pipe()
         with start("digest", path, stdout=writer) as process:
@@ -195,4 +195,4 @@ def test_file_that_vanishes_or_is_replaced_while_it_is_read(folder: Path) -> Non
         assert process.returncode == 0  # What was opened is read.
         assert [line[:64].decode() for line in lines] == list(map(digest, messages))
         path.unlink(missing_ok=True)
-        make(folder, "many.binpbs", messages)
+        make(directory, "many.binpbs", messages)

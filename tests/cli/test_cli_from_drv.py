@@ -52,16 +52,16 @@ def delimited(nodes: Iterable[Node]) -> bytes:
     return stream.getvalue()
 
 
-def write(folder: Path, name: str, **changes: object) -> Path:
-    """A small derivation of that name in a folder."""
+def write(directory: Path, name: str, **changes: object) -> Path:
+    """A small derivation of that name in a directory."""
     plain = read(next(file for file in EXAMPLES if "words" in file.name))
     fields = {**vars(plain), "input_sources": (), **changes}
-    path = folder / f"{name}.drv"
+    path = directory / f"{name}.drv"
     path.write_bytes(nix.unparse(Derivation(**fields)))
     return path
 
 
-def test_digests_of_a_folder() -> None:
+def test_digests_of_a_directory() -> None:
     result = run("from-drv", EXAMPLES[0].parent, "--nodes", NODES)
     assert (result.status, result.stderr) == (0, "")
     assert result.stdout.decode() == "".join(line(file, wanted(file)) for file in EXAMPLES)
@@ -73,7 +73,7 @@ def test_requests_in_the_order_of_the_paths(order: int, tmp_path: Path) -> None:
     result = run("from-drv", *EXAMPLES[::order], "--nodes", NODES, "-o", target)
     assert (result.status, result.stderr) == (0, "")
     assert result.stdout.decode().split() == [
-        *("derivations", "10", "requests", "10", "without", "one", "0")
+        *("derivations", "10", "requests", "10", "rejected", "0")
     ]
     assert list(messages_of(target.read_bytes())) == [wanted(file) for file in EXAMPLES[::order]]
 
@@ -112,15 +112,15 @@ def test_formats_and_compression(tmp_path: Path) -> None:
 
 
 def test_input_derivations_and_inputs_lie_in_the_store(tmp_path: Path) -> None:
-    store, folder = tmp_path / "store", tmp_path / "folder"
+    store, directory = tmp_path / "store", tmp_path / "directory"
     store.mkdir()
-    folder.mkdir()
+    directory.mkdir()
     used = write(store, f"{HASH}used")
     output = read(used).outputs["out"].path
     (store / output.removeprefix(STORE)).write_text("words")
     (store / f"{HASH}source").symlink_to("elsewhere")
     path = write(
-        folder,
+        directory,
         "user",
         input_derivations={f"{STORE}{HASH}used.drv": ("out",)},
         input_sources=(f"{STORE}{HASH}source",),
@@ -147,7 +147,7 @@ def test_what_cannot_be_ingested_is_a_reason(tmp_path: Path) -> None:
     result = run("from-drv", path, "--ingest")
     assert (result.status, result.stdout) == (1, b"")
     assert f"user.drv: input {STORE}{HASH}pipe: " in result.stderr
-    assert f"expected a node for the input {STORE}{HASH}none, found none" in result.stderr
+    assert f"missing node for the input {STORE}{HASH}none" in result.stderr
 
 
 def test_a_bad_derivation_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -168,9 +168,9 @@ def test_a_bad_derivation_does_not_stop_the_others(tmp_path: Path) -> None:
         f"{HASH}b.drv: expected a list of outputs, ",
         "c.drv: environment_vars[12].key: invalid_env_key: ",
         f"d.drv: input derivation {STORE}{HASH}b.drv: expected a list of outputs, ",
-        f"d.drv: expected the input derivation {STORE}{HASH}x.drv, found none of that name",
-        f"e.drv: expected a node for the input {STORE}{HASH}f, found none",
-        f"e.drv: expected a node for the input {STORE}{HASH}g, found none",
+        f"d.drv: missing input derivation {STORE}{HASH}x.drv",
+        f"e.drv: missing node for the input {STORE}{HASH}f",
+        f"e.drv: missing node for the input {STORE}{HASH}g",
     ):
         assert sum(one.startswith(reason) for one in reasons) == 1, reason
     assert len(reasons) == 6
@@ -182,57 +182,60 @@ def errors(file: Path) -> list[dict[str, str]]:
 
 
 def test_refusals_are_grouped_with_examples_and_a_remedy(tmp_path: Path) -> None:
-    folder, file = tmp_path / "store", tmp_path / "errors.ndjson"
-    folder.mkdir()
+    directory, file = tmp_path / "store", tmp_path / "errors.ndjson"
+    directory.mkdir()
     sources = tuple(f"{STORE}{HASH}{name}" for name in "ab")
     for i in range(5):
-        write(folder, f"source-{i}", input_sources=sources)
-        write(folder, f"structured-{i}", environment={"__json": b"{}"})
-    good = write(folder, "good")
+        write(directory, f"source-{i}", input_sources=sources)
+        write(directory, f"structured-{i}", environment={"__json": b"{}"})
+    good = write(directory, "good")
     text = good.read_bytes()
-    (folder / "json.drv").write_bytes(b"{}")
-    (folder / "line.drv").write_bytes(text + b"\n")
-    (folder / "directory.drv").mkdir()
-    write(folder, "fetch", builder="builtin:fetchurl")
-    write(folder, "uids", environment={"requiredSystemFeatures": b"uid-range"})
-    write(folder, "unknown", outputs={"out": Output("")})
-    write(folder, "user", input_derivations={f"{STORE}{HASH}x.drv": ("out",)})
-    write(folder, "key", environment={"a=b": b""})
-    plain = run("from-drv", folder)
-    result = run("from-drv", folder, "--errors", file)
+    (directory / "json.drv").write_bytes(b"{}")
+    (directory / "line.drv").write_bytes(text + b"\n")
+    (directory / "directory.drv").mkdir()
+    write(directory, "fetch", builder="builtin:fetchurl")
+    write(directory, "uids", environment={"requiredSystemFeatures": b"uid-range"})
+    write(directory, "unknown", outputs={"out": Output("")})
+    write(directory, "user", input_derivations={f"{STORE}{HASH}x.drv": ("out",)})
+    write(directory, "key", environment={"a=b": b""})
+    plain = run("from-drv", directory)
+    result = run("from-drv", directory, "--errors", file)
     assert (plain.status, result.status) == (2, 2)
     assert plain.stdout == result.stdout
     assert result.stdout.decode().split()[1:] == [str(good)]
     assert plain.stderr.replace("--errors FILE writes all", f"{file} has all") == result.stderr
     heads = [one for one in plain.stderr.splitlines() if not one.startswith("tvix-build:   ")]
     assert [one.partition(": ")[2] for one in heads] == [
-        "files that cannot be read: 1 in 1 derivation",
+        "unreadable files: 1 in 1 derivation",
         "invalid derivations: 2 in 2 derivations",
         "missing or invalid input derivations: 1 in 1 derivation; name their directory with "
         "--store DIR",
         "inputs without a node: 10 in 5 derivations; pass castore nodes with --nodes FILE, or "
         "make them of files in the store with --ingest",
-        "paths that only the build tells: 1 in 1 derivation",
-        "builders that are code inside Nix: 1 in 1 derivation",
+        "paths that are unknown before the build: 1 in 1 derivation",
+        "builders that are part of Nix: 1 in 1 derivation",
         "files that requests of this schema cannot contain: 5 in 5 derivations; make requests "
         "with --schema snix.build.v1",
-        "what a request cannot say: 1 in 1 derivation",
-        "violations of the rules of requests: 1 in 1 derivation",
+        "derivations that a request cannot represent: 1 in 1 derivation",
+        "violations in requests: 1 in 1 derivation",
     ]
     assert plain.stderr.count("expected a node for the input") == 3
     assert "  and 7 more: --errors FILE writes all of them" in plain.stderr
-    assert "text that is not a derivation: it begins with {}, not with Derive(" in plain.stderr
-    assert "line.drv: expected nothing behind the derivation, found a line feed" in plain.stderr
+    assert "which begins with Derive(, found a text that begins with {}" in plain.stderr
+    assert (
+        "line.drv: expected the end of the text after the derivation, found a line feed"
+        in plain.stderr
+    )
     found = errors(file)
     assert [one["source"] for one in found if one["kind"] == "missing_node"] == [
-        str(folder / f"source-{i // 2}.drv") for i in range(10)
+        str(directory / f"source-{i // 2}.drv") for i in range(10)
     ]
     assert {
-        "source": str(folder / "user.drv"),
+        "source": str(directory / "user.drv"),
         "kind": "missing_derivation",
-        "reason": f"expected the input derivation {STORE}{HASH}x.drv, found none of that name",
+        "reason": f"missing input derivation {STORE}{HASH}x.drv",
     } in found
-    later = run("from-drv", folder, "--schema", "snix.build.v1")
+    later = run("from-drv", directory, "--schema", "snix.build.v1")
     assert len(later.stdout.splitlines()) == 6
     assert "--schema" not in later.stderr
 
@@ -249,7 +252,7 @@ def test_errors_are_written_where_there_is_no_request(tmp_path: Path) -> None:
     assert json.loads(line)["kind"] == "invalid_derivation"
     result = run("from-drv", tmp_path / "a.drv", "--errors", "-")
     assert (result.status, result.stdout) == (2, b"")
-    assert "expected a file for --errors" in result.stderr
+    assert "--errors - requires -o FILE" in result.stderr
     printed = run("from-drv", tmp_path, "--errors", "-", "-o", tmp_path / "all.binpbs")
     assert json.loads(printed.stdout.splitlines()[0])["source"] == str(tmp_path / "a.drv")
 
@@ -262,8 +265,8 @@ def test_what_requests_leave_out_is_noted(tmp_path: Path) -> None:
     result = run("from-drv", tmp_path, "-o", tmp_path / "requests.binpbs")
     assert result.status == 0
     assert result.stderr == (
-        "tvix-build: note: requests leave out allowedReferences of 3 derivations: "
-        "it cannot change the outputs\n"
+        "tvix-build: note: allowedReferences of 3 derivations is not part of the request: "
+        "it does not change the outputs\n"
     )
     *_, last = messages_of((tmp_path / "requests.binpbs").read_bytes())
     constraints = BuildRequest.FromString(last).constraints
@@ -295,12 +298,13 @@ def test_outputs_that_a_derivation_has_not(tmp_path: Path) -> None:
     file = write(tmp_path, "a")
     result = run("from-drv", f"{file}^out,dev,doc")
     assert (result.status, result.stdout) == (1, b"")
-    assert f"{file}: expected outputs out of out, found dev, doc" in result.stderr
+    assert f"{file}: expected outputs among out, found dev, doc" in result.stderr
     for outputs in ("^", "!", "^out,", "^,out", "^out^dev", "!out/a", "^*,out"):
         result = run("from-drv", f"{file}{outputs}")
         assert (result.status, result.stdout) == (2, b"")
         assert (
-            "expected a .drv file, outputs of one such as x.drv^out, or a folder" in result.stderr
+            "expected a .drv file, outputs of one such as x.drv^out, or a directory"
+            in result.stderr
         )
     result = run("from-drv", f"{tmp_path}/none.drv^out")
     assert "found nothing" in result.stderr
@@ -357,15 +361,15 @@ def test_a_long_cycle_is_told_in_few_words(tmp_path: Path) -> None:
 
 
 def test_files_of_one_name(tmp_path: Path) -> None:
-    for folder, builder in (("a", "/bin/sh"), ("b", "/bin/bash"), ("c", "/bin/sh")):
-        (tmp_path / folder).mkdir()
-        write(tmp_path / folder, "x", builder=builder)
-    result = run("from-drv", *(tmp_path / folder / "x.drv" for folder in "abc"))
+    for directory, builder in (("a", "/bin/sh"), ("b", "/bin/bash"), ("c", "/bin/sh")):
+        (tmp_path / directory).mkdir()
+        write(tmp_path / directory, "x", builder=builder)
+    result = run("from-drv", *(tmp_path / directory / "x.drv" for directory in "abc"))
     assert result.status == 1
     assert [one[66:].decode() for one in result.stdout.splitlines()] == [
-        f"{tmp_path}/{folder}/x.drv" for folder in "ac"
+        f"{tmp_path}/{directory}/x.drv" for directory in "ac"
     ]
-    assert f"{tmp_path}/b/x.drv: expected the derivation that was read under" in result.stderr
+    assert f"{tmp_path}/b/x.drv: another derivation with this name" in result.stderr
 
 
 def test_a_system_that_is_not_utf8(tmp_path: Path) -> None:
@@ -380,7 +384,8 @@ def test_odd_derivations_say_why() -> None:
     assert result.status == 1
     assert len(result.stdout.splitlines()) == 6
     for name in ("__json", "passAsFile", "exportReferencesGraph"):
-        assert f"variable {name}: expected none, as a request cannot say" in result.stderr
+        which = "requests" if name == "exportReferencesGraph" else "requests of tvix.build.v1"
+        assert f"variable {name}: {which} do not support" in result.stderr
 
 
 def test_one_file_for_one_derivation(tmp_path: Path) -> None:
@@ -412,7 +417,7 @@ TWICE = [
         ('{"path": "/nix/store/a", "node": 7}', "expected a tvix.castore.v1.Node"),
         ('{"path": "/nix/store/a"}', "expected a tvix.castore.v1.Node"),
         *((line, "expected each name once in an object, found ") for line in TWICE),
-        (f"{NODE_A}\n{NODE_A}\n{NODE_B}", "found another node for '/nix/store/a' before"),
+        (f"{NODE_A}\n{NODE_A}\n{NODE_B}", "found a different node for '/nix/store/a' before"),
         ('{"path": "/nix/store/a", "node": {"file": {"size": "1_0"}}}', "expected an integer"),
         ('{"path": "/nix/store/a", "node": {"\\ud800": {}}}', "expected a field of Node"),
         ('{"path": 5, "node": {}}', 'found no object with "path" and "node"'),
@@ -445,7 +450,7 @@ def test_binary_nodes_of_one_name(tmp_path: Path) -> None:
     result = run("from-drv", EXAMPLES[0], "--nodes", file)
     assert (result.status, result.stdout) == (2, b"")
     assert f"{file}[2] at byte " in result.stderr
-    assert "found another node for '/nix/store/a' before" in result.stderr
+    assert "found a different node for '/nix/store/a' before" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -478,23 +483,23 @@ def test_an_unreadable_derivation_is_a_failed_input(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A folder with 20,800 real derivations, their names, and nodes.binpbs beside it."""
+    """A directory with 20,800 real derivations, their names, and nodes.binpbs beside it."""
     archive = io.BytesIO(real_data.read("drvs.tar"))
-    folder = tmp_path_factory.mktemp("real") / "store"
-    folder.mkdir()
+    directory = tmp_path_factory.mktemp("real") / "store"
+    directory.mkdir()
     with tarfile.open(fileobj=archive) as tar:
         for member in tar:
             if member.name.endswith(".drv"):
                 file = tar.extractfile(member)
                 assert file is not None
-                (folder / os.path.basename(member.name)).write_bytes(file.read())
+                (directory / os.path.basename(member.name)).write_bytes(file.read())
     nodes: dict[bytes, Node] = {}
     for kind in ("direct", "closure"):
         for message in messages_of(real_data.read(f"{kind}.binpbs")):
             for node in BuildRequest.FromString(message).inputs:
                 nodes[getattr(node, node.WhichOneof("node") or "").name] = node
-    (folder.parent / "nodes.binpbs").write_bytes(delimited(nodes.values()))
-    return folder, sorted(os.listdir(folder))
+    (directory.parent / "nodes.binpbs").write_bytes(delimited(nodes.values()))
+    return directory, sorted(os.listdir(directory))
 
 
 def make(real: tuple[Path, list[str]], target: Path, *arguments: str | Path) -> Result:
@@ -502,10 +507,10 @@ def make(real: tuple[Path, list[str]], target: Path, *arguments: str | Path) -> 
 
 
 def test_real_derivations_are_written_as_they_were(real: tuple[Path, list[str]]) -> None:
-    folder, names = real
+    directory, names = real
     assert len(names) == 20_800
     for name in names:
-        data = (folder / name).read_bytes()
+        data = (directory / name).read_bytes()
         assert nix.unparse(nix.parse(data)) == data
 
 
@@ -518,11 +523,11 @@ def assert_builtin_refused(result: Result) -> None:
     lines = result.stderr.splitlines()
     assert result.status == 1
     assert lines[0] == (
-        "tvix-build: note: requests leave out allowedReferences of 12 derivations: "
-        "it cannot change the outputs"
+        "tvix-build: note: allowedReferences of 12 derivations is not part of the request: "
+        "it does not change the outputs"
     )
-    assert "builders that are code inside Nix: 6 in 6 derivations" in lines[1]
-    assert all("found 'builtin:fetchurl', which is code inside" in line for line in lines[2:5])
+    assert "builders that are part of Nix: 6 in 6 derivations" in lines[1]
+    assert all("found 'builtin:fetchurl', which is part of Nix" in line for line in lines[2:5])
     assert lines[5:] == ["tvix-build:   and 3 more: --errors FILE writes all of them"]
 
 
@@ -545,9 +550,9 @@ def test_real_requests_in_a_later_schema(real: tuple[Path, list[str]], tmp_path:
 
 def test_real_closures(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     target = tmp_path / "closure.binpbs"
-    folder, names = real
+    directory, names = real
     file = tmp_path / "errors.ndjson"
-    paths = [folder / name for name in names[::5]]
+    paths = [directory / name for name in names[::5]]
     result = make(real, target, "--closure", "--errors", file, *paths)
     assert result.status == 1
     every = list(messages_of(real_data.read("closure.binpbs")))

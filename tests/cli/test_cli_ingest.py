@@ -24,7 +24,7 @@ LARGE = bytes(range(256)) * (17 << 12)  # 17 MiB, hashed by several threads
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Some files, folders and links."""
+    """Some files, directories and links."""
     root = tmp_path / "tree"
     (root / "inner").mkdir(parents=True)
     (root / "inner" / "words").write_bytes(WORDS)
@@ -45,8 +45,8 @@ def test_lines(tree: Path) -> None:
     paths = (tree, tree / "script", tree / "same", tree / "link")
     result = run("ingest", *paths)
     assert (result.status, result.stderr) == (0, "")
-    folder, *others = columns(result)
-    assert (folder[0], folder[2:]) == ("directory", ["6", "tree"])
+    directory, *others = columns(result)
+    assert (directory[0], directory[2:]) == ("directory", ["6", "tree"])
     assert others == [
         ["executable", blake3(b"#!/bin/sh\n").hexdigest(), "10", "script"],
         ["file", blake3(WORDS).hexdigest(), "6", "same"],
@@ -135,7 +135,7 @@ def test_no_blob_of_something_else(tmp_path: Path, contents: bytes) -> None:
     """A file that is another one when it is copied."""
     file = tmp_path / "file"
     file.write_bytes(contents)
-    with pytest.raises(ChangedError, match="file: expected no change"):
+    with pytest.raises(ChangedError, match="file: changed while it was read"):
         ingest._copy(os.fsencode(file), blake3(WORDS).digest(), str(tmp_path / "copy"))
     blobs = ingest.Blobs(str(tmp_path / "blobs"))
     digest = blake3(WORDS).digest()
@@ -152,8 +152,8 @@ def test_errors_stop_nothing_else(tree: Path) -> None:
     assert [line[3] for line in columns(result)] == ["same"]
     assert result.stderr.splitlines() == [
         f"tvix-build: {missing}: No such file or directory",
-        f"tvix-build: {tree}/inner/pipe: expected a file, folder or symbolic link, found a pipe",
-        "tvix-build: expected a name for /, which has none",
+        f"tvix-build: {tree}/inner/pipe: expected a file, directory or symbolic link, found a pipe",
+        "tvix-build: / has no last component, so its node has no name",
     ]
     (line,) = (tree.parent / "n.ndjson").read_text().splitlines()
     assert json.loads(line)["path"] == str(tree / "same")

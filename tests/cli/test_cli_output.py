@@ -174,23 +174,21 @@ def test_closed_stdout(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 2
-        assert done.stderr == (
-            b"tvix-build: standard output: expected an open file, found it closed\n"
-        )
+        assert done.stderr == (b"tvix-build: standard output: it is closed\n")
 
 
 def test_output_that_cannot_be_made(tmp_path: Path) -> None:
     path = make(tmp_path, "request.binpb", [request()])
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "directory").mkdir()
     for output, reason in (
         (tmp_path / "missing" / "report.ndjson", "No such file or directory"),
         (path / "report.ndjson", "Not a directory"),
-        (tmp_path / "folder", "Is a directory"),
+        (tmp_path / "directory", "Is a directory"),
     ):
         result = run("validate", "--output", output, path)
         assert (result.status, result.stdout) == (2, b"")
         assert result.stderr == f"tvix-build: {output}: {reason}\n"
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "directory", path]
 
 
 @pytest.mark.parametrize("compression", SUFFIXES)

@@ -38,20 +38,20 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `in`, what the commands read."""
-    folder = tmp_path_factory.mktemp("signals")
-    (folder / "in").mkdir()
-    make(folder / "in", "many.binpbs", [request(number) for number in range(3000)])
+    """A directory with `in`, what the commands read."""
+    directory = tmp_path_factory.mktemp("signals")
+    (directory / "in").mkdir()
+    make(directory / "in", "many.binpbs", [request(number) for number in range(3000)])
     for number in range(100):
-        (folder / "in" / f"{number}").write_bytes(b"%d" % number)
-    return folder
+        (directory / "in" / f"{number}").write_bytes(b"%d" % number)
+    return directory
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """What is in a folder, by path; a store's own files are left out."""
+def files(directory: Path) -> dict[str, bytes]:
+    """What is in a directory, by path; a store's own files are left out."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
         if path.is_file() and not path.name.startswith("store")
     }
 
@@ -68,7 +68,7 @@ def stored(store: Path) -> set[str]:
 
 
 def empty(inputs: Path) -> Path:
-    """An empty folder `out` beside `in`."""
+    """An empty directory `out` beside `in`."""
     subprocess.run(["rm", "-rf", inputs / "out"], check=True)
     (inputs / "out").mkdir()
     return inputs / "out"

@@ -99,8 +99,8 @@ def test_get_what_is_not_there(tmp_path: Path) -> None:
     result = run("store", "get", store, names[0], "0" * 64, shared, "-o", target)
     assert (result.status, result.stdout) == (1, b"")
     first, second = result.stderr.splitlines()
-    assert first == f"tvix-build: {store}: expected a request {'0' * 64}, found none"
-    assert f"expected one request {shared}…, found several: " in second
+    assert first == f"tvix-build: {store}: no request with the digest {'0' * 64}"
+    assert f"several digests begin with {shared}, such as " in second
     assert not target.exists()
 
 
@@ -149,7 +149,7 @@ def test_verify(tmp_path: Path) -> None:
     assert line.endswith(digest(request(3)))
     result = run("store", "get", store, digest(request(1)), "--output-format", "binpb")
     assert (result.status, result.stdout) == (2, b"")
-    assert "found damage" in result.stderr
+    assert "damaged" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["list", "verify", "get"])
@@ -158,9 +158,7 @@ def test_what_is_no_store(tmp_path: Path, command: str) -> None:
     missing = tmp_path / "missing"
     result = run("store", command, missing, *digests)
     assert (result.status, result.stdout) == (2, b"")
-    assert result.stderr == (
-        f"tvix-build: {missing}: expected a store of requests, found no such file\n"
-    )
+    assert result.stderr == f"tvix-build: {missing}: no such file\n"
     assert not missing.exists()
     foreign = make(tmp_path, "request.binpb", [request()])
     result = run("store", command, foreign, *digests)

@@ -64,7 +64,7 @@ def said(lines: list[bytes]) -> list[tuple[int, int, str]]:
 
 
 def expected(messages: list[BuildRequest]) -> list[tuple[int, int, str]]:
-    """What is said of canonical messages."""
+    """The results of canonical messages."""
     sizes = [len(delimited([encoded(message)])) for message in messages]
     offsets = accumulate(sizes[:-1], initial=0)
     return list(zip(range(len(messages)), offsets, map(digest, messages), strict=True))
@@ -93,7 +93,7 @@ def test_all_before_the_damage_is_said(tmp_path: Path, compression: str) -> None
     data = delimited(map(encoded, messages))
     for tail, reason in [
         (b"\xff" * 8, "expected the length of a record"),
-        (b"\x05abc", "expected a message of 5 bytes, found the end after 3 of them"),
+        (b"\x05abc", "expected a message of 5 bytes, found the end of the file after 3"),
     ]:
         path = tmp_path / f"requests.binpbs{compression}"
         path.write_bytes(compressed(data + tail, compression))
@@ -120,14 +120,14 @@ def test_many_records_for_one(tmp_path: Path) -> None:
     path.write_bytes(delimited(map(encoded, of_many_sizes())))
     result = run("canonicalize", path, tmp_path / "request.binpb")
     assert result.status == 2
-    assert "expected one record, as a .binpb file holds, found more" in result.stderr
+    assert "expected one record for a .binpb file, found several" in result.stderr
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("command", ["validate", "digest"])
 @pytest.mark.parametrize("form", ["binpbs", "ndjson"])
 def test_writer_that_pauses(command: str, form: str) -> None:
-    """What it has written is answered before it writes on."""
+    """The results of the written records arrive before more records are written."""
     output = ("--output", "-") if command == "validate" else ()
     process = start(command, *output, "--input-format", form, "-")
     stdin, stdout, _ = pipes(process)

@@ -66,7 +66,7 @@ MESSAGES = messages() * 3
 
 
 def expected(items: list[bytes]) -> list[dict[str, Any]]:
-    """What is said of a stream of the messages."""
+    """The results of a stream of the messages."""
     command = ("validate", "--input-format", "binpbs", "--output", "-", "-")
     lines = run(*command, stdin=delimited(items)).lines
     for line in lines:
@@ -75,7 +75,7 @@ def expected(items: list[bytes]) -> list[dict[str, Any]]:
 
 
 def by_source(result: Result) -> dict[str, list[dict[str, Any]]]:
-    """What is said of each file, without what only streams have, or only tables have not."""
+    """The results of each file, without the members that only streams or only tables have."""
     found: dict[str, list[dict[str, Any]]] = {}
     for line in result.lines:
         assert line.pop("offset") is None
@@ -83,14 +83,14 @@ def by_source(result: Result) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def write_all(folder: Path, items: Sequence[bytes | None]) -> list[str]:
+def write_all(directory: Path, items: Sequence[bytes | None]) -> list[str]:
     """The messages as a column of each type in a table of each format; the names of the files."""
     names = []
     for type_name, type in TYPES.items():
         column = pa.array(items, pa.binary()).cast(type)
         table = pa.table({"key": range(len(column)), "request": column})
         for name, write in WRITERS.items():
-            path = folder / f"{type_name}-{name}"
+            path = directory / f"{type_name}-{name}"
             try:
                 write(table, path)
             except pa.ArrowNotImplementedError:  # pyarrow 19 has no views in Parquet.
@@ -186,7 +186,7 @@ def test_a_column_of_nulls_is_not_the_messages_where_there_are_some(tmp_path: Pa
     write_parquet(pa.table({"a": pa.nulls(1), "b": pa.nulls(1)}), tmp_path / "y.parquet")
     result = run("validate", "y.parquet", cwd=tmp_path)
     assert result.status == 2
-    assert "'a' (null), 'b' (null): name one with column" in result.stderr
+    assert "'a' (null), 'b' (null); choose one of them as the column" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -248,21 +248,21 @@ def test_row_groups_are_small(tmp_path: Path) -> None:
 
 
 def test_dataset(tmp_path: Path) -> None:
-    folder = tmp_path / "requests.parquet"
+    directory = tmp_path / "requests.parquet"
     for part, items in (("day=1", MESSAGES[:5]), ("day=2", MESSAGES[5:])):
-        (folder / part).mkdir(parents=True)
-        pq.write_table(pa.table({"request": items}), folder / part / "part-0.snappy.parquet")
-    (folder / "_temporary").mkdir()
+        (directory / part).mkdir(parents=True)
+        pq.write_table(pa.table({"request": items}), directory / part / "part-0.snappy.parquet")
+    (directory / "_temporary").mkdir()
     for name in ("_SUCCESS", "_temporary/part-0.parquet", ".part-0.parquet", "_metadata.parquet"):
-        (folder / name).write_bytes(b"unfinished")
-    result = run("validate", "--output", "-", folder)
+        (directory / name).write_bytes(b"unfinished")
+    result = run("validate", "--output", "-", directory)
     assert (result.status, result.stderr) == (1, "")
     found = [line for lines in by_source(result).values() for line in lines]
     others = expected(MESSAGES)
     assert [line.pop("index") for line in found] == [*range(5), *range(len(MESSAGES) - 5)]
     assert [line.pop("index") for line in others] == [*range(len(MESSAGES))]
     assert found == others
-    assert run("convert", folder, "-", "--output-format", "binpbs").stdout == delimited(MESSAGES)
+    assert run("convert", directory, "-", "--output-format", "binpbs").stdout == delimited(MESSAGES)
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.arrow"])

@@ -78,7 +78,7 @@ def test_damage_says_where(tmp_path: Path) -> None:
     path.write_bytes(data)
     result = run("validate", "--output", "-", path)
     assert (result.status, [said["digest"] for said in result.lines]) == (2, DIGESTS[:3])
-    assert result.stderr.startswith(f"tvix-build: {path}[3]: expected a Parquet file, found")
+    assert result.stderr.startswith(f"tvix-build: {path}[3]: expected a Parquet file: ")
     for command in (("convert", path, tmp_path / "x.binpbs"), ("digest", path), ("show", path)):
         assert run(*command).status == 2
     assert list(tmp_path.iterdir()) == [path]
@@ -96,7 +96,7 @@ def test_something_else(tmp_path: Path) -> None:
     for line in lines:
         _, place, reason, _ = line.split(": ", 3)
         what = "a Parquet file" if place.endswith("parquet") else "an Arrow file or stream"
-        assert reason == f"expected {what}, found"
+        assert reason == f"expected {what}"
 
 
 COLUMNS = [
@@ -108,8 +108,8 @@ COLUMNS = [
     ),
     (
         {"a": [b""], "b": [1], "c": [b""]},
-        "expected one binary column, found 'a' (binary), 'b' (int64), 'c' (binary): name one with "
-        "column",
+        "expected one binary column, found 'a' (binary), 'b' (int64), 'c' (binary); choose one of "
+        "them as the column",
         "expected one column 'b' of binary, found int64",
     ),
     (
@@ -151,13 +151,13 @@ def test_unreadable(tmp_path: Path) -> None:
     result = run("validate", "--input-format", "parquet", "-")
     assert (result.status, result.stderr) == (
         2,
-        "tvix-build: -: expected a Parquet file that is no stream, found stdin\n",
+        "tvix-build: -: a Parquet file cannot be read from stdin\n",
     )
     (tmp_path / "x.parquet.gz").touch()
     for command in (("validate", "x.parquet.gz"), ("convert", "x.binpbs", "x.arrow.zst")):
         result = run(*command, cwd=tmp_path)
         assert result.status == 2
-        assert "that is not compressed as a whole, found the name" in result.stderr
+        assert "file cannot be compressed, because it has internal compression" in result.stderr
     (tmp_path / "x.parquet.gz").unlink()
     make(tmp_path, "x.binpbs", REQUESTS)
     result = run("validate", "--output", "x.parquet.gz", "x.binpbs", cwd=tmp_path)
@@ -171,7 +171,7 @@ def test_convert_refuses_what_is_no_message(tmp_path: Path) -> None:
     assert result.stderr == (
         "tvix-build: x.parquet[1]: expected a message, found null\n"
         "tvix-build: x.parquet[2]: expected a message, found null\n"
-        "tvix-build: 2 records are no message, nothing written\n"
+        "tvix-build: 2 records cannot be parsed; the output was not written\n"
     )
     assert os.listdir(tmp_path) == ["x.parquet"]
     (tmp_path / "x.ndjson").write_text("{}\n[]\n")
@@ -179,8 +179,8 @@ def test_convert_refuses_what_is_no_message(tmp_path: Path) -> None:
     assert result.status == 1
     assert "x.ndjson[1] at byte 3: expected a BuildRequest in proto3 JSON" in result.stderr
     for target, reason in (
-        ("x.json", "expected a format of bytes for OUT"),
-        ("x.binpb", "expected one record, as a .binpb file holds, found more"),
+        ("x.json", "expected a binary format for OUT"),
+        ("x.binpb", "expected one record for a .binpb file, found several"),
     ):
         result = run("convert", "x.parquet", target, cwd=tmp_path)
         assert result.status == 2
@@ -221,24 +221,24 @@ def test_signal_at_every_line(tmp_path: Path) -> None:
 
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modules, folder = tmp_path / "modules", tmp_path / "folder"
+    modules, directory = tmp_path / "modules", tmp_path / "directory"
     modules.mkdir()
-    folder.mkdir()
+    directory.mkdir()
     (modules / "pyarrow.py").write_text("raise ModuleNotFoundError(name='pyarrow')\n")
     monkeypatch.syspath_prepend(modules)  # The process has this one's path.
-    make(folder, "x.binpbs", REQUESTS)
-    (folder / "x.arrow").touch()
+    make(directory, "x.binpbs", REQUESTS)
+    (directory / "x.arrow").touch()
     for command, suffix in (
         (("convert", "x.binpbs", "x.parquet"), ".parquet"),
         (("validate", "x.arrow"), ".arrow"),
         (("validate", "x.binpbs", "--output", "y.parquet"), ".parquet"),
     ):
-        result = run_process(*command, cwd=folder)
+        result = run_process(*command, cwd=directory)
         assert (result.status, result.stderr) == (
             2,
             f"Error: a {suffix} file needs pyarrow: pip install 'tvix-build[arrow]'\n",
         )
-    assert sorted(os.listdir(folder)) == ["x.arrow", "x.binpbs"]
+    assert sorted(os.listdir(directory)) == ["x.arrow", "x.binpbs"]
 
 
 # pyarrow itself, and a row group where one is written.

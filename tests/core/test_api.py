@@ -494,7 +494,7 @@ def test_encodings_are_copied(again: Callable[[Any], Any]) -> None:
 def test_a_report_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pickle.dumps(tvix_build.check_batch([b""]))
     monkeypatch.setattr(batch, "__version__", "99.0")
-    with pytest.raises(ValueError, match=r"expected a report that tvix_build 99\.0 pickled"):
+    with pytest.raises(ValueError, match=r"expected a report pickled by tvix_build 99\.0"):
         pickle.loads(data)
 
 
@@ -626,7 +626,7 @@ def test_batch_of_any_bytes() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_batch_of_an_iterator(threads: int) -> None:
-    """Items are taken in the caller's thread, only so many at a time, and dropped again."""
+    """Items are taken in the thread of the caller, a limited number at a time, and released."""
     taken_by = set()
 
     def messages() -> Iterator[bytes]:

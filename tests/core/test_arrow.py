@@ -327,7 +327,7 @@ def test_a_null_view_of_a_dictionary_may_be_anything() -> None:
 def test_indices_that_lie(index: int) -> None:
     indices = pa.array([0, 1, index], pa.int8())
     array = pa.DictionaryArray.from_arrays(indices, pa.array([b"", b"", b""]), safe=False)
-    with pytest.raises(ValueError, match=r"^message 2: expected a range within"):
+    with pytest.raises(ValueError, match=r"^message 2: the message is not within"):
         tvix_build.check_batch(array)
 
 
@@ -335,7 +335,7 @@ def test_values_of_a_dictionary_that_lie() -> None:
     values = by_offsets(pa.binary(), 0, 9, 5)
     array = pa.DictionaryArray.from_arrays(pa.array([0, 0]), values, safe=False)
     for items in (array, pa.chunked_array([array])):
-        with pytest.raises(ValueError, match=r"^value 0 of the dictionary behind message 0: exp"):
+        with pytest.raises(ValueError, match=r"^value 0 of the dictionary of message 0: the"):
             tvix_build.check_batch(items)
 
 
@@ -422,7 +422,7 @@ def by_offsets(type: pa.DataType, *offsets: int) -> pa.Array:
     ],
 )
 def test_offsets_that_lie(type: pa.DataType, offsets: tuple[int, ...], bad: int) -> None:
-    with pytest.raises(ValueError, match=f"^message {bad}: expected a range within"):
+    with pytest.raises(ValueError, match=f"^message {bad}: the message is not within"):
         tvix_build.check_batch(by_offsets(type, *offsets))
 
 
@@ -432,7 +432,7 @@ def test_offsets_that_lie(type: pa.DataType, offsets: tuple[int, ...], bad: int)
 )
 def test_views_that_lie(place: tuple[int, int, int]) -> None:
     array = views_of([(20, 0, 30), b"", place], [bytes(50)])
-    with pytest.raises(ValueError, match=r"^message 2: expected a range within"):
+    with pytest.raises(ValueError, match=r"^message 2: the message is not within"):
         tvix_build.check_batch(array)
 
 
@@ -491,7 +491,7 @@ def test_stream_that_fails(call: str) -> None:
 
     fail = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(fails)
     setattr(wrapped.stream, call, ctypes.cast(fail, ctypes.c_void_p).value)
-    with pytest.raises(OSError, match="expected the next part of an Arrow stream") as caught:
+    with pytest.raises(OSError, match="the Arrow stream failed") as caught:
         tvix_build.check_batch(wrapped)
     assert caught.value.errno == 5
 
@@ -499,7 +499,7 @@ def test_stream_that_fails(call: str) -> None:
 def test_stream_that_was_consumed() -> None:
     wrapped = Wrapped(pa.chunked_array([messages()]))
     pa.chunked_array(wrapped)
-    with pytest.raises(ValueError, match="ArrowArrayStream, found one that was consumed before"):
+    with pytest.raises(ValueError, match="ArrowArrayStream has already been consumed"):
         tvix_build.check_batch(wrapped)
 
 

@@ -28,7 +28,7 @@ from wire import blob
 MUTANTS = (75, 100)
 CANONICAL = (15, 5)
 RANDOM = (26, 200)
-ANSWERS = (20, 100)
+RESPONSES = (20, 100)
 # Messages, for each kind in each schema.
 LARGE = 30
 # How many of the mutants must show what they are made to show.
@@ -104,9 +104,9 @@ def test_random_bytes(kind: KindLike, schema: SchemaLike) -> None:
 
 
 def test_answers() -> None:
-    """Mutants of a BuildResponse as answers to requests of up to five outputs and needles."""
+    """Mutants of a BuildResponse as responses to requests of up to five outputs and needles."""
     seen: Counter[str] = Counter()
-    rng = random.Random("answers")
+    rng = random.Random("responses")
 
     def compare(batch: Batch) -> None:
         for data in batch:
@@ -115,10 +115,10 @@ def test_answers() -> None:
             request = answered_request(rng.randrange(6), rng.randrange(6))
             report = tvix_build.check(data, kind="build", schema=SNIX, request=request)
             expected = of_reference(reference.check(data, "build", SNIX, request))
-            assert of_report(report) == expected, f"{data.hex()} as answer to {request.hex()}"
+            assert of_report(report) == expected, f"{data.hex()} as response to {request.hex()}"
             _count(report, seen)
 
-    batches, size = ANSWERS
+    batches, size = RESPONSES
     assert run(strategies.mutant_batches("build", size, SNIX), batches, compare) >= batches * size
     expected = {"canonical", "missing_output", "unexpected_output", "invalid_needle"}
     assert {what: seen[what] for what in expected if seen[what] < SHOWN} == {}

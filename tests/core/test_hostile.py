@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Messages and offsets made to be slow, large or wrong (hostile.py): what is said of small ones is
+"""Messages and offsets made to be slow, large or wrong (hostile.py): the results of small ones are
 what the reference says, of large ones what follows from that; memory is bounded as promised.
 
 TVIX_BUILD_HOSTILE_PARTS is how many parts large ones have, 400,000 if unset.

@@ -27,9 +27,9 @@ FILES = {
     "closure.binpbs": (4_160, 25),
 }
 
-#: The reference is slow: it looks at each so many-th request only.
+#: The reference is slow: it checks only one request in this number.
 SAMPLE = 50
-#: Every so many-th is translated, which takes longer than checking it.
+#: One request in this number is translated, which takes longer than checking it.
 TRANSLATED = 5
 
 

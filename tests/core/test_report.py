@@ -123,7 +123,7 @@ def test_batches_in_a_console() -> None:
     ],
 )
 def test_a_report_is_no_condition(reports: object, remedy: str) -> None:
-    with pytest.raises(TypeError, match=f"is neither true nor false; use {re.escape(remedy)}$"):
+    with pytest.raises(TypeError, match=f"has no truth value; use {re.escape(remedy)}$"):
         bool(reports)
 
 

@@ -174,9 +174,9 @@ def _rename_input(request: LaterRequest, rng: Random) -> None:
 
 def _change_output(request: LaterRequest, rng: Random) -> None:
     if request.outputs:
-        folders = ("", "nix/", "nix/store/x/", "x/nix/store/", "nix/storex/")
+        directories = ("", "nix/", "nix/store/x/", "x/nix/store/", "nix/storex/")
         i = rng.randrange(len(request.outputs))
-        request.outputs[i] = rng.choice(folders) + request.outputs[i].removeprefix("nix/store/")
+        request.outputs[i] = rng.choice(directories) + request.outputs[i].removeprefix("nix/store/")
         request.outputs[0] += "x" * rng.choice((0, 1, 256))
 
 
@@ -352,7 +352,7 @@ def test_schemas_that_are_none(schema: SchemaLike, to: SchemaLike) -> None:
 
 @pytest.mark.parametrize(("schema", "to"), [(FIRST, FIRST), (SNIX, TVIX_2024), (SNIX, SNIX)])
 def test_network_access_where_it_says_nothing(schema: SchemaLike, to: SchemaLike) -> None:
-    with pytest.raises(ValueError, match="expected network_access on the way"):
+    with pytest.raises(ValueError, match="network_access is for conversions from or to"):
         convert(b"", to=to, schema=schema, network_access=True)
 
 
@@ -387,12 +387,12 @@ def test_derivations_are_translated_as_they_are_made(later: SchemaLike) -> None:
     compared = fixed = 0
     for file in [*DERIVATIONS, *ODD]:
         derivation = read(file)
-        folder = DerivationDirectory(file.parent)
+        directory = DerivationDirectory(file.parent)
         try:
-            first = nix.to_build_request(derivation, nodes=node, derivations=folder)
+            first = nix.to_build_request(derivation, nodes=node, derivations=directory)
         except DerivationError:
             continue
-        made = nix.to_build_request(derivation, nodes=node, derivations=folder, schema=later)
+        made = nix.to_build_request(derivation, nodes=node, derivations=directory, schema=later)
         data = made if isinstance(made, bytes) else made.SerializeToString()
         access = LaterRequest.FromString(data).constraints.network_access
         converted = convert(first.SerializeToString(), to=later, network_access=access)

@@ -17,7 +17,7 @@ from tvix_build._core import engine
 from tvix_build._core.report import KindLike, SchemaLike, message_type
 from vector_files import ROWS, Row
 
-#: Rows that are checked alone, not as an answer.
+#: Rows that are checked alone, not as a response to a request.
 ALONE = [row for row in ROWS if row.request is None]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Has Nix (Debian's nix-bin) build the derivations of builds.nix anew: in the folder builds, each
-gets its .drv file, and a .json file with what record.py was given.
+"""Builds the derivations of builds.nix with Nix (Debian's nix-bin) again. For each, it writes the
+.drv file and a .json file with what record.py received to the directory builds.
 
 Needs the right to make namespaces, as root has it.
 
@@ -27,20 +27,20 @@ substitute = false
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as recorded:
+    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as recorded:
         environment = {
             "PATH": os.environ["PATH"],
-            "HOME": folder,
-            "NIX_CONF_DIR": folder,
+            "HOME": directory,
+            "NIX_CONF_DIR": directory,
             "NIX_USER_CONF_FILES": "",
             "NIX_CONFIG": CONFIGURATION.format(recorded=recorded),
         }
         # A store in another place is only used in a sandbox.
-        command = ["nix-build", "--no-out-link", "--store", folder, str(HERE / "builds.nix")]
+        command = ["nix-build", "--no-out-link", "--store", directory, str(HERE / "builds.nix")]
         subprocess.run(command, env=environment, check=True)
         shutil.rmtree(TARGET, ignore_errors=True)
         TARGET.mkdir()
-        for derivation in Path(folder, "nix/store").glob("*.drv"):
+        for derivation in Path(directory, "nix/store").glob("*.drv"):
             shutil.copyfile(derivation, TARGET / derivation.name)
         for text in Path(recorded).iterdir():
             shutil.copyfile(text, TARGET / f"{text.name[33:]}.json")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The command of the derivations in builds.nix: writes what it was given to the folder /recorded,
-and empty outputs."""
+"""The command of the derivations in builds.nix: writes its arguments, environment and files to the
+directory /recorded, and empty outputs."""
 
 import json
 from pathlib import Path

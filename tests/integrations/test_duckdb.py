@@ -109,7 +109,7 @@ def test_old_versions_are_refused(
     if good:
         tvix_build.duckdb.register(connection, prefix="more_")
         return
-    with pytest.raises(ImportError, match=rf"expected DuckDB 1\.3 or newer, found {version}, "):
+    with pytest.raises(ImportError, match=rf"expected DuckDB 1\.3 or later, found {version}, "):
         tvix_build.duckdb.register(connection, prefix="more_")
     with pytest.raises(duckdb.Error, match="more_valid"):
         connection.sql("SELECT more_valid(''::BLOB)")

@@ -68,13 +68,13 @@ def table_of(items: Sequence[bytes | None]) -> pa.Table:
     )
 
 
-def written(folder: Path, items: Sequence[bytes | None]) -> Path:
-    """A folder of Parquet files, which Spark reads as several partitions."""
-    folder.mkdir()
+def written(directory: Path, items: Sequence[bytes | None]) -> Path:
+    """A directory of Parquet files, which Spark reads as several partitions."""
+    directory.mkdir()
     table = table_of(items)
     for part in range(3):
-        pq.write_table(table[part::3] if part else table[::3], folder / f"{part}.parquet")
-    return folder
+        pq.write_table(table[part::3] if part else table[::3], directory / f"{part}.parquet")
+    return directory
 
 
 def rows_of(results: DataFrame) -> list[dict[str, Any]]:
@@ -98,15 +98,15 @@ def reported(item: bytes, kind: KindLike, schema: SchemaLike) -> dict[str, Any]:
 
 def test_every_record_as_on_the_command_line(spark: SparkSession, tmp_path: Path) -> None:
     items = [None, *MESSAGES, None]
-    folder = written(tmp_path / "requests", items)
-    cli_support.run("validate", folder, "--output", tmp_path / "cli.parquet")
+    directory = written(tmp_path / "requests", items)
+    cli_support.run("validate", directory, "--output", tmp_path / "cli.parquet")
     expected = {}
     for row in pq.read_table(tmp_path / "cli.parquet").to_pylist():
         part = int(Path(row.pop("source")).stem)
         assert row.pop("offset") is None
         expected[3 * row.pop("index") + part] = row
     keys = table_of(items).drop_columns("request").to_pylist()
-    results = check(spark.read.parquet(str(folder)))
+    results = check(spark.read.parquet(str(directory)))
     assert results.columns == ["id", "key", *RESULTS]
     assert rows_of(results) == [{**key, **expected[key["id"]]} for key in keys]
     assert len({row["valid"] for row in expected.values()}) == 2
@@ -143,10 +143,9 @@ def test_large_batches_and_empty_partitions(spark: SparkSession) -> None:
 def test_columns(spark: SparkSession) -> None:
     schemas = {
         "a int": "expected one binary column, found 'a' (int)",
-        "a binary, b binary": "expected one binary column, found 'a' (binary), 'b' (binary): "
-        "name one with column",
-        "request binary, Valid int": "expected no column called as the result 'valid', "
-        "found one: rename it",
+        "a binary, b binary": "expected one binary column, found 'a' (binary), 'b' (binary); "
+        "choose one with column",
+        "request binary, Valid int": "the column 'Valid' has the name of a result; rename it",
     }
     for schema, reason in schemas.items():
         with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
@@ -244,14 +243,14 @@ def test_an_executor_is_killed(spark: SparkSession, tmp_path: Path) -> None:
     assert (tmp_path / "worker1").exists()
 
 
-def run_job(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run_job(directory: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the job as a process, with Spark in that process."""
     options = [part for name, value in OPTIONS.items() for part in ("--conf", f"{name}={value}")]
     submitted = " ".join(["--master", "local[2]", *map(repr, options), "pyspark-shell"])
     return subprocess.run(
         [sys.executable, "-m", "tvix_build.spark", *map(str, arguments)],
-        env={**os.environ, **variables(folder / "home"), "PYSPARK_SUBMIT_ARGS": submitted},
-        cwd=folder,
+        env={**os.environ, **variables(directory / "home"), "PYSPARK_SUBMIT_ARGS": submitted},
+        cwd=directory,
         capture_output=True,
         text=True,
         timeout=300,
@@ -261,9 +260,9 @@ def run_job(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess
 
 def test_job(tmp_path: Path) -> None:
     """The same summary and exit status as the command line's, and the same results."""
-    folder = written(tmp_path / "requests", [*MESSAGES, None])
-    done = run_job(tmp_path, folder, tmp_path / "results", "--column", "request")
-    command = cli_support.run("validate", folder, "--output", tmp_path / "cli.parquet")
+    directory = written(tmp_path / "requests", [*MESSAGES, None])
+    done = run_job(tmp_path, directory, tmp_path / "results", "--column", "request")
+    command = cli_support.run("validate", directory, "--output", tmp_path / "cli.parquet")
     assert done.returncode == command.status == 1, done.stderr
     summary = [line.split() for line in done.stdout.splitlines()]
     assert (
@@ -289,24 +288,28 @@ def test_exit_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(type(spark), "stop", lambda _: None)  # the other tests need it
-    folder = str(written(tmp_path / "requests", messages()[:2]))
+    directory = str(written(tmp_path / "requests", messages()[:2]))
     target = str(tmp_path / "results")
     damaged = tmp_path / "damaged.parquet"
     damaged.write_bytes((tmp_path / "requests" / "0.parquet").read_bytes()[:-1])
-    assert job.main([folder, target]) == 0
+    assert job.main([directory, target]) == 0
     assert capsys.readouterr() == ("records    2\nvalid      2\ncanonical  2\ninvalid    0\n", "")
     for arguments, reason in {
-        (folder, target): "already exists",
+        (directory, target): "already exists",
         (str(tmp_path / "none"), target + "1"): "Path does not exist",
         (str(damaged), target + "2"): "is not a Parquet file",
-        (folder, target + "3", "--column=id"): "expected one column 'id' of binary, found bigint",
+        (
+            directory,
+            target + "3",
+            "--column=id",
+        ): "expected one column 'id' of binary, found bigint",
     }.items():
         assert job.main([*arguments]) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert re.fullmatch(rf"tvix-build: .*{reason}.*\n", err), err
     with pytest.raises(SystemExit) as caught:
-        job.main([folder])
+        job.main([directory])
     assert caught.value.code == 2
 
 
@@ -328,6 +331,6 @@ def test_documented(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.Mon
     assert shown.getvalue() == printed
 
 
-def _below(folder: Path, parquet: Any) -> Any:
-    """Reads what is in a folder, as Java cannot change to it."""
-    return lambda reader, path: parquet(reader, str(folder / path))
+def _below(directory: Path, parquet: Any) -> Any:
+    """Reads what is in a directory, as Java cannot change to it."""
+    return lambda reader, path: parquet(reader, str(directory / path))

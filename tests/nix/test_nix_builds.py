@@ -87,10 +87,12 @@ def test_all_that_is_odd_is_there() -> None:
 @pytest.mark.parametrize("file", BUILDS + EXAMPLES, ids=lambda file: file.stem[33:])
 def test_the_later_schemas_say_the_same(file: Path) -> None:
     one = read(file)
-    folder = DerivationDirectory(file.parent)
-    request = nix.to_build_request(one, nodes=node, derivations=folder, schema=Schema.SNIX_BUILD_V1)
+    directory = DerivationDirectory(file.parent)
+    request = nix.to_build_request(
+        one, nodes=node, derivations=directory, schema=Schema.SNIX_BUILD_V1
+    )
     data = nix.to_build_request(
-        one, nodes=node, derivations=folder, schema=Schema.TVIX_BUILD_V1_2024
+        one, nodes=node, derivations=directory, schema=Schema.TVIX_BUILD_V1_2024
     )
     assert data == request.SerializeToString()
     for names in (request.outputs, request.scratch_paths, files(request), environment(request)):
@@ -100,9 +102,9 @@ def test_the_later_schemas_say_the_same(file: Path) -> None:
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem[33:])
 def test_the_rest_is_that_of_the_first_schema(file: Path) -> None:
     one = read(file)
-    folder = DerivationDirectory(file.parent)
-    first = nix.to_build_request(one, nodes=node, derivations=folder)
-    later = nix.to_build_request(one, nodes=node, derivations=folder, schema="snix.build.v1")
+    directory = DerivationDirectory(file.parent)
+    first = nix.to_build_request(one, nodes=node, derivations=directory)
+    later = nix.to_build_request(one, nodes=node, derivations=directory, schema="snix.build.v1")
     assert later.command_args == first.command_args
     assert later.outputs == [f"nix/store/{name}" for name in first.outputs]
     assert environment(later) == environment(first)
@@ -123,17 +125,17 @@ def test_the_rest_is_that_of_the_first_schema(file: Path) -> None:
     [("fixed-flat", True), ("fixed-recursive", True), ("many-outputs", False)],
 )
 def test_fixed_outputs_may_use_the_network(name: str, network_access: bool) -> None:
-    folder = DerivationDirectory(ODD[0].parent)
+    directory = DerivationDirectory(ODD[0].parent)
     request = nix.to_build_request(
-        odd(name), nodes=node, derivations=folder, schema="snix.build.v1"
+        odd(name), nodes=node, derivations=directory, schema="snix.build.v1"
     )
     assert request.constraints.network_access == network_access
 
 
 def test_needles_are_the_hash_parts_of_outputs_and_inputs() -> None:
-    folder = DerivationDirectory(ODD[0].parent)
+    directory = DerivationDirectory(ODD[0].parent)
     request = nix.to_build_request(
-        odd("many-outputs"), nodes=node, derivations=folder, schema="snix.build.v1"
+        odd("many-outputs"), nodes=node, derivations=directory, schema="snix.build.v1"
     )
     names = [path.removeprefix("nix/store/") for path in request.outputs]
     names += [entry.file.name.decode() for entry in request.inputs]
@@ -154,8 +156,8 @@ def test_a_value_in_a_file_need_not_be_text() -> None:
     ("text", "reason"),
     [
         (b"", "found Expecting value: line 1 column 1 (char 0)"),
-        (b"[1]", "found another value, a list"),
-        (b"null", "found another value, a NoneType"),
+        (b"[1]", "found a value of type list"),
+        (b"null", "found a value of type NoneType"),
         (b'{"a": NaN}', "found NaN"),
         (b'{"a": -Infinity}', "found -Infinity"),
         (b'{"a": 1e999}', "found a number that is too large, 1e999"),
@@ -164,7 +166,7 @@ def test_a_value_in_a_file_need_not_be_text() -> None:
         (b'{"a": "\\ud800"}', "found 'utf-8' codec can't encode character"),
         (b'{"a": "\n"}', "found Invalid control character at"),
         (b'{"a": 1} x', "found Extra data"),
-        (b'{"a":' * 100_000, "found values that nest too deep"),
+        (b'{"a":' * 100_000, "found values that are nested too deeply"),
     ],
 )
 def test_attributes_that_nix_would_not_read_are_an_error(text: bytes, reason: str) -> None:
@@ -181,12 +183,12 @@ def test_attributes_that_nix_would_not_read_are_an_error(text: bytes, reason: st
     [
         (
             {"exportReferencesGraph": b"graph /nix/store/a"},
-            "variable exportReferencesGraph: expected none, as a request cannot say files with "
+            "variable exportReferencesGraph: requests do not support files with "
             "the references of store paths, found 'graph /nix/store/a'",
         ),
         (
             {"__json": b'{"exportReferencesGraph": {"graph": ["/nix/store/a"]}}'},
-            "attribute exportReferencesGraph: expected none, as a request cannot say files with "
+            "attribute exportReferencesGraph: requests do not support files with "
             "the references of store paths, found {'graph': ['/nix/store/a']}",
         ),
     ],

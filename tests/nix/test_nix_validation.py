@@ -96,15 +96,15 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "no output": (text(outputs=[]), "expected at least one output, found none"),
     "fixed output of another name": (
         fixed(b"sha256", SHA256, b"dev"),
-        "expected one output, out, of a derivation with a hash, found dev",
+        "expected out as the only output of a fixed derivation, found dev",
     ),
     "two fixed outputs": (
         text(outputs=[(one, PATH, b"sha256", SHA256) for one in (b"out", b"dev")]),
-        "expected one output, out, of a derivation with a hash, found out, dev",
+        "expected out as the only output of a fixed derivation, found out, dev",
     ),
     "fixed and not fixed": (
         text(outputs=[(b"dev", PATH, b"", b""), (b"out", PATH, b"sha256", SHA256)]),
-        "expected outputs of one kind, found dev addressed by its inputs, out fixed",
+        "expected outputs of one kind, found dev input-addressed, out fixed",
     ),
     "fixed and impure": (
         text(outputs=[(b"dev", b"", b"sha256", b"impure"), (b"out", PATH, b"sha256", SHA256)]),
@@ -120,7 +120,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     ),
     "output twice": (
         text(outputs=[(b"out", PATH, b"", b"")] * 2),
-        "expected each output once, found 'out' again",
+        "duplicate output: 'out'",
     ),
     "output drv": (text(outputs=[(b"drv", PATH, b"", b"")]), AN_OUTPUT),
     "output without a name": (text(outputs=[(b"", PATH, b"", b"")]), "found ''"),
@@ -156,18 +156,18 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "a valid path before another": (text(sources=[PATH, b"/etc", INPUT]), "found '/etc'"),
     "source twice": (
         text(sources=[PATH, INPUT, PATH]),
-        f"expected each input source once, found '{PATH.decode()}' again",
+        f"duplicate input source: '{PATH.decode()}'",
     ),
     # Input derivations.
     "input elsewhere": (text(inputs=[(b"/tmp/x.drv", [b"out"])]), f"input derivation: {A_PATH}"),
     "input that is none": (text(inputs=[(PATH, [b"out"])]), "expected a path that ends in .drv"),
     "input derivation twice": (
         text(inputs=[(INPUT, [b"out"]), (INPUT, [b"dev"])]),
-        f"expected each input derivation once, found '{INPUT.decode()}' again",
+        f"duplicate input derivation: '{INPUT.decode()}'",
     ),
     "output of an input twice": (
         text(inputs=[(INPUT, [b"out", b"dev", b"out"])]),
-        f"input derivation {INPUT.decode()}: expected each output once, found 'out' again",
+        f"input derivation {INPUT.decode()}: duplicate output: 'out'",
     ),
     "output drv of an input": (text(inputs=[(INPUT, [b"drv"])]), AN_OUTPUT),
     "nameless output of an input": (text(inputs=[(INPUT, [b""])]), AN_OUTPUT),
@@ -177,9 +177,9 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "no system": (text(system=b""), "expected a system, found an empty string"),
     "variable twice": (
         text(variables=[(b"b", b""), (b"a", b"1"), (b"a", b"2")]),
-        "expected each variable once, found 'a' again",
+        "duplicate variable: 'a'",
     ),
-    "variable without a name": (text(variables=[(b"", b"")]), "expected variables with a name"),
+    "variable without a name": (text(variables=[(b"", b"")]), "expected a variable with a name"),
 }
 
 
@@ -205,9 +205,11 @@ def test_all_reasons_at_once() -> None:
     data = text(outputs=[(b"drv", b"/a", b"", b"00")], sources=[b"/b", b"/b"], inputs=[(b"/c", [])])
     with pytest.raises(DerivationError) as found:
         nix.parse(data, path="x.drv")
-    assert [one.partition("found ")[2] for one in found.value.reasons] == [
-        *("'drv'", "none", "drv", "'/a'", "'/c'", "'/c'", "none", "'/b'", "'/b'", "'/b' again")
+    *others, last = found.value.reasons
+    assert [one.partition("found ")[2] for one in others] == [
+        *("'drv'", "none", "drv", "'/a'", "'/c'", "'/c'", "none", "'/b'", "'/b'")
     ]
+    assert last == "duplicate input source: '/b'"
 
 
 VALID = {
@@ -294,11 +296,11 @@ def test_no_other_output_becomes_a_request(outputs: dict[str, tuple[str, str]]) 
     [
         (
             "builtin:fetchurl",
-            "builder: expected a program, found 'builtin:fetchurl', which is code",
+            "builder: expected a program, found 'builtin:fetchurl', which is part of Nix",
         ),
         (
             "builtin:buildenv",
-            "builder: expected a program, found 'builtin:buildenv', which is code",
+            "builder: expected a program, found 'builtin:buildenv', which is part of Nix",
         ),
         ("", "expected a builder, found an empty string"),
     ],
@@ -326,9 +328,9 @@ def fixtures() -> list[Path]:
 
 REFUSED = {
     "bad-old-version-dyn-deps": "expected a list of input derivations",
-    "bad-version": "found one of another version, DrvWithVersion",
-    "duplicate": "expected each variable once, found 'name' again",
-    "dyn-dep-derivation": "found one of another version, DrvWithVersion",
+    "bad-version": "found a derivation of another version: DrvWithVersion",
+    "duplicate": "duplicate variable: 'name'",
+    "dyn-dep-derivation": "found a derivation of another version: DrvWithVersion",
     "intermediate-first-modulo": "input derivation: expected /nix/store/",
     "intermediate-second-modulo": "input derivation: expected /nix/store/",
     "parent-joined-modulo": "input derivation: expected /nix/store/",

@@ -61,9 +61,9 @@ def call_backend(call: str, tree: Path, blake3: Path) -> None:
     )
 
 
-def build_with_setuptools(folder: Path) -> Path:
-    """Builds the wheel from a source distribution of a copy of the source tree below `folder`."""
-    tree = folder / "tree"
+def build_with_setuptools(directory: Path) -> Path:
+    """Build the wheel from a source distribution of a copy of the source tree in `directory`."""
+    tree = directory / "tree"
     tree.mkdir()
     for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"):
         shutil.copy(ROOT / name, tree / name)
@@ -73,10 +73,10 @@ def build_with_setuptools(folder: Path) -> Path:
     # Of a module the repository's name has its module in front.
     (blake3,) = ROOT.parent.glob("*tvix_build_blake3/c")
     call_backend("build_sdist", tree, blake3)
-    (sdist,) = folder.glob("*.tar.gz")
-    shutil.unpack_archive(sdist, folder)
-    call_backend("build_wheel", folder / sdist.name.removesuffix(".tar.gz"), Path("/nowhere"))
-    return next(folder.glob("*.whl"))
+    (sdist,) = directory.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, directory)
+    call_backend("build_wheel", directory / sdist.name.removesuffix(".tar.gz"), Path("/nowhere"))
+    return next(directory.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
@@ -89,26 +89,26 @@ def setuptools(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
     return Wheel(build_with_setuptools(tmp_path_factory.mktemp("setuptools")))
 
 
-def read_extension(wheel: Wheel, folder: Path, *command: str) -> list[str]:
+def read_extension(wheel: Wheel, directory: Path, *command: str) -> list[str]:
     """The lines that a program of binutils writes of a wheel's extension."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"needs {command[0]} of binutils")
-    library = folder / "library.so"
+    library = directory / "library.so"
     library.write_bytes(wheel.files[EXTENSION])
     found = subprocess.run([*command, str(library)], check=True, capture_output=True, text=True)
     return found.stdout.splitlines()
 
 
-def symbols(wheel: Wheel, folder: Path, which: str) -> set[str]:
+def symbols(wheel: Wheel, directory: Path, which: str) -> set[str]:
     """The dynamic symbols of a wheel's extension, --defined-only or --undefined-only."""
-    lines = read_extension(wheel, folder, "nm", "--dynamic", which, "--format=just-symbols")
+    lines = read_extension(wheel, directory, "nm", "--dynamic", which, "--format=just-symbols")
     return {line.partition("@")[0] for line in lines}
 
 
-def segments(wheel: Wheel, folder: Path) -> dict[str, list[str]]:
+def segments(wheel: Wheel, directory: Path) -> dict[str, list[str]]:
     """The flags of a wheel's extension's segments ("R", "RW", "R E", "RWE"), by type."""
     found: dict[str, list[str]] = {}
-    for line in read_extension(wheel, folder, "readelf", "--program-headers", "--wide"):
+    for line in read_extension(wheel, directory, "readelf", "--program-headers", "--wide"):
         if match := re.match(r"  ([A-Z_]+) +(?:0x[0-9a-f]+ +){5}([RWE ]+?) +0x", line):
             found.setdefault(match[1], []).append(match[2])
     return found
@@ -199,6 +199,6 @@ def test_has(bazel: Wheel, name: str) -> None:
 @pytest.mark.parametrize("namespace", ["snix", "tvix"])
 def test_is_a_namespace(bazel: Wheel, namespace: str) -> None:
     files = [name for name in bazel.files if name.startswith(f"{namespace}/")]
-    folders = {name.rpartition("/")[0] for name in files}
-    assert folders == {f"{namespace}/build/protos", f"{namespace}/castore/protos"}
+    directories = {name.rpartition("/")[0] for name in files}
+    assert directories == {f"{namespace}/build/protos", f"{namespace}/castore/protos"}
     assert [name for name in files if "__init__" in name] == []

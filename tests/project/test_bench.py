@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The benchmarks' corpora are what they are said to be, and their peer in Python finds the same as
+"""The benchmarks' corpora have the documented contents, and their peer in Python finds the same as
 tvix_build."""
 
 from __future__ import annotations

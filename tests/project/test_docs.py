@@ -42,8 +42,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the examples, for commands to run in; tvix-build is in its folder bin."""
+def directory(tmp_path: Path) -> Path:
+    """A directory with the examples, for commands to run in; tvix-build is in its directory bin."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     program = tmp_path / "bin" / "tvix-build"
     program.parent.mkdir()
@@ -52,14 +52,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run a command; stdout has stderr in it."""
     variables = environment()
-    variables["PATH"] = f"{folder}/bin:{variables['PATH']}"
+    variables["PATH"] = f"{directory}/bin:{variables['PATH']}"
     return subprocess.run(
         command,
         shell=True,
-        cwd=folder,
+        cwd=directory,
         env=variables,
         text=True,
         stdout=subprocess.PIPE,
@@ -88,16 +88,16 @@ def test_python_examples_run(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_print_what_is_said(page: str, folder: Path) -> None:
+def test_commands_print_what_is_said(page: str, directory: Path) -> None:
     for block in blocks(page, "console"):
         commands = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
-        printed = [f"$ {command}\n{shell(command, folder).stdout}" for command in commands]
+        printed = [f"$ {command}\n{shell(command, directory).stdout}" for command in commands]
         assert "".join(printed) == block
 
 
-def test_commands_of_the_examples_run(folder: Path) -> None:
+def test_commands_of_the_examples_run(directory: Path) -> None:
     commands = re.findall("^    (tvix-build .*)$", read("examples/README.md"), re.MULTILINE)
-    statuses = [shell(command, folder).returncode for command in commands]
+    statuses = [shell(command, directory).returncode for command in commands]
     assert statuses == [0] * (len(commands) - 1) + [1]
 
 

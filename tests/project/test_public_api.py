@@ -140,13 +140,13 @@ def test_misspelt_literals_are_errors_of_types() -> None:
 
 def test_later_schemas() -> None:
     later = snix_build_pb2.BuildRequest(command_args=["a"])
-    answer = snix_build_pb2.BuildResponse()
+    response = snix_build_pb2.BuildResponse()
     directory = snix_castore_pb2.Directory()
     snix = tvix_build.Schema.SNIX_BUILD_V1
     assert assert_type(tvix_build.check(later), tvix_build.Report).canonical
-    assert tvix_build.check(answer, kind="build", schema=snix, request=later).valid
+    assert tvix_build.check(response, kind="build", schema=snix, request=later).valid
     assert tvix_build.check(bytearray(), kind="build", schema="snix.build.v1", request=b"").valid
-    tvix_build.validate(answer, request=later.SerializeToString())
+    tvix_build.validate(response, request=later.SerializeToString())
     data = assert_type(tvix_build.canonicalize(later, schema="snix.build.v1"), bytes)
     digest = assert_type(tvix_build.digest(data, schema="tvix.build.v1@2024"), bytes)
     assert digest == tvix_build.digest(later, kind="build-request")
@@ -347,10 +347,10 @@ def test_derivations(tmp_path: Path) -> None:
         '"system","/bin/sh",["-c"],[("key","value")])'
     ).encode()
     (tmp_path / os.path.basename(f"{store}b.drv")).write_bytes(text)
-    folder = DerivationDirectory(tmp_path)
-    derivation = assert_type(folder[f"{store}b.drv"], Derivation)
+    directory = DerivationDirectory(tmp_path)
+    derivation = assert_type(directory[f"{store}b.drv"], Derivation)
     assert (
-        assert_type(folder.read(tmp_path / os.path.basename(f"{store}b.drv")), Derivation)
+        assert_type(directory.read(tmp_path / os.path.basename(f"{store}b.drv")), Derivation)
         is derivation
     )
     assert assert_type(derivation.outputs, Mapping[str, Output])["out"] == Output(f"{store}a")
@@ -378,7 +378,7 @@ def test_derivations(tmp_path: Path) -> None:
     made = nix.to_build_request(
         other,
         nodes=nodes,
-        derivations=folder.get,
+        derivations=directory.get,
         closure=False,
         cores=1,
         system="other",

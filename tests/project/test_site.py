@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The site that Bazel built is whole: its links and images lead on, it asks no other host."""
+"""The site that Bazel built is complete: links and images have targets, and no other host is
+used."""
 
 from __future__ import annotations
 

@@ -291,16 +291,16 @@ def test_unreachable_builder() -> None:
 def test_unix_sockets(slashes: str) -> None:
     builder = Builder()
 
-    async def scenario(folder: str) -> None:
-        place, upstream = f"grpc+unix:{slashes}{folder}/proxy", f"grpc+unix:{folder}/builder"
+    async def scenario(directory: str) -> None:
+        place, upstream = f"grpc+unix:{slashes}{directory}/proxy", f"grpc+unix:{directory}/builder"
         async with (
-            running(builder, f"unix:{folder}/builder"),
+            running(builder, f"unix:{directory}/builder"),
             open_proxy(upstream, listen=[parse(place)]) as proxy,
             AsyncBuildService(place) as client,
         ):
             assert proxy.addresses == [place]
             assert await client.do_build(REQUEST) == response_to(REQUEST)
 
-    with socket_directory() as folder:
-        asyncio.run(scenario(folder))
+    with socket_directory() as directory:
+        asyncio.run(scenario(directory))
     assert builder.requests == [REQUEST]

@@ -109,10 +109,10 @@ def running_proxy(*options: str | Path) -> Iterator[Proxy]:
 
 
 def test_from_a_derivation_to_the_response(tmp_path: Path) -> None:
-    folder = DerivationDirectory(EXAMPLES / "derivations")
+    directory = DerivationDirectory(EXAMPLES / "derivations")
     builder, known = Builder(), nodes()
     requests = [
-        nix.to_build_request(one, nodes=known, derivations=folder) for one in folder.values()
+        nix.to_build_request(one, nodes=known, derivations=directory) for one in directory.values()
     ]
     with (
         socket_directory() as sockets,
@@ -270,12 +270,12 @@ def _until(condition: Callable[[], bool]) -> None:
 class Certificates:
     """A certificate authority and a certificate, as files."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
         authority = trustme.CA()
-        self.ca = folder / "ca.pem"
+        self.ca = directory / "ca.pem"
         authority.cert_pem.write_to_path(str(self.ca))
-        self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
+        self.certificate, self.key = directory / "certificate.pem", directory / "key.pem"
         issued = authority.issue_cert("localhost", "client@example.org")
         issued.cert_chain_pems[0].write_to_path(str(self.certificate))
         issued.private_key_pem.write_to_path(str(self.key))

@@ -171,8 +171,8 @@ def test_traces() -> None:
     assert f"{call.parent.span_id:016x}" == parent.split("-")[2]
     assert build.parent
     assert build.parent.span_id == call.context.span_id
-    told = f"00-{build.context.trace_id:032x}-{build.context.span_id:016x}-01"
-    assert builder.metadata[0]["traceparent"] == told
+    expected = f"00-{build.context.trace_id:032x}-{build.context.span_id:016x}-01"
+    assert builder.metadata[0]["traceparent"] == expected
     assert call.name == f"{SERVICE}/DoBuild"
     assert call.attributes
     assert call.attributes["tvix_build.digest"] == DIGEST.hex()
@@ -311,8 +311,8 @@ def test_a_store_that_fails_builds_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_addresses_in_use() -> None:
-    async def scenario(folder: str) -> None:
-        listen = [parse(FREE_PORT), parse(f"grpc+unix:{folder}/socket")]
+    async def scenario(directory: str) -> None:
+        listen = [parse(FREE_PORT), parse(f"grpc+unix:{directory}/socket")]
         async with open_proxy(listen=listen, metrics=("127.0.0.1", 0)) as proxy:
             rejected: list[tuple[dict[str, Any], str]] = [
                 ({"listen": [parse(proxy.addresses[0])]}, "already in use"),
@@ -326,10 +326,10 @@ def test_addresses_in_use() -> None:
                         pass
         # A socket file without a server does not block the address.
         with socket.socket(socket.AF_UNIX) as left:
-            left.bind(f"{folder}/left")
-        listen = [parse(f"grpc+unix:{folder}/left")]
+            left.bind(f"{directory}/left")
+        listen = [parse(f"grpc+unix:{directory}/left")]
         async with open_proxy(listen=listen) as proxy, method_of(proxy) as do_build:
             await error_of(do_build(DATA))
 
-    with socket_directory() as folder:
-        asyncio.run(scenario(folder))
+    with socket_directory() as directory:
+        asyncio.run(scenario(directory))

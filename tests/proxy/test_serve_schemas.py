@@ -181,17 +181,17 @@ def test_bytes_of_2024() -> None:
 
 @pytest.mark.parametrize("service", [SNIX, YEAR], ids=lambda service: service.schema.value)
 def test_from_a_derivation_to_the_response(service: Service) -> None:
-    folder, known = DerivationDirectory(EXAMPLES / "derivations"), nodes()
+    directory, known = DerivationDirectory(EXAMPLES / "derivations"), nodes()
     made: list[Any] = [
-        nix.to_build_request(one, nodes=known, derivations=folder, schema=service.schema)
-        for one in folder.values()
+        nix.to_build_request(one, nodes=known, derivations=directory, schema=service.schema)
+        for one in directory.values()
     ]
     requests: list[bytes] = made if service is YEAR else [one.SerializeToString() for one in made]
     assert len(requests) > 5
-    asked = []
+    requests_seen = []
 
     def response_to(request: bytes) -> bytes:
-        asked.append(request)
+        requests_seen.append(request)
         # The requests of both are alike.
         outputs = build_pb2.BuildRequest.FromString(request).outputs
         if service is SNIX:
@@ -208,9 +208,9 @@ def test_from_a_derivation_to_the_response(service: Service) -> None:
         ):
             for request in requests:
                 received = await client.do_build(request)
-                assert asked.pop() == request
+                assert requests_seen.pop() == request
                 assert received == response_to(request)
-                assert asked.pop() == request
+                assert requests_seen.pop() == request
 
     asyncio.run(scenario())
-    assert not asked
+    assert not requests_seen

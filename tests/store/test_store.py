@@ -196,7 +196,7 @@ def test_prefixes_against_plain_sqlite(path: Path) -> None:
                     assert store.get(prefix) == found[0][0]
                 else:
                     error = AmbiguousDigestError if found else UnknownDigestError
-                    with pytest.raises(error, match=f"request {prefix}") as caught:
+                    with pytest.raises(error, match=f"(digest|begin with) {prefix}") as caught:
                         store.get(prefix)
                     assert isinstance(caught.value, KeyError)
                     assert isinstance(caught.value, tvix_build.Error)
@@ -231,7 +231,7 @@ def test_nothing_else_is_in_a_store(tmp_path: Path, other: object) -> None:
     with RequestStore(tmp_path / "store") as store:
         store.put(request(0))
         assert other not in store
-    with pytest.raises(ValueError, match="found it closed"):
+    with pytest.raises(ValueError, match="the store is closed"):
         bytes(32) in store  # noqa: B015
 
 
@@ -241,7 +241,7 @@ def test_unknown_digest_says_so(path: Path) -> None:
         pytest.raises(UnknownDigestError) as caught,
     ):
         store.get(bytes(32))
-    assert str(caught.value) == f"{path}: expected a request {'00' * 32}, found none"
+    assert str(caught.value) == f"{path}: no request with the digest {'00' * 32}"
 
 
 def test_iteration_goes_on_while_others_put(path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_closed_store(path: Path) -> None:
     store.close()
     store.close()
     for call in (store.verify, store.__len__, lambda: store.get(digest), lambda: next(iterator)):
-        with pytest.raises(ValueError, match="expected an open store, found it closed"):
+        with pytest.raises(ValueError, match="the store is closed"):
             call()
     with pytest.raises(ValueError, match="closed"):
         store.put(request())
@@ -278,7 +278,7 @@ def test_nothing_is_made_where_it_is_not_wanted(path: Path) -> None:
     for content in (None, b""):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(StoreError, match="expected a store of requests, found"):
+        with pytest.raises(StoreError, match=r"no such file|expected a request store, found an"):
             RequestStore(path, create=False)
         assert path.exists() == (content is not None)
     RequestStore(path).close()
@@ -298,7 +298,7 @@ def test_foreign_files_stay_as_they_are(path: Path, content: bytes) -> None:
 def test_foreign_databases_stay_as_they_are(path: Path, statement: str) -> None:
     sql(path, statement)
     content = path.read_bytes()
-    with pytest.raises(StoreError, match="expected a store of requests, found another database"):
+    with pytest.raises(StoreError, match="expected a request store, found another database"):
         RequestStore(path)
     assert path.read_bytes() == content
 
@@ -349,13 +349,13 @@ def test_damaged_rows(path: Path) -> None:
     with RequestStore(path) as store:
         found = [damage for damage in store.verify() if damage.digest is not None]
         reasons = {
-            digests[0]: "encoded otherwise",
+            digests[0]: "another encoding",
             digests[1]: "command_args",
             digests[2]: digests[3].hex(),
             digests[4]: "command_args",
             b"\xab" * 32: digests[5].hex(),
             b"\xcd" * 31: digests[6].hex(),
-            digests[7]: "encoded otherwise",
+            digests[7]: "another encoding",
         }
         assert {damage.digest for damage in found} == set(reasons)
         for damage in found:
@@ -363,7 +363,7 @@ def test_damaged_rows(path: Path) -> None:
             assert "expected" in damage.message
             assert reasons[damage.digest] in damage.message
         for i in (0, 1, 2, 4, 7):
-            with pytest.raises(StoreError, match=f"{digests[i].hex()}, found damage"):
+            with pytest.raises(StoreError, match=f"{digests[i].hex()} is damaged"):
                 store.get(digests[i])
         assert store.get(digests[3]) == encoded(messages[3])
         assert store.put_many(messages) == digests
@@ -382,7 +382,7 @@ def test_rows_of_other_types(path: Path) -> None:
         damages = store.verify()
         assert {digest, b"text"} <= {damage.digest for damage in damages}
         assert any("CHECK" in damage.message for damage in damages if damage.digest is None)
-        with pytest.raises(StoreError, match="found damage"):
+        with pytest.raises(StoreError, match="is damaged"):
             store.get(digest)
 
 
@@ -544,7 +544,7 @@ def test_files_that_are_not_the_open_ones(tmp_path: Path, suffix: str, way: str)
             copy.write_bytes(file.read_bytes())
             copy.replace(file)
         for put in (lambda: store.put(request(1)), lambda: store.put_many([request(2)])):
-            with pytest.raises(StoreError, match="deleted, moved or replaced; open it again"):
+            with pytest.raises(StoreError, match="deleted, moved or replaced while it was open"):
                 put()
 
 
@@ -565,5 +565,5 @@ def test_the_directory_must_be_writable(tmp_path: Path, monkeypatch: pytest.Monk
     # Root may write everywhere, so that permissions alone show nothing.
     monkeypatch.setattr(os, "access", lambda name, mode: name != str(tmp_path))
     for create in (True, False):
-        with pytest.raises(StoreError, match="expected a directory that this process may write"):
+        with pytest.raises(StoreError, match="is not writable"):
             RequestStore(path, create=create)

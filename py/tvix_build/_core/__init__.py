@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The engine: the only modules that load the C extension, and the types of what they return."""
+"""The engine: the only modules that load the C extension, and the types that they return."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Batches from Arrow arrays, and reports as an Arrow array, through the Arrow PyCapsule interface.
-That needs no Arrow library. Imported when Arrow is used, not before.
+"""Reads batches from Arrow arrays, and exports reports as Arrow arrays, by the Arrow PyCapsule
+interface. No Arrow library is needed. This module is imported only when Arrow is used.
 
-Besides `_engine`, the only module that imports the extension. The structs of Arrow's C interface
-live in capsules; a capsule's destructor, which is C, releases what nobody consumed.
+Capsules own the structs of the Arrow C interface. The destructor of a capsule, written in C,
+releases a struct that was not consumed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ class ArrowArrayLike(Protocol):
     """An Arrow array: pyarrow.Array, nanoarrow.Array and others."""
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
-        """Capsules of schema and array."""
+        """Return the capsules of the schema and the array."""
 
 
 class ArrowStreamLike(Protocol):
     """Arrow arrays of one type: pyarrow.ChunkedArray, polars.Series and others."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """A capsule of a stream."""
+        """Return the capsule of a stream."""
 
 
 ArrowLike: TypeAlias = ArrowArrayLike | ArrowStreamLike
 Ranges: TypeAlias = tuple[Buffer, Buffer, Buffer]
-"""Messages: data, begins and ends, as for `_engine.messages`. They last as long as anybody refers
-to them."""
+"""Messages: data, begins and ends, as for `engine.messages`. They are valid while they are
+referenced."""
 
 _EXPECTED = "expected an Arrow array of binary, large_binary, binary_view or a dictionary of these"
 _LAYOUTS = {
@@ -56,30 +56,30 @@ _INDICES = {
     "L": lib.TVIXB_ARROW_UINT64,
 }
 _NULL = "n"
-_BAD_RANGE = "expected a range within its Arrow buffer, found one that is not"
-# So many messages go to the engine in one call. Bounds the memory for their ranges to 4 MiB.
+_BAD_RANGE = "the message is not within its Arrow buffer"
+# Messages per call of the engine. Limits the memory for their ranges to 4 MiB.
 _PIECE = 1 << 18
 
 
 class _Layout(NamedTuple):
-    """How messages lie in an array of a type."""
+    """The layout of messages in an array of a type."""
 
     values: int | None
-    """None if all are null, as the type has no other values."""
+    """The layout of the values; None for the null type."""
     indices: int | None
-    """The type of the indices, if the array has a dictionary."""
+    """The type of the indices; None without a dictionary."""
 
 
 def ranges(items: Any) -> Iterator[Ranges]:
-    """All messages of an Arrow array or stream, so many at a time, without copying them. Of an
-    extension type, the storage decides; of a dictionary, a message is where its value is.
+    """Yield the messages of an Arrow array or stream in pieces, without copying them. An extension
+    type is read as its storage type. A message of a dictionary is the range of its value.
 
     Raises:
         TypeError: if the elements are not binary.
-        ValueError: if one of them is null, or does not lie in its buffer.
+        ValueError: if an element is null, or is not within its buffer.
         OSError: if the stream fails.
     """
-    # A stream has all chunks; an object of several may refuse to be one array.
+    # A stream has all chunks; an object with several chunks may not export one array.
     if hasattr(items, "__arrow_c_stream__"):
         yield from _ranges_of_stream(items.__arrow_c_stream__())
         return
@@ -105,7 +105,7 @@ def _ranges_of_stream(capsule: object) -> Iterator[Ranges]:
 
 
 def _new(struct: str) -> Any:
-    """A struct for others to fill, released when nobody refers to it any more."""
+    """Return an empty struct, which is released when it is no longer referenced."""
     return ffi.gc(ffi.new(struct), _release)
 
 
@@ -118,7 +118,7 @@ def _check_stream(stream: Any, error: int) -> None:
     if error:
         text = stream.get_last_error(stream)
         found = ffi.string(text).decode(errors="replace") if text else os.strerror(error)
-        raise OSError(error, f"expected the next part of an Arrow stream, found: {found}")
+        raise OSError(error, f"the Arrow stream failed: {found}")
 
 
 def _layout_of(schema: Any) -> _Layout:
@@ -139,9 +139,10 @@ def _format(schema: Any) -> str:
 
 
 def _ranges_of_chunk(chunk: Any, owner: object, layout: _Layout, first: int) -> Iterator[Ranges]:
-    """`first` is how many messages come before the chunk, which lives as long as its owner."""
+    """Yield the messages of a chunk. `first` is the index of its first message in the array or
+    stream; `owner` keeps the chunk alive."""
     if chunk.length < 0:
-        raise ValueError(f"expected the length of an Arrow array, found {chunk.length}")
+        raise ValueError(f"expected a length of an Arrow array, found {chunk.length}")
     if not chunk.length:
         return
     if layout.values is None:
@@ -160,11 +161,11 @@ def _ranges_of_chunk(chunk: Any, owner: object, layout: _Layout, first: int) -> 
 
 
 _Place: TypeAlias = Callable[[int, int, Any, Any, Any], int]
-"""`tvixb_arrow_ranges` of a chunk and its layout."""
+"""`tvixb_arrow_ranges` with a chunk and its layout as first arguments."""
 
 
 def _placing_by_index(chunk: Any, layout: _Layout, first: int, span: Any) -> _Place:
-    """The same for a chunk with a dictionary, whose span this finds."""
+    """Return this function for a chunk with a dictionary, and set `span` to its values."""
     values = chunk.dictionary
     if not values or values.length < 0:
         _check_ranges(lib.TVIXB_ARROW_BAD_ARRAY, first)
@@ -173,7 +174,7 @@ def _placing_by_index(chunk: Any, layout: _Layout, first: int, span: Any) -> _Pl
     ends = ffi.from_buffer("uint64_t[]", _integers(count))
     status = lib.tvixb_arrow_values(values, layout.values, begins, ends, span)
     if status == lib.TVIXB_ARROW_BAD_RANGE:
-        value = f"value {span.bad_message} of the dictionary behind message {first}"
+        value = f"value {span.bad_message} of the dictionary of message {first}"
         raise ValueError(f"{value}: {_BAD_RANGE}")
     _check_ranges(status, first)
     bad_message = ffi.addressof(span, "bad_message")
@@ -192,8 +193,8 @@ def _integers(count: int) -> array[int]:
 
 
 def _buffer(span: Any, owner: object) -> Buffer:
-    """The bytes of a span; refers to their owner, so that a thread may use them after an error in
-    another one."""
+    """Return the bytes of a span, with a reference to their owner, so that a thread can still use
+    them after an error in another thread."""
     if not span.size:
         return b""
     return ffi.buffer(ffi.gc(span.data, lambda _, owner=owner: None), span.size)
@@ -205,25 +206,25 @@ def _check_ranges(status: int, message: int) -> None:
     if status == lib.TVIXB_ARROW_BAD_RANGE:
         raise ValueError(f"message {message}: {_BAD_RANGE}")
     if status == lib.TVIXB_ARROW_BAD_ARRAY:
-        raise ValueError(f"{_EXPECTED}, found one without the buffers that its type has")
+        raise ValueError(f"{_EXPECTED}, found an array with missing buffers")
 
 
 def report_schema() -> Any:
-    """The schema of `report_array`, as a capsule."""
+    """Return the schema of `report_array` as a capsule."""
     capsule, schema = _new_capsule("schema")
     _check_report(lib.tvixb_arrow_report_schema(schema))
     return capsule
 
 
 def report_array(kind: MessageType, results: Results) -> tuple[Any, Any]:
-    """A report as a struct array: capsules of schema and array, which hold copies."""
+    """Return a report as a struct array: the capsules of the schema and of the array, a copy."""
     capsule, report = _new_capsule("array")
     _fill(kind, results, report)
     return report_schema(), capsule
 
 
 def report_stream(kind: MessageType, results: Results) -> Any:
-    """A report as a stream of one struct array: a capsule, which holds copies."""
+    """Return a report as a stream of one struct array: a capsule of a copy."""
     capsule, stream = _new_capsule("stream")
     report = _new("struct ArrowArray *")
     _fill(kind, results, report)
@@ -257,12 +258,12 @@ def _check_report(status: int) -> None:
         raise MemoryError
     if status == lib.TVIXB_ARROW_TOO_LARGE:
         raise OverflowError(
-            "expected violations of less than 2 GiB, as fit an Arrow array, found more; check "
-            "fewer messages at once"
+            "expected less than 2 GiB of violations, the limit of an Arrow array, found more; "
+            "check fewer messages at a time"
         )
 
 
-# Prototypes of their own: the attributes of ctypes.pythonapi's functions are everybody's.
+# Own prototypes, because the attributes of ctypes.pythonapi's functions are shared.
 _capsule_new = ctypes.PYFUNCTYPE(
     ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
 )(("PyCapsule_New", ctypes.pythonapi))
@@ -276,7 +277,7 @@ def _address(pointer: Any) -> int:
 
 
 def _new_capsule(noun: str) -> tuple[Any, Any]:
-    """A capsule of a new struct, and a pointer to the struct. `noun`: schema, array or stream."""
+    """Return the capsule of a new struct, and a pointer to it. `noun`: schema, array or stream."""
     struct = getattr(lib, f"tvixb_capsule_new_{noun}")()
     if not struct:
         raise MemoryError
@@ -286,8 +287,8 @@ def _new_capsule(noun: str) -> tuple[Any, Any]:
 
 
 def _struct(capsule: object, struct: str, name: Any) -> Any:
-    """What a capsule holds. It stays the capsule's, whose destructor releases it."""
+    """Return the struct in a capsule. The capsule owns it, and its destructor releases it."""
     pointer = ffi.cast(struct, _capsule_pointer(capsule, _address(name)))
     if not pointer.release:
-        raise ValueError(f"expected a {struct[7:-2]}, found one that was consumed before")
+        raise ValueError(f"this {struct[7:-2]} has already been consumed")
     return pointer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks many messages with as few calls of the engine as possible."""
+"""Checks many messages with few calls of the engine."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ _CANONICAL = bytes(verdict == Verdict.CANONICAL for verdict in range(256))
 
 
 def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> MessageType:
-    """What a message or bytes are, checked against what the caller says.
+    """Return the type of a message or of bytes.
 
     Raises:
-        TypeError: if the item is neither a message of a known type nor bytes-like, or a message of
-            another type.
-        ValueError: if there is no such kind or schema.
+        TypeError: if the item is neither a message of a known type nor bytes-like, or is a message
+            of another kind or schema than the given ones.
+        ValueError: if the kind or the schema is unknown.
     """
     kind = None if kind is None else Kind(kind)
     schema = None if schema is None else Schema(schema)
@@ -71,7 +71,7 @@ def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> M
         if found is None:
             known = ", ".join(_TYPE_BY_NAME)
             raise TypeError(f"expected one of {known}, found a message {name}")
-        # Schemas may share one: that of tvix.build.v1@2024 has the Directory of tvix.build.v1.
+        # tvix.build.v1@2024 has the same Directory as tvix.build.v1.
         wanted = message_type(kind or found.kind, schema or found.schema)
         if wanted.full_name != name:
             has_module = wanted.full_name in _TYPE_BY_NAME
@@ -84,7 +84,7 @@ def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> M
 
 
 def serialized(item: BytesLike | Message) -> bytes | memoryview:
-    """The bytes of an item that `type_of` accepts; those of a bytes-like object are not copied."""
+    """Return the bytes of an item that `type_of` accepts. A bytes-like object is not copied."""
     if isinstance(item, Message):
         return item.SerializeToString(deterministic=True)
     return item if type(item) is bytes else bytes_like(item)
@@ -97,7 +97,7 @@ def report_of(
     found: Found | Results | None,
     message: int = 0,
 ) -> Report:
-    """The report on a message, of which the engine has found this; `message` is its index there."""
+    """Return the report on message `message` of the results of the engine."""
     if verdict <= Verdict.VALID:
         return Report(True, verdict == Verdict.CANONICAL, digest, (), 0)
     assert found
@@ -108,14 +108,13 @@ def report_of(
 
 
 class BatchReport:
-    """Reports on n messages, in order, like a list. They are made when asked for; the buffers hold
-    no object a message.
+    """The reports on n messages, in order, like a list. Each report is created on access.
 
-    Also an Arrow table (PyCapsule interface) of the columns `valid`, `canonical`, `digest` (null
-    where there is none) and `violations`: `pyarrow.table(report)`.
+    It is also an Arrow table (PyCapsule interface) with the columns `valid`, `canonical`, `digest`
+    (null for a message without a digest) and `violations`: `pyarrow.table(report)`.
     """
 
-    # Not a collections.abc.Sequence: polars takes those apart into objects, Arrow or not.
+    # Not a collections.abc.Sequence, which polars converts to objects instead of using Arrow.
 
     def __init__(self, kind: MessageType, results: Results) -> None:
         self._kind = kind
@@ -137,15 +136,13 @@ class BatchReport:
         return map(self._report, range(len(self)))
 
     def __bool__(self) -> NoReturn:
-        """Raise, since `if check_batch(messages)` may ask whether there are messages or whether all
-        are valid.
+        """Raise TypeError: `if check_batch(messages)` could mean that there are messages or that
+        all are valid.
 
         Raises:
             TypeError: always.
         """
-        raise TypeError(
-            "a BatchReport is neither true nor false; use all(report.valid) or len(report)"
-        )
+        raise TypeError("a BatchReport has no truth value; use all(report.valid) or len(report)")
 
     def __repr__(self) -> str:
         return f"<BatchReport: {self.valid_count} of {len(self)} {self._kind.kind} valid>"
@@ -168,32 +165,32 @@ class BatchReport:
 
     @cached_property
     def valid(self) -> memoryview[bool]:
-        """n bools (format "?"), read-only: which messages are valid."""
+        """Whether each message is valid: n bools (format "?"), read-only."""
         return memoryview(bytes(self._results.verdicts.translate(_VALID))).cast("?")
 
     @cached_property
     def canonical(self) -> memoryview[bool]:
-        """n bools (format "?"), read-only: which messages are valid and encoded canonically."""
+        """Whether each message is valid and canonical: n bools (format "?"), read-only."""
         return memoryview(bytes(self._results.verdicts.translate(_CANONICAL))).cast("?")
 
     @cached_property
     def digests(self) -> Digests:
-        """n digests of 32 bytes, read-only; zeros where a message has no digest."""
+        """The digests of the messages, 32 bytes each, read-only; zeros for no digest."""
         return Digests(self._results.digests)
 
     @property
     def invalid(self) -> Sequence[int]:
-        """The indices of the messages that are not valid, ascending."""
+        """The indices of the invalid messages, ascending."""
         return memoryview(self._results.by_message)[::4]
 
     @property
     def valid_count(self) -> int:
-        """How many messages are valid."""
+        """The number of valid messages."""
         return len(self) - len(self.invalid)
 
     @property
     def canonical_count(self) -> int:
-        """How many messages are valid and encoded canonically."""
+        """The number of messages that are valid and canonical."""
         return self._results.verdicts.count(Verdict.CANONICAL)
 
     def __arrow_c_schema__(self) -> Any:
@@ -202,7 +199,7 @@ class BatchReport:
         return arrow.report_schema()
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
-        # A requested schema is a wish; consumers cast.
+        # A requested schema may be ignored; consumers cast.
         from tvix_build._core import arrow
 
         return arrow.report_array(self._kind, self._results)
@@ -222,20 +219,20 @@ def _batch_report(
     by_message: array[int],
     violations: bytes,
 ) -> BatchReport:
-    """A report that was pickled. Violations are the engine's own records, of its version."""
+    """Unpickle a report. The violations are internal records of one version of the engine."""
     if version != __version__:
         raise ValueError(
-            f"expected a report that tvix_build {__version__} pickled, found one of {version}"
+            f"expected a report pickled by tvix_build {__version__}, found version {version}"
         )
     results = Results(bytearray(verdicts), memoryview(digests), by_message, violations)
     return BatchReport(message_type(kind, schema), results)
 
 
 class CanonicalBatch(Sequence[bytes]):
-    """The canonical encodings of n messages, in order, each made when asked for.
+    """The canonical encodings of n messages, in order. Each bytes object is created on access.
 
     Attributes:
-        data: all of them, back to back, read-only.
+        data: all encodings, back to back, read-only.
         offsets: n + 1 offsets in `data`, in bytes.
     """
 
@@ -272,30 +269,30 @@ def check_batch(
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
 ) -> BatchReport:
-    """Check many messages of one kind.
+    """Check many messages of one kind, and return their reports.
 
     Args:
-        messages: bytes-like objects or messages, of which bytes are not copied; an Arrow array or
-            stream (PyCapsule interface) of binary, large_binary, binary_view, an extension type of
-            these or a dictionary of these, which is not copied either; or, with `offsets`, one
-            buffer that holds all of them.
-        kind: the messages' kind; inferred from the first one if that is a message, else a
-            BuildRequest.
+        messages: bytes-like objects or protobuf messages; an Arrow array or stream (PyCapsule
+            interface) of binary, large_binary, binary_view, or an extension type or a dictionary of
+            these; or, with `offsets`, one buffer with all messages. Bytes objects, buffers and
+            Arrow arrays are not copied.
+        kind: the kind of the messages; by default, the kind of the first item if it is a protobuf
+            message, otherwise a BuildRequest.
         offsets: n + 1 ascending offsets in bytes, where message i is
-            `messages[offsets[i]:offsets[i + 1]]`; or a tuple `(begins, ends)` of n each, where it
-            is `messages[begins[i]:ends[i]]`.
-        threads: how many threads share the work, at least 1; by default the CPUs that this process
-            may use. They change nothing in the results.
-        schema: the messages' schema; inferred from the first one if that is a message, else
-            tvix.build.v1.
+            `messages[offsets[i]:offsets[i + 1]]`; or a tuple `(begins, ends)` of n offsets each,
+            where message i is `messages[begins[i]:ends[i]]`.
+        threads: the number of threads, at least 1; by default the number of CPUs that this process
+            may use. The results do not depend on it.
+        schema: the schema of the messages; by default, the schema of the first item if it is a
+            protobuf message, otherwise tvix.build.v1.
 
     Returns:
-        A report on each, in order. A bad message stops nothing.
+        The reports, in order, including those of invalid messages.
 
     Raises:
         TypeError: if an item is neither bytes-like nor a message of the kind and the schema.
-        ValueError: if there is no such kind or schema, an Arrow array has a null, or offsets do not
-            lie within the buffer.
+        ValueError: if the kind or the schema is unknown, an Arrow array has a null, or an offset is
+            outside of the buffer.
     """
     found, batch = _run(messages, kind, schema, offsets, threads, keep=False)
     return BatchReport(found, batch.results())
@@ -309,10 +306,10 @@ def canonicalize_batch(
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
 ) -> CanonicalBatch:
-    """The canonical encodings of many messages of one kind. Arguments as for `check_batch`.
+    """Return the canonical encodings of many messages of one kind. Arguments as for `check_batch`.
 
     Raises:
-        ValidationError: for the first message that has none; its `index` says which.
+        ValidationError: for the first message without a canonical encoding; `index` is its index.
         TypeError, ValueError: as `check_batch`.
     """
     found, batch = _run(messages, kind, schema, offsets, threads, keep=True)
@@ -341,23 +338,23 @@ def _run(
         count, pieces = whole.number, engine.pieces_of(whole)
         encodings = Encodings(engine.size_of(convert.found, whole)) if keep else None
     elif isinstance(items, Message) or is_one_buffer(items):
-        raise TypeError("expected several messages, or a buffer and offsets; found one message")
+        raise TypeError("expected several messages, or a buffer and offsets, found one message")
     elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
         count, pieces = count_of(items), _pieces_of_arrow(items)
     else:
         count, pieces = count_of(items), engine.pieces_of_items(items, convert)
     with Batch(threads, count, encodings) as batch:
         for piece in pieces:
-            found = convert.type  # The first piece says what it is.
+            found = convert.type  # The first piece determines the type.
             batch.add(partial(engine.run, found), piece, found)
     return convert.type, batch
 
 
 class _Converter:
-    """Makes bytes of items that are not, and finds out of what type all of them are."""
+    """Converts items to bytes, and determines the common type of all items."""
 
     def __init__(self, kind: KindLike | None, schema: SchemaLike | None) -> None:
-        self._asked = (
+        self._given = (
             None if kind is None else Kind(kind),
             None if schema is None else Schema(schema),
         )
@@ -365,13 +362,13 @@ class _Converter:
 
     @property
     def type(self) -> MessageType:
-        """What the items are."""
-        return self.found or message_type(*self._asked)
+        """The type of the items."""
+        return self.found or message_type(*self._given)
 
     def __call__(self, item: BytesLike | Message, index: int) -> bytes:
         if index and not self.found:
             self.found = self.type  # The first item was bytes.
-        kind, schema = (self.found.kind, self.found.schema) if self.found else self._asked
+        kind, schema = (self.found.kind, self.found.schema) if self.found else self._given
         try:
             self.found = type_of(item, kind, schema)
         except TypeError as error:

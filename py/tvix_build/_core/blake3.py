@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""BLAKE3 of many pieces of memory at once, whatever is in them."""
+"""BLAKE3 of many buffers with any contents."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def blake3_many(
     offsets: Offsets | tuple[Offsets, Offsets] | None = None,
     threads: int | None = None,
 ) -> Digests:
-    """The BLAKE3-256 digests of many buffers.
+    """Return the BLAKE3-256 digests of many buffers.
 
-    The lanes of the CPU are filled across buffers, so that many short ones are hashed as fast as a
-    long one.
+    The SIMD lanes are filled across buffers, so many short buffers are hashed as fast as a long
+    one.
 
     Args:
-        buffers: bytes-like objects; or, with `offsets`, one buffer that holds all of them.
-        offsets: n + 1 ascending offsets in bytes, or a tuple `(begins, ends)` of n each.
-        threads: how many threads share the work, at least 1; by default the CPUs that this process
+        buffers: bytes-like objects; or, with `offsets`, one buffer with all of them.
+        offsets: n + 1 ascending offsets in bytes, or a tuple `(begins, ends)` of n offsets each.
+        threads: the number of threads, at least 1; by default the number of CPUs that this process
             may use.
 
     Returns:
-        n digests of 32 bytes, read-only; `.tobytes()` gives them back to back.
+        The n digests of 32 bytes, read-only. `.tobytes()` returns them back to back.
 
     Raises:
-        TypeError: if something is not bytes-like: no C-contiguous buffer of bytes.
-        ValueError: if offsets do not lie within the buffer.
+        TypeError: if an item is not bytes-like, that is, a C-contiguous buffer of bytes.
+        ValueError: if an offset is outside of the buffer.
     """
     if offsets is not None:
         messages = messages_of(buffers, offsets)
         count, pieces = messages.number, engine.pieces_of(messages)
     elif is_one_buffer(buffers):
-        raise TypeError("expected several buffers, or a buffer and offsets; found one buffer")
+        raise TypeError("expected several buffers, or a buffer and offsets, found one buffer")
     else:
         count, pieces = count_of(buffers), engine.pieces_of_items(buffers, _bytes_of)
     with Batch(threads, count) as batch:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks one message: a batch of one."""
+"""Checks single messages."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ def check(
     schema: SchemaLike | None = None,
     request: BytesLike | Message | None = None,
 ) -> Report:
-    """Check a message.
+    """Check a message, and return a report.
 
     Args:
-        message: a message, or the bytes of one.
-        kind: what it is; inferred from a message, a BuildRequest where bytes say nothing.
-        schema: of which version of the protocol; inferred from a message, tvix.build.v1 where bytes
-            say nothing.
-        request: of a BuildResponse of snix.build.v1, the valid BuildRequest that it answers. With
-            it, the number of outputs and the range of needles are checked, too.
+        message: a protobuf message, or the bytes of one.
+        kind: the kind of the message; by default the kind of the protobuf message, or a
+            BuildRequest for bytes.
+        schema: the schema of the message; by default the schema of the protobuf message, or
+            tvix.build.v1 for bytes.
+        request: the valid BuildRequest of a BuildResponse of snix.build.v1. If it is given, the
+            number of outputs and the range of needles in the response are also checked.
 
     Returns:
-        A report, also of an invalid message.
+        The report, for valid and for invalid messages.
 
     Raises:
-        TypeError: if it is neither bytes-like nor a message of the kind and the schema.
-        ValueError: if there is no such kind or schema, or there is a request and the message is no
-            BuildResponse, or that request does not decode.
+        TypeError: if the message is neither bytes-like nor a message of the kind and the schema.
+        ValueError: if the kind or the schema is unknown, if `request` is given and the message is
+            not a BuildResponse of snix.build.v1, or if `request` is malformed.
     """
     return _run(message, kind, schema, request=request)
 
@@ -61,7 +62,7 @@ def validate(
     schema: SchemaLike | None = None,
     request: BytesLike | Message | None = None,
 ) -> None:
-    """Raise unless a message is valid. Arguments as for `check`.
+    """Raise ValidationError if a message is invalid. Arguments as for `check`.
 
     Raises:
         ValidationError: with all violations.
@@ -78,11 +79,12 @@ def canonicalize(
     kind: KindLike | None = None,
     schema: SchemaLike | None = None,
 ) -> bytes:
-    """The canonical encoding of a message, its lists sorted. Arguments as for `check`.
+    """Return the canonical encoding of a message. Arguments as for `check`.
+
+    Lists are sorted. Nothing else is repaired or dropped.
 
     Raises:
-        ValidationError: if there is a violation other than `not_sorted`: nothing is dropped or
-            repaired.
+        ValidationError: if the message has a violation other than `not_sorted`.
         TypeError, ValueError: as `check`.
     """
     encodings = Encodings()
@@ -99,10 +101,11 @@ def digest(
     kind: KindLike | None = None,
     schema: SchemaLike | None = None,
 ) -> bytes:
-    """BLAKE3-256 of the canonical encoding of a message, 32 bytes. Arguments as for `check`.
+    """Return the digest of a message: the BLAKE3-256 hash of its canonical encoding, 32 bytes.
+    Arguments as for `check`.
 
     Raises:
-        ValidationError: if there is a violation other than `not_sorted`.
+        ValidationError: if the message has a violation other than `not_sorted`.
         TypeError, ValueError: as `check`.
     """
     report = check(message, kind=kind, schema=schema)
@@ -123,15 +126,15 @@ def _run(
     data = serialized(message)
     report = report_of(found, *engine.run_one(found, data, encodings, counts))
     if report.digest is None and not isinstance(message, Message) and may_be_another(report):
-        # The report is frozen, and this is no field of it.
+        # The report is a frozen dataclass, and `_source` is not a field.
         object.__setattr__(report, "_source", partial(find_hint, found, bytes(data)))
     return report
 
 
-def _counts(answer: MessageType, request: BytesLike | Message) -> tuple[int, int]:
-    """How many outputs and needles the request has that is answered."""
-    if answer is not message_type(Kind.BUILD, Schema.SNIX_BUILD_V1):
-        raise ValueError(f"expected no request, as {answer} names its own; found one")
+def _counts(response: MessageType, request: BytesLike | Message) -> tuple[int, int]:
+    """Return the numbers of outputs and needles in the request of a response."""
+    if response is not message_type(Kind.BUILD, Schema.SNIX_BUILD_V1):
+        raise ValueError(f"request is for a BuildResponse of snix.build.v1 only, found {response}")
     type_of(request, Kind.BUILD_REQUEST, Schema.SNIX_BUILD_V1)
     parsed: Any = request
     if not isinstance(request, Message):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Makes requests and nodes; what is made is canonical, or refused.
+"""Constructs canonical requests and nodes, and rejects invalid ones.
 
-The classes of messages are imported once they are needed: that takes longer than all the rest, and
-whoever has bytes or Arrow arrays does without.
+The protobuf modules are imported when they are needed: this is slow, and callers with bytes or
+Arrow arrays do not need them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Pairs: TypeAlias = "Mapping[str, str | BytesLike] | Iterable[tuple[str, str | By
 
 
 def directory_node(name: str | BytesLike, *, digest: BytesLike, size: SupportsIndex) -> Node:
-    """A node for a directory.
+    """Return the node of a directory.
 
     Args:
-        name: one path component; a str is encoded as UTF-8.
-        digest: BLAKE3 of the canonical encoding of the Directory, 32 bytes.
-        size: number of elements below the directory.
+        name: the name, one path component; a str is encoded as UTF-8.
+        digest: the BLAKE3 digest of the canonical encoding of the Directory, 32 bytes.
+        size: the number of entries below the directory.
 
     Raises:
         ValidationError: if no valid message can contain the node.
@@ -51,12 +51,12 @@ def directory_node(name: str | BytesLike, *, digest: BytesLike, size: SupportsIn
 def file_node(
     name: str | BytesLike, *, digest: BytesLike, size: SupportsIndex, executable: bool = False
 ) -> Node:
-    """A node for a regular file.
+    """Return the node of a regular file.
 
     Args:
-        name: one path component; a str is encoded as UTF-8.
-        digest: BLAKE3 of the contents, 32 bytes.
-        size: length of the contents in bytes.
+        name: the name, one path component; a str is encoded as UTF-8.
+        digest: the BLAKE3 digest of the contents, 32 bytes.
+        size: the length of the contents in bytes.
         executable: whether the file has the executable bit.
 
     Raises:
@@ -75,10 +75,10 @@ def file_node(
 
 
 def symlink_node(name: str | BytesLike, *, target: str | BytesLike) -> Node:
-    """A node for a symbolic link.
+    """Return the node of a symbolic link.
 
     Args:
-        name: one path component; a str is encoded as UTF-8.
+        name: the name, one path component; a str is encoded as UTF-8.
         target: the path that the link contains, 1 to 4095 bytes; a str is encoded as UTF-8.
 
     Raises:
@@ -92,7 +92,7 @@ def symlink_node(name: str | BytesLike, *, target: str | BytesLike) -> Node:
 
 
 def _valid(node: Node) -> Node:
-    """The node, checked as the only input of a request."""
+    """Check a node as the only input of a request, and return it."""
     from tvix.build.protos import build_pb2
 
     report = check(build_pb2.BuildRequest(command_args=["-"], inputs=[node]))
@@ -190,40 +190,40 @@ def build_request(
     additional_files: Pairs = (),
     refscan_needles: Strings = (),
 ) -> build_pb2.BuildRequest | later_pb2.BuildRequest | bytes:
-    """A valid BuildRequest with its lists sorted, so that its serialization is canonical.
+    """Return a valid BuildRequest with sorted lists, so that its serialization is canonical.
 
-    Paths of the later schemas, other than those of the host, are relative to the root of the build.
+    In the later schemas, paths are relative to the root of the build, except for those of the host.
     The arguments from `working_dir` on are fields that only the later schemas have.
 
     Args:
-        command_args: the command and its arguments, kept in order.
-        outputs: what the command must produce: base names inside /nix/store; in the later schemas
-            paths.
-        environment_vars: the whole environment, as a mapping or as pairs; a str value is encoded as
-            UTF-8.
-        inputs: nodes visible during the build: in /nix/store; in the later schemas in `inputs_dir`.
-        system: Nix system that the command runs on; None for a request without constraints.
-        min_memory: least memory of the host in bytes.
-        available_ro_paths: host paths that the command may read.
-        schema: of the request.
+        command_args: the command and its arguments, in order.
+        outputs: the outputs of the command: base names in /nix/store; paths in the later schemas.
+        environment_vars: the complete environment, as a mapping or as pairs; a str value is encoded
+            as UTF-8.
+        inputs: the nodes that are visible during the build: in /nix/store, or in `inputs_dir` in
+            the later schemas.
+        system: the Nix system of the command; None for a request without constraints.
+        min_memory: the minimum memory of the host in bytes.
+        available_ro_paths: the paths of the host that the command may read.
+        schema: the schema of the request.
         working_dir: the directory in which the command starts.
         scratch_paths: paths that the command may write.
         inputs_dir: the directory of the inputs.
         network_access: whether the command may use the network.
         provide_bin_sh: whether the builder provides a shell at /bin/sh.
-        additional_files: contents of files by path, as a mapping or as pairs; str contents are
+        additional_files: the contents of files by path, as a mapping or as pairs; str contents are
             encoded as UTF-8.
-        refscan_needles: strings that the builder searches for in the outputs, kept in order.
+        refscan_needles: the strings that the builder searches for in the outputs, in order.
 
     Returns:
-        A message of the schema; its canonical bytes for `tvix.build.v1@2024`, which has no Python
+        A message of the schema, or canonical bytes for `tvix.build.v1@2024`, which has no Python
         module.
 
     Raises:
-        ValidationError: if a rule is violated, duplicates among them; indices in its paths are
+        ValidationError: if a rule is violated, for example by duplicates. Indices in paths are
             those of the arguments.
         TypeError, ValueError: if a value does not fit its field, such as bytes that are not UTF-8
-            in a string, or the schema has no such field; the error names the argument, such as
+            in a string, or the schema has no such field. The error names the argument, such as
             `command_args[1]`.
     """
     schema = Schema(schema)
@@ -267,7 +267,7 @@ def build_request(
 
 
 def _nodes(inputs: Iterable[Node | Entry]) -> Iterator[Node]:
-    """Inputs of a request of the later schemas as nodes; an Entry is one of another name."""
+    """Yield the inputs of a request of the later schemas as nodes. An Entry is the same message."""
     from snix.castore.protos.castore_pb2 import Entry
     from tvix.castore.protos.castore_pb2 import Node
 
@@ -286,7 +286,7 @@ def assemble_request(
     min_memory: int,
     available_ro_paths: Strings,
 ) -> build_pb2.BuildRequest:
-    """What `build_request` makes, not checked and with its lists as they come."""
+    """Return the request of `build_request`, unchecked, with lists in the given order."""
     from tvix.build.protos import build_pb2
     from tvix.castore.protos import castore_pb2
 
@@ -310,7 +310,7 @@ def assemble_request(
 
 
 def _pairs(values: Pairs, argument: str, *fields: str) -> list[dict[str, Any]]:
-    """Pairs of a text and bytes as values of two fields; an error names the argument."""
+    """Return pairs of text and bytes as values of two fields. Errors name the argument."""
     pairs = _several(values.items() if isinstance(values, Mapping) else values, argument)
     return [
         dict(zip(fields, _pair(pair, i, argument), strict=True)) for i, pair in enumerate(pairs)
@@ -318,7 +318,7 @@ def _pairs(values: Pairs, argument: str, *fields: str) -> list[dict[str, Any]]:
 
 
 def _pair(pair: Any, index: int, argument: str) -> tuple[str, bytes]:
-    """The argument's element with this index."""
+    """Return the element of the argument with this index."""
     try:
         if isinstance(pair, (str, bytes)):
             raise TypeError
@@ -331,7 +331,7 @@ def _pair(pair: Any, index: int, argument: str) -> tuple[str, bytes]:
 
 
 def _bytes(value: str | BytesLike, argument: str) -> bytes:
-    """The bytes of a value; an error names the argument."""
+    """Return the bytes of a value. Errors name the argument."""
     if isinstance(value, str):
         return _string(value, argument).encode()
     try:
@@ -348,7 +348,7 @@ def _digest(value: BytesLike) -> bytes:
 
 
 def _string(value: str | BytesLike, argument: str) -> str:
-    """A value as text that has an encoding in UTF-8."""
+    """Return a value as text that can be encoded in UTF-8."""
     try:
         if not isinstance(value, str):
             return str(_bytes(value, argument), "utf-8")

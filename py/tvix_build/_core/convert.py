@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Translates build requests between schemas, and says why one cannot be said in the other.
+"""Converts build requests between schemas.
 
-A request of tvix.build.v1 says a Nix build. In the later schemas, whose requests are alike, that is
-one form among others, which `to_later` makes and `to_first` demands. Both take what is valid, and
-make what is valid with its lists in order.
+A request of tvix.build.v1 describes a Nix build. Requests of the later schemas, which are alike,
+can describe other builds, too: `to_later` writes Nix builds, and `to_first` rejects all others.
+Both take and return valid requests with sorted lists.
 """
 
 from __future__ import annotations
@@ -82,29 +82,30 @@ def convert(
     schema: SchemaLike | None = None,
     network_access: bool = False,
 ) -> bytes | build_pb2.BuildRequest | later_pb2.BuildRequest:
-    """A valid BuildRequest as another schema says it; docs/translation.md says how. The same call
-    with the schemas exchanged leads back to the canonical request.
+    """Convert a valid BuildRequest to another schema, as described in docs/translation.md.
+    Converting it back returns the canonical request.
 
     Args:
-        request: a message, or the bytes of one.
-        to: the schema that shall say it.
-        schema: the one that says it now; inferred from a message, tvix.build.v1 where bytes say
-            nothing.
-        network_access: whether the build may use the network, which tvix.build.v1 leaves unsaid:
-            what a request from there gets, and what one on the way there must have.
+        request: a protobuf message, or the bytes of one.
+        to: the new schema.
+        schema: the present schema; by default the schema of the protobuf message, or tvix.build.v1
+            for bytes.
+        network_access: whether the build may use the network, for which tvix.build.v1 has no field:
+            the value in a converted request from tvix.build.v1, and the required value in a request
+            that is converted to tvix.build.v1.
 
     Returns:
         The canonical request in the schema `to`: a message if the request is a message; its
         encoding if the request is bytes.
 
     Raises:
-        ValidationError: with all violations, if the request is not valid; nothing is repaired, not
+        ValidationError: with all violations, if the request is invalid. Nothing is repaired, not
             even the order of lists.
         NotRepresentableError: with all reasons, if the other schema cannot represent the request.
         TypeError: if the request is neither bytes-like nor a BuildRequest of the schema, or is a
             message and `to` is tvix.build.v1@2024, which has no Python module.
-        ValueError: if there is no such schema, or `network_access` is true and not one of the two
-            is tvix.build.v1.
+        ValueError: if a schema is unknown, or `network_access` is true and none or both of the
+            schemas are tvix.build.v1.
     """
     found = type_of(request, Kind.BUILD_REQUEST, schema).schema
     target = Schema(to)
@@ -121,7 +122,7 @@ def convert(
 
 
 def request_of(data: bytes, schema: Schema) -> build_pb2.BuildRequest | later_pb2.BuildRequest:
-    """The message of a serialized request of tvix.build.v1 or snix.build.v1."""
+    """Parse a serialized request of tvix.build.v1 or snix.build.v1."""
     if schema is _FIRST:
         from tvix.build.protos import build_pb2
 
@@ -132,16 +133,16 @@ def request_of(data: bytes, schema: Schema) -> build_pb2.BuildRequest | later_pb
 
 
 def check_network_access(schema: Schema, target: Schema, network_access: bool) -> None:
-    """Raise a ValueError if network_access is asked for where both schemas say it, or neither."""
+    """Raise a ValueError if network_access is true, and both schemas have the field or neither."""
     if network_access and not _differ(schema, target):
         raise ValueError(
-            f"expected network_access on the way from {_FIRST.value} to a later schema or back, "
-            f"found it on the way from {schema.value} to {target.value}"
+            f"network_access is for conversions from or to {_FIRST.value} only, found a conversion "
+            f"from {schema.value} to {target.value}"
         )
 
 
 def translate(data: bytes, schema: Schema, target: Schema, network_access: bool) -> bytes:
-    """What `convert` returns of bytes that are valid, or it raises NotRepresentableError."""
+    """Convert valid bytes, or raise NotRepresentableError."""
     if not _differ(schema, target):
         return canonicalize(data, schema=target)
     request: Any = request_of(data, schema)
@@ -154,15 +155,15 @@ def translate(data: bytes, schema: Schema, target: Schema, network_access: bool)
 
 
 def _differ(schema: Schema, target: Schema) -> bool:
-    """Whether a request has other fields in the one than in the other."""
+    """Return whether requests of the two schemas have different fields."""
     return (schema is _FIRST) != (target is _FIRST)
 
 
 def to_later(request: build_pb2.BuildRequest, network_access: bool) -> later_pb2.BuildRequest:
-    """A request of tvix.build.v1 in the later schemas.
+    """Convert a request of tvix.build.v1 to the later schemas.
 
     Raises:
-        NotRepresentableError: if it has no constraints, or a name has no hash part.
+        NotRepresentableError: if it has no constraints, or a name has no hash.
     """
     needles, reasons = _needles(dict(enumerate(request.outputs)), request.inputs)
     if not request.HasField("constraints"):
@@ -186,8 +187,8 @@ def with_later_fields(
     outputs: Iterable[str],
     **fields: Any,
 ) -> later_pb2.BuildRequest:
-    """A request of the later schemas: with what a request of tvix.build.v1 has, except its outputs,
-    and with the fields and constraints that only the later schemas have."""
+    """Return a request of the later schemas with the fields of a request of tvix.build.v1, except
+    for the outputs, and with the given fields and constraints of the later schemas."""
     from snix.build.protos import build_pb2 as later_pb2
     from snix.castore.protos import castore_pb2 as later_castore_pb2
 
@@ -211,10 +212,10 @@ def with_later_fields(
 
 
 def to_first(request: later_pb2.BuildRequest, network_access: bool) -> build_pb2.BuildRequest:
-    """A request of the later schemas in tvix.build.v1.
+    """Convert a request of the later schemas to tvix.build.v1.
 
     Raises:
-        NotRepresentableError: if `to_later` makes no such request.
+        NotRepresentableError: if `to_later` does not return such a request.
     """
     from tvix.build.protos import build_pb2
     from tvix.castore.protos import castore_pb2
@@ -252,7 +253,7 @@ def to_first(request: later_pb2.BuildRequest, network_access: bool) -> build_pb2
 
 
 def _paths_in_store(paths: Iterable[str]) -> list[Reason]:
-    """Which host paths are those of the store, wherever inputs are now."""
+    """Return a reason for each path of the host that is in the store."""
     return [
         Reason(
             f"constraints.available_ro_paths[{i}]",
@@ -264,7 +265,7 @@ def _paths_in_store(paths: Iterable[str]) -> list[Reason]:
 
 
 def _names_in_store(paths: Iterable[str], reasons: list[Reason]) -> dict[int, str]:
-    """Names of outputs by index, without those that are not in the store."""
+    """Return the names of the outputs in the store, by index, and add reasons for the others."""
     names = {}
     for i, path in enumerate(paths):
         name = path.removeprefix(f"{STORE}/")
@@ -279,10 +280,10 @@ def _names_in_store(paths: Iterable[str], reasons: list[Reason]) -> dict[int, st
 def _outputs_that_are_inputs(
     outputs: Mapping[int, str], inputs: Iterable[later_castore_pb2.Entry]
 ) -> list[Reason]:
-    """Which outputs have the name of an input, wherever inputs are now."""
+    """Return a reason for each output that has the name of an input."""
     names = {_named(entry)[1] for entry in inputs}
     return [
-        Reason(f"outputs[{i}]", f"expected a name that no input has, found {_shown(name)}")
+        Reason(f"outputs[{i}]", f"an input has the same name, {_shown(name)}")
         for i, name in outputs.items()
         if name.encode() in names
     ]
@@ -292,7 +293,7 @@ def _needles(
     outputs: Mapping[int, str],
     inputs: Iterable[castore_pb2.Node | later_castore_pb2.Entry],
 ) -> tuple[list[str], list[Reason]]:
-    """The hash parts of names, and which of these have none."""
+    """Return the hashes in the names, and a reason for each name without a hash."""
     names = [(f"outputs[{i}]", name.encode()) for i, name in outputs.items()]
     for i, node in enumerate(inputs):
         member, name = _named(node)
@@ -310,15 +311,15 @@ def _needles(
 
 
 def _named(node: castore_pb2.Node | later_castore_pb2.Entry) -> tuple[str, bytes]:
-    """The member that is set, and its name."""
-    # Both oneofs are their message's only one, and have the same members.
+    """Return the member of the oneof that is set, and the name in it."""
+    # The two message types have the same members.
     ((member, value),) = node.ListFields()
     return member.name, value.name
 
 
 def _compare_needles(wanted: Sequence[str], found: Sequence[str]) -> list[Reason]:
     if len(wanted) != len(found):
-        what = f"a needle for each of the {len(wanted)} outputs and inputs"
+        what = f"{len(wanted)} needles, one per output and input"
         return [Reason("refscan_needles", f"expected {what}, found {len(found)}")]
     return [
         _unequal(f"refscan_needles[{i}]", wanted[i], found[i])
@@ -337,7 +338,7 @@ def _shown(value: object) -> str:
 
 
 def _refuse(request: Message, reasons: Iterable[Reason]) -> None:
-    """Raise if there are reasons."""
+    """Raise NotRepresentableError if there are reasons."""
     fields = request.DESCRIPTOR.fields_by_name
 
     def place(reason: Reason) -> tuple[int, int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Digests of many messages in one piece of memory."""
+"""Digests of many messages in one buffer."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ _SHOWN = 3  # digests in a repr
 
 
 class Digests(_ByteRows, Sequence[bytes]):
-    """n digests, read-only: a sequence of bytes objects of length 32, each made when it is
-    accessed.
+    """A read-only sequence of n digests: bytes objects of length 32, each created on access.
 
-    Exports one buffer of the shape (n, 32), without a copy: `memoryview(digests)`,
-    `numpy.asarray(digests)`. Digests that are equal byte by byte compare equal.
+    It exports a buffer of the shape (n, 32) without a copy: `memoryview(digests)`,
+    `numpy.asarray(digests)`. Two sequences of the same bytes are equal.
     """
 
     __slots__ = ("_data",)
     _data: memoryview[int]
 
     def __new__(cls, data: BytesLike) -> Digests:
-        """Of digests that lie back to back; they must not change."""
+        """Create it from digests that are back to back. The data must not change."""
         view = bytes_like(data).toreadonly()
         if view.nbytes % DIGEST_SIZE:
             raise ValueError(f"expected a multiple of {DIGEST_SIZE} bytes, found {view.nbytes}")
@@ -76,5 +75,5 @@ class Digests(_ByteRows, Sequence[bytes]):
         return type(self), (self.tobytes(),)
 
     def tobytes(self) -> bytes:
-        """All digests, back to back."""
+        """Return all digests, back to back."""
         return self._data.tobytes()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The native engine, as plain functions on buffers. Besides `_arrow` and `_files` the only
-module that imports the extension; knows no protobuf.
+"""The native engine, as functions on buffers. Only this module, `arrow` and `file_hashing` import
+the extension. It does not use protobuf.
 
-Thread safety: each call has a context of its own. The GIL is released while the engine works.
-Buffers that other threads change meanwhile do no more than tvix_build.h says.
+Thread safety: each call has its own context. The engine runs without the GIL. tvix_build.h
+describes what happens if another thread changes a buffer during a call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tvix_build._core.report import TYPES, MessageType, Violation, ViolationCode
 from tvix_build._native import ffi, lib
 
 Buffer: TypeAlias = Any
-"""Anything with the buffer protocol, contiguous."""
+"""A contiguous object with the buffer protocol."""
 
 DIGEST_SIZE: int = lib.TVIXB_DIGEST_SIZE
 VIOLATION_SIZE: int = ffi.sizeof("tvixb_violation")
@@ -28,7 +28,7 @@ VIOLATION_LIMIT: int = lib.TVIXB_VIOLATION_LIMIT
 
 
 class Verdict(IntEnum):
-    """What the engine says of one message (`tvixb_verdict`)."""
+    """The verdict of the engine on a message (`tvixb_verdict`)."""
 
     CANONICAL = lib.TVIXB_CANONICAL
     VALID = lib.TVIXB_VALID
@@ -44,29 +44,29 @@ _CODES = {
     for code in range(len(ViolationCode))
 }
 _CANONICAL = int(Verdict.CANONICAL)
-_TEXT_SIZE = 1024  # No path or message is longer.
+_TEXT_SIZE = 1024  # the limit of a path and of a message
 
 
 class Messages(NamedTuple):
-    """Messages in memory as the engine takes them, message i being `data[begins[i]:ends[i]]`."""
+    """Messages in memory, as arguments of the engine: message i is `data[begins[i]:ends[i]]`."""
 
     data: Any
     size: int
     begins: Any
     ends: Any
     number: int
-    """How many there are."""
+    """The number of messages."""
     owner: object
-    """What keeps the memory, besides the pointers themselves."""
+    """An object that keeps the memory alive, in addition to the pointers."""
 
 
 def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messages:
-    """The messages `data[begins[i]:ends[i]]`; offsets in bytes, as buffers of unsigned 64-bit
-    integers, which are copied where they are not aligned. Without ends, each message but the last
-    one ends where the next one begins, and begins has the end of the last one too.
+    """Return the messages `data[begins[i]:ends[i]]`. The offsets are in bytes, in buffers of
+    unsigned 64-bit integers, which are copied if they are not aligned. Without `ends`, `begins` has
+    n + 1 offsets, and each message ends where the next one begins.
 
     Raises:
-        ValueError: if there are not as many ends as begins.
+        ValueError: if the numbers of begins and ends differ.
     """
     begins = _aligned(begins)
     number = len(begins)
@@ -84,7 +84,7 @@ def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messag
 
 
 def _aligned(offsets: Buffer) -> Any:
-    """The offsets of a buffer, copied if the buffer is not aligned."""
+    """Return the offsets in a buffer, copied if the buffer is not aligned."""
     pointer = ffi.from_buffer("uint64_t[]", offsets)
     if int(ffi.cast("uintptr_t", pointer)) % ffi.alignof("uint64_t"):
         return ffi.from_buffer("uint64_t[]", array("Q", memoryview(offsets).tobytes()))
@@ -92,14 +92,14 @@ def _aligned(offsets: Buffer) -> Any:
 
 
 def size_of(kind: MessageType, some: Messages) -> int:
-    """How many bytes the canonical encodings of messages have at most."""
+    """Return an upper limit of the size of the canonical encodings of messages, in bytes."""
     native = _KINDS[kind]
     size: int = lib.tvixb_encoded_room(native, some.size, some.begins, some.ends, some.number)
     return size
 
 
 def pieces_of(whole: Messages) -> Iterator[Messages]:
-    """Messages in pieces of a few hundred microseconds of work."""
+    """Yield messages in pieces of a few hundred microseconds of work."""
     data, size, begins, ends, left, _ = whole
     while left:
         number = lib.tvixb_piece_of_ranges(begins, ends, left)
@@ -112,15 +112,15 @@ def pieces_of(whole: Messages) -> Iterator[Messages]:
         left -= number
 
 
-# The GIL is held: neither cffi nor the extension's interface can pass objects.
+# The GIL is held, because cffi cannot pass Python objects.
 _piece_of_items = ctypes.PYFUNCTYPE(
     ctypes.py_object, ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object
 )(int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_piece_of_items"))))
 
 
 def pieces_of_items(items: Any, convert: Callable[[Any, int], bytes]) -> Iterator[Messages]:
-    """Bytes objects of an iterable in pieces, without copying them. What is not just bytes is
-    replaced by `convert` of it and of its index."""
+    """Yield the bytes objects of an iterable in pieces, without copying them. An item of another
+    type is replaced by the result of `convert(item, index)`."""
     source = items if type(items) is list else iter(items)
     first = 0
     while True:
@@ -135,7 +135,7 @@ def pieces_of_items(items: Any, convert: Callable[[Any, int], bytes]) -> Iterato
 
 
 class Rows(NamedTuple):
-    """Where the engine writes what it says of some messages. A table and encodings keep them."""
+    """The memory for the results of some messages. A table and encodings own it."""
 
     verdicts: Any
     digests: Any
@@ -143,9 +143,9 @@ class Rows(NamedTuple):
 
 
 class Table:
-    """Verdicts and digests of messages, one after the other. `count` is how many are expected.
+    """The verdicts and digests of messages, in order. `count` is their expected number.
 
-    The memory is not cleared: it is first touched where it is written, without the GIL.
+    The memory is not cleared, so that the engine touches it first, without the GIL.
     """
 
     def __init__(self, count: int) -> None:
@@ -164,7 +164,7 @@ class Table:
             self._blocks.append((self._verdicts, self._digests, self._used))
 
     def rows(self, count: int) -> Rows:
-        """Room for the next `count` messages."""
+        """Return memory for the results of the next `count` messages."""
         if self._used + count > self._capacity:
             self._end()
             self._begin(max(count, _BLOCK_COUNT))
@@ -175,12 +175,12 @@ class Table:
         return Rows(self._verdicts_pointer + begin, self._digests + begin * DIGEST_SIZE)
 
     def finish(self) -> tuple[bytearray, memoryview[int]]:
-        """The verdicts and the digests of all messages."""
+        """Return the verdicts and the digests of all messages."""
         if self._used == self._capacity and not self._blocks:
             return self._verdicts, memoryview(ffi.buffer(self._digests))
         self._end()
         verdicts, digests = bytearray(), bytearray()
-        while self._blocks:  # Each is freed before the next one is copied.
+        while self._blocks:  # Free each block before the next one is copied.
             some_verdicts, some_digests, count = self._blocks.popleft()
             verdicts += memoryview(some_verdicts)[:count]
             digests += ffi.buffer(some_digests, count * DIGEST_SIZE)
@@ -188,9 +188,9 @@ class Table:
 
 
 class Encodings:
-    """Canonical encodings of messages, one after the other. `size` is how many bytes are expected.
+    """The canonical encodings of messages, in order. `size` is their expected size in bytes.
 
-    The memory is not cleared, as that of a table.
+    The memory is not cleared, as in a table.
     """
 
     def __init__(self, size: int = 0) -> None:
@@ -200,7 +200,7 @@ class Encodings:
         self._pieces: list[_Encoded] = []
 
     def add(self, kind: MessageType, some: Messages) -> Any:
-        """Room for the encodings of some messages."""
+        """Return memory for the encodings of some messages."""
         size = size_of(kind, some)
         if size > self._size - self._used:
             self._size = max(size, _BLOCK_SIZE)
@@ -215,7 +215,7 @@ class Encodings:
         return native
 
     def finish(self) -> tuple[memoryview[int], array[int]]:
-        """All encodings back to back, read-only, and n + 1 offsets."""
+        """Return all encodings, back to back and read-only, and n + 1 offsets."""
         offsets = array("Q", [0])
         whole = True
         for piece in self._pieces:
@@ -235,7 +235,7 @@ class Encodings:
 
 
 class _Encoded(NamedTuple):
-    """The encodings of a piece of a batch, and where they end if they take all their room."""
+    """The encodings of a piece of a batch. `end` is their end if they fill their memory."""
 
     native: Any
     ends: Any
@@ -244,14 +244,13 @@ class _Encoded(NamedTuple):
 
 
 _new_uninitialized = ffi.new_allocator(should_clear_after_alloc=False)
-# Messages in a block of a table, and bytes in a block of encodings, if nobody knows how many will
-# come.
+# Messages in a block of a table, and bytes in a block of encodings, if their number is unknown.
 _BLOCK_COUNT = 1 << 16
 _BLOCK_SIZE = 1 << 24
 
 
 class _Context:
-    """A native context, and memory for a call."""
+    """A native context, and the memory for the arguments of a call."""
 
     def __init__(self) -> None:
         self.native = ffi.gc(lib.tvixb_context_new(), lib.tvixb_context_free)
@@ -259,7 +258,7 @@ class _Context:
             raise MemoryError
         self.results = ffi.new("tvixb_results *")
         self.count = ffi.new("size_t *")
-        # Of a single message.
+        # For a single message.
         self.begin = ffi.new("uint64_t *")
         self.end = ffi.new("uint64_t *")
         self.verdict = ffi.new("uint8_t *")
@@ -269,7 +268,7 @@ class _Context:
         self.verdict_alone = ffi.new("tvixb_results *", (self.verdict, ffi.NULL, ffi.NULL))
 
 
-# Those that no thread uses at the moment; a thread takes one for a call.
+# The contexts that are not in use. A thread takes one for each call.
 _contexts: list[_Context] = []
 
 
@@ -284,12 +283,13 @@ _NO_MESSAGES = array("Q")
 
 
 class Found(NamedTuple):
-    """What the engine found in messages besides verdicts and digests.
+    """The violations in messages.
 
     Attributes:
-        by_message: for each message that has violations, in ascending order, four numbers:
-            which it is, the first of its records, how many are kept, how many there are.
-        violations: the engine's own records, for `describe`.
+        by_message: four numbers for each message with violations, ascending: the index of the
+            message, the index of its first record, the number of its records, and the total
+            number of its violations.
+        violations: the records of the engine, for `describe`.
     """
 
     by_message: array[int] = _NO_MESSAGES
@@ -297,11 +297,11 @@ class Found(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What the engine found in n messages.
+    """The results of n messages.
 
     Attributes:
         verdicts: n bytes, each a Verdict.
-        digests: n x 32 bytes; zeros where there is no digest.
+        digests: n x 32 bytes; zeros for a message without a digest.
         by_message, violations: as in `Found`.
     """
 
@@ -312,12 +312,12 @@ class Results(NamedTuple):
 
 
 def run(kind: MessageType, some: Messages, rows: Rows, first: int = 0) -> Found | None:
-    """Check messages; None if there is nothing to say but what goes to the rows. An error calls
-    them message `first` and following.
+    """Check messages, write the results to the rows, and return the violations; None if there are
+    none. `first` is the index of the first message in errors.
 
     Raises:
-        ValueError: if a range does not lie within the data, or ranges change meanwhile.
-        MemoryError: if memory is out.
+        ValueError: if a range is outside of the data, or changes during the call.
+        MemoryError: if there is not enough memory.
     """
     context = _take_context()
     try:
@@ -332,12 +332,12 @@ def run_one(
     encodings: Encodings | None = None,
     request: tuple[int, int] | None = None,
 ) -> tuple[int, bytes, Found | None]:
-    """Check one message: its verdict, its digest, and what else there is to say. Its canonical
-    encoding is added to `encodings`. `request` is how many outputs and needles the request has that
-    it answers, where that is known.
+    """Check one message, and return its verdict, its digest and its violations. Its canonical
+    encoding is added to `encodings`. `request` has the numbers of outputs and needles in the
+    request of a response, if they are known.
 
     Raises:
-        MemoryError: if memory is out.
+        MemoryError: if there is not enough memory.
     """
     data = ffi.from_buffer("uint8_t[]", data)
     context = _take_context()
@@ -356,11 +356,11 @@ def run_one(
 
 
 def digest_if_canonical(kind: MessageType, data: bytes) -> bytes | None:
-    """The digest of a canonical message; None for any other, of which `run_one` says more. As fast
-    as a single message can be.
+    """Return the digest of a canonical message, or None for any other message. This is the fastest
+    check of a single message; `run_one` returns the details.
 
     Raises:
-        MemoryError: if memory is out.
+        MemoryError: if there is not enough memory.
     """
     context = _take_context()
     try:
@@ -373,10 +373,10 @@ def digest_if_canonical(kind: MessageType, data: bytes) -> bytes | None:
 
 
 def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None = None) -> bool:
-    """Whether a message is canonical, without hashing it; `request` as for `run_one`.
+    """Return whether a message is canonical, without hashing it. `request` as for `run_one`.
 
     Raises:
-        MemoryError: if memory is out.
+        MemoryError: if there is not enough memory.
     """
     context = _take_context()
     try:
@@ -398,10 +398,10 @@ def _is_canonical(context: _Context, kind: MessageType, data: bytes, results: An
 
 
 def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
-    """Write the BLAKE3 digests of messages, whatever is in them, and no verdicts.
+    """Write the BLAKE3 digests of messages with any contents, and no verdicts.
 
     Raises:
-        ValueError: if a range does not lie within the data, or ranges change meanwhile.
+        ValueError: if a range is outside of the data, or changes during the call.
     """
     data, size, begins, ends, n, _ = some
     status = lib.tvixb_blake3_many(data, size, begins, ends, n, rows.digests)
@@ -413,14 +413,14 @@ def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
 ByteRows: type = ctypes.PYFUNCTYPE(ctypes.py_object)(
     int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_byte_rows_type")))
 )()
-"""A type to derive from, whose objects export rows of 32 bytes as a read-only buffer."""
+"""A base class whose objects export rows of 32 bytes as a read-only buffer."""
 _new_byte_rows = ctypes.PYFUNCTYPE(
     ctypes.py_object, ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.py_object
 )(int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_byte_rows_new"))))
 
 
 def new_byte_rows(derived: type, data: Buffer) -> Any:
-    """An object of a type derived from ByteRows, with the whole rows of `data`, not copied."""
+    """Return an object of a class derived from ByteRows, with the rows of `data`, not copied."""
     memory = ffi.from_buffer("uint8_t[]", data)
     address = int(ffi.cast("uintptr_t", memory))
     return _new_byte_rows(derived, address, len(memory) // DIGEST_SIZE, memory)
@@ -455,10 +455,10 @@ def _error(status: int, some: Messages, first: int) -> Exception:
                     f"message {first + i}: expected a range within the {size} bytes, "
                     f"found {begin} to {end}"
                 )
-    # All ranges were, or are, within the data; and there is room for them as they were.
+    # All ranges are within the data now, so they have changed.
     return ValueError(
-        f"messages {first} to {first + n - 1}: expected offsets that stay as they are during the "
-        "call, found that another thread changed them; pass a copy"
+        f"messages {first} to {first + n - 1}: another thread changed the offsets during the call; "
+        "pass a copy"
     )
 
 
@@ -467,14 +467,14 @@ def _copy(pointer: Any, size: int) -> bytes:
 
 
 def rebase(by_message: array[int], messages: int, violations: int) -> None:
-    """Make entries of a part of a batch entries of the whole, of which so many messages and
-    violations come before the part."""
+    """Convert entries of a part of a batch to entries of the batch. `messages` and `violations` are
+    the numbers of messages and violations before the part."""
     with ffi.from_buffer("tvixb_violations_of[]", by_message) as entries:
         lib.tvixb_violations_rebase(entries, len(entries), messages, violations)
 
 
 def describe(kind: MessageType, violations: bytes, first: int, count: int) -> tuple[Violation, ...]:
-    """The engine's records `first` to `first + count`, in words."""
+    """Return the records `first` to `first + count` of the engine as violations."""
     records = ffi.from_buffer("tvixb_violation[]", violations)
     text = ffi.new("char[]", _TEXT_SIZE)
     found = []
@@ -492,11 +492,10 @@ class DelimitedSplit:
     """The records of a piece of a size-delimited stream.
 
     Attributes:
-        begins, ends: message i is `buffer[begins[i]:ends[i]]`; its length stands just before it,
-            from `ends[i - 1]` on.
-        consumed: where the last whole record ends.
-        error: why no record can begin at `consumed`; None if what is left is just the beginning of
-            one.
+        begins, ends: message i is `buffer[begins[i]:ends[i]]`. Its length is before it, from
+            `ends[i - 1]` to `begins[i]`.
+        consumed: the end of the last complete record.
+        error: why no record can begin at `consumed`; None if the rest is an incomplete record.
     """
 
     begins: array[int]
@@ -506,13 +505,13 @@ class DelimitedSplit:
 
 
 def count_fields(data: Buffer, number: int) -> int:
-    """How many fields with this number a canonical message has on its highest level."""
+    """Return the number of top-level fields with this field number in a canonical message."""
     view = ffi.from_buffer("uint8_t[]", data)
     return int(lib.tvixb_count_fields(view, len(view), number))
 
 
 def split_delimited(buffer: Buffer, maximum: int = 1 << 16) -> DelimitedSplit:
-    """Find the whole records at the beginning of `buffer`, at most `maximum` of them."""
+    """Return the complete records at the beginning of `buffer`, at most `maximum` of them."""
     data = ffi.from_buffer("uint8_t[]", buffer)
     capacity = min(maximum, len(data))
     begins = array("Q", bytes(8 * capacity))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Hashes files, by descriptors of the folders that they are in. Knows no protobuf.
+"""Hashes files in open directories. It does not use protobuf.
 
-What changes while it is read is an error. The GIL is released while files are read and hashed.
+A file that changes while it is read is an error. The GIL is released while files are read and
+hashed.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from tvix_build._core.report import Error
 from tvix_build._native import ffi, lib
 
 HERE: int = lib.TVIXB_FILES_HERE
-"""The working directory, in place of a descriptor of a folder."""
-HASH_SIZE = 32  # bytes of a digest, and of a part's chaining value
+"""The working directory, instead of a descriptor of a directory."""
+HASH_SIZE = 32  # bytes of a digest, and of the chaining value of a part
 PART_SIZE: int = lib.TVIXB_FILES_PART_SIZE
-_RUN = 16  # parts that a thread hashes in one go, so that an interrupt is noticed soon
-# Not to wait for a writer where a pipe has taken the place of a file.
+_RUN = 16  # parts per task; few, so that an interrupt is handled soon
+# O_NONBLOCK: if a pipe has replaced the file, do not wait for a writer.
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_OPEN_FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-# What a call says if a name is no longer what it was a moment ago.
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+# The errors of a name whose file has been replaced or removed.
 _OTHERS_THERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
 class IngestError(Error):
-    """What is at a path cannot be a castore node.
+    """A file cannot be a castore node.
 
     Attributes:
-        path: what cannot, as bytes.
+        path: the path of the file, as bytes.
         reason: what was expected and what was found.
     """
 
@@ -49,19 +50,19 @@ class IngestError(Error):
 
 
 class ChangedError(IngestError):
-    """What is at a path changed while it was read."""
+    """A file or directory changed while it was read."""
 
     def __init__(self, path: bytes, reason: str = "") -> None:
-        super().__init__(path, reason or "expected no change while it is read, found one")
+        super().__init__(path, reason or "changed while it was read")
 
 
 class Files(NamedTuple):
-    """What was found of n files.
+    """The results of n files.
 
     Attributes:
-        statuses: n numbers; of a file where it is not 0, the rest says nothing.
-        sizes: n numbers of bytes.
-        executable: n bytes, 1 where the owner may execute the file.
+        statuses: n numbers; if the status of a file is not 0, its other results are undefined.
+        sizes: the n sizes in bytes.
+        executable: n bytes, 1 if the owner may execute the file.
         digests: n x 32 bytes.
     """
 
@@ -71,7 +72,7 @@ class Files(NamedTuple):
     digests: bytes
 
 
-# Those that no thread uses at the moment; a thread takes one for a call.
+# The buffers that are not in use. A thread takes one for each call.
 _buffers: list[Any] = []
 _new_buffer = ffi.new_allocator(should_clear_after_alloc=False)
 
@@ -83,8 +84,8 @@ def _take_buffer() -> Any:
         return _new_buffer("uint8_t[]", lib.TVIXB_FILES_BUFFER_SIZE)
 
 
-def hash_files(folder: int, names: Sequence[bytes]) -> Files:
-    """Hash regular files in a folder, a descriptor or HERE; large ones have the status LARGE."""
+def hash_files(directory: int, names: Sequence[bytes]) -> Files:
+    """Hash regular files in a directory, a descriptor or HERE. Large files get the status LARGE."""
     n = len(names)
     statuses = array("i", bytes(4 * n))
     sizes = array("Q", bytes(8 * n))
@@ -99,7 +100,7 @@ def hash_files(folder: int, names: Sequence[bytes]) -> Files:
     buffer = _take_buffer()
     try:
         text = b"\0".join([*names, b""])
-        lib.tvixb_files_hash(folder, text, n, buffer, ffi.new("tvixb_files *", found))
+        lib.tvixb_files_hash(directory, text, n, buffer, ffi.new("tvixb_files *", found))
     finally:
         _buffers.append(buffer)
         for view in found:
@@ -111,27 +112,27 @@ LARGE: int = lib.TVIXB_FILE_LARGE
 
 
 class Hashed(NamedTuple):
-    """What was found of a file."""
+    """The results of a file."""
 
     digest: bytes
     size: int
     executable: bool
 
 
-def hash_large(folder: int, name: bytes, path: bytes, pool: Executor, ahead: int) -> Hashed:
-    """Hash a large file in a folder, in several threads.
+def hash_large(directory: int, name: bytes, path: bytes, pool: Executor, ahead: int) -> Hashed:
+    """Hash a large file in a directory, in several threads.
 
     Args:
-        folder: a descriptor, or HERE.
-        path: of the file, for errors.
-        pool: whose threads hash.
-        ahead: how many calls to have it do at a time.
+        directory: a descriptor, or HERE.
+        path: the path of the file, for errors.
+        pool: the pool of threads that hash.
+        ahead: the number of concurrent calls.
 
     Raises:
         ChangedError, OSError: as `raise_status`.
     """
     with errors_at(lambda: path):
-        file = os.open(name, OPEN, dir_fd=folder)
+        file = os.open(name, OPEN, dir_fd=directory)
     calls: deque[Future[int]] = deque()
     try:
         before = os.fstat(file)
@@ -159,7 +160,7 @@ def hash_large(folder: int, name: bytes, path: bytes, pool: Executor, ahead: int
 
 def _take(calls: deque[Future[int]], path: bytes) -> None:
     raise_status(calls[0].result(), path)
-    calls.popleft()  # Only now: whoever is left is waited for.
+    calls.popleft()  # Only now, because the caller waits for the remaining calls.
 
 
 def _hash_parts(file: int, size: int, first: int, end: int, values: bytearray) -> int:
@@ -173,11 +174,11 @@ def _hash_parts(file: int, size: int, first: int, end: int, values: bytearray) -
 
 
 def raise_status(status: int, path: bytes) -> None:
-    """Raise what a status other than 0 says of a file.
+    """Raise the error of a file if its status is not 0.
 
     Raises:
-        ChangedError: if it is no longer the regular file that it was.
-        OSError: if it cannot be read.
+        ChangedError: if the file is no longer the same regular file.
+        OSError: if the file cannot be read.
     """
     if status < 0:
         raise ChangedError(path)
@@ -188,9 +189,9 @@ def raise_status(status: int, path: bytes) -> None:
 
 @contextmanager
 def errors_at(path: Callable[[], bytes], *changes: int) -> Iterator[None]:
-    """Say of an OSError at which path it was; `changes` are errnos that mean a change, too.
+    """Add the path to an OSError. `changes` are additional errnos that mean ChangedError.
 
-    The path is asked for only then: that of a deep folder is long.
+    `path` is called only after an error, because the path of a deep directory is long.
     """
     try:
         yield
@@ -201,11 +202,11 @@ def errors_at(path: Callable[[], bytes], *changes: int) -> Iterator[None]:
 
 
 def same(before: os.stat_result, after: os.stat_result) -> bool:
-    """Whether a file or a folder is as it was, as far as its size and its times say so."""
+    """Return whether a file or a directory has the same inode, size and times."""
     keys = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
     return all(getattr(before, key) == getattr(after, key) for key in keys)
 
 
-def open_folder(name: bytes, folder: int) -> int:
-    """A descriptor of a folder in a folder, which is a descriptor or HERE."""
-    return os.open(name, _OPEN_FOLDER, dir_fd=folder)
+def open_directory(name: bytes, directory: int) -> int:
+    """Open a directory in a directory, which is a descriptor or HERE, and return its descriptor."""
+    return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)

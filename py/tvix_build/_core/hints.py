@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Finds the type of bytes that are no message of the expected type: a wrong schema is not
-corruption."""
+"""Finds the type of bytes that are not a message of the expected type, so that a wrong schema is
+not reported as corruption only."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tvix_build._core.report import TYPES, MessageType, Report, ViolationCode
 
 _LATEST_FIRST = TYPES[::-1]
 SIGNS = {ViolationCode.MALFORMED, ViolationCode.UNKNOWN_FIELD}
-"""The codes of bytes that may be a message of another type."""
+"""The violations of bytes that may be a message of another type."""
 
 
 def may_be_another(report: Report) -> bool:
-    """Whether the bytes of a report may be a message of another type."""
+    """Return whether the bytes of a report may be a message of another type."""
     return report.digest is None and any(one.code in SIGNS for one in report.violations)
 
 
 def find_type(expected: MessageType, data: Buffer) -> MessageType | None:
-    """The type of which bytes are a message that has a canonical encoding; None if there is none.
+    """Return another type with which the bytes have a canonical encoding; None if there is none.
 
-    Types that differ from the expected one in the kind or in the schema go before those that differ
-    in both, and later schemas before earlier ones.
+    Types that differ from the expected one in the kind or in the schema are tried before those that
+    differ in both, and later schemas before earlier ones.
     """
 
     def differences(kind: MessageType) -> int:
@@ -35,14 +35,14 @@ def find_type(expected: MessageType, data: Buffer) -> MessageType | None:
 
 
 def changes(expected: MessageType, found: MessageType) -> dict[str, str]:
-    """The arguments `kind` and `schema` in which two types differ, with those of the found one."""
+    """Return the arguments `kind` and `schema` that differ, with the values of the found type."""
     pairs = {"kind": (expected.kind, found.kind), "schema": (expected.schema, found.schema)}
     return {name: new.value for name, (old, new) in pairs.items() if new is not old}
 
 
 def find_hint(expected: MessageType, data: Buffer) -> str | None:
-    """As what bytes decode that are no message of the expected type, and the arguments to pass for
-    it; None if they are a message of no type."""
+    """Return a text with the type of bytes that are not a message of the expected type, and the
+    arguments for it; None if they are not a message of any type."""
     found = find_type(expected, data)
     if found is None:
         return None

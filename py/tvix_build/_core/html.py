@@ -14,7 +14,7 @@ ROWS = 10
 def table(
     title: str, code: str, header: Iterable[str], rows: Iterable[Iterable[str]], total: int
 ) -> str:
-    """The first of `total` rows below a title, which `code` follows. No table without rows."""
+    """Return a title, `code` and a table of the first of `total` rows; no table without rows."""
     text = f"<p>{escape(title)}{f': <code>{escape(code)}</code>' if code else ''}</p>"
     if not total:
         return text

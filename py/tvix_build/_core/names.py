@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The names under which users know classes and functions."""
+"""Sets the public names of classes and functions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 def set_public_module(namespace: dict[str, Any]) -> None:
-    """Make a package the module of all classes and functions that its `__all__` names, wherever
-    they are defined: tracebacks, help() and pickles then show the public name.
+    """Set `__module__` of all classes and functions in `__all__` to the package, so that
+    tracebacks, help() and pickles show the public names.
 
     Args:
         namespace: the globals of the package.
@@ -17,7 +17,7 @@ def set_public_module(namespace: dict[str, Any]) -> None:
     for name in namespace["__all__"]:
         value = namespace[name]
         if inspect.isclass(value):
-            # The names in a class's annotations are looked up in its module: evaluate them before.
+            # Evaluate annotations first, because their names are looked up in the old module.
             value.__annotations__ = {
                 name: annotation
                 for name, annotation in inspect.get_annotations(value).items()

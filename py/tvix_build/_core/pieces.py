@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Batches in pieces: each piece is one call of the engine, in this thread or in several, and the
-results are put together in order. Pieces are small, so that an interrupt is noticed between them.
+"""Runs batches in pieces, in one or several threads, and joins the results in order. Each piece is
+one call of the engine. Pieces are small, so that an interrupt is handled soon.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tvix_build._core.engine import Encodings, Found, Messages, Results, Rows, T
 from tvix_build._core.report import MessageType
 
 Work: TypeAlias = Callable[[Messages, Rows, int], Found | None]
-"""What is done with a piece: its messages, where their results go, the number of the first."""
+"""The function for a piece: takes its messages, the memory for results and the first index."""
 Call: TypeAlias = Callable[[], None]
 
 
 def cpu_count() -> int:
-    """How many CPUs this process may use."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class _Workers:
-    """Runs calls in several threads, the caller's being one of them. `run` and `finish` raise what
-    the earliest call that failed has raised."""
+    """Runs calls in several threads, including the thread of the caller. `run` and `finish` raise
+    the error of the earliest failed call."""
 
     def __init__(self, threads: int) -> None:
         self._waiting: SimpleQueue[tuple[int, Call] | None] = SimpleQueue()
@@ -43,7 +43,7 @@ class _Workers:
         self._threads: list[Thread] = []
 
     def run(self, call: Call) -> None:
-        """Run a call now or soon."""
+        """Run a call now or later."""
         self._raise()
         self._waiting.put((self._count, call))
         self._count += 1
@@ -51,7 +51,7 @@ class _Workers:
             thread = Thread(target=self._serve, daemon=True)
             thread.start()
             self._threads.append(thread)
-        # Bounds what waits, and keeps this thread busy.
+        # Limit the number of waiting calls, and keep this thread busy.
         if self._waiting.qsize() > 2 * len(self._threads):
             self._help()
 
@@ -63,7 +63,7 @@ class _Workers:
         self._raise()
 
     def stop(self) -> None:
-        """Drop the calls that wait, which come after any that has failed; wait for the others."""
+        """Drop the waiting calls, which are later than any failed call, and wait for the others."""
         with suppress(Empty):
             while True:
                 self._waiting.get_nowait()
@@ -77,7 +77,7 @@ class _Workers:
             self._do(*task)
 
     def _help(self) -> bool:
-        """Do a call that waits; false if none does."""
+        """Run a waiting call. Return whether there was one."""
         try:
             task = self._waiting.get_nowait()
         except Empty:
@@ -100,16 +100,16 @@ class _Workers:
             try:
                 raise error
             finally:
-                del error  # Its traceback has this frame: no cycle, which could outlive buffers.
+                del error  # Break the cycle with the traceback, which would keep buffers alive.
 
 
 class Batch:
-    """Runs pieces of a batch in `threads` threads, None being as many as this process may use CPUs,
-    and puts their results together. A piece that stays the only one starts no thread.
+    """Runs the pieces of a batch in `threads` threads, by default one per CPU that this process may
+    use, and joins their results. A single piece starts no thread.
 
-    A context manager: leaving it waits for all pieces; leaving it by an exception drops those that
-    have not begun. `expected` is how many messages will come, 0 if that is unknown.
-    `encodings` are where canonical encodings go, if they are wanted.
+    It is a context manager. Leaving it waits for all pieces; leaving it by an exception drops the
+    pieces that have not started. `expected` is the number of messages, 0 if unknown. If `encodings`
+    is given, canonical encodings are added to it.
     """
 
     def __init__(
@@ -129,7 +129,8 @@ class Batch:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        # Refers to this batch: a cycle, which would keep buffers until the garbage is collected.
+        # Break the cycle with this batch, which would keep buffers until the next garbage
+        # collection.
         only, self._only = self._only, None
         if self._workers:
             try:
@@ -141,7 +142,7 @@ class Batch:
             only()
 
     def add(self, work: Work, piece: Messages, kind: MessageType | None = None) -> None:
-        """Run `work` on the next piece of the batch. `kind` is needed for encodings."""
+        """Run `work` on the next piece of the batch. Encodings require `kind`."""
         first = self._count
         rows = self._table.rows(piece.number)
         if self._encodings and kind:
@@ -167,16 +168,16 @@ class Batch:
             self._found[first] = found
 
     def digests(self) -> memoryview[int]:
-        """The digests of all messages."""
+        """Return the digests of all messages."""
         return self._table.finish()[1]
 
     def encodings(self) -> tuple[memoryview[int], array[int]]:
-        """The canonical encodings back to back, and n + 1 offsets."""
+        """Return the canonical encodings, back to back, and n + 1 offsets."""
         assert self._encodings
         return self._encodings.finish()
 
     def results(self) -> Results:
-        """All that was found."""
+        """Return the results of all messages."""
         verdicts, digests = self._table.finish()
         if not self._found:
             return Results(verdicts, digests)

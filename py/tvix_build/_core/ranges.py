@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many pieces of memory: separate ones, or ranges of one buffer."""
+"""Accepts buffers as arguments: separate ones, or ranges of one buffer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BytesLike: TypeAlias = "ReadableBuffer"
 """A C-contiguous buffer of bytes, such as bytes, bytearray, memoryview, array("B"), mmap or a NumPy
 array of uint8."""
 Offsets: TypeAlias = Any
-"""Unsigned integers: a buffer of 64-bit ones (array("Q"), NumPy's uint64) is used as it is, or
-copied if it is not aligned to 8 bytes; a sequence is copied."""
+"""Unsigned integers. A buffer of 64-bit integers (array("Q"), a NumPy array of uint64) is not
+copied if it is aligned to 8 bytes. A sequence is copied."""
 
 
 def bytes_view(x: object) -> memoryview | None:
-    """The memory of a bytes-like object; None for any other object.
+    """Return the memory of a bytes-like object; None for any other object.
 
-    A buffer without a dimension is a number, not bytes.
+    A buffer without dimensions is a number and not bytes-like.
     """
     try:
         view = memoryview(x)  # type: ignore[arg-type]
@@ -34,10 +34,10 @@ def bytes_view(x: object) -> memoryview | None:
 
 
 def bytes_like(x: object, expected: str = "a bytes-like object") -> memoryview:
-    """The memory of a bytes-like object.
+    """Return the memory of a bytes-like object.
 
     Raises:
-        TypeError: if it is another object.
+        TypeError: if the object is not bytes-like.
     """
     view = bytes_view(x)
     if view is not None:
@@ -55,22 +55,23 @@ def bytes_like(x: object, expected: str = "a bytes-like object") -> memoryview:
 
 
 def bytes_of(x: object, expected: str = "a bytes-like object") -> bytes:
-    """A copy of a bytes-like object; of bytes, the object itself. Raises as `bytes_like`."""
+    """Return a bytes object itself, or a copy of a bytes-like object. Raises as `bytes_like`."""
     return x if type(x) is bytes else bytes(bytes_like(x, expected))
 
 
 def is_one_buffer(x: object) -> bool:
-    """Whether something is one bytes-like object and not several: rows of a matrix are several."""
+    """Return whether an object is one bytes-like object. A matrix is several: its rows."""
     view = bytes_view(x)
     return view is not None and view.ndim == 1
 
 
 def messages_of(data: Any, offsets: Offsets | tuple[Offsets, Offsets]) -> Messages:
-    """The messages in a buffer that n + 1 offsets say, or a pair of n begins and n ends.
+    """Return the messages in a buffer. `offsets` are n + 1 offsets, or a pair of n begins and n
+    ends.
 
     Raises:
         TypeError: if the buffer is not bytes-like.
-        ValueError: if the offsets are of another type, or there are none.
+        ValueError: if the offsets have another type, or there are none.
     """
     data = bytes_like(data)
     if isinstance(offsets, tuple) and len(offsets) == 2 and not isinstance(offsets[0], int):
@@ -86,7 +87,7 @@ def _integers(numbers: Offsets) -> Any:
             return array("Q", numbers)
         except OverflowError as error:
             raise ValueError(
-                f"expected offsets as unsigned 64-bit integers, found another one: {error}"
+                f"expected offsets as unsigned 64-bit integers, found another value: {error}"
             ) from None
     if view.format not in ("Q", "L", "N") or view.itemsize != 8 or not view.contiguous:
         raise ValueError(
@@ -97,6 +98,5 @@ def _integers(numbers: Offsets) -> Any:
 
 
 def count_of(items: Any) -> int:
-    """How many items there will be, unless somebody changes them meanwhile; 0 if that is
-    unknown."""
+    """Return the number of items, which may change later; 0 if it is unknown."""
     return len(items) if hasattr(items, "__len__") else 0

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What is said of a message: kinds, violations, reports and errors. Plain data; nothing is checked
-here."""
+"""Kinds, schemas, violations, reports and errors. This module has data types only, and no
+checks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from google.rpc.error_details_pb2 import BadRequest
 
 NULL = "expected a message, found null"
-"""Why a null in a table is malformed."""
+"""The violation of a null in a table."""
 
 
 class Choice(str, Enum):
-    """An enumeration whose members are their strings, as those of enum.StrEnum (Python 3.11)."""
+    """An enumeration of strings, as enum.StrEnum in Python 3.11."""
 
     __str__ = str.__str__
 
@@ -30,29 +30,29 @@ class Choice(str, Enum):
 
 
 class Schema(Choice):
-    """A version of the protocol. A member is also its string."""
+    """A version of the protocol. Members are strings."""
 
     TVIX_BUILD_V1 = "tvix.build.v1"
-    """Of December 2023, the default."""
+    """tvix from December 2023; the default."""
     TVIX_BUILD_V1_2024 = "tvix.build.v1@2024"
-    """The last tvix, of October 2024: other field numbers under the same names, so bytes only."""
+    """The last tvix, of October 2024. Same names, but other field numbers, so bytes only."""
     SNIX_BUILD_V1 = "snix.build.v1"
-    """Of 2025 and on."""
+    """snix, from 2025."""
 
 
 TvixSchema: TypeAlias = Literal["tvix.build.v1", Schema.TVIX_BUILD_V1]
 SnixSchema: TypeAlias = Literal["snix.build.v1", Schema.SNIX_BUILD_V1]
 BytesSchema: TypeAlias = Literal["tvix.build.v1@2024", Schema.TVIX_BUILD_V1_2024]
 SchemaLike: TypeAlias = Schema | Literal["tvix.build.v1", "tvix.build.v1@2024", "snix.build.v1"]
-"""What functions accept as a schema: a type checker reports a misspelt string."""
+"""A schema as an argument. Type checkers report misspelt strings."""
 
 
 class Kind(Choice):
-    """What a message is. A member is also its string."""
+    """A kind of message. Members are strings."""
 
     BUILD_REQUEST = "build-request"
     BUILD = "build"
-    """What came of a request: a Build, a BuildResponse in snix.build.v1."""
+    """The response to a request: a Build, or a BuildResponse in snix.build.v1."""
     DIRECTORY = "directory"
 
     @property
@@ -62,14 +62,14 @@ class Kind(Choice):
 
 
 KindLike: TypeAlias = Kind | Literal["build-request", "build", "directory"]
-"""What functions accept as a kind: a type checker reports a misspelt string."""
+"""A kind as an argument. Type checkers report misspelt strings."""
 
 
 class MessageType:
-    """A kind of message in a schema; there is one object for each. Not public.
+    """A kind of message in a schema. There is one object for each. Not public.
 
     Attributes:
-        full_name: how the engine calls it: the schema, which may end in a year, and the protobuf
+        full_name: the name in the engine: the schema, which may end in a year, and the protobuf
             name.
     """
 
@@ -113,13 +113,13 @@ _TYPES = {(found.kind, found.schema): found for found in TYPES}
 
 
 def message_type(kind: Kind | None = None, schema: Schema | None = None) -> MessageType:
-    """The kind in the schema; by default a BuildRequest, and the first schema."""
+    """Return the type of a kind in a schema; by default a BuildRequest of the first schema."""
     return _TYPES[kind or Kind.BUILD_REQUEST, schema or Schema.TVIX_BUILD_V1]
 
 
 class ViolationCode(Choice):
-    """Which rule a message violates; docs/canonical-form.md defines each. A member is also its
-    string; the strings are stable."""
+    """The code of a violated rule; docs/canonical-form.md defines each rule. Members are strings,
+    which are stable."""
 
     MALFORMED = "malformed"
     UNKNOWN_FIELD = "unknown_field"
@@ -143,14 +143,14 @@ class ViolationCode(Choice):
 
 @dataclass(frozen=True)
 class Violation:
-    """One violated rule."""
+    """A violation of a rule."""
 
     code: ViolationCode
     path: str
-    """Field path with list indices as received, such as `inputs[3].file.name`; `""` is the message
-    itself."""
+    """The path of the field, with the indices of the received lists, such as `inputs[3].file.name`;
+    `""` for the message itself."""
     message: str
-    """For people: what was expected and what was found."""
+    """A text with what was expected and what was found."""
 
     def __str__(self) -> str:
         return sentence(self.path, self.code, self.message)
@@ -158,41 +158,41 @@ class Violation:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """All that is known of one message."""
+    """The result of a check of a message."""
 
     valid: bool
-    """No rule is violated."""
+    """Whether the message has no violations."""
     canonical: bool
-    """Valid, and its bytes are its canonical encoding."""
+    """Whether the message is valid, and its bytes are its canonical encoding."""
     digest: bytes | None
-    """BLAKE3-256 of the canonical encoding, 32 bytes; None where that is refused: there is a
-    violation other than `not_sorted`."""
+    """The BLAKE3-256 hash of the canonical encoding, 32 bytes; None if the message has no canonical
+    encoding, that is, if it has a violation other than `not_sorted`."""
     violations: tuple[Violation, ...]
-    """In the order of the path; the first 100 of them."""
+    """The first 100 violations, ordered by path."""
     violation_count: int
     """The total number of violations."""
     _source: ClassVar[partial[str | None] | None] = None
-    """Finds the hint, for a single message whose bytes may be of another type."""
+    """Finds the hint of a single message whose bytes may be of another type."""
 
     @cached_property
     def hint(self) -> str | None:
-        """As what the bytes decode, if they are malformed or have unknown fields as the expected
-        kind and schema, and are a message of others: the arguments to pass. The other types are
-        tried when the hint is read. None for messages, and in a batch, which keeps no bytes."""
+        """A suggestion of another kind or schema, if bytes are malformed or have unknown fields
+        with the expected ones. The other types are tried on access. None for protobuf messages, and
+        in batches, which do not keep the bytes."""
         return self._source() if self._source else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """The attributes with the hint, in place of the bytes that tell it."""
+        """Return the attributes for pickling, with the hint instead of the bytes."""
         return {**vars(self), "hint": self.hint, "_source": None}
 
     def __bool__(self) -> NoReturn:
-        """Raise, since `if check(message)` may ask whether there is a report or whether the message
-        is valid.
+        """Raise TypeError: `if check(message)` could mean that there is a report or that the
+        message is valid.
 
         Raises:
             TypeError: always.
         """
-        raise TypeError("a Report is neither true nor false; use report.valid")
+        raise TypeError("a Report has no truth value; use report.valid")
 
     def __repr__(self) -> str:
         parts = [f"digest {short_hex(self.digest)}"] if self.digest else []
@@ -209,7 +209,7 @@ class Report:
 
 
 class Violations(Protocol):
-    """What has the violations of a message: a report or an error."""
+    """An object with the violations of a message: a report or an error."""
 
     @property
     def violations(self) -> tuple[Violation, ...]: ...
@@ -218,31 +218,31 @@ class Violations(Protocol):
 
 
 def sentence(*parts: str) -> str:
-    """A violation or a reason as text: its path, its code and its message, as far as there are."""
+    """Return a violation or a reason as text: its path, code and message, without empty parts."""
     return ": ".join(filter(None, parts))
 
 
 def state(report: Report) -> str:
-    """Whether a message is valid and canonical, in words."""
+    """Return a text that says whether a message is valid and canonical."""
     if report.canonical:
         return "valid and canonical"
     return "valid, not canonical" if report.valid else "invalid"
 
 
 def short_hex(digest: bytes) -> str:
-    """The first hex digits of a digest, enough to tell digests apart."""
+    """Return the first hexadecimal digits of a digest, enough to distinguish digests."""
     return f"{digest.hex()[:12]}…"
 
 
 def summary(found: Violations) -> str:
-    """The first violation, and the number of the others."""
+    """Return the first violation and the number of other violations, as text."""
     more = found.violation_count - 1
     rest = f" (and {more} more violation{'s' * (more > 1)})" if more else ""
     return f"{found.violations[0]}{rest}"
 
 
 def in_words(found: Violations) -> Iterator[str]:
-    """The lines that list violations: one for each, and one with the number of those left out."""
+    """Yield one line per violation, and one with the number of violations that are not listed."""
     yield from map(str, found.violations)
     more = found.violation_count - len(found.violations)
     if more:
@@ -250,16 +250,16 @@ def in_words(found: Violations) -> Iterator[str]:
 
 
 class Error(Exception):
-    """Base class of what this package raises for bad data."""
+    """The base class of exceptions for invalid data."""
 
 
 class ValidationError(Error, ValueError):
-    """A message violates rules.
+    """A message is invalid.
 
     Attributes:
-        violations: the first 100 of them, in the order of the path.
+        violations: the first 100 violations, ordered by path.
         violation_count: the total number of violations.
-        index: which message of a batch it is, None for a single one.
+        index: the index of the message in a batch; None for a single message.
         hint: as `Report.hint`.
     """
 
@@ -281,8 +281,8 @@ class ValidationError(Error, ValueError):
         return sentence(where, summary(self)) + (f" ({self.hint})" if self.hint else "")
 
     def to_bad_request(self) -> BadRequest:
-        """The violations as gRPC says them, the details of a status INVALID_ARGUMENT: fields are
-        paths, reasons are codes. Needs googleapis-common-protos, which the extra `grpc` installs.
+        """Return the violations as details of a gRPC status INVALID_ARGUMENT: `field` is the path
+        and `reason` the code. Requires googleapis-common-protos, which the extra `grpc` installs.
 
         Raises:
             ImportError: if it is not installed.
@@ -291,7 +291,7 @@ class ValidationError(Error, ValueError):
             from google.rpc.error_details_pb2 import BadRequest
         except ImportError as error:
             raise ImportError(
-                "expected googleapis-common-protos, found none: pip install 'tvix-build[grpc]'",
+                "to_bad_request needs googleapis-common-protos: pip install 'tvix-build[grpc]'",
                 name=error.name,
             ) from error
         return BadRequest(
@@ -306,22 +306,22 @@ class ValidationError(Error, ValueError):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a request cannot be said in another schema."""
+    """A reason why another schema cannot represent a request."""
 
     path: str
-    """Field path in the request, with list indices, such as `outputs[2]`."""
+    """The path of the field in the request, such as `outputs[2]`."""
     message: str
-    """For people: what was expected and what was found."""
+    """A text with what was expected and what was found."""
 
     def __str__(self) -> str:
         return sentence(self.path, self.message)
 
 
 class NotRepresentableError(Error, ValueError):
-    """A valid request says something that another schema cannot say.
+    """Another schema cannot represent a valid request.
 
     Attributes:
-        reasons: all that stands against it, in the order of the fields.
+        reasons: all reasons, in the order of the fields.
     """
 
     def __init__(self, reasons: Sequence[Reason]) -> None:
@@ -333,8 +333,8 @@ class NotRepresentableError(Error, ValueError):
 
 
 def refusal(report: Report, index: int | None = None) -> ValidationError:
-    """Why a message has no canonical encoding: all its violations but `not_sorted`, which the
-    encoding mends."""
+    """Return the error of a message without a canonical encoding, with all violations except for
+    `not_sorted`."""
     forbidding = [v for v in report.violations if v.code != ViolationCode.NOT_SORTED]
     others = len(report.violations) - len(forbidding)
     return ValidationError(forbidding, report.violation_count - others, index, report.hint)

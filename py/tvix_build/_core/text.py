@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names of files as text, which they need not be."""
+"""Converts file names, which may not be UTF-8, to well-formed text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def well_formed(text: str) -> str:
-    """Text without lone surrogates: a byte that Python could not decode is written as `\\xff`, any
-    other as `\\ud800`."""
+    """Return text without lone surrogates. A byte that Python could not decode is written as
+    `\\xff`, another surrogate as `\\ud800`."""
     return _SURROGATE.sub(_escape, text)
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line, all of its strings `well_formed`, so that every parser reads it."""
+    """Return JSON on one line with `well_formed` strings, which every parser accepts."""
     text = json.dumps(value)
     return json.dumps(_well_formed(value)) if "\\ud" in text else text
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Castore nodes: of files on disk, and their sizes."""
+"""Makes castore nodes of files on disk, and computes their sizes."""
 
 from tvix_build._core.names import set_public_module
 from tvix_build.castore.ingestion import (

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Castore nodes of files on disk.
+"""Makes castore nodes of files on disk.
 
-A folder is read while it is walked, by descriptors: no path is looked up twice, no symbolic link is
-followed, and whatever changes size or times meanwhile is an error. Several threads hash files.
+Directories are walked and read through file descriptors: no path is resolved twice, and no symbolic
+link is followed. If the size or a time of a file or directory changes meanwhile, that is an error.
+Several threads hash files.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ __all__ = ["ChangedError", "IngestError", "directory_size", "node_from_path"]
 OnDirectory: TypeAlias = Callable[[bytes, bytes], object]
 OnFile: TypeAlias = Callable[[bytes, bytes, int], object]
 
-_PIECE = 64  # files that a thread hashes in one go
-_AHEAD = 64  # folders whose files are hashed while those before wait for theirs
-_OPEN_PARENTS = 64  # folders that stay open while what is in them is walked
+_PIECE = 64  # files that a thread hashes per task
+_AHEAD = 64  # directories whose files are hashed while earlier directories are unfinished
+_OPEN_PARENTS = 64  # ancestors of the current directory that stay open
 _SPECIAL = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -49,64 +50,64 @@ def node_from_path(
     on_file: OnFile | None = None,
     threads: int | None = None,
 ) -> castore_pb2.Node:
-    """The castore node of a file, a symbolic link or a folder with all that is in it.
+    """Return the castore node of a file, a symbolic link, or a directory and everything below it.
 
-    A file's digest is that of its contents, and it is executable if its owner may execute it. A
-    symbolic link is not followed. Of a tree no more is in memory than the folders from the root
-    to the one at hand, and some files ahead; of files, parts.
+    The digest of a file is the digest of its contents. A file is executable if its owner may
+    execute it. A symbolic link is not followed. Memory is bounded: it holds the directories from
+    the root to the current one, a limited number of directories ahead, and parts of files.
 
     Args:
-        path: what to ingest.
-        name: the node's name; by default the last component of the path.
-        on_directory: called for every Directory with its digest and its canonical encoding, those
-            in it before itself.
-        on_file: called for every regular file with its digest, its path and its size in bytes,
-            before the Directory that it is in. What is read from that path later may be something
-            else.
-        threads: how many threads hash files, at least 1; by default the CPUs that this process may
-            use. Callbacks come from the caller's own thread.
+        path: the file, symbolic link or directory.
+        name: the name of the node; by default the last component of the path.
+        on_directory: called for each Directory message with its digest and its canonical encoding.
+            Children are reported before their parents.
+        on_file: called for each regular file with its digest, path and size in bytes, before
+            the Directory that contains it. The file may have changed when the callback reads it.
+        threads: the number of threads that hash files, at least 1; by default the number of CPUs
+            that this process may use. Callbacks run in the thread of the caller.
 
     Raises:
-        IngestError: if something is neither file, folder nor symbolic link, or has a name or target
-            that no node may have.
-        ChangedError: if something changed while it was read.
-        OSError: if something cannot be read; `filename` says what.
-        ValueError: if there is no name or no thread.
+        IngestError: if an entry is not a file, a directory or a symbolic link, or has a name or a
+            target that is not valid in a node.
+        ChangedError: if a file or directory changed while it was read.
+        OSError: if a file or directory cannot be read; `filename` is its path.
+        ValueError: if the path has no last component and `name` is None, or `threads` is less
+            than 1.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"expected at least 1 thread, found {threads}")
     path = os.fsencode(path)
     wanted = _base_name(path) if name is None else os.fsencode(name)
-    here = _Folder(None, path)
+    here = _OpenDirectory(None, path)
     here.add(path, os.lstat(path).st_mode)
     ingestion = _Ingestion(threads or cpu_count(), on_directory, on_file)
-    directory = ingestion.run(here)
+    message = ingestion.run(here)
     entries: list[castore_pb2.DirectoryNode | castore_pb2.FileNode | castore_pb2.SymlinkNode]
-    entries = [*directory.directories, *directory.files, *directory.symlinks]
+    entries = [*message.directories, *message.files, *message.symlinks]
     entries[0].name = wanted
-    _check(directory, lambda: path)
+    _check(message, lambda: path)
     from tvix.castore.protos.castore_pb2 import Node
 
-    if directory.directories:
-        return Node(directory=directory.directories[0])
-    if directory.files:
-        return Node(file=directory.files[0])
-    return Node(symlink=directory.symlinks[0])
+    if message.directories:
+        return Node(directory=message.directories[0])
+    if message.files:
+        return Node(file=message.files[0])
+    return Node(symlink=message.symlinks[0])
 
 
 def directory_size(directory: castore_pb2.Directory) -> int:
-    """The size of a Directory, as a node of it says: how many elements are below it.
+    """Return the size of a Directory, as in its node: the number of entries below it.
 
     Raises:
-        ValidationError: if it is invalid; if the size does not fit 64 bits, for one.
+        ValidationError: if the Directory is invalid, for example if its size exceeds 64 bits.
     """
     validate(directory)
     return _size(directory)
 
 
-def _size(directory: castore_pb2.Directory) -> int:
-    below: int = sum(1 + node.size for node in directory.directories)
-    return below + len(directory.files) + len(directory.symlinks)
+def _size(message: castore_pb2.Directory) -> int:
+    below: int = sum(1 + node.size for node in message.directories)
+    return below + len(message.files) + len(message.symlinks)
 
 
 def _base_name(path: bytes) -> bytes:
@@ -114,67 +115,68 @@ def _base_name(path: bytes) -> bytes:
     if name in (b".", b".."):
         name = os.path.basename(os.path.realpath(path))
     if not name:
-        raise ValueError(f"expected a name for {os.fsdecode(path)}, which has none")
+        raise ValueError(f"{os.fsdecode(path)} has no last component, so its node has no name")
     return name
 
 
-def _check(directory: castore_pb2.Directory, path: Callable[[], bytes]) -> tuple[bytes, bytes]:
-    """The digest and the canonical encoding of a Directory."""
-    encoding = directory.SerializeToString(deterministic=True)
+def _check(message: castore_pb2.Directory, path: Callable[[], bytes]) -> tuple[bytes, bytes]:
+    """Return the digest and the canonical encoding of a Directory."""
+    encoding = message.SerializeToString(deterministic=True)
     report = check(encoding, kind=Kind.DIRECTORY)
     if report.digest is None or not report.canonical:
         raise IngestError(path(), str(report.violations[0]))
     return report.digest, encoding
 
 
-class _Folder:
-    """A folder that is walked. Whoever has it closes it.
+class _OpenDirectory:
+    """A directory that is being walked. The owner of the object closes it.
 
     Attributes:
-        descriptor: None while it is closed.
-        status: what it was like before it was listed.
-        folders, files, links: names; those of links with targets.
-        nodes: of the folders in it that are done: names, digests and sizes.
-        pieces: files that are being hashed.
+        descriptor: the file descriptor; None while the directory is closed.
+        status: the status of the directory before it was listed.
+        directories, files: the names of its subdirectories that are not walked yet, and its files.
+        links: the names and targets of its symbolic links.
+        nodes: the names, digests and sizes of its finished subdirectories.
+        pieces: the files that are being hashed.
     """
 
-    def __init__(self, parent: _Folder | None, name: bytes) -> None:
+    def __init__(self, parent: _OpenDirectory | None, name: bytes) -> None:
         self.parent = parent
         self.name = name
         self.descriptor: int | None = file_hashing.HERE
         self.status: os.stat_result | None = None
-        self.folders: list[bytes] = []
+        self.directories: list[bytes] = []
         self.files: list[bytes] = []
         self.links: list[tuple[bytes, bytes]] = []
         self.nodes: list[tuple[bytes, bytes, int]] = []
         self.pieces: list[tuple[list[bytes], Future[Files]]] = []
 
     def path(self, name: bytes = b"") -> bytes:
-        """The path of what has that name in it, or its own."""
+        """Return the path of the entry with that name, or of the directory itself."""
         names = [name] if name else []
-        folder = self
-        while folder.parent:  # Outermost is the working directory, or what stands for it.
-            names.append(folder.name)
-            folder = folder.parent
+        directory = self
+        while directory.parent:  # The outermost object stands for the working directory.
+            names.append(directory.name)
+            directory = directory.parent
         return os.path.join(*reversed(names)) if names else self.name
 
-    def open(self, name: bytes) -> _Folder:
-        """Open a folder in it, and list that."""
+    def open(self, name: bytes) -> _OpenDirectory:
+        """Open a subdirectory and list it."""
         assert self.descriptor is not None
-        folder = _Folder(self, name)
-        with file_hashing.errors_at(folder.path):
-            folder.descriptor = file_hashing.open_folder(name, self.descriptor)
+        directory = _OpenDirectory(self, name)
+        with file_hashing.errors_at(directory.path):
+            directory.descriptor = file_hashing.open_directory(name, self.descriptor)
         try:
-            with file_hashing.errors_at(folder.path):
-                folder.status = os.fstat(folder.descriptor)
-                folder.scan()
+            with file_hashing.errors_at(directory.path):
+                directory.status = os.fstat(directory.descriptor)
+                directory.scan()
         except BaseException:
-            folder.close()
+            directory.close()
             raise
-        return folder
+        return directory
 
     def scan(self) -> None:
-        """Take down what is in it."""
+        """List the entries."""
         assert self.descriptor is not None
         with os.scandir(self.descriptor) as entries:
             for entry in entries:
@@ -182,75 +184,75 @@ class _Folder:
                 if entry.is_file(follow_symlinks=False):
                     self.files.append(name)
                 elif entry.is_dir(follow_symlinks=False):
-                    self.folders.append(name)
+                    self.directories.append(name)
                 else:
                     with file_hashing.errors_at(partial(self.path, name)):
                         mode = os.lstat(name, dir_fd=self.descriptor).st_mode
                     self.add(name, mode)
-        self.folders.sort(reverse=True)  # The last one is walked first.
+        self.directories.sort(reverse=True)  # The last one is walked first.
         self.files.sort()
         self.links.sort()
 
     def add(self, name: bytes, mode: int) -> None:
-        """Take down something of that name and mode in it."""
+        """Add an entry of that name and mode."""
         if stat.S_ISREG(mode):
             self.files.append(name)
         elif stat.S_ISDIR(mode):
-            self.folders.append(name)
+            self.directories.append(name)
         elif stat.S_ISLNK(mode):
             with file_hashing.errors_at(partial(self.path, name), errno.EINVAL):
                 self.links.append((name, os.readlink(name, dir_fd=self.descriptor)))
         else:
-            found = _SPECIAL.get(stat.S_IFMT(mode), "something else")
-            reason = f"expected a file, folder or symbolic link, found {found}"
+            found = _SPECIAL.get(stat.S_IFMT(mode), "an entry of another type")
+            reason = f"expected a file, directory or symbolic link, found {found}"
             raise IngestError(self.path(name), reason)
 
-    def open_again(self, child: _Folder) -> None:
-        """Open it, which was closed, from a folder in it."""
+    def open_again(self, child: _OpenDirectory) -> None:
+        """Open the closed directory again, as the parent of `child`."""
         assert child.descriptor is not None
         with file_hashing.errors_at(self.path):
-            self.descriptor = file_hashing.open_folder(b"..", child.descriptor)
+            self.descriptor = file_hashing.open_directory(b"..", child.descriptor)
         self.check_same()
 
     def check_same(self) -> None:
-        """Raise ChangedError unless it is as it was before it was listed."""
+        """Raise ChangedError if the directory has changed since before it was listed."""
         if not self.status:
-            return  # It is only what stands for the working directory.
+            return  # The outermost object was not listed.
         assert self.descriptor is not None
         if not file_hashing.same(self.status, os.fstat(self.descriptor)):
             raise ChangedError(self.path())
 
     def close(self) -> None:
-        """Close it, if it is open and a folder."""
+        """Close the descriptor if it is open."""
         if self.descriptor is not None and self.descriptor != file_hashing.HERE:
             os.close(self.descriptor)
             self.descriptor = None
 
 
-def _walk(here: _Folder) -> Generator[_Folder, None, None]:
-    """All folders, each after those in it, for the taker to close.
+def _walk(here: _OpenDirectory) -> Generator[_OpenDirectory, None, None]:
+    """Yield all directories, children before their parents. The caller closes them.
 
-    Few are open at a time, however deep they are.
+    The number of open directories is bounded, at any depth.
     """
     stack = [here]
     try:
         while stack:
-            folder = stack[-1]
-            if folder.folders:
-                stack.append(folder.open(folder.folders.pop()))
+            directory = stack[-1]
+            if directory.directories:
+                stack.append(directory.open(directory.directories.pop()))
                 if len(stack) > _OPEN_PARENTS + 1:
                     stack[-_OPEN_PARENTS - 1].close()
                 continue
-            if folder.parent and folder.parent.descriptor is None:
-                folder.parent.open_again(folder)
+            if directory.parent and directory.parent.descriptor is None:
+                directory.parent.open_again(directory)
             yield stack.pop()
     finally:
-        for folder in stack:
-            folder.close()
+        for directory in stack:
+            directory.close()
 
 
 class _Ingestion:
-    """Makes the Directories of a tree, while threads hash files of the folders that come next."""
+    """Makes the Directory messages of a tree, while threads hash the files of the next ones."""
 
     def __init__(
         self, threads: int, on_directory: OnDirectory | None, on_file: OnFile | None
@@ -260,73 +262,79 @@ class _Ingestion:
         self._on_directory = on_directory
         self._on_file = on_file
 
-    def run(self, here: _Folder) -> castore_pb2.Directory:
-        """Ingest all; a Directory of what was taken down in `here`."""
+    def run(self, here: _OpenDirectory) -> castore_pb2.Directory:
+        """Ingest everything, and return the Directory message of the entries of `here`."""
         walk = _walk(here)
-        ahead: deque[_Folder] = deque()
+        ahead: deque[_OpenDirectory] = deque()
         try:
-            for folder in walk:
-                ahead.append(folder)
-                self._begin(folder)
+            for directory in walk:
+                ahead.append(directory)
+                self._begin(directory)
                 if len(ahead) > _AHEAD:
                     self._finish(ahead[0])
                     ahead.popleft().close()
             while ahead:
-                directory = self._finish(ahead[0])
+                message = self._finish(ahead[0])
                 ahead.popleft().close()
-            return directory
+            return message
         finally:
-            # No descriptor is closed that a thread uses.
+            # Wait for the threads, which use the descriptors.
             self._pool.shutdown(cancel_futures=True)
-            for folder in ahead:
-                folder.close()
+            for directory in ahead:
+                directory.close()
             walk.close()
 
-    def _begin(self, folder: _Folder) -> None:
-        """Have the files in a folder hashed."""
-        assert folder.descriptor is not None
-        for i in range(0, len(folder.files), _PIECE):
-            names = folder.files[i : i + _PIECE]
-            call = self._pool.submit(file_hashing.hash_files, folder.descriptor, names)
-            folder.pieces.append((names, call))
+    def _begin(self, directory: _OpenDirectory) -> None:
+        """Start to hash the files of a directory."""
+        assert directory.descriptor is not None
+        for i in range(0, len(directory.files), _PIECE):
+            names = directory.files[i : i + _PIECE]
+            call = self._pool.submit(file_hashing.hash_files, directory.descriptor, names)
+            directory.pieces.append((names, call))
 
-    def _finish(self, folder: _Folder) -> castore_pb2.Directory:
-        """The Directory of a folder; its node goes to the folder that it is in."""
+    def _finish(self, directory: _OpenDirectory) -> castore_pb2.Directory:
+        """Return the Directory message of a directory, and add its node to the parent."""
         from tvix.castore.protos.castore_pb2 import Directory
 
-        directory = Directory()
-        for name, digest, size in folder.nodes:
-            directory.directories.add(name=name, digest=digest, size=size)
-        for names, call in folder.pieces:
-            self._add_files(directory, folder, names, call.result())
-        for name, target in folder.links:
-            directory.symlinks.add(name=name, target=target)
-        folder.check_same()
-        if folder.parent:
-            digest, encoding = _check(directory, folder.path)
+        message = Directory()
+        for name, digest, size in directory.nodes:
+            message.directories.add(name=name, digest=digest, size=size)
+        for names, call in directory.pieces:
+            self._add_files(message, directory, names, call.result())
+        for name, target in directory.links:
+            message.symlinks.add(name=name, target=target)
+        directory.check_same()
+        if directory.parent:
+            digest, encoding = _check(message, directory.path)
             if self._on_directory:
                 self._on_directory(digest, encoding)
-            folder.parent.nodes.append((folder.name, digest, _size(directory)))
-        return directory
+            directory.parent.nodes.append((directory.name, digest, _size(message)))
+        return message
 
     def _add_files(
-        self, directory: castore_pb2.Directory, folder: _Folder, names: list[bytes], found: Files
+        self,
+        message: castore_pb2.Directory,
+        directory: _OpenDirectory,
+        names: list[bytes],
+        found: Files,
     ) -> None:
-        add, on_file = directory.files.add, self._on_file
+        add, on_file = message.files.add, self._on_file
         begins = range(0, len(found.digests), file_hashing.HASH_SIZE)
         digests = [found.digests[i : i + file_hashing.HASH_SIZE] for i in begins]
-        base = folder.path() if on_file and folder.parent else b""
+        base = directory.path() if on_file and directory.parent else b""
         rows = zip(names, found.statuses, digests, found.sizes, found.executable, strict=True)
         for name, status, digest, size, executable in rows:
             if status:
-                digest, size, executable = self._hash_large(folder, name, status)
+                digest, size, executable = self._hash_large(directory, name, status)
             add(name=name, digest=digest, size=size, executable=bool(executable))
             if on_file:
                 on_file(digest, os.path.join(base, name), size)
 
-    def _hash_large(self, folder: _Folder, name: bytes, status: int) -> Hashed:
-        path = folder.path(name)
+    def _hash_large(self, directory: _OpenDirectory, name: bytes, status: int) -> Hashed:
+        path = directory.path(name)
         if status != file_hashing.LARGE:
             file_hashing.raise_status(status, path)
-        assert folder.descriptor is not None
-        return file_hashing.hash_large(folder.descriptor, name, path, self._pool, 2 * self._threads)
+        assert directory.descriptor is not None
+        return file_hashing.hash_large(
+            directory.descriptor, name, path, self._pool, 2 * self._threads
+        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: `main` runs a command in this process.
+"""The command line. `main` runs a command in this process.
 
     >>> from tvix_build import cli
     >>> cli.main(["--version"])  # doctest: +ELLIPSIS
@@ -7,7 +7,7 @@
     0
 
 The commands need click and rich (`pip install 'tvix-build[cli]'`), and are imported when `main`
-runs. What concerns a whole process, such as signal handlers, is in `tvix_build.__main__`.
+runs. Settings of the whole process, such as signal handlers, are in `tvix_build.__main__`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ EXTRA = frozenset({"click", "rich"})
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit status. Reads and writes `sys.stdin`, `sys.stdout` and
+    """Run a command and return its exit status. The command uses `sys.stdin`, `sys.stdout` and
     `sys.stderr`, and changes nothing else in the process.
 
     Args:
-        arguments: without the program's name.
+        arguments: the arguments, without the name of the program.
 
     Returns:
-        0 all valid, 1 something invalid, 2 wrong usage or an input or output that failed,
-        141 (128 + SIGPIPE) when nobody reads the standard output.
+        0 if everything is valid, 1 if something is invalid, 2 after wrong usage or if an input or
+        output failed, 141 (128 + SIGPIPE) if the reader of standard output has closed it.
     """
     try:
         from tvix_build.cli import group

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the arguments of commands name: files and records to read, and files to write."""
+"""Parses arguments that name files and records to read, and files to write."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Record = tuple[bytes, Report]
 
 
 def input_source(name: str, input_format: str | None, column: str | None) -> Source:
-    """The file, the record of a file or stdin that an argument names.
+    """Return the source that an argument names: a file, a record of a file, or stdin.
 
     Raises:
-        InputError: if there is no such file.
-        FormatError: if its format is not known, or it is a directory.
+        InputError: if the file does not exist.
+        FormatError: if the format is unknown, or the argument names a directory.
     """
     return find_input(name, input_format, column, INPUT_FORMAT)
 
@@ -30,37 +30,37 @@ def input_source(name: str, input_format: str | None, column: str | None) -> Sou
 def input_sources(
     names: Sequence[str], input_format: str | None, column: str | None
 ) -> list[Source | InputError]:
-    """The files, records of files or stdin that arguments name, with the files in directories.
+    """Return the sources that arguments name, including the files in directories.
 
     Returns:
-        Sources, and errors in the place of what cannot be read.
+        The sources. An input that cannot be read is an error instead.
 
     Raises:
-        FormatError: if a format is not known, or stdin is named twice.
+        FormatError: if a format is unknown, or two arguments name stdin.
     """
     return find_sources(names, input_format, column, INPUT_FORMAT)
 
 
 def output_target(name: str, output_format: str | None, column: str | None = None) -> Source:
-    """The file or stdout that an argument names.
+    """Return the file that an argument names, or stdout.
 
     Raises:
-        FormatError: if its format is not known.
+        FormatError: if the format is unknown.
     """
     return find_source(name, output_format, OUTPUT_FORMAT, column, output=True)
 
 
 def read_record(source: Source, kind: MessageType) -> Record:
-    """The bytes of the only record of a source, and its report.
+    """Return the bytes of the only record of a source, and its report.
 
     Raises:
-        InputError: if there is none, or several.
+        InputError: if the source has no record, or several.
     """
     record: Record | None = None
     for batch in read_messages(source, kind):
         if record is not None or len(batch) > 1:
             name = source.record_name(0)
-            reason = f"expected one record, found several: name one, such as {name}"
+            reason = f"expected one record, found several: choose one, such as {name}"
             raise InputError(reason, source.path)
         reports: BatchReport = batch.check(threads=1)
         record = batch.record(0), batch.report(0, reports[0])

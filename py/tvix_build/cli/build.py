@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `build`: sends the request of a file to a builder."""
+"""The command `build`: sends a request to a builder."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def build(
     input_format: str | None,
     output_format: str | None,
 ) -> int:
-    """Send the request in FILE ('-': stdin; FILE[INDEX] for one of several) to a builder and
-    print the response.
+    """Send the request in FILE to a builder, and print the response. '-' is stdin, and FILE[INDEX]
+    is one of several requests.
 
     \b
     Examples:
@@ -91,7 +91,7 @@ def build(
     wanted = None if target is None else output_target(target, output_format)
     service = SERVICES[schema]
     if wanted is None or not wanted.format.startswith("binpb"):
-        class_of(service.response)  # Fails before the build, not after it.
+        class_of(service.response)  # Fail before the build instead of after it.
     monitor = Monitor(quiet=True)
     try:
         source = input_source(file, input_format, column)
@@ -104,7 +104,7 @@ def build(
         return 1
     credentials = client_credentials(builder, ca, certificate, key)
     try:
-        # Opened before the build, so that an output that cannot be written fails first.
+        # Open the output before the build, so that a failure comes first.
         with ExitStack() as stack:
             writer = stack.enter_context(write_target(wanted, service.response)) if wanted else None
             with extra("grpc"):
@@ -124,7 +124,7 @@ def build(
 
 
 class _CallFailedError(Exception):
-    """The call failed, and the error is printed."""
+    """The call failed, and the error has been printed."""
 
 
 def _call(

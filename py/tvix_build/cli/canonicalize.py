@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `canonicalize`: writes records in their canonical encoding."""
+"""The command `canonicalize`: writes records in canonical encoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tvix_build.records.source import Source
 from tvix_build.records.writing import write_target
 
 
-@click.command(cls=Command, short_help="Write records in their canonical encoding.")
+@click.command(cls=Command, short_help="Write records in canonical encoding.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @kind_option
@@ -37,16 +37,15 @@ def canonicalize(
     input_format: str | None,
     output_format: str | None,
 ) -> int:
-    """Write the canonical encoding of every record of IN to OUT ('-': stdin, stdout).
+    """Write the canonical encoding of each record of IN to OUT. '-' is stdin or stdout.
 
     \b
     Examples:
       tvix-build canonicalize request.json request.binpb
       tvix-build canonicalize requests.binpbs.xz sorted.binpbs.zst
 
-    A record that only has lists out of order is sorted. If any other is invalid, all that
-    forbids its encoding is said on stderr and nothing is written; on stdout, nothing from
-    there on.
+    Lists that are out of order are sorted. If a record has other violations, they are printed
+    on stderr and no file is written. Output on stdout ends before the first such record.
     """
     found = input_source(source, input_format, column)
     wanted = output_target(target, output_format, column)
@@ -62,12 +61,13 @@ def canonicalize(
 
 
 def _write(source: Source, target: Source, kind: MessageType, monitor: Monitor) -> None:
-    """Write the canonical encoding of all records of `source` to `target`.
+    """Write the canonical encoding of each record of `source` to `target`. After an error there is
+    no output file.
 
     Raises:
-        InputError, OutputError: as reading and writing go; there is no output then.
-        RefusedError: if a record has no canonical encoding; all such have been reported.
-        FormatError: if `target` can hold but one record and there are more or none.
+        InputError, OutputError: if a file cannot be read or written.
+        RefusedError: if records have no canonical encoding; they have been reported.
+        FormatError: if `target` holds one record, and `source` has none or several.
     """
     refusals = Refusals(monitor, REFUSED_SHOWN, hints=True)
     count = 0
@@ -78,7 +78,7 @@ def _write(source: Source, target: Source, kind: MessageType, monitor: Monitor) 
                 refusals.add(batch, i, report)
             count += len(batch)
             if count > 1 and not target.many:
-                raise _not_one(source, target, "more")
+                raise _not_one(source, target, "several")
             if not refusals.count:
                 canonical = reports.canonical_count == len(batch)
                 writer.write(batch if canonical else batch.canonicalize())
@@ -90,6 +90,6 @@ def _write(source: Source, target: Source, kind: MessageType, monitor: Monitor) 
 
 def _not_one(source: Source, target: Source, found: str) -> FormatError:
     return FormatError(
-        f"expected one record, as a .{target.format} file holds, found {found} in "
-        f"{source.path}: write binpbs or ndjson"
+        f"{source.path}: expected one record for a .{target.format} file, found {found}; "
+        f"write .binpbs or .ndjson"
     )

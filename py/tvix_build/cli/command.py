@@ -11,7 +11,7 @@ from tvix_build.records import FormatError, MissingPackageError
 
 
 class Command(click.Command):
-    """A command whose arguments name files: files of a wrong format are wrong usage."""
+    """A command that reads or writes files. A file of a wrong format is wrong usage."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

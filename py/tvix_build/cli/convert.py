@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The command `convert`: records from one format to another, their bytes as they are, or requests
-from one schema to another."""
+"""The command `convert`: writes records in another format with the same bytes, or requests in
+another schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tvix_build.cli.options import (
     kind_option,
     output_format_option,
 )
-from tvix_build.cli.refusals import Refusals, RefusedError
+from tvix_build.cli.refusals import Refusals, RefusedError, output_state
 from tvix_build.cli.terminal import Monitor
 from tvix_build.records import Batch, FormatError, InputError, Writer
 from tvix_build.records.reading import read_messages
@@ -32,7 +32,7 @@ BYTE_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 SHOWN = 20
 
 Make: TypeAlias = Callable[[Batch, Refusals], list[bytes]]
-"""What to write of a batch; what cannot be written is refused."""
+"""Returns the messages to write for a batch, and adds the other records to the refusals."""
 
 
 @click.command(cls=Command, short_help="Write records in another format or schema.")
@@ -43,12 +43,12 @@ Make: TypeAlias = Callable[[Batch, Refusals], list[bytes]]
     "--to",
     type=click.Choice([schema.value for schema in Schema]),
     callback=lambda _context, _option, value: value and Schema(value),
-    help="Write requests as this version of the protocol says them.",
+    help="Convert requests to this version of the protocol.",
 )
 @click.option(
     "--network-access",
     is_flag=True,
-    help="With --to: builds may use the network, which tvix.build.v1 leaves unsaid.",
+    help="With --to: builds may use the network. tvix.build.v1 has no field for this.",
 )
 @column_option
 @input_format_option
@@ -63,8 +63,8 @@ def convert(
     input_format: str | None,
     output_format: str | None,
 ) -> int:
-    """Write the records of IN, a file, a folder or '-', to OUT ('-': stdout): between streams
-    and tables, and with --to between schemas.
+    """Write the records of IN to OUT in another format or, with --to, in another schema. IN is a
+    file, a directory or '-' (stdin); OUT is a file or '-' (stdout).
 
     \b
     Examples:
@@ -72,19 +72,21 @@ def convert(
       tvix-build convert requests.parquet requests.binpbs.xz
       tvix-build convert --to snix.build.v1 requests.binpbs snix.binpbs
 
-    Messages keep their bytes, valid or not, so OUT is no text; canonicalize writes such. Of a
-    table only the column of messages is read. In OUT it is called NAME as well, else request,
-    build or directory. What is no message, a null or a text that cannot be parsed, is reported
-    on stderr; then nothing is written, or on stdout nothing from there on.
+    Without --to, each message keeps its bytes, even if it is invalid. OUT must have a binary
+    format; use canonicalize to write JSON or text. From a table, only the column of messages is
+    read. In OUT, the column is called NAME, or else request, build or directory.
 
-    With --to, requests must be valid, and become canonical ones of the other schema. One that is
-    not, or that the other schema cannot say, is reported likewise, with all reasons.
+    With --to, requests must be valid, and are written in canonical encoding.
+
+    Records that cannot be converted are reported on stderr with all reasons: null, text that
+    cannot be parsed and, with --to, invalid requests and requests that the other schema cannot
+    represent. Then no file is written. Output on stdout ends before the first such record.
     """
     wanted = output_target(target, output_format, column)
     if wanted.format not in BYTE_FORMATS:
         raise click.UsageError(
-            f"expected a format of bytes for OUT ({', '.join(BYTE_FORMATS)}), found "
-            f"{wanted.format}: canonicalize writes text"
+            f"expected a binary format for OUT ({', '.join(BYTE_FORMATS)}), found {wanted.format}; "
+            f"use canonicalize to write {wanted.format}"
         )
     make = _find_way(kind, to, network_access)
     with Monitor(quiet=target == "-") as monitor:
@@ -93,10 +95,9 @@ def convert(
                 sources = input_sources([source], input_format, column)
                 refused = _convert(sources, wanted, kind, make, writer, monitor)
                 if refused:
-                    what = "1 record is" if refused == 1 else f"{refused} records are"
-                    why = f"not converted to {to.value}" if to else "no message"
-                    left = "the output ends before" if target == "-" else "nothing written"
-                    monitor.error(f"{what} {why}, {left}")
+                    what = "1 record" if refused == 1 else f"{refused} records"
+                    why = f"cannot be converted to {to.value}" if to else "cannot be parsed"
+                    monitor.error(f"{what} {why}; {output_state(target)}")
                     raise RefusedError
         except InputError as error:
             monitor.error(error)
@@ -107,17 +108,17 @@ def convert(
 
 
 def _find_way(kind: MessageType, to: Schema | None, network_access: bool) -> Make:
-    """What to do with batches.
+    """Return the function that converts a batch.
 
     Raises:
-        click.UsageError: if the options do not go together.
+        click.UsageError: if the options contradict each other.
     """
     if to is None:
         if network_access:
-            raise click.UsageError("expected --network-access with --to, found it alone")
+            raise click.UsageError("--network-access requires --to")
         return _take
     if kind.kind is not Kind.BUILD_REQUEST:
-        raise click.UsageError(f"expected --to with requests, found --kind {kind.kind.value}")
+        raise click.UsageError(f"--to converts requests only, found --kind {kind.kind.value}")
     try:
         check_network_access(kind.schema, to, network_access)
     except ValueError as error:
@@ -133,11 +134,11 @@ def _convert(
     writer: Writer,
     monitor: Monitor,
 ) -> int:
-    """Write the records of all sources until one is refused; how many are.
+    """Write the records before the first refused one, and return the number of refused records.
 
     Raises:
-        InputError: where one cannot be read.
-        FormatError: if there is not one record where the target holds but one.
+        InputError: if a source cannot be read.
+        FormatError: if the target holds one record, and the sources have none or several.
     """
     refusals = Refusals(monitor, SHOWN, hints=True)
     count = 0
@@ -148,20 +149,18 @@ def _convert(
             made = make(batch, refusals)
             count += len(batch)
             if count > 1 and not target.many:
-                raise FormatError(
-                    f"expected one record, as a .{target.format} file holds, found more"
-                )
+                raise FormatError(f"expected one record for a .{target.format} file, found several")
             if not refusals.count:
                 writer.write(made)
             monitor.show(batch.consumed, batch.unpacked, count, refusals.count)
         monitor.next_file()
     if not count and not target.many:
-        raise FormatError(f"expected one record, as a .{target.format} file holds, found none")
+        raise FormatError(f"expected one record for a .{target.format} file, found none")
     return refusals.count
 
 
 def _take(batch: Batch, refusals: Refusals) -> list[bytes]:
-    """The records as they are."""
+    """Return the records unchanged."""
     for i, reason in sorted(batch.reasons.items()):
         refusals.add_reasons(batch, i, [reason])
     return list(batch)
@@ -174,7 +173,7 @@ def _translate(
     to: Schema,
     network_access: bool,
 ) -> list[bytes]:
-    """The records in another schema."""
+    """Return the records in another schema."""
     reports = batch.check()
     valid = reports.valid
     made = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finds out of which schema the records of a file are."""
+"""Detects the schema of the records of a file."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from tvix_build.records.reading import read_messages
 from tvix_build.records.source import Source
 
 RECORDS = 100
-"""The number of records that are tried."""
-# Requests of the last two are the same on the wire.
+"""The number of records to try."""
+# Requests of the last two schemas have the same wire format.
 _SCHEMAS = (Schema.TVIX_BUILD_V1, Schema.SNIX_BUILD_V1, Schema.TVIX_BUILD_V1_2024)
 
 
 def detect_type(source: Source, kind: Kind) -> MessageType:
-    """The type of the first record of a file that has a digest in some schema; the default schema
-    if the first RECORDS records have none.
+    """Return the type of the first record of a file that has a digest in any schema; the type of
+    the default schema if none of the first RECORDS records has a digest.
 
     Raises:
         InputError: if the source cannot be read twice.
     """
     if source.size() is None or source.path == "-":
         raise InputError(
-            f"{source.path}: expected a regular file with --schema auto, as its beginning is read "
-            "twice; name the schema"
+            f"{source.path}: --schema auto requires a regular file, because it reads the beginning "
+            "twice; pass another --schema"
         )
     types = [message_type(kind, schema) for schema in _SCHEMAS]
     return min(types, key=lambda found: _first_record(source, found))
 
 
 def _first_record(source: Source, kind: MessageType) -> int:
-    """The index of the first record that has a digest as this type; RECORDS if there is none."""
-    with suppress(InputError):  # Reading it again says why.
+    """Return the index of the first record that has a digest as this type, or RECORDS."""
+    with suppress(InputError):  # The command reads the file again, and reports the error.
         for batch in islice(read_messages(source, kind), 1):
             reports = batch.check(threads=1)
             digests = (report.digest for report in islice(reports, RECORDS))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `diff`: prints what differs between two records, for people to read."""
+"""The command `diff`: prints the differences between two records in readable form."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from tvix_build.records.output import output_errors
 from tvix_build.records.protobuf import decode
 from tvix_build.records.source import refuse_stdin_twice
 
-CONTEXT = 20  # characters around what differs in a long value
+CONTEXT = 20  # characters around a difference in a long value
 
 
-@click.command(cls=Command, short_help="Say what differs between two records.")
+@click.command(cls=Command, short_help="Show the differences between two records.")
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="B")
 @kind_option
 @column_option
 @input_format_option
-@click.option("--full", is_flag=True, help="Show long values whole.")
+@click.option("--full", is_flag=True, help="Show long values in full.")
 def diff(
     old: str, new: str, kind: MessageType, column: str | None, input_format: str | None, full: bool
 ) -> int:
-    """Say what differs between the records A and B, field by field: why their digests differ.
+    """Show the differences between the records A and B, field by field, and their digests.
 
     \b
     Examples:
       tvix-build diff old.json new.binpb
       tvix-build diff requests.binpbs[3] requests.binpbs[17]
 
-    A and B are files ('-': stdin) with one record, or FILE[INDEX]. The order of sorted lists is
-    no difference: elements are compared by name or key. Of long values the part that differs is
-    shown.
+    A and B are files with one record, FILE[INDEX], or '-' (stdin). Elements of sorted lists are
+    compared by name or key, so their order makes no difference. Long values are shown around the
+    difference only.
 
-    Exit status: 0 A and B have the same digest, 1 they differ, 2 one has no canonical encoding,
-    or cannot be read.
+    Exit status: 0 A and B have the same digest, 1 they differ, 2 a record has no canonical
+    encoding or cannot be read.
     """
     try:
         sources = [input_source(name, input_format, column) for name in (old, new)]
@@ -68,7 +68,7 @@ def _print_differences(
     kind: MessageType,
     full: bool,
 ) -> int:
-    """Print what differs between two records; the exit status."""
+    """Print the differences between two records, and return the exit status."""
     reports = [report for _, report in records]
     for sign, name, report in zip("-+", names, reports, strict=True):
         digest = report.digest.hex() if report.digest else "no digest"
@@ -77,7 +77,7 @@ def _print_differences(
             console.say(f"  {printable(line)}")
     try:
         old, new = (decode(data, kind) for data, _ in records)
-    except DecodeError:  # Its report says so.
+    except DecodeError:  # The report has been printed.
         return 2
     _print(console, differences(old, new), full)
     if None in (reports[0].digest, reports[1].digest):
@@ -86,7 +86,7 @@ def _print_differences(
         return 1
     if records[0][0] != records[1][0]:
         who = [name for name, report in zip(names, reports, strict=True) if not report.canonical]
-        console.say(f"same digest, other bytes: not canonical: {printable(', '.join(who))}")
+        console.say(f"same digest, different bytes; not canonical: {printable(', '.join(who))}")
     return 0
 
 
@@ -98,7 +98,7 @@ def _print(console: Console, found: Iterable[Difference], full: bool) -> None:
             console.say(path, style="bold")
         head = _head(difference, full)
         old, new = (_shown(value) for value in (difference.old, difference.new))
-        if old == new:  # Bytes that are no text look as the text that stands for them.
+        if old == new:  # A byte that is not UTF-8 and its escape look the same.
             old, new = repr(difference.old), repr(difference.new)
         if not full:
             old, new = _excerpts(old, new)
@@ -108,7 +108,7 @@ def _print(console: Console, found: Iterable[Difference], full: bool) -> None:
 
 
 def _head(difference: Difference, full: bool) -> str:
-    """`KEY=` for a variable, which is not cut where its value is."""
+    """Return `KEY=` for a variable; only its value is shortened."""
     variable = difference.old or difference.new
     return f"{Values(full).scalar(variable.key)}=" if _name(variable) == "EnvVar" else ""
 
@@ -128,12 +128,12 @@ def _shown(value: Any) -> str | None:
 
 
 def _name(value: Any) -> str:
-    """What message it is, in any schema; empty if it is none."""
+    """Return the name of the message type, without the package; empty if it is not a message."""
     return value.DESCRIPTOR.name if isinstance(value, Message) else ""
 
 
 def _excerpts(old: str | None, new: str | None) -> tuple[str | None, str | None]:
-    """Two values, each cut to what differs if it is long."""
+    """Return two values; a long one is shortened to the part that differs."""
     if old is None or new is None:
         begin = end = 0
     else:
@@ -144,17 +144,17 @@ def _excerpts(old: str | None, new: str | None) -> tuple[str | None, str | None]
 
 
 def _excerpt(text: str | None, begin: int, end: int) -> str | None:
-    """What differs is text[begin : len(text) - end]."""
+    """Shorten a text around the part that differs, which is text[begin : len(text) - end]."""
     if text is None or len(text) <= LIMIT:
         return text
     first = max(0, begin - CONTEXT)
     last = min(len(text) - end + CONTEXT, first + LIMIT, len(text))
     cut = "…" * bool(first) + text[first:last] + "…" * (last < len(text))
-    return f"{cut} ({len(text):,} in all)"
+    return f"{cut} (length {len(text):,})"
 
 
 def _common(a: str, b: str, most: int) -> int:
-    """How many of the first `most` characters are the same, found by halves."""
+    """Return the length of the common prefix, at most `most`, by bisection."""
     same = 0
     while same < most:
         middle = (same + most + 1) // 2

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What differs between two messages of a kind, field by field, as the fields are meant: lists whose
-order says nothing are compared by key.
+"""Compares two messages of a kind, field by field. Lists whose order has no meaning are compared by
+key.
 
-Walks the fields by their descriptors. Two messages that have canonical encodings differ in nothing
-if and only if these are equal.
+The descriptors list the fields. Two messages that have canonical encodings have no differences if
+and only if their encodings are equal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ORDERED = frozenset(
         "snix.build.v1.BuildResponse.outputs",
     }
 )
-"""Lists whose order means something."""
+"""The lists whose order has a meaning."""
 KEYS = {
     "tvix.build.v1.BuildRequest.EnvVar": "key",
     "tvix.castore.v1.DirectoryNode": "name",
@@ -37,17 +37,17 @@ KEYS = {
     "snix.castore.v1.FileEntry": "name",
     "snix.castore.v1.SymlinkEntry": "name",
 }
-"""The field by which elements of the other lists are found; a Node is found by its member's."""
-MOST_COMPARISONS = 1_000_000  # Where lists are longer, difflib would take too long.
+"""The key field of the elements of the other lists. The key of a Node is the key of its member."""
+MOST_COMPARISONS = 1_000_000  # difflib takes too long for longer lists.
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value, or element of a list, that two messages do not have in common.
+    """A value, or an element of a list, that differs between two messages.
 
     Attributes:
-        path: the field, such as `constraints.system`; for an element that of its list.
-        old, new: what the messages have there; None for nothing.
+        path: the field, such as `constraints.system`; for an element, the path of its list.
+        old, new: the values in the messages; None if the value is absent.
     """
 
     path: str
@@ -56,7 +56,7 @@ class Difference:
 
 
 def differences(old: Message, new: Message, prefix: str = "") -> Iterator[Difference]:
-    """What differs, in the order of the fields; `prefix` is put before every path."""
+    """Yield the differences, in the order of the fields. Each path begins with `prefix`."""
     for field in old.DESCRIPTOR.fields:
         path = prefix + field.name
         a: Any = getattr(old, field.name)
@@ -75,7 +75,7 @@ def differences(old: Message, new: Message, prefix: str = "") -> Iterator[Differ
 
 
 def _by_key(old: Iterable[Any], new: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    # An invalid message may have a key several times.
+    # An invalid message may have duplicate keys.
     found: defaultdict[str | bytes, tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
     for side, elements in enumerate((old, new)):
         for element in elements:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `digest`: prints the digest of every record."""
+"""The command `digest`: prints the digest of each record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tvix_build.records.output import Output
 from tvix_build.records.source import Source
 
 
-@click.command(cls=Command, short_help="Print the digest of every record.")
+@click.command(cls=Command, short_help="Print the digest of each record.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @kind_of_file_option
 @column_option
@@ -31,13 +31,13 @@ def digest(
     column: str | None,
     input_format: str | None,
 ) -> int:
-    """Print the digest of every record of FILEs: BLAKE3 of its canonical encoding.
+    """Print the digest of each record of FILEs: the BLAKE3 hash of its canonical encoding.
 
     \b
     Example:
       tvix-build digest request.binpb requests.binpbs
 
-    Lines are as sha256sum's, 'HEX  FILE', and 'HEX  FILE[INDEX]' where a file can hold
+    Lines have the format of sha256sum, 'HEX  FILE', or 'HEX  FILE[INDEX]' if the file can hold
     several records. A record without a canonical encoding is reported on stderr instead.
     """
     monitor = Monitor(quiet=True)
@@ -62,14 +62,14 @@ def write_digests(
     refusals: Refusals,
     keep: Callable[[list[bytes]], object] | None = None,
 ) -> None:
-    """Write `HEX  SOURCE[INDEX]` for each record that has a digest, `HEX  SOURCE` for the one of a
-    one-message file.
+    """Write `HEX  SOURCE[INDEX]` for each record that has a digest, or `HEX  SOURCE` if the format
+    holds one message.
 
     Args:
-        keep: gets the records of a batch that have one, before their digests are written.
+        keep: called with the records of a batch that have a digest, before the digests are written.
 
     Raises:
-        InputError, OutputError: as reading and writing go.
+        InputError, OutputError: if a file cannot be read or written.
     """
     escape, name = line_name(source.path)
 
@@ -90,7 +90,7 @@ def write_digests(
 
 
 def line_name(path: str) -> tuple[bytes, bytes]:
-    """A path for a line of its own, as sha256sum writes it: escaped if it has line breaks."""
+    """Return the prefix of a line and a path, escaped as by sha256sum if it has line breaks."""
     name = os.fsencode(path)
     escaped = name.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     return (b"", name) if escaped == name else (b"\\", escaped)

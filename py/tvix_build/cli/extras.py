@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Packages that an optional extra brings."""
+"""Packages of optional extras."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import click
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Imports of packages that the extra `name` brings.
+    """Import packages of the extra `name` in this context.
 
     Raises:
-        click.ClickException: if one is missing.
+        click.ClickException: if a package is missing.
     """
     try:
         yield

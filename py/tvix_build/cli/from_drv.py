@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `from-drv`: derivations on disk to checked, canonical, hashed requests."""
+"""The command `from-drv`: makes canonical requests from derivations on disk."""
 
 from __future__ import annotations
 
@@ -36,66 +36,80 @@ from tvix_build.records.output import Output, output_errors
 from tvix_build.records.source import Source, split_name
 from tvix_build.records.writing import write_target
 
-REQUESTS = 1 << 10  # that are checked and written together
-CYCLE_LIMIT = 8  # derivations of a cycle that are named
-EXAMPLES = 3  # reasons of a kind that are shown
-LINES = 1 << 10  # of --errors that are written together
+REQUESTS = 1 << 10  # requests that are checked and written together
+CYCLE_LIMIT = 8  # derivations of a cycle that an error shows
+EXAMPLES = 3  # reasons per kind that are printed
+LINES = 1 << 10  # lines of --errors that are written together
 
-# Of a path such as x.drv!out or x.drv^out,dev or x.drv^*, as Nix prints outputs of a derivation.
+# Outputs of a derivation, in the notation of Nix: x.drv!out, x.drv^out,dev or x.drv^*.
 OUTPUTS = re.compile(r"(.+\.drv)[!^]((?:[^!^,/*]+,)*[^!^,/*]+|\*)", re.DOTALL)
 
-# What reasons of a kind have in common, and what helps.
+# The headline of each kind of reason, and its remedy.
 KINDS: dict[ReasonKind, tuple[str, str]] = {
-    ReasonKind.UNREADABLE: ("files that cannot be read", ""),
+    ReasonKind.UNREADABLE: ("unreadable files", ""),
     ReasonKind.INVALID: ("invalid derivations", ""),
     ReasonKind.CYCLE: ("cycles of inputs", ""),
     ReasonKind.MISSING_DERIVATION: (
         "missing or invalid input derivations",
-        "name their directory with --store DIR",
+        "pass their directory with --store DIR",
     ),
     ReasonKind.MISSING_NODE: (
         "inputs without a node",
-        "pass castore nodes with --nodes FILE, or make them of files in the store with --ingest",
+        "pass castore nodes with --nodes FILE, or make them from files in the store with --ingest",
     ),
-    ReasonKind.UNKNOWN_PATH: ("paths that only the build tells", ""),
-    ReasonKind.BUILTIN: ("builders that are code inside Nix", ""),
+    ReasonKind.UNKNOWN_PATH: ("paths that are unknown before the build", ""),
+    ReasonKind.BUILTIN: ("builders that are part of Nix", ""),
     ReasonKind.LATER_SCHEMA: (
         "files that requests of this schema cannot contain",
         "make requests with --schema snix.build.v1",
     ),
-    ReasonKind.NOT_REPRESENTABLE: ("what a request cannot say", ""),
-    ReasonKind.INVALID_REQUEST: ("violations of the rules of requests", ""),
+    ReasonKind.NOT_REPRESENTABLE: ("derivations that a request cannot represent", ""),
+    ReasonKind.INVALID_REQUEST: ("violations in requests", ""),
 }
 
 
-@click.command("from-drv", cls=Command, short_help="Make requests of Nix derivations.")
+@click.command("from-drv", cls=Command, short_help="Make requests from Nix derivations.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "--store",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False),
-    help="Where input derivations and inputs lie; by default beside each PATH.",
+    help="Directory of input derivations and inputs; the default is the directory of each PATH.",
 )
 @click.option(
     "--nodes",
     "node_files",
     metavar="FILE",
     multiple=True,
-    help="Castore nodes of the inputs: .binpbs, or .ndjson with path and node.",
+    help="Castore nodes of the inputs, as written by ingest (.binpbs or .ndjson); repeatable.",
 )
-@click.option("--ingest", is_flag=True, help="Make nodes of what is in the store, where it is.")
-@click.option("--closure", is_flag=True, help="Inputs are also those of inputs, and so on.")
+@click.option("--ingest", is_flag=True, help="Make the nodes of inputs from files in the store.")
+@click.option("--closure", is_flag=True, help="Include the inputs of inputs, recursively.")
 @click.option(
-    "--cores", metavar="N", type=click.IntRange(min=0), default=0, help="NIX_BUILD_CORES, else 0."
+    "--cores",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Value of NIX_BUILD_CORES.",
 )
-@click.option("--system", metavar="SYSTEM", help="System instead of the derivations' own.")
+@click.option(
+    "--system",
+    metavar="SYSTEM",
+    help="System of the requests, instead of the systems of the derivations.",
+)
 @schema_option
-@click.option("-o", "--output", metavar="OUT", help="Write the requests; else print digests.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="Write the requests to OUT instead of printing their digests.",
+)
 @output_format_option
 @click.option(
     "--errors",
     metavar="FILE",
-    help="Write every reason why a derivation gives no request, as JSON lines.",
+    help="Write all reasons why derivations are rejected to FILE, as JSON lines.",
 )
 def from_drv(
     paths: tuple[str, ...],
@@ -110,30 +124,34 @@ def from_drv(
     output_format: str | None,
     errors: str | None,
 ) -> int:
-    """Make a request of each derivation: PATHs are .drv files, and folders of them.
+    """Make a request from each derivation. A PATH is a .drv file, or a directory of .drv files.
 
     \b
     Examples:
       tvix-build from-drv /nix/store/*-hello-2.12.drv --ingest
       tvix-build from-drv derivations --nodes nodes.ndjson -o requests.binpbs.zst
 
-    Requests are canonical and in the order of the PATHs, within a folder in that of names.
-    Without -o a line HEX  FILE is printed for each, its digest. x.drv!out, x.drv^out,dev and
-    x.drv^* stand for x.drv. A derivation that gives no request is left out. The reasons are
-    counted on stderr by their kind, each with three examples and what helps; --errors FILE has
-    all of them, as lines {"source", "kind", "reason"}.
+    Requests are canonical, and ordered as the PATHs; files of a directory are ordered by name.
+    Without -o, one line 'HEX  FILE' is printed per request, with its digest. x.drv!out,
+    x.drv^out,dev and x.drv^* mean x.drv.
+
+    A derivation that is rejected has no request. The reasons are printed on stderr by kind, with a
+    count, three examples and the remedy. With --errors, FILE contains one object {"source",
+    "kind", "reason"} per reason.
     """
     target = None if output is None else output_target(output, output_format)
     files = _find_files(paths)
     if target and not target.many and len(files) != 1:
         raise click.UsageError(
-            f"expected one derivation, as a .{target.format} file holds one record, "
-            f"found {len(files)}: write binpbs or ndjson"
+            f"expected one derivation for a .{target.format} file, found {len(files)}; write "
+            ".binpbs or .ndjson"
         )
     alone = target is None or target.path == "-"
     if errors == "-" and alone:
-        raise click.UsageError("expected a file for --errors, as '-' already has the requests")
-    folders = [store] if store else list(dict.fromkeys(os.path.dirname(one.path) for one in files))
+        raise click.UsageError("--errors - requires -o FILE: stdout is used by the requests")
+    directories = (
+        [store] if store else list(dict.fromkeys(os.path.dirname(one.path) for one in files))
+    )
     nodes: dict[str, Node] = {}
     summary = _Summary()
     with Monitor(len(files), quiet=alone) as monitor:
@@ -144,12 +162,12 @@ def from_drv(
                 kind = message_type(Kind.BUILD_REQUEST, schema)
                 try:
                     with write_target(target, kind) if target else _lines() as writer:
-                        folder = DerivationDirectory(*(one or "." for one in folders))
-                        derivations = _read(folder, files, summary, refusals)
-                        waiting = _find_cycles(derivations, folder if closure else None)
+                        directory = DerivationDirectory(*(one or "." for one in directories))
+                        derivations = _read(directory, files, summary, refusals)
+                        waiting = _find_cycles(derivations, directory if closure else None)
                         maker = RequestMaker(
-                            _Ingesting(nodes, folders) if ingest else nodes.get,
-                            folder,
+                            _Ingesting(nodes, directories) if ingest else nodes.get,
+                            directory,
                             closure=closure,
                             cores=cores,
                             system=system,
@@ -177,23 +195,23 @@ def from_drv(
 
 
 def _note(maker: RequestMaker, monitor: Monitor) -> None:
-    """Say what requests leave out."""
-    for name, count in maker.left_out.items():
+    """Print which options of derivations the requests do not contain."""
+    for name, count in maker.omitted.items():
         derivations = "1 derivation" if count == 1 else f"{count:,} derivations"
-        reason = "it cannot change the outputs"
-        monitor.error(f"note: requests leave out {name} of {derivations}: {reason}")
+        reason = "it does not change the outputs"
+        monitor.error(f"note: {name} of {derivations} is not part of the request: {reason}")
 
 
 @contextmanager
 def _lines() -> Iterator[Writer]:
-    """Lines on stdout."""
+    """Yield a writer of lines to stdout."""
     with Output("-") as output:
         yield Writer(lambda lines: output.write(b"".join(lines)))
 
 
 @dataclass
 class _Summary:
-    """What has become of the derivations."""
+    """Counts of derivations and requests."""
 
     derivations: int = 0
     requests: int = 0
@@ -202,12 +220,12 @@ class _Summary:
 
     @property
     def failed(self) -> int:
-        """Derivations that gave no request."""
+        """The number of rejected derivations."""
         return self.derivations - self.requests
 
     @property
     def status(self) -> int:
-        """The exit status that follows."""
+        """The exit status."""
         return 2 if self.unreadable else 1 if self.failed else 0
 
     def print(self) -> None:
@@ -217,7 +235,7 @@ class _Summary:
         table.add_column(justify="right")
         table.add_row("derivations", f"{self.derivations:,}")
         table.add_row("requests", f"{self.requests:,}", style="green" if self.requests else None)
-        table.add_row("without one", f"{self.failed:,}", style="bold red" if self.failed else None)
+        table.add_row("rejected", f"{self.failed:,}", style="bold red" if self.failed else None)
         stdout_console().print(table, highlight=False)
         sys.stdout.flush()
 
@@ -233,10 +251,11 @@ class _Group:
 
 
 class _Refusals:
-    """Why derivations give no request: all reasons go to a file, and are summed up on stderr.
+    """Collects the reasons why derivations are rejected. It writes all of them to a file, and a
+    summary to stderr.
 
     Args:
-        path: the file; None for none.
+        path: the file; None to write no file.
     """
 
     def __init__(self, path: str | None, monitor: Monitor) -> None:
@@ -259,7 +278,7 @@ class _Refusals:
         self._stack.__exit__(kind, *rest)
 
     def add(self, file: str, reasons: Iterable[str]) -> None:
-        """Count the reasons of a derivation."""
+        """Add the reasons of a derivation."""
         for reason in reasons:
             kind = kind_of(reason)
             group = self._groups.setdefault(kind, _Group())
@@ -296,34 +315,35 @@ class _Refusals:
 
 
 class _Ingesting:
-    """Nodes that are known, or else of what lies in the store."""
+    """Returns the given node of a store path, or makes it from the file in the store."""
 
-    def __init__(self, nodes: dict[str, Node], folders: list[str]) -> None:
+    def __init__(self, nodes: dict[str, Node], directories: list[str]) -> None:
         self._nodes = nodes
-        self._folders = folders
+        self._directories = directories
 
     def __call__(self, path: str) -> Node | None:
         node = self._nodes.get(path)
         name = path.removeprefix(STORE)
         if node is not None or name == path or "/" in name:
             return node
-        places = (os.path.join(folder, name) for folder in self._folders)
+        places = (os.path.join(directory, name) for directory in self._directories)
         place = next(filter(os.path.lexists, places), None)
         return None if place is None else node_from_path(place)
 
 
 class _File(NamedTuple):
-    """A .drv file, and the outputs that its argument names."""
+    """A .drv file, and the outputs in the argument."""
 
     path: str
     outputs: tuple[str, ...] = ()
 
 
 def _find_files(paths: tuple[str, ...]) -> list[_File]:
-    """The .drv files that the arguments name, in order.
+    """Return the .drv files that the arguments name, in order.
 
     Raises:
-        click.UsageError: for what is neither such a file, with or without outputs, nor a folder.
+        click.UsageError: if an argument is neither a .drv file, with or without outputs, nor a
+            directory.
     """
     files: list[_File] = []
     with_outputs: dict[str, int] = {}
@@ -333,36 +353,36 @@ def _find_files(paths: tuple[str, ...]) -> list[_File]:
             names = sorted(os.listdir(path), key=os.fsencode)
             found = [_File(os.path.join(path, name)) for name in names if name.endswith(".drv")]
             if not found:
-                raise click.UsageError(f"expected .drv files in the folder {path!r}, found none")
+                raise click.UsageError(f"expected .drv files in the directory {path!r}, found none")
             files += found
         elif path.endswith(".drv") and os.path.exists(path):
             files.append(_File(path))
         elif outputs and os.path.exists(outputs[1]):
             wanted = () if outputs[2] == "*" else tuple(outputs[2].split(","))
-            # Outputs of one derivation are one build.
+            # All outputs of a derivation are one build.
             at = with_outputs.setdefault(outputs[1], len(files))
             if at == len(files):
                 files.append(_File(outputs[1]))
             files[at] = _File(outputs[1], files[at].outputs + wanted)
         else:
             place = outputs[1] if outputs else path
-            found_there = "another name" if os.path.exists(place) else "nothing"
+            found_there = "another file" if os.path.exists(place) else "no such file"
             raise click.UsageError(
-                "expected a .drv file, outputs of one such as x.drv^out, or a folder, "
+                "expected a .drv file, its outputs such as x.drv^out, or a directory; "
                 f"found {found_there}: {path!r}"
             )
     return files
 
 
 def _read(
-    folder: DerivationDirectory, files: list[_File], summary: _Summary, refusals: _Refusals
+    directory: DerivationDirectory, files: list[_File], summary: _Summary, refusals: _Refusals
 ) -> list[tuple[str, Derivation]]:
-    """The derivations in files; what is not one is reported."""
+    """Read the derivations in files, and report the invalid ones."""
     derivations = []
     for file, outputs in files:
         summary.derivations += 1
         try:
-            derivation = folder.read(file)
+            derivation = directory.read(file)
         except DerivationError as error:
             reasons: Iterable[str] = error.reasons
             if isinstance(error.__cause__, OSError):
@@ -373,7 +393,7 @@ def _read(
         missing = [name for name in outputs if name not in derivation.outputs]
         if missing:
             has = ", ".join(derivation.outputs)
-            words = f"expected outputs out of {has}, found {', '.join(missing)}"
+            words = f"expected outputs among {has}, found {', '.join(missing)}"
             refusals.add(file, [Reason(ReasonKind.INVALID, words)])
         else:
             derivations.append((file, derivation))
@@ -381,11 +401,11 @@ def _read(
 
 
 def _find_cycles(
-    derivations: list[tuple[str, Derivation]], folder: DerivationDirectory | None
+    derivations: list[tuple[str, Derivation]], directory: DerivationDirectory | None
 ) -> dict[str, tuple[str, ...]]:
-    """Which derivations wait for themselves: among all in the folder, or those given alone."""
+    """Find the derivations in cycles: in the directory, or only among the given ones."""
     given = {one.path: one for _, one in derivations}
-    return find_cycles(given.values(), given.get if folder is None else folder.get)
+    return find_cycles(given.values(), given.get if directory is None else directory.get)
 
 
 def _make(
@@ -395,13 +415,13 @@ def _make(
     summary: _Summary,
     refusals: _Refusals,
 ) -> list[tuple[str, bytes]]:
-    """Requests, serialized but not checked, each with its file."""
+    """Return the serialized requests, which are not checked yet, each with its file."""
     made = []
     for file, derivation in derivations:
         cycle = waiting.get(derivation.path)
         reasons: list[str] = []
         if cycle:
-            words = f"expected no cycle of inputs, found {_show_cycle(cycle)}"
+            words = f"the inputs form a cycle: {_show_cycle(cycle)}"
             reasons.append(Reason(ReasonKind.CYCLE, words))
         try:
             request = maker.request(derivation).SerializeToString()
@@ -416,10 +436,12 @@ def _make(
 
 
 def _show_cycle(cycle: tuple[str, ...]) -> str:
-    """A cycle, which may be as long as there are derivations that are told of it: in few words."""
+    """Return a cycle as text. A long cycle is shortened, because many derivations report it."""
     if len(cycle) <= CYCLE_LIMIT:
         return " <- ".join(cycle)
-    return f"{' <- '.join(cycle[:CYCLE_LIMIT])} <- … <- {cycle[-1]} ({len(cycle) - 1:,} in all)"
+    return (
+        f"{' <- '.join(cycle[:CYCLE_LIMIT])} <- … <- {cycle[-1]} ({len(cycle) - 1:,} derivations)"
+    )
 
 
 def _write(
@@ -430,7 +452,7 @@ def _write(
     summary: _Summary,
     refusals: _Refusals,
 ) -> None:
-    """Check requests, and write them or their digests."""
+    """Check requests, and write the valid ones or their digests."""
     reports = check_batch([message for _, message in made], kind=Kind.BUILD_REQUEST, schema=schema)
     for i in reports.invalid:
         refusals.add(made[i][0], invalid_request(reports[i].violations))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""All commands, and how one is run."""
+"""The group of all commands, and the function that runs one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tvix_build.cli.validate import validate
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; its exit status.
+    """Run a command, and return its exit status.
 
     Raises:
         OSError: if an output cannot be written.
     """
     try:
-        # Not click's own main(), which ends the process on a pipe that nobody reads.
+        # click's own main() would end the process when a pipe is closed.
         with group.make_context(PROGRAM, arguments) as context:
             return int(group.invoke(context) or 0)
     except click.exceptions.Exit as done:
@@ -36,9 +36,9 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except OSError:  # also an OutputError
+    except OSError:  # includes OutputError
         raise
-    except Error as error:  # of a store, or of a file that is not there
+    except Error as error:  # errors of a store, or of a missing file
         Monitor().error(error)
         return 2
 
@@ -49,24 +49,24 @@ def run(arguments: list[str]) -> int:
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 def group() -> None:
-    """Check tvix build requests, write them canonically, and name them by digest.
+    """Validate, canonicalize and hash tvix build requests.
 
     \b
-    Formats, told by a file's name:
+    Formats, by file name:
       .binpb    one message
-      .binpbs   a stream of messages, each behind its length as a varint
-      .json     one message as proto3 JSON
-      .ndjson   one such JSON message a line
-      .txtpb    one message in protobuf's text format
-    each also compressed: .zst, .gz, .xz (recognised by their first bytes, too);
+      .binpbs   messages, each with its length before it (a varint)
+      .json     one message in proto3 JSON
+      .ndjson   messages in proto3 JSON, one per line
+      .txtpb    one message in protobuf text format
+    These may be compressed: .zst, .gz, .xz (also detected by their first bytes).
       .parquet  a table with a column of messages
-      .arrow    the same as an Arrow file or stream (also .feather).
+      .arrow    the same as an Arrow file or stream (also .feather)
 
-    FILE[INDEX] names one record of a file, counted from 0, as all commands print it; where a file
-    is read, FILE[INDEX] reads that record. A file whose own name ends so is taken for itself.
+    FILE[INDEX] is one record of a file, counted from 0. Commands print records in this form and
+    accept it as an argument. If a file with the name 'FILE[INDEX]' exists, it is read instead.
 
-    Exit status: 0 all valid, 1 something invalid, 2 usage, or a file that cannot be read to
-    its end or written.
+    Exit status: 0 everything is valid, 1 something is invalid, 2 wrong usage, or a file cannot be
+    read or written.
     """
 
 

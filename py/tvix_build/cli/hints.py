@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The options to pass for records that are messages of another kind or schema."""
+"""Suggests options for records that are messages of another kind or schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tvix_build.records import Batch
 
 
 def find_hint(batch: Batch, i: int, report: Report) -> str | None:
-    """As `Report.hint`, of record i, with options in place of arguments."""
+    """Return `Report.hint` for record i, with options instead of arguments."""
     if i in batch.reasons or not may_be_another(report):
         return None
     kind = message_type(batch.kind, batch.schema)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `ingest`: castore nodes of what is on disk, and what they refer to into a folder."""
+"""The command `ingest`: makes castore nodes of files on disk, and copies their contents."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 FORMATS = ("ndjson", "binpbs")
 
 
-@click.command(cls=Command, short_help="Print castore nodes of files and folders.")
+@click.command(cls=Command, short_help="Print castore nodes of files and directories.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
-    help="Write nodes to FILE (.ndjson or .binpbs); '-' prints them as ndjson and nothing else.",
+    help="Write nodes to FILE (.ndjson or .binpbs); '-' prints only ndjson to stdout.",
 )
 @click.option(
     "--blobs",
     metavar="DIR",
-    help="Also write every Directory and every file's contents to DIR/XX/DIGEST.",
+    help="Also write each Directory and the contents of each file to DIR/XX/DIGEST.",
 )
 @click.option(
     "--store",
     metavar="DIR",
     type=click.Path(exists=True, file_okay=False),
-    help="DIR stands for /nix/store, and each PATH in it for a store path.",
+    help="Treat DIR as /nix/store, and each PATH in it as a store path.",
 )
 def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None, store: str | None) -> int:
-    """Print the castore node of each PATH: a file, a folder with all in it, or a symbolic link.
+    """Print the castore node of each PATH: a file, a directory tree, or a symbolic link.
 
     \b
     Examples:
@@ -59,12 +59,11 @@ def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None, store:
       tvix-build ingest --output nodes.ndjson --blobs blobs /nix/store/*-source
       tvix-build ingest --output nodes.ndjson --store root/nix/store root/nix/store/*
 
-    A line is the kind, the digest, the size and the name. An .ndjson has a line
-    {"path", "node"} for each PATH, made absolute, the node as proto3 JSON; a .binpbs has Node
-    messages, each behind its length as a varint. With --store, "path" is /nix/store/NAME, and a
-    PATH that is not directly in DIR is an error. In the DIR of --blobs, XX are the first two
-    digits of the digest; what is there already is not written again. What changes while it is
-    read is an error.
+    A line has the kind, the digest, the size and the name. An .ndjson file has one object
+    {"path", "node"} per PATH: the absolute path, and the node in proto3 JSON. A .binpbs file has
+    Node messages. With --store, "path" is /nix/store/NAME, and a PATH that is not directly in DIR
+    is an error. With --blobs, XX is the first two digits of DIGEST, and existing files are not
+    written again. A file that changes while it is read is an error.
     """
     output_format, compression = _format_of(output)
     blob_store = None if blobs is None else Blobs(blobs)
@@ -92,7 +91,7 @@ def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None, store:
 
 
 def _format_of(output: str | None) -> tuple[str, str | None]:
-    """Format and compression of the file for the nodes."""
+    """Return the format and the compression of the output."""
     if output is None or output == "-":
         return "ndjson", None
     name, compression = split_name(output)
@@ -102,14 +101,14 @@ def _format_of(output: str | None) -> tuple[str, str | None]:
 
 
 def _store_path(path: str, store: str) -> str:
-    """The store path of what lies in a directory that stands for the store.
+    """Return the store path of a file in a directory that stands for the store.
 
     Raises:
-        ValueError: if it does not lie directly in it.
-        OSError: if the directory that it lies in cannot be looked at.
+        ValueError: if the file is not directly in the directory.
+        OSError: if its parent directory cannot be read.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    if not os.path.samefile(folder, store):
+    directory, name = os.path.split(os.path.abspath(path))
+    if not os.path.samefile(directory, store):
         raise ValueError(f"expected a path directly in {store}, found {path}")
     return STORE + name
 
@@ -129,7 +128,7 @@ def _ingest(path: str, store: Blobs | None, monitor: Monitor) -> castore_pb2.Nod
         directories += 1
         if store:
             store.put(digest, lambda made: _write(encoding, made))
-        monitor.show_status(f"{files:,} files  {directories:,} folders  {size / 1e6:,.0f} MB")
+        monitor.show_status(f"{files:,} files  {directories:,} directories  {size / 1e6:,.0f} MB")
 
     return node_from_path(path, on_directory=on_directory, on_file=on_file)
 
@@ -141,7 +140,7 @@ def _reason(error: Exception) -> str:
 
 
 def _line(node: castore_pb2.Node) -> str:
-    """A node for people to read."""
+    """Return a node as a readable line."""
     kind = node.WhichOneof("node")
     if kind == "symlink":
         digest, size, name = "-", "-", node.symlink.name
@@ -164,24 +163,24 @@ def _encode(path: str, node: castore_pb2.Node, format_name: str) -> bytes:
 
 
 class Blobs:
-    """A folder of contents by their digest. Each is there whole or not at all."""
+    """A directory of contents by digest. Each file is written atomically."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        with output_errors(folder):
-            os.makedirs(folder, exist_ok=True)
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        with output_errors(directory):
+            os.makedirs(directory, exist_ok=True)
 
     def put(self, digest: bytes, write: Callable[[str], None]) -> None:
-        """Have `write` make a file, given its name, unless there is one of that digest.
+        """Call `write` with the name of a file to create, unless the digest is stored already.
 
         Raises:
-            OutputError: if it cannot be written.
+            OutputError: if the file cannot be written.
         """
         name = digest.hex()
-        target = os.path.join(self._folder, name[:2], name)
+        target = os.path.join(self._directory, name[:2], name)
         if os.path.exists(target):
             return
-        made = temporary.new(self._folder, name)
+        made = temporary.new(self._directory, name)
         try:
             write(made)
             with output_errors(target):
@@ -198,11 +197,11 @@ def _write(data: bytes, target: str) -> None:
 
 
 def _copy(source: bytes, digest: bytes, target: str) -> None:
-    """Copy a file that had that digest a moment ago.
+    """Copy a file, and check that it still has the digest.
 
     Raises:
-        ChangedError: if it has another one now.
-        OSError, OutputError: if it cannot be read or the target not written.
+        ChangedError: if the file has another digest now.
+        OSError, OutputError: if the file cannot be read, or the target cannot be written.
     """
     with (
         open(os.open(source, file_hashing.OPEN), "rb", buffering=0) as file,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files that say what lies at which store path: castore nodes by store path."""
+"""Reads files of castore nodes by store path."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from tvix_build.records.source import Source, find_input
 
 
 def read_nodes(path: str) -> dict[str, Node]:
-    """The nodes in a file, by store path. A path may come again with the same node.
+    """Return the nodes in a file, by store path. A path may be repeated with the same node.
 
-    A `.binpbs` holds nodes, each at the store path that its name gives; an `.ndjson` a JSON object
-    a line with `path` and `node`, a node in proto3 JSON. A `path` outside of the store stands for
-    the store path of the same base name: `ingest` read it from a store elsewhere.
+    A `.binpbs` file holds nodes, and the store path of each is /nix/store/ and its name. An
+    `.ndjson` file holds one JSON object per line, with `path` and `node`, a node in proto3 JSON. A
+    `path` outside of the store stands for the store path with the same base name, because `ingest`
+    may have read it from a store elsewhere.
 
     Raises:
-        InputError: if the file cannot be read, or holds something else, or different nodes for
-            one path.
-        FormatError: if its name tells neither format.
+        InputError: if the file cannot be read, holds other data, or holds different nodes for a
+            path.
+        FormatError: if the name has neither suffix.
     """
     source = find_input(path, None, option="--nodes")
     if source.format == "binpbs":
@@ -46,7 +47,7 @@ def _read_messages(source: Source) -> dict[str, Node]:
                 node = Node.FromString(message)
                 member = node.WhichOneof("node")
                 if member is None:
-                    raise ValueError("found none of its members")
+                    raise ValueError("found a node without directory, file and symlink")
                 _add(nodes, STORE + to_str(getattr(node, member).name), node)
             except (DecodeError, ValueError) as error:
                 raise _error(source, batch.first + i, batch.offset(i), error) from error
@@ -76,7 +77,7 @@ def _in_store(path: str) -> str:
 
 def _add(nodes: dict[str, Node], path: str, node: Node) -> None:
     if nodes.setdefault(path, node) != node:
-        raise ValueError(f"found another node for {path!r} before")
+        raise ValueError(f"found a different node for {path!r} before")
 
 
 def _error(source: Source, index: int, offset: int | None, error: Exception) -> InputError:

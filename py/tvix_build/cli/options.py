@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Decorator: TypeAlias = "Callable[[Callable[..., int]], Callable[..., int]]"
 
 
 class _Seconds(click.FloatRange):
-    """Seconds as clocks and gRPC can count them."""
+    """A number of seconds that clocks and gRPC support."""
 
     def __init__(self) -> None:
         super().__init__(0, 1_000_000_000)
@@ -29,7 +29,7 @@ class _Seconds(click.FloatRange):
     ) -> float:
         seconds = float(super().convert(value, param, ctx))
         if math.isnan(seconds):
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return seconds
 
 
@@ -40,7 +40,7 @@ _kind_option: Decorator = click.option(
     default=Kind.BUILD_REQUEST.value,
     show_default=True,
     callback=lambda _context, _option, value: Kind(value),
-    help="What message the records are.",
+    help="Message type of the records.",
 )
 schema_option: Decorator = click.option(
     "--schema",
@@ -48,7 +48,7 @@ schema_option: Decorator = click.option(
     default=Schema.TVIX_BUILD_V1.value,
     show_default=True,
     callback=lambda _context, _option, value: Schema(value),
-    help="Of which version of the protocol they are.",
+    help="Protocol version of the messages.",
 )
 
 
@@ -58,14 +58,13 @@ _schema_or_auto_option: Decorator = click.option(
     type=click.Choice([*(schema.value for schema in Schema), _AUTO]),
     default=Schema.TVIX_BUILD_V1.value,
     show_default=True,
-    help="Of which version of the protocol they are; auto chooses one for each file by its first "
-    "records.",
+    help="Protocol version of the messages; auto detects it for each file from its first records.",
 )
 
 
 def kind_of_file_option(command: Callable[..., int]) -> Callable[..., int]:
-    """Options --kind and --schema, which may be auto: a function that returns the MessageType of a
-    Source, the argument `kind_of`."""
+    """Add the options --kind and --schema, which may be auto. The command gets the argument
+    `kind_of`, a function that returns the MessageType of a Source."""
 
     @_kind_option
     @_schema_or_auto_option
@@ -82,7 +81,7 @@ def kind_of_file_option(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def kind_option(command: Callable[..., int]) -> Callable[..., int]:
-    """Options --kind and --schema, which make one MessageType, the argument `kind`."""
+    """Add the options --kind and --schema. The command gets their MessageType as `kind`."""
 
     @_kind_option
     @schema_option
@@ -96,15 +95,15 @@ def kind_option(command: Callable[..., int]) -> Callable[..., int]:
 input_format_option: Decorator = click.option(
     "--input-format",
     type=click.Choice(list(FORMATS)),
-    help="Format of the input, whatever its name; needed for stdin.",
+    help="Input format; overrides the file name. Required for stdin.",
 )
 column_option: Decorator = click.option(
     "--column",
     metavar="NAME",
-    help="Column of a table that holds the messages; by default the only binary one.",
+    help="Column of messages in a table; the default is the only binary column.",
 )
 output_format_option: Decorator = click.option(
     "--output-format",
     type=click.Choice(list(FORMATS)),
-    help="Format of OUT, whatever its name; needed for stdout.",
+    help="Output format; overrides the file name. Required for stdout.",
 )

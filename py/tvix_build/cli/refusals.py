@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Records that a command refuses, such as those without a canonical encoding: nothing is dropped
-silently."""
+"""Reports the records that a command refuses, such as those without a canonical encoding."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ class RefusedError(Exception):
 
 
 class Refusals:
-    """Reports refused records on stderr, the first `limit` of them, and counts them all. With
-    `hints`, for commands with the options --kind and --schema, it suggests others."""
+    """Counts refused records, and reports the first `limit` of them on stderr. With `hints`, for
+    commands with the options --kind and --schema, it suggests other values of these options."""
 
     def __init__(self, monitor: Monitor, limit: int | None, *, hints: bool = False) -> None:
         self._monitor = monitor
@@ -31,7 +30,7 @@ class Refusals:
         self.count: int = 0
 
     def add(self, batch: Batch, i: int, report: Report) -> None:
-        """Report record i, of which the engine says `report`."""
+        """Report record i, for which the engine returned `report`."""
         self.add_reasons(batch, i, self._reasons(batch, i, report))
 
     def _reasons(self, batch: Batch, i: int, report: Report) -> Iterator[str]:
@@ -41,7 +40,7 @@ class Refusals:
             yield hint
 
     def add_reasons(self, batch: Batch, i: int, reasons: Iterable[str]) -> None:
-        """Report record i, a line for each reason."""
+        """Report record i, with one line per reason."""
         self.count += 1
         if self._limit is not None and self.count > self._limit:
             return
@@ -49,15 +48,23 @@ class Refusals:
             self._monitor.error(f"{batch.place(i)}: {reason}")
 
     def finish(self, source: Source, target: Source) -> None:
-        """Raise RefusedError if there were any."""
+        """Raise RefusedError if records were refused."""
         if self.count:
             what = "1 record has" if self.count == 1 else f"{self.count} records have"
-            left = "the output ends before" if target.path == "-" else "nothing written"
-            self._monitor.error(f"{source.path}: {what} no canonical encoding, {left}")
+            state = output_state(target.path)
+            self._monitor.error(f"{source.path}: {what} no canonical encoding; {state}")
             raise RefusedError
 
 
+def output_state(target: str) -> str:
+    """Return what a command did with its output when it refused a record."""
+    if target == "-":
+        return "the output ends before the first of them"
+    return "the output was not written"
+
+
 def refused(batch: Batch, reports: BatchReport) -> Iterator[tuple[int, Report]]:
+    """Yield the records of a batch that have no canonical encoding, with their reports."""
     for i in reports.invalid:
         report = batch.report(i, reports[i])
         if report.digest is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `show`: prints records for people to read."""
+"""The command `show`: prints records in readable form."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _parse_range(
     return int(match[1]), int(match[2] or match[1])
 
 
-@click.command(cls=Command, short_help="Print records for people to read.")
+@click.command(cls=Command, short_help="Print records in readable form.")
 @click.argument("file", metavar="FILE")
 @kind_option
 @column_option
@@ -44,7 +44,7 @@ def _parse_range(
     callback=_parse_range,
     help="Show only these records, counted from 0.",
 )
-@click.option("--full", is_flag=True, help="Show long values whole.")
+@click.option("--full", is_flag=True, help="Show long values in full.")
 def show(
     file: str,
     kind: MessageType,
@@ -53,7 +53,7 @@ def show(
     records: tuple[int, int | None],
     full: bool,
 ) -> int:
-    """Print the records of FILE ('-': stdin) in a readable form, with what is wrong with them.
+    """Print the records of FILE in readable form, with their violations. '-' is stdin.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def show(
     """
     source = input_source(file, input_format, column)
     if source.index is not None and records != ALL_RECORDS:
-        raise click.UsageError("expected FILE[INDEX] or --records, found both")
+        raise click.UsageError("expected either FILE[INDEX] or --records, found both")
     try:
         with output_errors("standard output"):
             return _show(source, kind, records, full)
@@ -84,11 +84,11 @@ def _show(source: Source, kind: MessageType, records: tuple[int, int | None], fu
             break
     wanted = first if last is None else last
     if wanted >= count and (first or last is not None):
-        raise InputError(f"expected a record {wanted}, found {count} records", source.path)
+        raise InputError(f"expected record {wanted}, found only {count} records", source.path)
     return status
 
 
 def _selected(batch: Batch, first: int, last: int | None) -> Iterator[int]:
-    """The records of a batch whose index in the source is in first..last."""
+    """Yield the records of a batch whose index in the source is from `first` to `last`."""
     end = len(batch) if last is None else min(len(batch), last + 1 - batch.first)
     yield from range(max(0, first - batch.first), end)

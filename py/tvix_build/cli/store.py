@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The commands of `tvix-build store`. What a store is, is in `tvix_build.store`, which is imported
-once it is needed: Python may have been built without SQLite."""
+"""The commands of `tvix-build store`. They import `tvix_build.store` when they run, because Python
+may have been built without SQLite."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from tvix_build.store import RequestStore
 
 
-@click.group(no_args_is_help=False, short_help="Keep requests by digest in an SQLite file.")
+@click.group(no_args_is_help=False, short_help="Store requests by digest in an SQLite file.")
 def store() -> None:
-    """Keep build requests of tvix.build.v1 by digest in STORE, a file, in their canonical encoding.
+    """Store build requests of tvix.build.v1 by digest, in canonical encoding, in the file STORE.
 
-    Any number of processes may use a STORE at once. What was added survives crashes.
+    Several processes may use a STORE at the same time. Stored requests survive crashes.
     """
 
 
@@ -47,14 +47,15 @@ def _open(path: str, create: bool = False) -> RequestStore:
 @column_option
 @input_format_option
 def add(path: str, files: tuple[str, ...], column: str | None, input_format: str | None) -> int:
-    """Add every request of FILEs: files, folders, '-'. Makes STORE where there is none.
+    """Add the requests of FILEs, which are files, directories or '-' (stdin). Create STORE if it
+    does not exist.
 
     \b
     Example:
       tvix-build store add requests.sqlite requests.binpbs.zst
 
-    Prints what the command digest prints, a line once the request is stored. A record without
-    a canonical encoding is reported on stderr instead; the others are added.
+    Prints the same lines as the command digest, each when its request is stored. A record without
+    a canonical encoding is reported on stderr and not stored.
     """
     monitor = Monitor(quiet=True)
     refusals = Refusals(monitor, limit=None)
@@ -75,24 +76,31 @@ def add(path: str, files: tuple[str, ...], column: str | None, input_format: str
 @store.command(cls=Command, short_help="Write requests to a file.")
 @click.argument("path", metavar="STORE")
 @click.argument("digests", metavar="DIGEST...", nargs=-1, required=True)
-@click.option("-o", "--output", "target", metavar="OUT", default="-", help="Where to; else stdout.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    metavar="OUT",
+    default="-",
+    help="File to write; the default is stdout.",
+)
 @output_format_option
 def get(path: str, digests: tuple[str, ...], target: str, output_format: str | None) -> int:
-    """Write the requests that DIGESTs name, in hex, whole or as much as is unambiguous.
+    """Write the requests with these DIGESTs, in hexadecimal. A prefix is enough if it is unique.
 
     \b
     Examples:
       tvix-build store get requests.sqlite 38c9a4df -o request.json
       tvix-build store get requests.sqlite 38c9a4df 4be1598f --output-format binpbs
 
-    Exit status 1: a DIGEST names no request, or several. No file is written then; on stdout,
-    nothing from there on.
+    Exit status 1: a DIGEST matches no request, or several. Then no file is written. Output on
+    stdout ends before the first such DIGEST.
     """
     wanted = output_target(target, output_format)
     if len(digests) > 1 and not wanted.many:
         raise click.UsageError(
-            f"expected one DIGEST, as a .{wanted.format} file holds one request, found "
-            f"{len(digests)}: write binpbs or ndjson"
+            f"expected one DIGEST for a .{wanted.format} file, found {len(digests)}; write .binpbs "
+            "or .ndjson"
         )
     monitor = Monitor(quiet=True)
     try:
@@ -142,16 +150,16 @@ def list_requests(path: str) -> int:
     return 0
 
 
-@store.command(cls=Command, short_help="Check every request against its digest.")
+@store.command(cls=Command, short_help="Check each request against its digest.")
 @click.argument("path", metavar="STORE")
 def verify(path: str) -> int:
-    """Check the database, and that each request is canonical and has its digest.
+    """Check the database, and that each request is canonical and has the right digest.
 
     \b
     Example:
       tvix-build store verify requests.sqlite
 
-    Prints a line for all that is damaged. Exit status 1: something is.
+    Print one line per damage. Exit status 1: something is damaged.
     """
     console = stdout_console()
     with _open(path) as requests, output_errors("standard output"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What people see while a command runs and when it ends: progress, errors, styled text."""
+"""Prints progress, errors and styled text on a terminal."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ PROGRAM = "tvix-build"
 
 
 class Console(RichConsole):
-    """Rich's console, but a pipe that nobody reads is the caller's to handle."""
+    """A rich console that raises BrokenPipeError when a pipe is closed."""
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
 
     def say(self, text: str | Text, style: str | None = None) -> None:
-        """Print a line as it is: no markup, no highlighting, never wrapped."""
+        """Print a line without markup, highlighting and wrapping."""
         shown = text if isinstance(text, Text) else Text(text, style=style or "")
         self.print(shown, soft_wrap=True, highlight=False)
 
 
 def stdout_console() -> Console:
-    """For stdout: coloured on a terminal, plain elsewhere."""
+    """Return a console for stdout, with colours if it is a terminal."""
     return Console(file=stdout())
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    """Text without control characters, so that it cannot move a cursor; cut behind `limit`.
+    """Return text with its control characters escaped, so that it cannot move the cursor, and
+    shortened to `limit`.
 
     Bytes of a name that are not UTF-8 are written as `\\xff`.
     """
@@ -51,11 +52,12 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 class Monitor:
-    """Errors on stderr and, where that is a terminal, a bar with records, MB/s and invalid so far.
+    """Prints errors on stderr and, if it is a terminal, a progress bar with the number of records,
+    MB/s and the number of invalid records.
 
     Args:
-        total: bytes of all files; None where not known.
-        quiet: show errors only.
+        total: the bytes of all files; None if unknown.
+        quiet: whether to print errors only.
     """
 
     def __init__(self, total: int | None = None, quiet: bool = False) -> None:
@@ -72,7 +74,7 @@ class Monitor:
         self._task = self._progress.add_task("", total=total, status="")
         self._start = time.monotonic()
         self._consumed = self._offset = 0
-        self._before = (0, 0)  # the same of the files before this one
+        self._before = (0, 0)  # of the files before this one
 
     def __enter__(self) -> Monitor:
         if not self._progress.disable:
@@ -93,11 +95,11 @@ class Monitor:
         self._console.say(f"{PROGRAM}: {printable(str(reason))}")
 
     def show(self, consumed: int, offset: int, records: int, invalid: int) -> None:
-        """Bring the bar up to date.
+        """Update the progress bar.
 
         Args:
-            consumed, offset: bytes read of this file, and of what it unpacks to.
-            records, invalid: counts of all files.
+            consumed, offset: the bytes of this file that were read, compressed and uncompressed.
+            records, invalid: the counts of all files.
         """
         if self._progress.disable:
             return
@@ -107,10 +109,10 @@ class Monitor:
         self._progress.update(self._task, completed=self._consumed, status=status)
 
     def show_status(self, status: str) -> None:
-        """Say how far a command is where nobody knows how much is to come."""
+        """Show the progress of a command whose total is unknown."""
         if not self._progress.disable:
             self._progress.update(self._task, status=status)
 
     def next_file(self) -> None:
-        """Count a file as done."""
+        """Count the current file as finished."""
         self._before = self._consumed, self._offset

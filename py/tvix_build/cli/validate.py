@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `validate`: checks records, and prints a summary for people."""
+"""The command `validate`: checks records, and prints a summary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXAMPLES = 3
 MESSAGE_LIMIT = 200
 
 
-@click.command(cls=Command, short_help="Say which records are valid, and why the others are not.")
+@click.command(cls=Command, short_help="Check records, and report their violations.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @kind_of_file_option
 @column_option
@@ -37,8 +37,8 @@ MESSAGE_LIMIT = 200
 @click.option(
     "--output",
     metavar="FILE",
-    help="Write one JSON object a record to FILE (also .zst, .gz, .xz), or one row if it is a "
-    ".parquet or .arrow; '-' prints objects and nothing else.",
+    help="Write one JSON object per record to FILE (also .zst, .gz, .xz), or one row per record if "
+    "FILE is .parquet or .arrow; '-' prints only the objects to stdout.",
 )
 def validate(
     files: tuple[str, ...],
@@ -47,19 +47,20 @@ def validate(
     input_format: str | None,
     output: str | None,
 ) -> int:
-    """Check every record of FILEs: files, folders (all files of known formats in them), '-'.
+    """Check each record of FILEs: files, directories (all files of known formats in them), or '-'
+    (stdin).
 
     \b
     Examples:
       tvix-build validate requests.binpbs.zst
       zcat log.gz | tvix-build validate --input-format ndjson --output - -
 
-    With --output each record gives a line, in order:
+    With --output, each record gives one line, in order:
     {"source", "index", "offset", "valid", "canonical", "digest",
-    "violations": [{"code", "path", "message"}]}; offset is the byte of the uncompressed
-    file at which the record begins. At most the first 100 violations of a record are
-    listed; where it has more, "violation_count" says how many. A .parquet or .arrow has the
-    same as columns. Of tables the offset is null.
+    "violations": [{"code", "path", "message"}]}. The offset is the position of the record in
+    the uncompressed file in bytes, or null in a table. At most 100 violations of a record are
+    listed; if it has more, "violation_count" is their total number. A .parquet or .arrow file
+    has these members as columns.
     """
     sources = input_sources(files, input_format, column)
     summary = Summary()
@@ -106,7 +107,7 @@ def _validate(
 
 @dataclass
 class CodeCount:
-    """How many records have a violation of one code, and the first of them."""
+    """The number of records that have a violation of one code, and the first of them."""
 
     records: int = 0
     examples: list[str] = field(default_factory=list)
@@ -124,22 +125,22 @@ class Summary:
 
     @property
     def invalid(self) -> int:
-        """Records that are not valid."""
+        """The number of invalid records."""
         return self.records - self.valid
 
     @property
     def status(self) -> int:
-        """The exit status that follows."""
+        """The exit status."""
         return 2 if self.failed_files else 1 if self.invalid else 0
 
     def count(self, batch: Batch, reports: BatchReport) -> None:
-        """Count a batch; its invalid records are to be added one by one."""
+        """Count a batch. The caller adds its invalid records with `add_invalid`."""
         self.records += len(batch)
         self.valid += reports.valid_count
         self.canonical += reports.canonical_count
 
     def add_invalid(self, batch: Batch, i: int, report: Report) -> None:
-        """Count what is wrong with an invalid record."""
+        """Count the violations of an invalid record."""
         seen = set()
         for violation in report.violations:
             if violation.code in seen:
@@ -177,7 +178,7 @@ class Summary:
         for code, counted in self._ordered():
             yield f"  {code.value}", counted.records, "red"
         if self.failed_files:
-            yield "files not read to their end", self.failed_files, "bold red"
+            yield "files not read to the end", self.failed_files, "bold red"
 
     def _ordered(self) -> list[tuple[ViolationCode, CodeCount]]:
         order = {code: place for place, code in enumerate(ViolationCode)}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A readable view of messages: digests in hex, one line a node or variable, long values cut.
+"""Prints messages in readable form: digests in hexadecimal, nodes and variables on one line each,
+long values shortened.
 
-Walks the fields by their descriptors; only nodes and variables have a form of their own.
+The descriptors list the fields. Only nodes, variables, files and outputs have their own format.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from tvix_build.cli.terminal import Console, printable
 from tvix_build.records import Batch
 from tvix_build.records.protobuf import decode
 
-LIMIT = 160  # characters of a value that is cut
+LIMIT = 160  # characters of a value that is shortened
 DIGEST_SIZE = 32
 
 
 class Values:
-    """One line for each value, safe to print.
+    """Formats each value on one line that is safe to print.
 
     Args:
-        full: whether long values are whole.
+        full: whether to show long values in full.
     """
 
     def __init__(self, full: bool) -> None:
         self._limit = None if full else LIMIT
 
     def item(self, value: Any) -> Text:
-        """An element of a list: a message with a form of its own, or a scalar."""
+        """Format an element of a list: a message that has its own format, or a scalar."""
         name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
         if name == "EnvVar":
             return Text(self.scalar(value.key), style="green") + "=" + self.scalar(value.value)
@@ -53,7 +54,7 @@ class Values:
         return self._node(getattr(node, member)) if member else Text(f"no {oneof}", style="red")
 
     def _node(self, node: Any) -> Text:
-        """`KIND  DIGEST  SIZE  NAME`, `symlink  NAME -> TARGET`."""
+        """Format a node: `KIND  DIGEST  SIZE  NAME` or `symlink  NAME -> TARGET`."""
         name = self.scalar(node.name)
         kind = node.DESCRIPTOR.name.removesuffix("Node").removesuffix("Entry").lower()
         if kind == "symlink":
@@ -64,7 +65,7 @@ class Values:
         return Text(f"{kind:10} ", style="cyan") + f"{digest} {node.size:>12} {name}"
 
     def scalar(self, value: object) -> str:
-        """A text, bytes or a number."""
+        """Format text, bytes or a number."""
         if isinstance(value, bytes):
             size = len(value)
             if self._limit is not None:
@@ -74,19 +75,19 @@ class Values:
         return self._cut(text, len(text))
 
     def _cut(self, text: str, size: int) -> str:
-        """Text that is safe to print; `size` is what it is said to have if it is cut."""
+        """Return text that is safe to print; a shortened one is followed by its `size`."""
         if self._limit is None or len(text) <= self._limit:
             return printable(text)
-        return f"{printable(text, self._limit)} ({size:,} in all)"
+        return f"{printable(text, self._limit)} (length {size:,})"
 
 
 class Viewer:
     """Prints records.
 
     Args:
-        console: where to.
-        kind: what they are.
-        full: whether long values are shown whole.
+        console: the console to print on.
+        kind: the type of the records.
+        full: whether to show long values in full.
     """
 
     def __init__(self, console: Console, kind: MessageType, full: bool) -> None:
@@ -96,7 +97,7 @@ class Viewer:
         self._printed = 0
 
     def show(self, batch: Batch, i: int) -> bool:
-        """Print record i; whether it is valid."""
+        """Print record i, and return whether it is valid."""
         data = batch.record(i)
         report = batch.report(i, check(data, kind=self._kind.kind, schema=self._kind.schema))
         if self._printed:
@@ -109,13 +110,13 @@ class Viewer:
         return report.valid
 
     def view(self, name: str, data: bytes, report: Report, whole: bool = True) -> None:
-        """Print a message: its name, what the report says, and, unless not `whole`, its fields."""
+        """Print a message: its name, its report and, if `whole`, its fields."""
         self._console.say(_title(printable(name), self._kind, report))
         if report.digest is not None:
             self._pair("digest", report.digest.hex(), 0)
         self._violations(report)
         if whole:
-            with suppress(DecodeError):  # The report says so.
+            with suppress(DecodeError):  # The report has the error.
                 self._message(decode(data, self._kind), 0)
 
     def _violations(self, report: Report) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Nix derivations, and the build requests that build them.
+"""Parses Nix derivations, and makes build requests from them.
 
     >>> from tvix_build import nix
     >>> derivation = nix.parse(b'Derive([("out","/nix/store/'
@@ -7,8 +7,8 @@
     >>> nix.to_build_request(derivation, nodes={}).outputs
     ['2jmxwzlcr9y4rqj1mzsk6mxpmq84yj2z-x']
 
-A string of Nix is bytes. Here it is a str wherever the protocol has a string, with bytes that are
-not UTF-8 as lone surrogates (the error handler `surrogateescape`); values of variables are bytes.
+Strings of Nix are bytes. In this module, values of variables are bytes, and all other strings are
+str, where lone surrogates represent bytes that are not UTF-8 (error handler `surrogateescape`).
 """
 
 from tvix_build._core.names import set_public_module

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The text of `.drv` files, which is Nix's ATerm: read into plain tuples, and written again.
+"""Parses and writes the text of `.drv` files, which has the ATerm format of Nix.
 
-Nix writes one text for a derivation, without spaces, and nothing else is read: so what was read is
-written again byte for byte. Source: "Derivations" in the manual of Nix, and its derivations.cc.
+The parser accepts only the text that Nix writes for a derivation, without spaces, so parsing and
+writing a text returns the same bytes. Source: "Derivations" in the manual of Nix, and its
+derivations.cc.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 
 class Term(NamedTuple):
-    """A derivation, field by field as Nix writes it; strings are bytes, without escapes."""
+    """The fields of a derivation, in the order of the text. Strings are unescaped bytes."""
 
     outputs: Sequence[tuple[bytes, bytes, bytes, bytes]]
     """Name, path, hash algorithm, hash."""
@@ -27,14 +28,14 @@ class Term(NamedTuple):
 
 
 class ATermError(ValueError):
-    """Bytes that are no derivation: what was expected, what was found and where."""
+    """The text is not a derivation. The message has what was expected, what was found and where."""
 
 
 def _list(item: bytes) -> bytes:
     return rb"\[(?:%s(?:,%s)*)?\]" % (item, item)
 
 
-# What is between the strings of a derivation, each string being one quotation mark.
+# The text of a derivation where each string is replaced by one quotation mark.
 _STRINGS = _list(b'"')
 _INPUT = rb'\(",%s\)' % _STRINGS
 _PIECES = {
@@ -58,19 +59,18 @@ _SHOWN = 20  # bytes of a text that an error shows
 
 
 def parse(data: bytes) -> Term:
-    """Read the text of a derivation.
+    """Parse the text of a derivation.
 
     Raises:
-        ATermError: if it is not what Nix writes.
+        ATermError: if Nix does not write this text.
     """
     for byte, name in _NAMES.items():
         if byte in data:
             _refuse_other_text(data)
             at = data.index(byte)
-            wanted = f"{_ESCAPES[byte].decode()} in its place" if byte in _ESCAPES else "text"
+            wanted = f"the escape {_ESCAPES[byte].decode()}" if byte in _ESCAPES else "text"
             raise ATermError(f"expected {wanted}, found {name} at byte {at}")
-    # NUL, of which there is none, stands before what an escape hides from the search for the end of
-    # a string.
+    # The text has no NUL, so NUL marks an escape whose character would end the string.
     text = data
     if b"\\" in data:
         text = data.replace(b"\\\\", b"\0b").replace(b'\\"', b"\0q")
@@ -125,12 +125,12 @@ def unparse(term: Term) -> bytes:
 
 
 def to_str(string: bytes) -> str:
-    """A string of Nix as text, with bytes that are not UTF-8 as lone surrogates."""
+    """Decode a string of Nix. Lone surrogates represent bytes that are not UTF-8."""
     return string.decode("utf-8", "surrogateescape")
 
 
 def to_bytes(text: str) -> bytes:
-    """The string of Nix that `to_str` made a text of."""
+    """Encode a string of Nix that `to_str` decoded."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -160,19 +160,19 @@ def _unknown_escape(data: bytes) -> ATermError:
 
 
 def _refuse_other_text(data: bytes) -> None:
-    """Raise if a text does not begin as a derivation does, or if something follows the end of one.
+    """Check that a text begins like a derivation, and that nothing follows the end of one.
 
     Raises:
-        ATermError: with what was found.
+        ATermError: if one of them is not true.
     """
     if not data:
-        raise ATermError("expected a derivation, found text that is not a derivation: it is empty")
+        raise ATermError("expected a derivation, found an empty text")
     if data.startswith(b"DrvWithVersion("):
-        found = f"one of another version, {_shown(data)}"
+        found = f"a derivation of another version: {_shown(data)}"
         raise ATermError(f"expected a derivation that begins with Derive(, found {found}")
     if not data.startswith(b"Derive("):
-        reason = f"it begins with {_shown(data)}, not with Derive("
-        raise ATermError(f"expected a derivation, found text that is not a derivation: {reason}")
+        found = f"a text that begins with {_shown(data)}"
+        raise ATermError(f"expected a derivation, which begins with Derive(, found {found}")
     strings = list(re.finditer(rb'"(?:[^"\\]|\\.)*"', data, re.DOTALL))
     end = _COMPLETE.match(re.sub(rb'"(?:[^"\\]|\\.)*"', b'"', data, flags=re.DOTALL))
     if end:
@@ -180,12 +180,12 @@ def _refuse_other_text(data: bytes) -> None:
         at = end.end() + sum(len(one[0]) - 1 for one in used)
         if at < len(data):
             found = _NAMES.get(data[at : at + 1]) or _shown(data[at:])
-            reason = f"found {found} behind it at byte {at}"
-            raise ATermError(f"expected nothing behind the derivation, {reason}")
+            reason = f"found {found} at byte {at}"
+            raise ATermError(f"expected the end of the text after the derivation, {reason}")
 
 
 def _unexpected(data: bytes, shape: bytes, complete: bool) -> ATermError:
-    """Which piece of a derivation is not there, and where."""
+    """Return the error for the first missing piece of a derivation."""
     at = 0
     expected = ""
     for name, piece in _PIECES.items():
@@ -205,7 +205,7 @@ def _unexpected(data: bytes, shape: bytes, complete: bool) -> ATermError:
 
 
 def _quotes(data: bytes) -> Iterator[int]:
-    """Where strings begin and end."""
+    """Yield the positions where strings begin and end."""
     marks = re.finditer(rb'\\.|"', data, re.DOTALL)
     return (mark.start() for mark in marks if mark[0] == b'"')
 

@@ -12,17 +12,17 @@ from tvix_build._core.report import Error
 
 Found = TypeVar("Found")
 Lookup = Union[Mapping[str, Found], Callable[[str], Union[Found, None]]]  # noqa: UP007
-"""What is known by store path: a mapping, or a function that returns None for what it lacks."""
+"""A lookup by store path: a mapping, or a function that returns None for an unknown path."""
 
 STORE = "/nix/store/"
 
 
 class DerivationError(Error, ValueError):
-    """A derivation that cannot be read, or that no request can say.
+    """A derivation cannot be read or is invalid, or a request cannot represent it.
 
     Attributes:
-        derivation: its store path or file; its name where neither is known.
-        reasons: all that is wrong, each with what was expected and what was found.
+        derivation: the store path or the file of the derivation; its name if neither is known.
+        reasons: all reasons, each with what was expected and what was found.
     """
 
     def __init__(self, derivation: str, reasons: Iterable[str]) -> None:
@@ -36,45 +36,45 @@ class DerivationError(Error, ValueError):
 
 @dataclass(frozen=True)
 class Output:
-    """What a derivation makes."""
+    """An output of a derivation."""
 
     path: str
-    """Its store path; empty where that is not known before the build, as the output or an input is
-    addressed by its content."""
+    """The store path; empty if it is unknown before the build, because the output or an input is
+    content-addressed."""
     hash_algorithm: str = ""
-    """Of an output whose content is fixed, such as `sha256` for a file and `r:sha256` for anything;
-    also of one that is addressed by its content."""
+    """The algorithm of a fixed or a content-addressed output, such as `sha256` for a file and
+    `r:sha256` for any file system object."""
     hash: str = ""
-    """Of an output whose content is fixed, in lowercase base 16; `impure` says that it never
-    is."""
+    """The hash of a fixed output, in lowercase base 16; `impure` if the output may change with each
+    build."""
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """A derivation. Mappings keep the order of the text, which is sorted where Nix wrote it."""
+    """A derivation. Mappings keep the order of the text, which Nix writes sorted."""
 
-    # hash=False: of use to dataclasses that are derived from this one.
+    # hash=False is for dataclasses that are derived from this one.
     outputs: Mapping[str, Output] = field(hash=False)
-    """By name, such as `out` and `dev`."""
+    """The outputs by name, such as `out` and `dev`."""
     input_derivations: Mapping[str, tuple[str, ...]] = field(hash=False)
-    """Store path of a derivation to the names of those of its outputs that this one uses."""
+    """The store path of each input derivation, with the names of the outputs that are used."""
     input_sources: tuple[str, ...]
-    """Store paths."""
+    """The store paths of input sources."""
     system: str
     builder: str
     arguments: tuple[str, ...]
     environment: Mapping[str, bytes] = field(hash=False)
     path: str = ""
-    """Its own store path, or the file it was read from; empty where not known."""
+    """The store path of the derivation, or the file it was read from; empty if unknown."""
 
     def __hash__(self) -> int:
-        # Mappings are equal in any order.
+        # The order of mappings does not matter for equality.
         mappings = self.outputs, self.input_derivations, self.environment
         others = self.input_sources, self.system, self.builder, self.arguments, self.path
         return hash((*(frozenset(one.items()) for one in mappings), *others))
 
     def __getstate__(self) -> tuple[dict[str, object], frozenset[str]]:
-        # A read-only mapping can be neither copied nor pickled.
+        # A MappingProxyType cannot be copied or pickled.
         state = vars(self).copy()
         proxies = frozenset(
             name for name, value in state.items() if isinstance(value, MappingProxyType)
@@ -88,6 +88,6 @@ class Derivation:
 
     @property
     def name(self) -> str:
-        """What errors call it: its path, or else its variable `name`."""
+        """The name in errors: the path, or else the variable `name`."""
         name = self.environment.get("name", b"derivation")
         return self.path or name.decode(errors="backslashreplace")

@@ -15,15 +15,15 @@ Default = TypeVar("Default")
 
 
 class DerivationDirectory(Mapping[str, Derivation]):
-    """The derivations in directories such as /nix/store: each is read when it is asked for, once.
+    """A mapping of the derivations in directories such as /nix/store. Each is read once, on access.
 
-    A derivation's key is its store path, `/nix/store/` and the name of its file, wherever the
-    directory is. Where the file cannot be read, or is no derivation, `directory[path]` raises a
-    DerivationError each time; `path in directory` is true and `directory.get(path)` returns the
-    default. Not for several threads at once.
+    The key of a derivation is its store path, which is `/nix/store/` and the name of its file in
+    any directory. If the file cannot be read or is not a derivation, `directory[path]` raises a
+    DerivationError, `path in directory` is true and `directory.get(path)` returns the default. It
+    is not safe to use from several threads.
 
     Args:
-        directories: where to look, in this order.
+        directories: the directories to search, in this order.
     """
 
     def __init__(self, *directories: str | os.PathLike[str]) -> None:
@@ -31,11 +31,11 @@ class DerivationDirectory(Mapping[str, Derivation]):
         self._found: dict[str, Derivation | DerivationError] = {}
 
     def read(self, file: str | os.PathLike[str]) -> Derivation:
-        """Read one file, wherever it is; from now on it is found here, too.
+        """Read a file in any directory, and add its derivation to the mapping.
 
         Raises:
-            DerivationError: if it cannot be read, is no derivation, or is another one than was
-                read under this name before.
+            DerivationError: if the file cannot be read or is not a derivation, or another
+                derivation with the same name has been read before.
         """
         path = STORE + os.path.basename(file)
         found = _read(os.fspath(file), path)
@@ -45,7 +45,7 @@ class DerivationDirectory(Mapping[str, Derivation]):
         elif isinstance(found, DerivationError):
             raise found
         elif found != before:
-            reason = "expected the derivation that was read under this name, found another one"
+            reason = "another derivation with this name has been read before"
             raise DerivationError(path, [reason])
         return self[path]
 
@@ -58,7 +58,7 @@ class DerivationDirectory(Mapping[str, Derivation]):
         return found
 
     def __contains__(self, path: object) -> bool:
-        """Whether there is a file; it is not read."""
+        """Return whether the file exists, without reading it."""
         if not isinstance(path, str):
             return False
         try:
@@ -77,10 +77,10 @@ class DerivationDirectory(Mapping[str, Derivation]):
             return default
 
     def find(self, path: str) -> Derivation | None:
-        """The derivation, or None where there is no file.
+        """Return the derivation, or None if the file does not exist.
 
         Raises:
-            DerivationError: if the file cannot be read, or is no derivation.
+            DerivationError: if the file cannot be read or is not a derivation.
         """
         try:
             return self[path]

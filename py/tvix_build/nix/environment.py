@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What the command of a derivation is given: arguments, variables, and the files that Nix writes
-before a build, for passAsFile and for structured attributes.
+"""Computes what the command of a derivation receives: arguments, variables, and the files that Nix
+writes before a build for passAsFile and for structured attributes.
 
-Placeholders become paths at the end, in files as in variables. Source: "Derivations" in the manual
-of Nix, its derivation-env-desugar.cc and parsed-derivations.cc, and what Nix 2.8 gave to builds
-(tests/derivations/builds.json). There is one difference: Nix's library prints about one of 2,000
-fractions with more digits than it needs.
+Placeholders are replaced by paths last, in files and in variables. Source: "Derivations" in the
+manual of Nix, its derivation-env-desugar.cc and parsed-derivations.cc, and real builds with Nix 2.8
+(tests/derivations/builds). There is one difference: the JSON library of Nix prints about one of
+2,000 fractions with more digits than necessary.
 """
 
 from __future__ import annotations
@@ -21,68 +21,68 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from tvix_build._core.convert import BUILD
 from tvix_build.nix.aterm import to_bytes, to_str
-from tvix_build.nix.options import JSON, consider
+from tvix_build.nix.options import JSON, evaluate
 
 if TYPE_CHECKING:
     from tvix_build.nix.derivation import Derivation
 
 _NO_OBJECT = f"variable {JSON}: expected a JSON object, found {{}}"
-_TOO_DEEP = "values that nest too deep"
+_TOO_DEEP = "values that are nested too deeply"
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_INTEGERS = range(-(1 << 63), 1 << 64)  # any other is a fraction for Nix
-_DIGITS = 20  # of the longest of them, sign and all
+_INTEGERS = range(-(1 << 63), 1 << 64)  # Nix reads any other number as a fraction
+_DIGITS = 20  # of the longest integer, with the sign
 
 
-class Given(NamedTuple):
-    """What a command is given, besides its inputs."""
+class Command(NamedTuple):
+    """The command of a derivation, without the inputs."""
 
     arguments: Sequence[str]
     environment: Mapping[str, bytes]
-    """The derivation's own variables, or what stands for them."""
+    """The variables of the derivation, or the variables that replace them."""
     files: Mapping[str, bytes]
-    """Contents by path, which is relative to the root of the build."""
+    """Contents by path, relative to the root of the build."""
     host_paths: Sequence[str]
-    """Paths of the host that it may read."""
-    left_out: Sequence[str]
-    """Names of what the derivation asks of Nix and is not among these, but reported."""
+    """Paths of the host that the command may read."""
+    omitted: Sequence[str]
+    """Names of the options of Nix that are omitted and reported."""
 
 
-def give(derivation: Derivation, with_files: bool, reasons: list[str]) -> Given:
-    """What the command of a derivation is given.
+def make_command(derivation: Derivation, with_files: bool, reasons: list[str]) -> Command:
+    """Return the command of a derivation.
 
     Args:
-        with_files: whether there can be files.
-        reasons: gets what the derivation asks of Nix and cannot have.
+        with_files: whether the schema supports files.
+        reasons: the list to which unsupported options of Nix are added.
     """
     environment = derivation.environment
     files: dict[str, bytes] = {}
     attributes = _attributes(derivation, reasons) if JSON in environment else None
-    asked = consider(environment, attributes, with_files)
-    reasons += asked.reasons
+    effects = evaluate(environment, attributes, with_files)
+    reasons += effects.reasons
     if attributes is not None and with_files:
         environment = _pass_attributes(derivation, attributes, files, reasons)
     elif with_files and JSON not in environment:
         environment = _pass_variables(environment, files)
-    given = Given(derivation.arguments, environment, files, asked.host_paths, asked.left_out)
-    return _with_known_paths(derivation, given, reasons)
+    command = Command(derivation.arguments, environment, files, effects.host_paths, effects.omitted)
+    return _with_known_paths(derivation, command, reasons)
 
 
 def omitted_options(derivation: Derivation) -> tuple[str, ...]:
-    """Return the names of the options of Nix that a derivation sets and its request omits, as they
-    cannot change the outputs: checks of references, for one. The documentation has the table."""
+    """Return the names of the options of Nix that a derivation sets and its request omits, because
+    they do not change the outputs, such as checks of references. The documentation lists them."""
     attributes = _attributes(derivation, []) if JSON in derivation.environment else None
-    return tuple(consider(derivation.environment, attributes, True).left_out)
+    return tuple(evaluate(derivation.environment, attributes, True).omitted)
 
 
 def _pass_variables(
     environment: Mapping[str, bytes], files: dict[str, bytes]
 ) -> Mapping[str, bytes]:
-    """Variables, where a file has the value of each that passAsFile names."""
+    """Return the variables, after moving the values that passAsFile names to files."""
     listed = set(re.findall(rb"[^ \t\n\r]+", environment.get("passAsFile", b"")))
     if not listed:
         return environment
     variables = {}
-    # In this order a variable NAMEPath of the derivation comes after NAME, and wins.
+    # In this order, a variable NAMEPath of the derivation comes after NAME, and takes precedence.
     for name in sorted(map(to_bytes, environment)):
         key = to_str(name)
         if name in listed:
@@ -95,12 +95,12 @@ def _pass_variables(
 
 
 def _attributes(derivation: Derivation, reasons: list[str]) -> dict[str, Any] | None:
-    """The structured attributes, if they can be read."""
+    """Return the structured attributes, or None if they are malformed."""
     try:
         attributes = _parse(derivation.environment[JSON])
         if isinstance(attributes, dict):
             return attributes
-        found = f"another value, a {type(attributes).__name__}"
+        found = f"a value of type {type(attributes).__name__}"
     except ValueError as error:
         found = str(error)
     except RecursionError:
@@ -112,7 +112,7 @@ def _attributes(derivation: Derivation, reasons: list[str]) -> dict[str, Any] | 
 def _pass_attributes(
     derivation: Derivation, read: Mapping[str, Any], files: dict[str, bytes], reasons: list[str]
 ) -> Mapping[str, bytes]:
-    """Variables that name the files with the structured attributes; there are no others."""
+    """Return the only variables: the names of the files with the structured attributes."""
     attributes = {**read, "outputs": {name: _placeholder(name) for name in derivation.outputs}}
     try:
         written = {"JSON": _to_json(attributes).encode(), "SH": _to_shell(attributes).encode()}
@@ -128,10 +128,10 @@ def _pass_attributes(
     return variables
 
 
-def _with_known_paths(derivation: Derivation, given: Given, reasons: list[str]) -> Given:
-    """The same, with paths in place of the outputs' placeholders: in arguments, files and, as Nix
-    rewrites all of NAME=VALUE, in names and values of variables."""
-    arguments, environment, files, *rest = given
+def _with_known_paths(derivation: Derivation, command: Command, reasons: list[str]) -> Command:
+    """Replace the placeholders of outputs by their paths: in arguments, in files, and in the names
+    and values of variables, because Nix rewrites NAME=VALUE."""
+    arguments, environment, files, *rest = command
     texts = "\0".join([*arguments, *environment])
     values = b"\0".join([*environment.values(), *files.values()])
     count = len(environment)
@@ -148,18 +148,18 @@ def _with_known_paths(derivation: Derivation, given: Given, reasons: list[str]) 
             environment = {key: value.replace(data, path) for key, value in environment.items()}
             files = {key: value.replace(data, path) for key, value in files.items()}
     if len(environment) != count:
-        reasons.append("expected each variable once, found one again whose name has a placeholder")
-    return Given(arguments, environment, files, *rest)
+        reasons.append("duplicate variable: a name that contains a placeholder")
+    return Command(arguments, environment, files, *rest)
 
 
 @lru_cache
 def _placeholder(output: str) -> str:
-    """What stands for the path of an output as long as that is not known: Nix's `placeholder`."""
+    """Return the placeholder for the path of an output, as `placeholder` in Nix."""
     return "/" + _nixbase32(sha256(b"nix-output:" + to_bytes(output)).digest())
 
 
 def _nixbase32(digest: bytes) -> str:
-    """A SHA-256 digest in Nix's base 32."""
+    """Return a SHA-256 digest in the base 32 of Nix."""
     number = int.from_bytes(digest, "little")
     digits = "0123456789abcdfghijklmnpqrsvwxyz"
     return "".join(digits[number >> shift & 31] for shift in range(255, -1, -5))
@@ -169,11 +169,11 @@ def _nixbase32(digest: bytes) -> str:
 
 
 def _parse(text: bytes) -> Any:
-    """What a JSON text says.
+    """Parse a JSON text as Nix does.
 
     Raises:
-        ValueError: if it is none that Nix reads.
-        RecursionError: if it nests too deep.
+        ValueError: if Nix rejects the text.
+        RecursionError: if the text is nested too deeply.
     """
     return json.loads(
         text.decode(),
@@ -201,7 +201,7 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _to_json(value: Any) -> str:
-    """JSON as Nix writes it: keys sorted, without spaces and with more than ASCII."""
+    """Return JSON as Nix writes it: sorted keys, no spaces, characters outside of ASCII."""
     if isinstance(value, dict):
         members = (f"{_to_json(key)}:{_to_json(value[key])}" for key in sorted(value))
         return "{" + ",".join(members) + "}"
@@ -209,14 +209,14 @@ def _to_json(value: Any) -> str:
         return "[" + ",".join(map(_to_json, value)) + "]"
     text = json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and 1e15 <= abs(value) < 1e16:
-        # Nix's library has an exponent from here on, Python only later.
+        # The library of Nix uses an exponent for these numbers, Python only for larger ones.
         sign, digits = text[: value < 0], text.lstrip("-").removesuffix(".0").rstrip("0")
         text = f"{sign}{digits[0]}{'.' * (len(digits) > 1)}{digits[1:]}e+15"
     return text
 
 
 def _to_shell(attributes: Mapping[str, Any]) -> str:
-    """A script for bash that declares each attribute that a variable of bash can be."""
+    """Return a bash script that declares each attribute that bash can represent."""
     lines = []
     for name in filter(_SHELL_NAME.fullmatch, sorted(attributes)):
         value = attributes[name]
@@ -237,7 +237,7 @@ def _in_parentheses(words: Sequence[str | None]) -> str | None:
 
 
 def _to_word(value: Any, before: str = "") -> str | None:
-    """A word of bash; None for what is none: lists, objects and fractions."""
+    """Return a word of bash; None for lists, objects and fractions."""
     if isinstance(value, str):
         return before + "'" + value.replace("'", r"'\''") + "'"
     if isinstance(value, bool):
@@ -250,14 +250,14 @@ def _to_word(value: Any, before: str = "") -> str | None:
 
 
 def _is_whole(value: float) -> bool:
-    """Whether Nix takes a number for an integer: as a C float it has no fraction."""
+    """Return whether Nix reads a number as an integer: as a C float, it has no fraction."""
     as_float = c_float(value).value
     return math.isinf(as_float) or as_float.is_integer()
 
 
 def _as_int(value: float) -> int:
-    """A number as the C int that Nix makes of it: the low 32 bits of an integer, and of a fraction
-    that does not fit what x86-64 has for it."""
+    """Return a number as the C int that Nix converts it to: the low 32 bits of an integer. For a
+    fraction out of range, it is the result on x86-64."""
     if isinstance(value, float) and not -(1 << 31) <= int(value) < 1 << 31:
         return -(1 << 31)
     return c_int32(int(value)).value

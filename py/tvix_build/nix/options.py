@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a derivation asks of Nix itself, and what becomes of it in a request: one table.
+"""The options of Nix that a derivation can set, and their effects on a request: one table.
 
-Such an option is a variable or, of a derivation with structured attributes, an attribute. Source:
+An option is a variable or, if the derivation has structured attributes, an attribute. Source:
 "Advanced attributes" in the manual of Nix, and its derivation-options.cc.
 """
 
@@ -18,24 +18,24 @@ JSON = "__json"
 
 
 class Action(Enum):
-    """What becomes of an option."""
+    """The effect of an option on a request."""
 
     TRANSLATED = auto()
-    """The request has it in other words."""
+    """The request has a field for the option."""
     FILES = auto()
-    """In the later schemas the request has it in additional_files; in tvix.build.v1 no request is
-    made."""
+    """A request of a later schema represents the option in additional_files. For tvix.build.v1 the
+    derivation is rejected."""
     REFUSED = auto()
-    """No request is made: the build would be another one, or fail."""
+    """The derivation is rejected, because the build would differ or fail without the option."""
     REPORTED = auto()
-    """The request leaves it out, as it cannot change the outputs; `Derivation.left_out` has it."""
+    """The request omits the option, which does not change the outputs. It is reported."""
     IGNORED = auto()
-    """The request leaves it out, as it says only how a build fetches what is known beforehand,
-    where it runs, or where outputs come from."""
+    """The request omits the option, which only affects how a fixed output is fetched, where a build
+    runs, or whether outputs are downloaded."""
 
 
 class _Value(Enum):
-    """What the value of an option is, as a structured attribute."""
+    """The type of an option, as a structured attribute."""
 
     FLAG = "a boolean"
     TEXT = "a string"
@@ -49,7 +49,7 @@ class Option(NamedTuple):
     value: _Value
     action: Action
     what: str
-    """What Nix does, in words that follow "a request cannot say"."""
+    """The behaviour of Nix, as an object of "requests do not support"."""
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -58,18 +58,18 @@ OPTIONS: Mapping[str, Option] = {
     "exportReferencesGraph": Option(
         _Value.ANY, Action.REFUSED, "files with the references of store paths"
     ),
-    # FEATURES says what becomes of each.
+    # See FEATURES.
     "requiredSystemFeatures": Option(_Value.WORDS, Action.TRANSLATED, "features of the host"),
-    "__noChroot": Option(_Value.FLAG, Action.REFUSED, "a build outside of the sandbox"),
+    "__noChroot": Option(_Value.FLAG, Action.REFUSED, "builds outside of the sandbox"),
     "__impureHostDeps": Option(_Value.WORDS, Action.REFUSED, "paths of the host"),
-    "sandboxProfile": Option(_Value.TEXT, Action.REFUSED, "a profile of the sandbox of macOS"),
-    "__sandboxProfile": Option(_Value.TEXT, Action.REFUSED, "a profile of the sandbox of macOS"),
+    "sandboxProfile": Option(_Value.TEXT, Action.REFUSED, "sandbox profiles of macOS"),
+    "__sandboxProfile": Option(_Value.TEXT, Action.REFUSED, "sandbox profiles of macOS"),
     "__darwinAllowLocalNetworking": Option(
-        _Value.FLAG, Action.REFUSED, "access to the network of the host itself"
+        _Value.FLAG, Action.REFUSED, "access to the local network of the host"
     ),
-    "__contentAddressed": Option(_Value.FLAG, Action.REFUSED, "outputs addressed by their content"),
-    "__impure": Option(_Value.FLAG, Action.REFUSED, "outputs that differ from build to build"),
-    # Nix passes them on, such as http_proxy, only to builds whose content is fixed by a hash.
+    "__contentAddressed": Option(_Value.FLAG, Action.REFUSED, "content-addressed outputs"),
+    "__impure": Option(_Value.FLAG, Action.REFUSED, "impure outputs"),
+    # Nix passes these variables, such as http_proxy, only to builds with a fixed output.
     "impureEnvVars": Option(_Value.WORDS, Action.IGNORED, "variables of the host"),
     # Checked after the build.
     "allowedReferences": Option(_Value.WORDS, Action.REPORTED, "a check of references"),
@@ -81,11 +81,11 @@ OPTIONS: Mapping[str, Option] = {
     "preferLocalBuild": Option(_Value.FLAG, Action.IGNORED, "a preference for the local machine"),
     "allowSubstitutes": Option(_Value.FLAG, Action.IGNORED, "outputs that are not downloaded"),
 }
-"""What becomes of each option. Every other variable is one of the command and nothing else."""
+"""All options. Any other variable is only an environment variable of the command."""
 
 FEATURES: Mapping[str, Sequence[str]] = {
     "kvm": ["/dev/kvm"],
-    # Every host has them by default: they say where builds are welcome.
+    # Every host has these features by default.
     "benchmark": [],
     "big-parallel": [],
     "nixos-test": [],
@@ -94,46 +94,46 @@ FEATURES: Mapping[str, Sequence[str]] = {
 
 _ONLY_VARIABLES = frozenset({JSON, "passAsFile"})
 _ONLY_ATTRIBUTES = frozenset({"outputChecks", "unsafeDiscardReferences"})
-# Without a value they still ask for something: that nothing is allowed.
-_ASK_WITHOUT_A_VALUE = frozenset({"allowedReferences", "allowedRequisites"})
-_CONSIDERED = {
+# An empty value of these options allows nothing.
+_EFFECTIVE_WHEN_EMPTY = frozenset({"allowedReferences", "allowedRequisites"})
+_EVALUATED = {
     name: option for name, option in OPTIONS.items() if option.action is not Action.IGNORED
 }
 _WORDS = re.compile(r"[^ \t\n\r]+")
 _SHOWN = 40  # characters of a value that a reason shows
 
 
-class Asked(NamedTuple):
-    """What the options of a derivation come to."""
+class Effects(NamedTuple):
+    """The effects of the options of a derivation on its request."""
 
     host_paths: Sequence[str]
-    """Paths that the command may read."""
+    """Paths of the host that the command may read."""
     reasons: Sequence[Reason]
-    """Why there is no request."""
-    left_out: Sequence[str]
-    """Names of options that are reported."""
+    """The reasons to reject the derivation."""
+    omitted: Sequence[str]
+    """The names of omitted options that are reported."""
 
 
-_NOTHING_ASKED = Asked((), (), ())
+_NO_EFFECTS = Effects((), (), ())
 
 
-def consider(
+def evaluate(
     environment: Mapping[str, bytes], attributes: Mapping[str, Any] | None, with_files: bool
-) -> Asked:
-    """What becomes of the options of a derivation.
+) -> Effects:
+    """Return the effects of the options of a derivation.
 
     Args:
-        environment: its variables.
-        attributes: its structured attributes; None where it has none, or none that can be read.
-        with_files: whether a request can say files.
+        environment: the variables of the derivation.
+        attributes: its structured attributes; None if it has none, or they are malformed.
+        with_files: whether the schema supports files.
     """
-    named = _CONSIDERED.keys() & environment.keys()
+    named = _EVALUATED.keys() & environment.keys()
     if not named:
-        return _NOTHING_ASKED
+        return _NO_EFFECTS
     host_paths: list[str] = []
     reasons: list[Reason] = []
-    left_out: list[str] = []
-    for place, name, value in _asked(environment, named, attributes):
+    omitted: list[str] = []
+    for place, name, value in _set_options(environment, named, attributes):
         option = OPTIONS[name]
         if not _fits(value, option.value):
             words = f"{place}: expected {option.value.value}, found {_shown(value)}"
@@ -141,35 +141,36 @@ def consider(
         elif name == "requiredSystemFeatures":
             unknown = [feature for feature in value if feature not in FEATURES]
             if unknown:
-                wanted = f"expected {', '.join(FEATURES)}, as a request cannot say other features"
+                wanted = f"requests do not support features except {', '.join(FEATURES)}"
                 words = f"{place}: {wanted}, found {_shown(unknown)}"
                 reasons.append(Reason(Kind.NOT_REPRESENTABLE, words))
             host_paths += (path for feature in value for path in FEATURES.get(feature, ()))
         elif option.action is Action.REPORTED:
-            left_out.append(name)
+            omitted.append(name)
         elif option.action is Action.REFUSED or (option.action is Action.FILES and not with_files):
             kind = Kind.LATER_SCHEMA if option.action is Action.FILES else Kind.NOT_REPRESENTABLE
-            wanted = f"expected none, as a request cannot say {option.what}"
-            reasons.append(Reason(kind, f"{place}: {wanted}, found {_shown(value)}"))
-    return Asked(host_paths, reasons, left_out)
+            which = "requests of tvix.build.v1" if option.action is Action.FILES else "requests"
+            words = f"{place}: {which} do not support {option.what}, found {_shown(value)}"
+            reasons.append(Reason(kind, words))
+    return Effects(host_paths, reasons, omitted)
 
 
-def _asked(
+def _set_options(
     environment: Mapping[str, bytes], named: Iterable[str], attributes: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, str, Any]]:
-    """Place, name and value of the options that a derivation has."""
+    """Yield the place, the name and the value of the options that a derivation sets."""
     if JSON in named:
         yield f"variable {JSON}", JSON, _of_variable(environment[JSON], _Value.TEXT)
-        for name in _CONSIDERED:
+        for name in _EVALUATED:
             value = (attributes or {}).get(name)
             # Nix writes null for an attribute that is not set.
-            if _asks(name, value) and name not in _ONLY_VARIABLES:
+            if _has_effect(name, value) and name not in _ONLY_VARIABLES:
                 yield f"attribute {name}", name, value
     else:
-        for name in _CONSIDERED:
+        for name in _EVALUATED:
             if name in named and name not in _ONLY_ATTRIBUTES:
                 value = _of_variable(environment[name], OPTIONS[name].value)
-                if _asks(name, value):
+                if _has_effect(name, value):
                     yield f"variable {name}", name, value
 
 
@@ -180,8 +181,8 @@ def _of_variable(value: bytes, kind: _Value) -> Any:
     return _WORDS.findall(text) if kind is _Value.WORDS else text
 
 
-def _asks(name: str, value: Any) -> bool:
-    return value is not None and bool(value or name in _ASK_WITHOUT_A_VALUE)
+def _has_effect(name: str, value: Any) -> bool:
+    return value is not None and bool(value or name in _EFFECTIVE_WHEN_EMPTY)
 
 
 def _fits(value: Any, kind: _Value) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Why a derivation gives no request: a reason in words, of a kind that reasons are grouped by."""
+"""Reasons why a derivation is rejected. Each is a text with a kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What is wrong, and so what helps."""
+    """The kind of a reason; reasons of a kind have the same remedy."""
 
     INVALID = "invalid_derivation"
     UNREADABLE = "unreadable"
@@ -22,7 +22,7 @@ class Kind(Enum):
 
 
 class Reason(str):
-    """A reason in words; its kind is not part of them."""
+    """A reason as text, with its kind as an attribute."""
 
     kind: Kind
 
@@ -36,5 +36,5 @@ class Reason(str):
 
 
 def kind_of(reason: str) -> Kind:
-    """The kind of a reason; `INVALID` for one without."""
+    """Return the kind of a reason; `INVALID` for a plain string."""
     return reason.kind if isinstance(reason, Reason) else Kind.INVALID

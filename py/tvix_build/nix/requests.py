@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Makes requests of derivations: what Nix adds, which inputs there are, what cannot be said."""
+"""Makes build requests from derivations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tvix_build._core.report import (
 from tvix_build.nix.aterm import to_bytes, to_str
 from tvix_build.nix.derivation import STORE, Derivation, DerivationError, Found, Lookup
 from tvix_build.nix.directory import DerivationDirectory
-from tvix_build.nix.environment import give
+from tvix_build.nix.environment import make_command
 from tvix_build.nix.reasons import Kind, Reason
 from tvix_build.nix.validation import is_fixed, violations
 
@@ -47,11 +47,11 @@ _ENVIRONMENT = {
     "TMP": b"/build",
     "TMPDIR": b"/build",
 }
-"""What Nix sets in every build."""
+"""The variables that Nix sets in every build."""
 
 
 class _Uses(NamedTuple):
-    """What a derivation uses itself."""
+    """The direct inputs of a derivation."""
 
     paths: dict[str, None]
     reasons: list[Reason]
@@ -59,7 +59,7 @@ class _Uses(NamedTuple):
 
 
 class _Known(dict[str, "Found | Reason"]):
-    """What a function finds at a store path, or why there is nothing; each asked once."""
+    """The results of a lookup by store path, which is called once per path."""
 
     def __init__(self, find: Callable[[str], Found | Reason]) -> None:
         super().__init__()
@@ -136,35 +136,36 @@ def to_build_request(
 ) -> BuildRequest | LaterBuildRequest | bytes:
     """Return the canonical request for a build of a derivation.
 
-    The command is the builder and its arguments; the environment is what Nix sets in every
-    build, overlaid by the derivation's; placeholders of its own outputs become their paths.
+    The command is the builder with its arguments. The environment contains the variables that Nix
+    sets in every build and those of the derivation, which take precedence. Placeholders of the
+    outputs are replaced by their paths.
 
-    The later schemas also say what Nix writes into files: variables of passAsFile, structured
-    attributes. There a derivation has network access if its only output is `out` and fixed by a
-    hash.
+    In the later schemas, the request also contains the files that Nix writes for passAsFile and
+    for structured attributes, and the build has network access if the only output is `out` and is
+    fixed by a hash.
 
     Args:
-        derivation: what to build.
-        nodes: store path to what lies there: a mapping, or a function that returns None where
-            it knows nothing.
-        derivations: store path of an input derivation to the derivation; likewise.
-        closure: whether inputs are also those of input derivations, and of theirs in turn.
-        cores: NIX_BUILD_CORES; 0 stands for all that the builder has.
-        system: instead of the derivation's.
-        min_memory: least memory of the host in bytes.
-        available_ro_paths: host paths that the command may read.
-        schema: of the request.
+        derivation: the derivation to build.
+        nodes: the castore nodes of inputs by store path: a mapping, or a function that returns
+            None for an unknown path.
+        derivations: the input derivations by store path, likewise.
+        closure: whether the inputs include the inputs of input derivations, recursively.
+        cores: the value of NIX_BUILD_CORES; 0 means all cores of the builder.
+        system: the system of the request; by default the system of the derivation.
+        min_memory: the minimum memory of the host, in bytes.
+        available_ro_paths: the paths of the host that the command may read.
+        schema: the schema of the request.
 
     Returns:
-        A message of the schema; its canonical bytes for `tvix.build.v1@2024`, which has no
-        Python module.
+        A message of the schema, or canonical bytes for `tvix.build.v1@2024`, which has no Python
+        module.
 
     Raises:
-        DerivationError: with all reasons: if the derivation violates a rule of Nix, as for
-            `parse`, its builder is code inside Nix (`builtin:fetchurl`), an input derivation,
-            an output's path or a node is not known, or the derivation says what a request
-            cannot.
-        ValueError: if there is no such schema.
+        DerivationError: with all reasons, if the derivation violates a rule of Nix, as in `parse`;
+            if its builder is part of Nix (such as `builtin:fetchurl`); if an input derivation, a
+            node or the path of an output is unknown; or if a request cannot represent the
+            derivation.
+        ValueError: if the schema is unknown.
     """
     schema = Schema(schema)
     maker = RequestMaker(
@@ -184,12 +185,12 @@ def to_build_request(
 
 
 class RequestMaker:
-    """Makes requests of many derivations, which are canonical if they are valid.
+    """Makes requests from many derivations. A request is canonical if it is valid.
 
-    Arguments are those of `to_build_request`. Not for several threads at once.
+    The arguments are those of `to_build_request`. It is not safe to use from several threads.
 
     Attributes:
-        left_out: in how many of the requests each option of Nix is left out.
+        omitted: the number of requests that omit each option of Nix.
     """
 
     def __init__(
@@ -205,7 +206,7 @@ class RequestMaker:
         schema: Schema = Schema.TVIX_BUILD_V1,
     ) -> None:
         if isinstance(derivations, DerivationDirectory):
-            derivations = derivations.find  # Raises what is wrong with a damaged file.
+            derivations = derivations.find  # Raises the error of a damaged file.
         self._nodes: _Known[Node] = _Known(partial(_find_node, _function(nodes)))
         self._derivations: _Known[Derivation] = _Known(
             partial(_find_derivation, _function(derivations))
@@ -217,26 +218,26 @@ class RequestMaker:
         self._min_memory = min_memory
         self._available_ro_paths = sorted(available_ro_paths)
         self._schema = schema
-        self.left_out: Counter[str] = Counter()
+        self.omitted: Counter[str] = Counter()
 
     def request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
-        """The request of a derivation that was parsed, and so validated. The request itself may
-        violate rules.
+        """Return the request of a parsed, and therefore valid, derivation. The request is not
+        validated.
 
         Raises:
-            DerivationError: as `to_build_request`, but for violations.
+            DerivationError: as `to_build_request`, except for violations of the request.
         """
         return self._in_schema(*self._make(derivation, []), derivation)
 
     def valid_request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
-        """The same, checked.
+        """Validate a derivation and its request, and return the request.
 
         Raises:
             DerivationError: as `to_build_request`.
         """
         request, files = self._make(derivation, violations(derivation))
         try:
-            # What is valid here is so in the later schemas.
+            # A valid request stays valid in the later schemas.
             validate(request)
         except ValidationError as error:
             raise DerivationError(derivation.name, invalid_request(error.violations)) from error
@@ -245,15 +246,15 @@ class RequestMaker:
     def _make(
         self, derivation: Derivation, reasons: list[str]
     ) -> tuple[BuildRequest, Mapping[str, bytes]]:
-        """A request of tvix.build.v1, and the files that it cannot say.
+        """Return a request of tvix.build.v1, and the files for the later schemas.
 
         Args:
-            reasons: why there cannot be one.
+            reasons: the reasons so far to reject the derivation.
         """
         if derivation.builder.startswith("builtin:"):
-            words = _CODE_INSIDE_NIX.format(derivation.builder)
+            words = _PART_OF_NIX.format(derivation.builder)
             reasons.append(Reason(Kind.BUILTIN, words))
-        given = give(derivation, self._schema is not Schema.TVIX_BUILD_V1, reasons)
+        command = make_command(derivation, self._schema is not Schema.TVIX_BUILD_V1, reasons)
         outputs = []
         for name, output in derivation.outputs.items():
             if output.path:
@@ -261,8 +262,8 @@ class RequestMaker:
             else:
                 reasons.append(Reason(Kind.UNKNOWN_PATH, f"output {name}: {_UNKNOWN_PATH}"))
         inputs = []
-        # Below one folder the order of paths is that of names. A str with lone surrogates has
-        # another order than its bytes.
+        # All paths are in one directory, so they are ordered like the names. Bytes are compared,
+        # because a str with lone surrogates has another order.
         paths = sorted(self._input_paths(derivation, reasons), key=to_bytes)
         for node in map(self._nodes.__getitem__, paths):
             if isinstance(node, Reason):
@@ -273,26 +274,26 @@ class RequestMaker:
             raise DerivationError(derivation.name, reasons)
         try:
             request = assemble_request(
-                command_args=(derivation.builder, *given.arguments),
+                command_args=(derivation.builder, *command.arguments),
                 outputs=sorted(outputs),
-                environment_vars=sorted({**self._environment, **given.environment}.items()),
+                environment_vars=sorted({**self._environment, **command.environment}.items()),
                 inputs=inputs,
                 system=derivation.system if self._system is None else self._system,
                 min_memory=self._min_memory,
-                available_ro_paths=self._host_paths(given.host_paths),
+                available_ro_paths=self._host_paths(command.host_paths),
             )
         except UnicodeError:
             raise DerivationError(derivation.name, self._not_unicode(derivation)) from None
-        self.left_out.update(given.left_out)
-        return request, given.files
+        self.omitted.update(command.omitted)
+        return request, command.files
 
-    def _host_paths(self, asked: Sequence[str]) -> list[str]:
-        """Paths of the host in order, with those that a derivation asks for."""
-        new = set(asked).difference(self._available_ro_paths)
+    def _host_paths(self, wanted: Sequence[str]) -> list[str]:
+        """Return the sorted paths of the host, including those that a derivation requires."""
+        new = set(wanted).difference(self._available_ro_paths)
         return sorted([*self._available_ro_paths, *new]) if new else self._available_ro_paths
 
     def _not_unicode(self, derivation: Derivation) -> list[Reason]:
-        """Which strings are not UTF-8."""
+        """Return a reason for each string that is not UTF-8."""
         strings = {
             "system": derivation.system if self._system is None else self._system,
             "builder": derivation.builder,
@@ -322,7 +323,7 @@ class RequestMaker:
         return later
 
     def _input_paths(self, derivation: Derivation, reasons: list[str]) -> Iterable[str]:
-        """Store paths of all inputs, each once."""
+        """Return the distinct store paths of all inputs."""
         own = self._find_uses(derivation)
         reasons += own.reasons
         if not self._closure:
@@ -356,7 +357,7 @@ class RequestMaker:
             for name in names:
                 output = used.outputs.get(name)
                 if output is None:
-                    words = f"expected an output {name} of {path}, found none"
+                    words = f"{path} has no output {name}"
                     reasons.append(Reason(Kind.MISSING_DERIVATION, words))
                 elif not output.path:
                     words = f"output {name} of {path}: {_UNKNOWN_PATH}"
@@ -372,20 +373,20 @@ def _find_derivation(look_up: Callable[[str], Derivation | None], path: str) -> 
     except DerivationError as error:
         return Reason(Kind.MISSING_DERIVATION, f"input derivation {error}")
     if derivation is None:
-        words = f"expected the input derivation {path}, found none of that name"
+        words = f"missing input derivation {path}"
         return Reason(Kind.MISSING_DERIVATION, words)
     return derivation
 
 
 def _find_node(look_up: Callable[[str], Node | None], path: str) -> Node | Reason:
     if not path.startswith(STORE):
-        return Reason(Kind.INVALID, f"input: expected a path below {STORE}, found {path!r}")
+        return Reason(Kind.INVALID, f"input: expected a path in {STORE}, found {path!r}")
     try:
         node = look_up(path)
     except (Error, OSError) as error:
         return Reason(Kind.UNREADABLE, f"input {path}: {error}")
     if node is None:
-        words = f"expected a node for the input {path}, found none"
+        words = f"missing node for the input {path}"
         return Reason(Kind.MISSING_NODE, words)
     member = node.WhichOneof("node")
     name = getattr(node, member).name if member else b""
@@ -398,14 +399,16 @@ def _find_node(look_up: Callable[[str], Node | None], path: str) -> Node | Reaso
 def find_cycles(
     derivations: Iterable[Derivation], look_up: Callable[[str], Derivation | None]
 ) -> dict[str, tuple[str, ...]]:
-    """Which derivations can never be built as they wait for themselves, or for such a one.
+    """Find the derivations that can never be built, because they depend on a cycle.
 
     Args:
-        derivations: where to begin; each with its path.
-        look_up: input derivations by path; what it does not know, or cannot read, needs nothing.
+        derivations: the derivations to start from, each with its path.
+        look_up: returns an input derivation by path. Unknown and unreadable derivations are treated
+            as derivations without inputs.
 
     Returns:
-        The path of such a derivation, and those of a cycle, whose last path is also its first.
+        The path of each such derivation, and the paths of a cycle. The first path of the cycle is
+        repeated at the end.
     """
     cycles: dict[str, tuple[str, ...]] = {}
     done: set[str] = set()
@@ -440,8 +443,8 @@ def find_cycles(
 def _cycle(
     above: dict[str, Iterator[str]], first: str, cycles: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """The cycle of the last path above, which waits for `first`: one that is known already, or what
-    leads from there to here. So none of those above is walked over twice."""
+    """Return the cycle of the last path in `above`, which depends on `first`: a known cycle, or the
+    paths from `first` to the last one. Each path is visited once only."""
     members = [first]
     for path in reversed(above):
         if path in cycles:
@@ -453,16 +456,16 @@ def _cycle(
 
 
 def invalid_request(violations: Iterable[Violation]) -> list[Reason]:
-    """The violations of a request, as reasons."""
+    """Return the violations of a request as reasons."""
     return [Reason(Kind.INVALID_REQUEST, str(one)) for one in violations]
 
 
-_UNKNOWN_PATH = "expected a known path, found one that only the build can tell"
+_UNKNOWN_PATH = "the path is unknown before the build"
 
 
-_CODE_INSIDE_NIX = (
-    "builder: expected a program, found {!r}, which is code inside Nix that no builder can run: "
-    "build it with Nix and pass the nodes of its outputs"
+_PART_OF_NIX = (
+    "builder: expected a program, found {!r}, which is part of Nix and not a program; build the "
+    "derivation with Nix, and pass the nodes of its outputs"
 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Derivations from and to their text, the contents of a `.drv` file."""
+"""Parses and writes the text of derivations, the contents of `.drv` files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from types import MappingProxyType
 from tvix_build.nix import aterm
 from tvix_build.nix.aterm import to_bytes, to_str
 from tvix_build.nix.derivation import Derivation, DerivationError, Output
-from tvix_build.nix.validation import twice, violations
+from tvix_build.nix.validation import duplicates, violations
 
 
 def parse(data: bytes, *, path: str = "") -> Derivation:
-    """Parse and validate the text of a derivation, as a `.drv` file holds it.
+    """Parse and validate the text of a derivation, the contents of a `.drv` file.
 
     Args:
         data: the text.
-        path: where it is from, for errors.
+        path: the path of the derivation, for errors.
 
     Raises:
-        DerivationError: with all reasons, if the text is not what Nix writes (not the ATerm of
-            a derivation, or escapes other than Nix's), or if the derivation violates a rule of
-            Nix: on store paths, hashes, kinds and names of outputs, the builder, and names
-            that come twice. Outputs whose path only the build tells are valid.
+        DerivationError: with all reasons, if Nix does not write this text (it is not the ATerm of a
+            derivation, or has other escapes), or if the derivation violates a rule of Nix about
+            store paths, hashes, kinds and names of outputs, the builder, or duplicate names.
+            Outputs whose path is unknown before the build are valid.
     """
     try:
         term = aterm.parse(data)
@@ -50,14 +50,14 @@ def parse(data: bytes, *, path: str = "") -> Derivation:
         ("variable", term.environment, derivation.environment),
     ):
         if len(read) != len(kept):
-            reasons += twice(what, [to_str(one[0]) for one in read])
+            reasons += duplicates(what, [to_str(one[0]) for one in read])
     if reasons:
         raise DerivationError(derivation.name, reasons)
     return derivation
 
 
 def unparse(derivation: Derivation) -> bytes:
-    """Return the text of a derivation: for one that was parsed, the same bytes."""
+    """Return the text of a derivation. For a parsed derivation, it is the original text."""
     outputs = derivation.outputs.items()
     return aterm.unparse(
         aterm.Term(
@@ -83,5 +83,5 @@ def unparse(derivation: Derivation) -> bytes:
     )
 
 
-# Names of variables and outputs are few; one object for each makes mappings small and fast.
+# There are few distinct names, and sharing their objects makes mappings small and fast.
 _name = lru_cache(1 << 12)(to_str)

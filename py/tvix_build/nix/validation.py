@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The rules of Nix and snix for derivations.
 
-A derivation is untrusted input, and its outputs decide whether its build has network access. Each
-rule is a function of `_RULES` that yields a reason for each violation. Sources: "Store paths" and
+A derivation is untrusted input, and its outputs decide whether the build has network access. Each
+rule is a function in `_RULES` that yields one reason per violation. Sources: "Store paths" and
 "Derivations" in the manual of Nix, its path.cc and derivations.cc, and validate.rs of nix-compat.
 """
 
@@ -32,29 +32,29 @@ _DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 _ALGORITHMS = {
     **_DIGITS,
     **{f"r:{name}": digits for name, digits in _DIGITS.items()},
-    "text:sha256": _DIGITS["sha256"],  # Nix allows text no other algorithm.
+    "text:sha256": _DIGITS["sha256"],  # Nix allows no other algorithm for text.
 }
-"""What an output says as its hash algorithm, and the length of its hashes in base 16."""
+"""The hash algorithms of outputs, and the lengths of their hashes in base 16."""
 
 _ONLY_OUT = {("out",)}
 _IMPURE = "impure"
 _FIXED = "fixed"
-_ADDRESSED_BY_INPUT = "addressed by its inputs"
-_DEFERRED = "addressed by inputs that only builds tell"
-_FLOATING = "addressed by its content"
+_ADDRESSED_BY_INPUT = "input-addressed"
+_DEFERRED = "deferred"
+_FLOATING = "content-addressed"
 
 _SHOWN = 80  # characters of a value that a reason shows
 
 
 def violations(derivation: Derivation) -> list[str]:
-    """All reasons why a derivation is invalid. An output whose path only the build tells is valid;
-    so is a builder that is code inside Nix."""
+    """Return all reasons why a derivation is invalid. Outputs whose paths are unknown before the
+    build, and builders that are part of Nix, are valid."""
     return [reason for rule in _RULES for reason in rule(derivation)]
 
 
 def is_fixed(derivation: Derivation) -> bool:
-    """Whether the content of a derivation without violations, which has then one output, `out`, is
-    known: its build may use the network."""
+    """Return whether the output of a valid derivation is fixed by a hash, so that its build may use
+    the network. Such a derivation has one output, `out`."""
     return any(_kind(output) == _FIXED for output in derivation.outputs.values())
 
 
@@ -73,7 +73,7 @@ def _outputs(derivation: Derivation) -> list[str]:
         reasons += _differences(outputs, kinds)
     if _FIXED in kinds.values() and outputs.keys() != {"out"}:
         found = ", ".join(outputs)
-        reasons.append(f"expected one output, out, of a derivation with a hash, found {found}")
+        reasons.append(f"expected out as the only output of a fixed derivation, found {found}")
     return reasons
 
 
@@ -86,12 +86,12 @@ def _differences(outputs: Mapping[str, Output], kinds: Mapping[str, str]) -> Ite
         yield f"expected outputs of one hash algorithm, found {found}"
 
 
-def twice(what: str, names: Sequence[str]) -> list[str]:
-    """A reason for each name that comes twice."""
+def duplicates(what: str, names: Sequence[str]) -> list[str]:
+    """Return a reason for each name that occurs more than once."""
     if len(set(names)) == len(names):
         return []
     repeated = (name for name, count in Counter(names).items() if count > 1)
-    return [f"expected each {what} once, found {_shown(name)} again" for name in repeated]
+    return [f"duplicate {what}: {_shown(name)}" for name in repeated]
 
 
 def _kind(output: Output) -> str:
@@ -103,7 +103,7 @@ def _kind(output: Output) -> str:
 
 
 def _faults(output: Output) -> Iterator[str]:
-    """What is wrong with the hash of an output, or with it and the path."""
+    """Yield the violations in the hash of an output, or in its hash and its path."""
     kind, algorithm, path = _kind(output), output.hash_algorithm, output.path
     digits = _ALGORITHMS.get(algorithm)
     if digits is None:
@@ -116,9 +116,9 @@ def _faults(output: Output) -> Iterator[str]:
             )
             yield f"expected a hash of {expected}, found {_shown(output.hash)}"
         if not path:
-            yield "expected a path, as the content is known, found none"
+            yield "expected a path, because the output is fixed by a hash, found none"
     elif path:
-        yield f"expected no path, as only the build tells it, found {_shown(path)}"
+        yield f"expected no path, because it is unknown before the build, found {_shown(path)}"
 
 
 def _output_paths(derivation: Derivation) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _names_of_outputs(path: str, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         if not _is_output_name(name):
             yield f"{place}: output: {_AN_OUTPUT_NAME}, found {_shown(name)}"
-    for reason in twice("output", names):
+    for reason in duplicates("output", names):
         yield f"{place}: {reason}"
 
 
@@ -157,7 +157,7 @@ def _input_sources(derivation: Derivation) -> Iterator[str]:
         for path in sources:
             if not _PATH.fullmatch(path):
                 yield f"input source: expected {_A_PATH}, found {_shown(path)}"
-    yield from twice("input source", sources)
+    yield from duplicates("input source", sources)
 
 
 def _command(derivation: Derivation) -> Iterator[str]:
@@ -169,7 +169,7 @@ def _command(derivation: Derivation) -> Iterator[str]:
 
 def _variables(derivation: Derivation) -> Iterator[str]:
     if "" in derivation.environment:
-        yield "expected variables with a name, found an empty name"
+        yield "expected a variable with a name, found an empty name"
 
 
 _RULES: tuple[Callable[[Derivation], Iterable[str]], ...] = (
@@ -183,7 +183,7 @@ _RULES: tuple[Callable[[Derivation], Iterable[str]], ...] = (
 
 
 def _are_valid(paths: Collection[str], pattern: re.Pattern[str]) -> bool:
-    """Whether all paths are valid: one search for all, as almost every path is."""
+    """Return whether all paths are valid. One search for all is fast, as most are valid."""
     joined = "\0".join(paths)
     return not paths or (
         pattern.fullmatch(joined) is not None and joined.count("\0") == len(paths) - 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads files of records as batches, and writes records and the results of checks.
+"""Reads files of records in batches, and writes records and the results of checks.
 
     >>> from tvix_build import build_request, records
     >>> requests = [build_request(command_args=["/bin/true"], outputs=[name]) for name in "ab"]
@@ -10,19 +10,22 @@
     ...     print(batch.name(1), report[1].valid)
     corpus.binpbs.gz[1] True
 
-A file's name says its format and its compression, or the argument `format` says the format:
+The name of a file determines its format and compression. The argument `format` overrides the
+format:
 
 | format | holds |
 | --- | --- |
 | `binpb` | one message |
-| `binpbs` | messages that each follow their length, a varint |
-| `json` | one message as proto3 JSON |
-| `ndjson` | one message as proto3 JSON a line |
-| `txtpb` | one message in the text format of protobuf |
+| `binpbs` | messages, each with its length before it, a varint |
+| `json` | one message in proto3 JSON |
+| `ndjson` | messages in proto3 JSON, one per line |
+| `txtpb` | one message in protobuf text format |
 | `parquet`, `arrow` | a column of messages; `pip install 'tvix-build[arrow]'` |
 
-All but tables may be compressed: `.zst` (`pip install zstandard`), `.gz`, `.xz`. JSON and text are
-read strictly: what protobuf's parsers accept with a loss is an error. Memory is constant.
+All formats except tables may be compressed: `.zst` (`pip install zstandard`), `.gz`, `.xz`. JSON
+and
+text are parsed strictly: input that protobuf's parsers would change is an error. Files are read in
+constant memory.
 """
 
 from tvix_build._core.names import set_public_module

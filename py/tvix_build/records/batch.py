@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A batch of records: what reading a file yields."""
+"""The type of a batch of records."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tvix_build._core.batch import BatchReport, CanonicalBatch, canonicalize_bat
 from tvix_build._core.report import Kind, MessageType, Report, Schema, Violation, ViolationCode
 from tvix_build.records.source import Source
 
-BATCH_RECORDS = 1 << 11  # so few that all their violations fit memory
-UNPARSED = b"\xff"  # decodes as no message, so that the engine counts it as malformed
+BATCH_RECORDS = 1 << 11  # so few that all their violations fit in memory
+UNPARSED = b"\xff"  # malformed in every type
 
 if TYPE_CHECKING:
     Integers: TypeAlias = array[int]
@@ -25,17 +25,17 @@ else:  # Annotations are evaluated, and Python 3.11 has no array[int].
 class Batch:
     """Successive records of one file: record i is `buffer[begins[i]:ends[i]]`.
 
-    A batch has a length, and iterating it gives the records as bytes. It stays valid as long as it
-    is referenced.
+    `len(batch)` is the number of records, and iterating yields the records as bytes. A batch is
+    valid while it is referenced.
 
     Attributes:
-        buffer: the memory that the records are in.
-        begins, ends: where each begins and ends in the buffer, in bytes.
-        first: index of record 0 in the file.
-        consumed: bytes of the file that have been read so far.
-        unpacked: bytes of the uncompressed file before the batch; of a table, of all messages so
-            far.
-        reasons: why a text or a null is no message, by i; its bytes are a malformed message.
+        buffer: the memory with the records.
+        begins, ends: the offsets of the records in the buffer, in bytes.
+        first: the index of record 0 in the file.
+        consumed: the bytes of the file that have been read so far.
+        unpacked: the bytes of the uncompressed file before the batch; in a table, the bytes of all
+            messages so far.
+        reasons: by i, why a text or a null cannot be parsed; its bytes are a malformed message.
     """
 
     _source: Source
@@ -48,9 +48,9 @@ class Batch:
     unpacked: int = 0
     reasons: dict[int, str] = field(default_factory=dict)
     _base: int | None = 0
-    """Byte of the uncompressed file at which the buffer begins; None in a table."""
+    """The offset of the buffer in the uncompressed file; None in a table."""
     _offsets: list[int] | None = None
-    """The same for each record, where the buffer is not a part of the file."""
+    """The offset of each record, if the buffer is not a part of the file."""
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -63,12 +63,12 @@ class Batch:
 
     @property
     def path(self) -> str:
-        """The file; `-` for the standard input."""
+        """The path of the file; `-` for standard input."""
         return self._source.path
 
     @property
     def kind(self) -> Kind:
-        """What the records are."""
+        """The kind of the records."""
         return self._type.kind
 
     @property
@@ -77,27 +77,28 @@ class Batch:
         return self._type.schema
 
     def record(self, i: int) -> bytes:
-        """The message of record i."""
+        """Return the bytes of record i."""
         return bytes(self.buffer[self.begins[i] : self.ends[i]])
 
     def name(self, i: int) -> str:
-        """What names record i: FILE[INDEX], or FILE if the format holds one record."""
+        """Return the name of record i: FILE[INDEX], or FILE if the format holds one record."""
         return self._source.record_name(self.first + i)
 
     def offset(self, i: int) -> int | None:
-        """The byte of the uncompressed file at which record i begins, its length prefix included;
-        None in a table.
+        """Return the offset of record i in the uncompressed file, including its length prefix, in
+        bytes; None in a table.
         """
         if self._offsets is not None:
             return self._offsets[i]
         return None if self._base is None else self._base + (self.ends[i - 1] if i else 0)
 
     def place(self, i: int) -> str:
-        """Where record i is, for people: its name and the byte of the uncompressed file."""
+        """Return the place of record i as text: its name and its offset in the uncompressed
+        file."""
         return self._source.place(self.first + i, self.offset(i))
 
     def check(self, *, threads: int | None = None) -> BatchReport:
-        """Check all records; see `tvix_build.check_batch`."""
+        """Check all records, as `tvix_build.check_batch`."""
         return check_batch(
             self.buffer,
             kind=self.kind,
@@ -107,10 +108,11 @@ class Batch:
         )
 
     def canonicalize(self, *, threads: int | None = None) -> CanonicalBatch:
-        """The canonical encodings of all records; see `tvix_build.canonicalize_batch`.
+        """Return the canonical encodings of all records, as `tvix_build.canonicalize_batch`.
 
         Raises:
-            ValidationError: for the first record that has none; its `index` says which.
+            ValidationError: for the first record without a canonical encoding; `index` is its
+                index.
         """
         return canonicalize_batch(
             self.buffer,
@@ -121,8 +123,8 @@ class Batch:
         )
 
     def report(self, i: int, report: Report) -> Report:
-        """The report of record i, for which `check` returned `report`: with the reason if the
-        record is a text or a null that is no message.
+        """Return the report of record i, for which `check` returned `report`. If the record is a
+        text or a null that cannot be parsed, the violation is the reason.
         """
         if i not in self.reasons:
             return report
@@ -130,7 +132,7 @@ class Batch:
         return Report(False, False, None, (violation,), 1)
 
     def only(self, i: int) -> Batch:
-        """A batch of record i alone."""
+        """Return a batch with only record i."""
         here = slice(i, i + 1)
         offset = self.offset(i)
         return replace(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks batches of records in threads, while the next ones are read and the last ones are used."""
+"""Checks batches of records in threads, while the caller reads and uses other batches."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tvix_build.records.errors import InputError
 from tvix_build.records.reading import read_source
 from tvix_build.records.source import Source
 
-MOST_THREADS = 4  # One of them reads, and has no time to feed more.
+MOST_THREADS = 4  # one thread reads, and cannot supply more
 
 
 def check_source(
     source: Source, kind: MessageType, threads: int | None = None
 ) -> Iterator[tuple[Batch, BatchReport]]:
-    """Check all records of a source: batches, in order, each with its report.
+    """Check all records of a source, and yield the batches, in order, each with its report.
 
     Args:
-        source: what to read.
-        kind: what its records are.
-        threads: at most how many check; None for one a CPU, up to 4.
+        source: the source to read.
+        kind: the type of the records.
+        threads: the maximum number of threads; None for one per CPU, up to 4.
 
     Raises:
         InputError: as `read_source`, after all batches before the damage.
@@ -36,15 +36,15 @@ def check_source(
     ahead = 2 * threads if threads > 1 else 0
     begun: deque[tuple[Batch, Future[BatchReport]]] = deque()
     damage = None
-    with ThreadPoolExecutor(threads) as pool:  # starts them when they are needed
+    with ThreadPoolExecutor(threads) as pool:  # starts threads on demand
         try:
             for batch in read_source(source, kind):
-                if batch is None:  # The next one may take long: finish all others before.
+                if batch is None:  # Reading may wait: finish all batches first.
                     yield from _finish(begun, 0)
                     continue
                 waiting = sum(not future.done() for _, future in begun)
-                # The first batch is often the only one. This thread checks while the others are
-                # busy: so none is one too many for the CPUs.
+                # The first batch is often the only one. If the other threads are busy, this thread
+                # checks, too, so that there are not more threads than CPUs.
                 if batch.first == 0 or waiting >= most_waiting:
                     future: Future[BatchReport] = Future()
                     future.set_result(batch.check(threads=1))
@@ -63,7 +63,7 @@ def check_source(
 def _finish(
     begun: deque[tuple[Batch, Future[BatchReport]]], ahead: int
 ) -> Iterator[tuple[Batch, BatchReport]]:
-    """What is checked, and more until at most `ahead` are left; all without a wait for 0."""
+    """Yield checked batches, and wait until at most `ahead` batches are left."""
     while begun and (len(begun) > ahead or begun[0][1].done()):
         batch, future = begun.popleft()
         yield batch, future.result()

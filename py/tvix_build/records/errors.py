@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes wrong with files of records."""
+"""The exceptions of files of records."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class InputError(Error):
 
     Attributes:
         reason: what was expected and what was found.
-        path: the file; None if it is not known.
-        index: the record (from 0) at which it happened, in a file that can hold several records.
-        offset: the byte of the uncompressed file at which it happened; None in tables.
+        path: the file; None if it is unknown.
+        index: the index of the record (from 0), in a file that can hold several records.
+        offset: the offset in the uncompressed file, in bytes; None in tables.
     """
 
     def __init__(self, reason: str, path: str | None = None) -> None:
@@ -36,27 +36,27 @@ class InputError(Error):
 
 
 class OutputError(Error, OSError):
-    """A file cannot be written; `filename` says which, `strerror` why."""
+    """A file cannot be written. `filename` is its name and `strerror` the reason."""
 
 
 class FormatError(Error, ValueError):
-    """A file has no known format, or one that cannot hold the records."""
+    """The format of a file is unknown, or cannot hold the records."""
 
 
 class MissingPackageError(Error, ImportError):
-    """A format needs a package that is not installed; `name` says which."""
+    """A format needs a package that is not installed. `name` is its name."""
 
 
 @contextmanager
 def needed_for(what: str, remedy: str) -> Iterator[None]:
-    """Imports of an optional package.
+    """Import an optional package in this context.
 
     Args:
-        what: what needs it.
-        remedy: what pip is to install.
+        what: what needs the package.
+        remedy: the argument for `pip install`.
 
     Raises:
-        MissingPackageError: if it is missing.
+        MissingPackageError: if the package is missing.
     """
     try:
         yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The functions of `tvix_build.records` that take names of files, kinds and schemas."""
+"""The functions of `tvix_build.records` that take file names, kinds and schemas."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def read(
     column: str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Batch]:
-    """Read a file as batches of records, in order and in constant memory.
+    """Read a file in batches of records, in order and in constant memory.
 
     Args:
         file: a path; FILE[INDEX] for one record of a file; a directory for all files of known
-            formats below it; `-` for the standard input; or an open binary file.
-        kind: what the records are.
+            formats below it; `-` for standard input; or an open binary file.
+        kind: the kind of the records.
         schema: the schema of the records.
-        format: the format of the file, whatever its name; needed where no name tells it.
-        column: the column of messages of a table; None for the only binary column.
-        progress: called after each batch with the bytes of all files that have been read, and with
-            how many there are, or None if that is not known.
+        format: the format of the file; by default the format of the file name.
+        column: the column of messages in a table; None for the only binary column.
+        progress: called after each batch with the number of bytes read from all files, and with
+            their total size, or None if it is unknown.
 
     Returns:
-        An iterator over batches. Use each before or after the next one, as you like.
+        An iterator over batches. A batch may be used after the next one has been read.
 
     Raises:
-        FormatError: if the file has no known format.
+        FormatError: if the format of the file is unknown.
         InputError: from the iterator, if a file cannot be read to its end. All records before the
-            damage have been yielded then.
+            damage have been yielded.
         MissingPackageError: from the iterator, if the format needs a package that is missing.
     """
     sources = _sources(file, format, column)
@@ -67,7 +67,7 @@ def check(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Batch, BatchReport]]:
-    """Read a file as batches of records, and check them in threads while reading on.
+    """Read a file in batches of records, and check them in threads while reading.
 
     Args:
         file: as for `read`, like all arguments but `threads`.
@@ -100,17 +100,17 @@ def open_writer(
     """Open a file for records, which is written atomically: complete, or absent after an exception.
 
     Args:
-        file: a path, whose name says format and compression; `-` for the standard output.
-        kind: what the records are.
+        file: a path, whose name determines the format and the compression; `-` for standard output.
+        kind: the kind of the records.
         schema: the schema of the records.
-        format: the format of the file, whatever its name.
-        column: what the column of a table is called; None for a name after the kind.
+        format: the format of the file; by default the format of the file name.
+        column: the name of the column in a table; None for request, build or directory.
 
     Returns:
-        A context manager that gives a `Writer`.
+        A context manager that returns a `Writer`.
 
     Raises:
-        FormatError: if the name tells no known format.
+        FormatError: if the format of the file is unknown.
         OutputError: on entering or leaving, if the file cannot be written.
         MissingPackageError: on entering, if the format needs a package that is missing.
     """
@@ -137,7 +137,7 @@ def _chain(
     batch_of: Callable[[Item], Batch],
     progress: Progress | None,
 ) -> Iterator[Item]:
-    """The items of all sources; calls `progress`."""
+    """Yield the items of all sources, and call `progress`."""
     total = total_size(sources) if progress else None
     before = 0
     for source in sources:

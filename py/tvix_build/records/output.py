@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Output files that are written atomically, complete or absent, compressed as their name says."""
+"""Writes output files atomically, with the compression of their names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def output_errors(name: str) -> Iterator[None]:
-    """Say of an OSError which output failed. A pipe that nobody reads is no such failure."""
+    """Convert an OSError to an OutputError with the name. A broken pipe is not converted."""
     try:
         yield
     except (BrokenPipeError, OutputError):
@@ -33,32 +33,33 @@ def output_errors(name: str) -> Iterator[None]:
 
 
 def stdout() -> TextIO:
-    """The process's stdout.
+    """Return the stdout of the process.
 
     Raises:
-        OutputError: if it was closed from the start.
+        OutputError: if stdout is closed.
     """
     if sys.stdout is None:
-        reason = "expected an open file, found it closed"
+        reason = "it is closed"
         raise OutputError(errno.EBADF, reason, "standard output")
     return sys.stdout
 
 
 class Output:
-    """A file to write, as a context manager: put in place at its end, gone after an exception.
+    """An output file, as a context manager. Leaving it replaces the target; after an exception the
+    target is unchanged.
 
-    Anything but a regular file (a device, a pipe) and stdout (`-`) is written directly.
+    Devices, pipes and stdout (`-`) are written directly.
 
     Args:
         path: the file, or `-`.
         compression: `zst`, `gz`, `xz` or None.
 
     Attributes:
-        name: what errors call it.
+        name: the name in errors.
 
     Raises:
-        OutputError: here and from `write`.
-        BrokenPipeError: if nobody reads a pipe.
+        OutputError: from the constructor and from all methods, if the file cannot be written.
+        BrokenPipeError: if the reader of a pipe has closed it.
     """
 
     def __init__(self, path: str, compression: str | None = None) -> None:
@@ -68,7 +69,7 @@ class Output:
         try:
             with output_errors(self.name):
                 self._file = self._open(path)
-                self._sink = _compressor(self._file, compression)  # gzip's writes its header.
+                self._sink = _compressor(self._file, compression)  # gzip writes its header here.
         except BaseException:
             if self._temporary is not None:
                 temporary.remove(self._temporary)
@@ -79,8 +80,8 @@ class Output:
             return _open_stdout()
         if _is_special(path):
             return _File(path)
-        folder, name = os.path.split(self._target)
-        self._temporary = temporary.new(folder, name)
+        directory, name = os.path.split(self._target)
+        self._temporary = temporary.new(directory, name)
         return _new_file(self._temporary, self._target)
 
     def write(self, data: bytes) -> None:
@@ -89,7 +90,7 @@ class Output:
             self._sink.write(data)
 
     def write_all(self, pieces: Iterable[bytes]) -> None:
-        """Write pieces of data, one after the other."""
+        """Write pieces of data in order."""
         for piece in pieces:
             self.write(piece)
 
@@ -117,7 +118,7 @@ class Output:
     def _discard(self) -> None:
         self._file.discarding = True
         with suppress(OSError):
-            self._sink.close()  # Or a compressor would write its end when it is collected.
+            self._sink.close()  # Otherwise a compressor writes its end when it is collected.
         if self._temporary is not None:
             temporary.remove(self._temporary)
         with suppress(OSError):
@@ -125,13 +126,13 @@ class Output:
 
 
 class _File(io.FileIO):
-    """A file to write that writes all of what it is given and holds nothing back.
+    """An unbuffered file whose `write` writes all of its argument.
 
-    So there is nothing to flush to a pipe that nobody reads when a signal ends the program, and
-    stdout is written whole under PYTHONUNBUFFERED, too.
+    After a signal, there is no buffer to flush to a pipe without a reader. Output to stdout is also
+    complete with PYTHONUNBUFFERED.
 
     Attributes:
-        discarding: whether nothing is written any more.
+        discarding: whether data is discarded instead of written.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class _File(io.FileIO):
 
 
 def _open_stdout() -> _File:
-    """Standard output without the buffer of `sys.stdout`, or into that where it is no file."""
+    """Open standard output without the buffer of `sys.stdout`, or use that if it is not a file."""
     stream = stdout()
     try:
         descriptor = stream.fileno()
@@ -169,7 +170,7 @@ def _open_stdout() -> _File:
 
 
 class _BufferedFile:
-    """As `_File`, for a standard output that is no file of the system, such as a notebook's."""
+    """As `_File`, for a standard output without a file descriptor, such as in a notebook."""
 
     def __init__(self, buffer: IO[bytes]) -> None:
         self._buffer = buffer
@@ -187,14 +188,13 @@ class _BufferedFile:
 
 
 def _new_file(path: str, target: str) -> _File:
-    """A new file that is to take the place of `target`, and lets nobody read it who may not read
-    that."""
+    """Create a file that will replace `target`, with the permissions of `target`."""
     try:
         mode = stat.S_IMODE(os.stat(target).st_mode)
     except FileNotFoundError:
         return _File(path, mode="xb")
     file = _File(path, mode="xb", opener=lambda name, flags: os.open(name, flags, mode & 0o600))
-    with suppress(PermissionError):  # Of file systems without permissions.
+    with suppress(PermissionError):  # The file system may not support permissions.
         os.fchmod(file.fileno(), mode)
     return file
 
@@ -206,7 +206,7 @@ class _Sink(Protocol):
 
 
 def _compressor(file: _File, compression: str | None) -> _Sink:
-    """What compresses into `file`; `file` itself for None."""
+    """Return a compressor that writes to `file`, or `file` for None."""
     plain = cast("IO[bytes]", file)
     sink: _Sink = file
     try:
@@ -219,14 +219,16 @@ def _compressor(file: _File, compression: str | None) -> _Sink:
         elif compression == "xz":
             sink = lzma.LZMAFile(plain, "wb")  # noqa: SIM115
     except BaseException:
-        file.discarding = True  # Or one that is half made writes its end when it is collected.
+        file.discarding = (
+            True  # Otherwise an incomplete compressor writes its end when it is garbage-collected.
+        )
         file.close()
         raise
     return sink
 
 
 def _is_special(path: str) -> bool:
-    """Whether `path` is there and must be written in place, such as /dev/null or /dev/stdout."""
+    """Return whether `path` exists and must be written directly, such as /dev/null."""
     if os.path.abspath(path).startswith(("/dev/", "/proc/")):
         return True
     try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Messages of the protobuf package: their classes, text in and text out.
+"""Converts between protobuf messages and text.
 
-Nothing is judged here; what a text says is serialized and goes to the engine as bytes.
+It does not validate messages: a parsed text is serialized for the engine.
 """
 
 from __future__ import annotations
@@ -31,46 +31,47 @@ _CLASSES: dict[str, type[Message]] = {
         *(snix_build_pb2.BuildRequest, snix_build_pb2.BuildResponse, snix_castore_pb2.Directory),
     )
 }
-# The last tvix has no module, but snix kept its request.
+# The last tvix has no module, but its request is that of snix.
 _CLASSES["tvix.build.v1@2024.BuildRequest"] = snix_build_pb2.BuildRequest
 
 
 class TextError(ValueError):
-    """A text that is no message: `expected …, found …`, with line and column where known."""
+    """A text cannot be parsed. The message has the line and the column if they are known."""
 
 
 def decode(data: bytes, kind: MessageType) -> Message:
-    """The message in `data`, which must decode."""
+    """Parse the bytes of a message."""
     return class_of(kind).FromString(data)
 
 
 def class_of(kind: MessageType) -> type[Message]:
-    """The class of messages.
+    """Return the Python class of messages.
 
     Raises:
         FormatError: if there is none.
     """
     found = _CLASSES.get(kind.full_name)
     if found is None:
-        reason = "expected a message with a Python class, to show it or to read or write text"
-        raise FormatError(f"{reason}; found {kind}, of which only bytes are known")
+        raise FormatError(
+            f"{kind} has no Python class: it cannot be shown, or read or written as text"
+        )
     return found
 
 
 def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
-    """The message that a text says, serialized.
+    """Parse a text, and return the serialized message.
 
     Args:
-        text: one message.
+        text: the text of one message.
         format_name: `json`, `ndjson` (as json, but on one line) or `txtpb`.
-        kind: what message it is.
+        kind: the type of the message.
 
     Raises:
-        TextError: if it says none.
+        TextError: if the text cannot be parsed.
     """
     message = class_of(kind)()
     what = f"a {message.DESCRIPTOR.name} in "
-    what += "protobuf's text format" if format_name == "txtpb" else "proto3 JSON"
+    what += "protobuf text format" if format_name == "txtpb" else "proto3 JSON"
     if format_name != "txtpb" and text.lstrip()[:1] not in (b"{", b""):
         raise TextError(f"expected {what}, found a text that does not begin with '{{'")
     try:
@@ -81,14 +82,14 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
             strict_json.parse(strict_json.load(text.decode()), message)
         return message.SerializeToString(deterministic=True)
     except UnicodeDecodeError as error:
-        found = f"the byte 0x{text[error.start]:02x}, not UTF-8, at byte {error.start} of it"
+        found = f"the byte 0x{text[error.start]:02x}, which is not UTF-8, at offset {error.start}"
     except (text_format.ParseError, json_format.ParseError, RecursionError, ValueError) as error:
         found = _reason(error, one_line=format_name == "ndjson")
     raise TextError(f"expected {what}, found: {found}")
 
 
 def write_text(message: Message, format_name: str) -> bytes:
-    """A message as text that ends with a newline: `json`, `ndjson` (on one line) or `txtpb`."""
+    """Return a message as text with a final newline: `json`, `ndjson` (one line) or `txtpb`."""
     if format_name == "txtpb":
         return text_format.MessageToString(message, as_utf8=True).encode()
     indent = None if format_name == "ndjson" else 2
@@ -97,8 +98,8 @@ def write_text(message: Message, format_name: str) -> bytes:
 
 
 def _reason(error: Exception, one_line: bool) -> str:
-    """What protobuf says of a text, on one line and not longer than REASON_LIMIT."""
+    """Return an error message of protobuf on one line, shortened to REASON_LIMIT."""
     reason = well_formed(" ".join(str(error).split()).rstrip("."))
-    if one_line:  # The text is a line of a larger file: its own number would mislead.
+    if one_line:  # The text is a line of a file, so its own line number 1 would mislead.
         reason = re.sub(r"\bline 1 column (\d+) \(char \d+\)", r"column \1", reason)
     return reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Reads files as batches of records, in constant memory.
+"""Reads files in batches of records, in constant memory.
 
-Knows how records lie in each format, not what makes one valid.
+It finds the records of each format, and does not check them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ TEXT_BATCH = 1 << 20
 
 
 def read_source(source: Source, kind: MessageType) -> Iterator[Batch | None]:
-    """Batches of the records of a source; of one with an index, a batch of that record. None comes
-    before a wait that may be long.
+    """Yield the records of a source in batches. If the source has an index, yield a batch with that
+    record only. None is yielded before a wait that may be long.
 
     Args:
-        source: what to read.
-        kind: what its records are; only texts need it.
+        source: the source to read.
+        kind: the type of the records, which only texts need.
 
     Raises:
-        InputError: with path, record and byte; all whole records before the damage have been
-            yielded then.
+        InputError: with the path, record and offset, after all complete records before the damage
+            have been yielded.
         MissingPackageError: if the format needs a package that is missing.
     """
     if source.is_table:
@@ -47,15 +47,15 @@ def read_source(source: Source, kind: MessageType) -> Iterator[Batch | None]:
 
 
 def read_messages(source: Source, kind: MessageType) -> Iterator[Batch]:
-    """As `read_source`, without None."""
+    """Yield the batches of `read_source`, without None."""
     return (batch for batch in read_source(source, kind) if batch is not None)
 
 
 def read_lines(source: Source) -> Iterator[tuple[int, memoryview]]:
-    """Lines of a source that are not blank: the byte each begins at, and its bytes.
+    """Yield the offset and the bytes of each line of a source that is not blank.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the source cannot be read.
     """
     with _open_window(source) as window:
         yield from filter(None, _lines(window))
@@ -74,7 +74,7 @@ def _read_stream(source: Source, kind: MessageType) -> Iterator[Batch | None]:
 
 @contextmanager
 def _open_window(source: Source) -> Iterator[Window]:
-    """Open a source; InputErrors get its path and where in it they happened."""
+    """Open a source, and add its path and the position to each InputError."""
     window = None
     try:
         stream = ByteStream(source)
@@ -91,7 +91,7 @@ def _open_window(source: Source) -> Iterator[Window]:
 
 
 def _select(batches: Iterator[Batch | None], index: int, path: str) -> Iterator[Batch | None]:
-    """The record of an index alone."""
+    """Yield a batch with the record at an index."""
     count = 0
     for batch in batches:
         if batch is not None:
@@ -99,11 +99,11 @@ def _select(batches: Iterator[Batch | None], index: int, path: str) -> Iterator[
             if index < count:
                 yield batch.only(index - batch.first)
                 return
-    raise InputError(f"expected a record {index}, found {count} records", path)
+    raise InputError(f"expected record {index}, found only {count} records", path)
 
 
 def _delimited(window: Window, source: Source, kind: MessageType) -> Iterator[Batch | None]:
-    """Records that each follow their length, a varint."""
+    """Yield batches of records with length prefixes."""
     needed = 0
     while not window.ended:
         yield from window.fill(needed)
@@ -126,18 +126,22 @@ def _delimited(window: Window, source: Source, kind: MessageType) -> Iterator[Ba
         prefix, length = _length(view)
         needed = prefix + length
         rest = len(view)
-        view.release()  # so that its buffer can be used again
+        view.release()  # so that its buffer can be reused
     window.finish()
     if not rest:
         return
     if not prefix:
-        raise InputError(f"expected a length prefix, found the end after {rest} bytes of it")
+        raise InputError(
+            f"expected a length prefix, found the end of the file after {rest} bytes of it"
+        )
     found = rest - prefix
-    raise InputError(f"expected a message of {length} bytes, found the end after {found} of them")
+    raise InputError(
+        f"expected a message of {length} bytes, found the end of the file after {found}"
+    )
 
 
 def _length(data: memoryview) -> tuple[int, int]:
-    """The length prefix at the beginning: its own size and what it says; zeros if it is cut off."""
+    """Return the size and the value of the length prefix of data; zeros if it is incomplete."""
     length = 0
     for i, byte in enumerate(data[:PREFIX_LIMIT]):
         length |= (byte & 0x7F) << (7 * i)
@@ -147,7 +151,7 @@ def _length(data: memoryview) -> tuple[int, int]:
 
 
 def _message(window: Window, source: Source, kind: MessageType) -> Iterator[Batch | None]:
-    """The whole stream as one message."""
+    """Yield a batch of the whole stream as one message."""
     for item in _whole(window):
         if item is None:
             yield None
@@ -158,7 +162,7 @@ def _message(window: Window, source: Source, kind: MessageType) -> Iterator[Batc
 
 
 def _whole(window: Window) -> Iterator[tuple[int, memoryview] | None]:
-    """The whole stream as one record: its offset and its bytes. None before a wait."""
+    """Yield the offset and the bytes of the whole stream as one record. None before a wait."""
     while not window.ended:
         yield from window.fill()
         if len(window.view()) > RECORD_LIMIT:
@@ -168,7 +172,7 @@ def _whole(window: Window) -> Iterator[tuple[int, memoryview] | None]:
 
 
 def _lines(window: Window) -> Iterator[tuple[int, memoryview] | None]:
-    """Lines that are not blank: their offsets and their bytes. None before each read, which may
+    """Yield the offsets and the bytes of lines that are not blank. None before each read, which may
     wait or fail."""
     searched = 0
     while not window.ended:
@@ -200,7 +204,7 @@ def _texts(
     source: Source,
     kind: MessageType,
 ) -> Iterator[Batch | None]:
-    """Texts as batches of the messages they say; one ends at each None."""
+    """Yield batches of parsed texts. A batch ends at each None."""
     parse = partial(parse_text, format_name=source.format, kind=kind)
     batch, data, offsets = _text_batch(source, kind, 0)
     for item in chain(texts, [None]):
@@ -221,7 +225,7 @@ def _texts(
 def _text_batch(
     source: Source, kind: MessageType, first: int
 ) -> tuple[Batch, bytearray, list[int]]:
-    """An empty batch, and what its buffer and its offsets will be."""
+    """Return an empty batch, its future buffer and its offsets."""
     offsets: list[int] = []
     batch = Batch(source, kind, memoryview(b""), array("Q"), array("Q"), first, _offsets=offsets)
     return batch, bytearray(), offsets

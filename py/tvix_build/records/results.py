@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Writes what a check found: one JSON line or row of a table a record.
+"""Writes the results of checks: one JSON line or table row per record.
 
-Looks closely only at what is invalid.
+Reports are created for invalid records only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tvix_build.records.errors import needed_for
 from tvix_build.records.output import Output
 from tvix_build.records.source import TABLES, refuse_compressed_table, split_name
 
-PIECE = 1 << 18  # characters of lines that are written at once
+PIECE = 1 << 18  # characters of lines that are written together
 
 OnInvalid: TypeAlias = Callable[[int, Report], object]
-"""Gets the number in the batch and the report of an invalid record."""
+"""Called with the index in the batch and the report of an invalid record."""
 
 
 def _ignore(_i: int, _report: Report) -> None:
-    """Do nothing with an invalid record."""
+    """Ignore an invalid record."""
 
 
 class ResultWriter:
@@ -39,12 +39,12 @@ class ResultWriter:
 
         Args:
             batch: the records.
-            report: what `batch.check()` found.
-            on_invalid: called with the number in the batch and the report of each invalid record.
+            report: the result of `batch.check()`.
+            on_invalid: called with the index in the batch and the report of each invalid record.
 
         Raises:
             OutputError: if the file cannot be written.
-            BrokenPipeError: if nobody reads the pipe that is written to.
+            BrokenPipeError: if the reader of a pipe has closed it.
         """
         self._write(batch, report, on_invalid)
 
@@ -55,11 +55,12 @@ def open_results(path: str) -> Iterator[ResultWriter]:
     an exception.
 
     Args:
-        path: a name that ends in .parquet, .arrow or .feather for a table; any other has one JSON
-            object a line, compressed if it ends in .zst, .gz or .xz. `-` is the standard output.
+        path: the file; `-` for standard output. A name that ends in .parquet, .arrow or .feather is
+            a table. Any other file has one JSON object per line, and is compressed if its name ends
+            in .zst, .gz or .xz.
 
     Raises:
-        FormatError: for a table with a compression around it.
+        FormatError: if the name is that of a compressed table.
         OutputError: if the file cannot be written.
         MissingPackageError: if the format needs a package that is missing.
     """
@@ -76,7 +77,7 @@ def open_results(path: str) -> Iterator[ResultWriter]:
 
 
 def _json_lines(batch: Batch, reports: BatchReport, on_invalid: OnInvalid) -> Iterator[bytes]:
-    """One JSON object a record, in order, in pieces of many lines."""
+    """Yield one JSON object per record, in order, in pieces of many lines."""
     head = f'{{"source": {json_line(batch.path)}, "index": '
     digests = bytes(reports.digests).hex()
     canonical = reports.canonical
@@ -103,7 +104,7 @@ def _json_lines(batch: Batch, reports: BatchReport, on_invalid: OnInvalid) -> It
 
 
 def _invalid_rest(report: Report) -> str:
-    """The line of an invalid record from the value of `valid` on."""
+    """Return the line of an invalid record from the value of `valid` on."""
     violations = ", ".join(
         f'{{"code": "{violation.code.value}", "path": "{violation.path}", '
         f'"message": {json_line(violation.message)}}}'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What names stand for: files, records of files, directories and standard input, with format and
+"""Resolves names to files, records of files, directories and standard input, with their format and
 compression.
 
-Opens no file.
+It does not open files.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ RECORD = re.compile(r"(.+)\[(\d+)\]", re.DOTALL | re.ASCII)
 
 @dataclass(frozen=True)
 class Source:
-    """One file to read, or one record of it.
+    """A file to read, or one record of it.
 
     Attributes:
-        path: as given or found; `-` is stdin.
+        path: the path; `-` is stdin.
         format: a key of FORMATS.
-        compression: one of COMPRESSIONS, or None where the name tells none.
-        column: of a table, the column of messages; None for the only one of binary.
-        index: the only record to read, from 0; None for all.
-        stream: an open binary file to read in place of `path`, which is its name then.
+        compression: one of COMPRESSIONS, or None if the name has no such suffix.
+        column: the column of messages in a table; None for the only binary column.
+        index: the index of the only record to read, from 0; None for all records.
+        stream: an open binary file to read instead of opening `path`, which is its name.
     """
 
     path: str
@@ -56,25 +56,26 @@ class Source:
 
     @property
     def many(self) -> bool:
-        """Whether it may hold several records."""
+        """Whether the format can hold several records."""
         return FORMATS[self.format]
 
     @property
     def is_table(self) -> bool:
-        """Whether its records are a column of a table."""
+        """Whether the file is a table."""
         return self.format in TABLES
 
     def record_name(self, index: int) -> str:
-        """What names a record: FILE[INDEX], or FILE if the format holds one record."""
+        """Return the name of a record: FILE[INDEX], or FILE if the format holds one record."""
         return f"{self.path}[{index}]" if self.many else self.path
 
     def place(self, index: int, offset: int | None) -> str:
-        """Where a record is, for people: its name, and the byte of the uncompressed file."""
+        """Return the place of a record as text: its name and its offset in the uncompressed
+        file."""
         at = f" at byte {offset}" if self.many and offset is not None else ""
         return self.record_name(index) + at
 
     def size(self) -> int | None:
-        """Bytes in the file; None where that is not known before reading."""
+        """Return the size of the file in bytes; None if it is unknown before reading."""
         if self.stream is not None:
             return None
         try:
@@ -85,7 +86,7 @@ class Source:
 
 
 def split_name(path: str) -> tuple[str | None, str | None]:
-    """The format and the compression that a file's name tells, None for what it does not."""
+    """Return the format and the compression of a file name; None if it has no such suffix."""
     name, _, suffix = os.path.basename(path).rpartition(".")
     compression = suffix if suffix in COMPRESSIONS else None
     if compression:
@@ -94,11 +95,11 @@ def split_name(path: str) -> tuple[str | None, str | None]:
 
 
 def refuse_compressed_table(path: str, format_name: str | None, compression: str | None) -> None:
-    """Raise a FormatError for a table with a compression around it: it has its own within."""
+    """Raise a FormatError for a compressed table, because tables have internal compression."""
     if format_name in TABLES and compression:
         raise FormatError(
-            f"expected a .{format_name} file that is not compressed as a whole, found the name "
-            f"{path!r}"
+            f"{path!r}: a .{format_name} file cannot be compressed, because it has internal "
+            "compression"
         )
 
 
@@ -110,18 +111,18 @@ def find_source(
     *,
     output: bool = False,
 ) -> Source:
-    """The file, stdin or stdout that an argument names, whether it is there or not.
+    """Return the file, stdin or stdout that an argument names. The file may not exist.
 
     Args:
-        option: what sets the format, for errors.
-        output: whether it is to be written.
+        option: the name of the option for the format, for errors.
+        output: whether the file will be written.
 
     Raises:
-        FormatError: if neither the name nor `given_format` tells the format, or it is that of
-            a table and the name tells a compression.
+        FormatError: if neither the name nor `given_format` determines the format, or the name is
+            that of a compressed table.
     """
     if not path:
-        raise FormatError("expected the name of a file, found an empty one")
+        raise FormatError("expected a file name, found an empty string")
     if given_format is not None and given_format not in FORMATS:
         raise FormatError(f"expected a format ({', '.join(FORMATS)}), found {given_format!r}")
     named_format, compression = (None, None) if path == "-" else split_name(path)
@@ -132,7 +133,7 @@ def find_source(
         else:
             what = f"the output {path!r}" if output else f"{path!r}"
         raise FormatError(
-            f"expected a known format for {what}: give {option} {'|'.join(FORMATS)}"
+            f"the format of {what} is unknown: pass {option} {'|'.join(FORMATS)}"
             + ("" if path == "-" else ", or a name such as x.binpbs or x.json.zst")
         )
     refuse_compressed_table(path, chosen, compression)
@@ -145,11 +146,11 @@ def find_input(
     column: str | None = None,
     option: str = "format",
 ) -> Source:
-    """The file, the record of a file (FILE[INDEX]) or stdin that an argument names. A file whose
-    own name ends like an index is taken for itself.
+    """Return the file, the record of a file (FILE[INDEX]) or stdin that an argument names. If a
+    file with the name FILE[INDEX] exists, it is returned instead.
 
     Raises:
-        InputError: if there is no such file.
+        InputError: if the file does not exist.
         FormatError: as `find_source`, and for a directory.
     """
     match = None if os.path.lexists(name) else RECORD.fullmatch(name)
@@ -170,19 +171,19 @@ def find_sources(
     column: str | None = None,
     option: str = "format",
 ) -> list[Source | InputError]:
-    """What to read, in order; a directory stands for the files with known formats below it, and
-    FILE[INDEX] for one record.
+    """Return the sources that paths name, in order: a file, FILE[INDEX] for one record, or a
+    directory for all files of known formats below it.
 
     Returns:
-        Sources, and errors in the place of what cannot be read.
+        The sources. An input that cannot be read is an error instead.
 
     Raises:
-        FormatError: for a file of unknown format, and for stdin named twice.
+        FormatError: if the format of a file is unknown, or stdin is named twice.
     """
     found: list[Source | InputError] = []
     for path in paths:
         if path != "-" and os.path.isdir(path):
-            found += _find_in_folder(path, given_format, column)
+            found += _find_in_directory(path, given_format, column)
             continue
         try:
             found.append(find_input(path, given_format, column, option))
@@ -195,11 +196,11 @@ def find_sources(
 def refuse_stdin_twice(sources: Sequence[Source | InputError]) -> None:
     """Raise a FormatError if stdin is named more than once."""
     if sum(isinstance(source, Source) and source.path == "-" for source in sources) > 1:
-        raise FormatError("expected '-' at most once, as stdin can be read only once")
+        raise FormatError("expected '-' at most once, because stdin can be read only once")
 
 
 def total_size(sources: Sequence[Source | InputError]) -> int | None:
-    """Bytes of all files; None if one is not known."""
+    """Return the size of all files in bytes; None if the size of a file is unknown."""
     total = 0
     for source in sources:
         size = 0 if isinstance(source, InputError) else source.size()
@@ -209,35 +210,37 @@ def total_size(sources: Sequence[Source | InputError]) -> int | None:
     return total
 
 
-def _find_in_folder(
-    folder: str, given_format: str | None, column: str | None
+def _find_in_directory(
+    directory: str, given_format: str | None, column: str | None
 ) -> list[Source | InputError]:
     failures: list[OSError] = []
-    paths = [path for path in _walk(folder, failures) if _is_wanted(os.path.relpath(path, folder))]
+    paths = [
+        path for path in _walk(directory, failures) if _is_wanted(os.path.relpath(path, directory))
+    ]
     found: list[Source | InputError] = []
     for failure in failures:
         found.append(InputError(failure.strerror or str(failure), os.fsdecode(failure.filename)))
     if not paths and not failures:
         known = ", ".join(f".{name}" for name in FORMATS)
         reason = f"expected files named {known}, found none in the directory"
-        found.append(InputError(reason, folder))
+        found.append(InputError(reason, directory))
     for path in sorted(paths, key=os.fsencode):
         found.append(find_source(path, given_format, column=column))
     return found
 
 
 def _is_wanted(path: str) -> bool:
-    """Whether a directory stands for this file in it. Of a dataset, what begins with '_' or '.' is
-    somebody's own, such as files that Spark has not finished."""
+    """Return whether to read this file in a directory. In a dataset, names that begin with '_' or
+    '.' are internal, such as unfinished files of Spark."""
     found, compression = split_name(path)
     if found in TABLES:
         return not compression and not any(part[0] in "_." for part in path.split(os.sep))
     return found is not None
 
 
-def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
-    """All files below a directory, symbolic links being what they lead to."""
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
+def _walk(directory: str, failures: list[OSError]) -> Iterator[str]:
+    """Yield all files below a directory, following symbolic links."""
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(directory, ())]
     while waiting:
         parent, above = waiting.pop()
         try:
@@ -256,8 +259,8 @@ def _walk(folder: str, failures: list[OSError]) -> Iterator[str]:
 
 
 def _is_special(path: str) -> bool:
-    """Whether it is a pipe, a device or the like, which a directory does not stand for."""
+    """Return whether a file is a pipe, a device or another special file."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
-        return False  # A file that reading it will complain of.
+        return False  # Reading the file reports the error.

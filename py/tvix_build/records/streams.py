@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The uncompressed bytes of a file that may be compressed, a bounded piece at a time.
+"""Decompresses files in bounded pieces.
 
-Knows zstd, gzip and xz, several frames (members, streams) in a row, and what ends too early or
-goes on with something else; that is an `InputError`. It must not know what the bytes say.
-No piece is larger than `PIECE`, whatever a small compressed input expands to.
+It supports zstd, gzip and xz, and several consecutive frames (members, streams). Truncated data,
+and other data after compressed data, are an `InputError`. No piece is larger than `PIECE`, even if
+a small compressed input expands to a large output.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from tvix_build.records.errors import InputError, needed_for
 from tvix_build.records.source import Source
 
 PIECE = 1 << 18
-PAUSE = 50  # milliseconds without a byte
+PAUSE = 50  # milliseconds to wait for data
 XZ_MEMORY = 1 << 28
 MAGIC = {"zst": b"\x28\xb5\x2f\xfd", "gz": b"\x1f\x8b\x08", "xz": b"\xfd7zXZ\0"}
 
 
 class ByteStream:
-    """The file of a source, uncompressed; where the source has no compression, as the first bytes
-    show.
+    """The uncompressed bytes of a source. If its name has no compression, the first bytes determine
+    it.
 
     Raises:
-        InputError: from here and from `readinto`.
+        InputError: from the constructor and from `readinto`, if the file cannot be read.
     """
 
     def __init__(self, source: Source) -> None:
@@ -47,19 +47,19 @@ class ByteStream:
 
     @property
     def consumed(self) -> int:
-        """Bytes of the file read so far, as they are in the file."""
+        """The number of bytes read from the file so far."""
         return self._file.consumed
 
     def close(self) -> None:
-        """Close the file; stdin and a stream that the source has stay open."""
+        """Close the file. stdin and the stream of a source stay open."""
         self._file.close()
 
     def ready(self) -> bool:
-        """Whether there is something to read, or the end, now or before a PAUSE is over."""
+        """Wait for at most PAUSE, and return whether data or the end of the file is available."""
         return bool(self._piece) or self._file.ready()
 
     def readinto(self, target: memoryview) -> int:
-        """Read some bytes into `target`, at least one; 0 at the end."""
+        """Read at least one byte into `target`, and return the number of bytes; 0 at the end."""
         if self._pieces is None:
             return self._file.readinto(target)
         if not self._piece:
@@ -71,9 +71,9 @@ class ByteStream:
 
 
 def _open_stdin() -> Any:
-    """Standard input without the buffer of `sys.stdin`, or that where it is no file."""
+    """Open standard input without the buffer of `sys.stdin`, or use that if it is not a file."""
     if sys.stdin is None:
-        raise InputError("expected stdin, found it closed")
+        raise InputError("stdin is closed")
     try:
         return io.FileIO(sys.stdin.fileno(), closefd=False)
     except io.UnsupportedOperation:
@@ -81,7 +81,7 @@ def _open_stdin() -> Any:
 
 
 class _File:
-    """The bytes as they are in the file, some of them held back to be read again."""
+    """The bytes of the file, some of which can be put back."""
 
     def __init__(self, source: Source) -> None:
         raw: Any = source.stream
@@ -97,15 +97,15 @@ class _File:
             self._poll.register(self._own, select.POLLIN)
         self.consumed = 0
         self._held = b""
-        self._begin = 0  # of what is left of _held
+        self._begin = 0  # of the unread part of _held
 
     def close(self) -> None:
-        """Close the file if this opened it."""
+        """Close the file if this object opened it."""
         if self._own is not None:
             self._own.close()
 
     def compression(self) -> str | None:
-        """The compression that the first bytes show."""
+        """Return the compression, according to the first bytes."""
         head = self.up_to(max(map(len, MAGIC.values())))
         self.put_back(head)
         if _is_skippable(head[:4]):  # Canonical messages begin with a field of 1 to 3.
@@ -113,13 +113,13 @@ class _File:
         return next((name for name, magic in MAGIC.items() if head.startswith(magic)), None)
 
     def ready(self) -> bool:
-        """Whether there is something to read, or the end, now or before a PAUSE is over."""
+        """Wait for at most PAUSE, and return whether data or the end of the file is available."""
         if self._begin < len(self._held) or self._own is None:
             return True
         return bool(self._poll.poll(PAUSE))
 
     def take(self) -> bytes:
-        """Some bytes, at most PIECE; empty at the end."""
+        """Read and return at most PIECE bytes; empty at the end."""
         if self._begin < len(self._held):
             held = self._held[self._begin :]
             self._held, self._begin = b"", 0
@@ -129,7 +129,7 @@ class _File:
         return bytes(memoryview(data)[:count])
 
     def readinto(self, target: memoryview) -> int:
-        """Read some bytes into `target`; 0 at the end."""
+        """Read bytes into `target`, and return their number; 0 at the end."""
         if self._begin < len(self._held):
             held = self._held[self._begin : self._begin + len(target)]
             self._begin += len(held)
@@ -145,7 +145,7 @@ class _File:
         return count
 
     def up_to(self, count: int) -> bytes:
-        """The next `count` bytes, fewer at the end."""
+        """Read and return the next `count` bytes, fewer at the end."""
         while len(self._held) - self._begin < count:
             held = self._held[self._begin :]
             self._held, self._begin = b"", 0
@@ -158,20 +158,20 @@ class _File:
         return data
 
     def exactly(self, count: int, what: str) -> bytes:
-        """The next `count` bytes, which are part of `what`."""
+        """Read and return the next `count` bytes, a part of `what`."""
         data = self.up_to(count)
         if len(data) < count:
             raise _truncated(what)
         return data
 
     def put_back(self, data: bytes) -> None:
-        """Let `data` be read again, before all else."""
+        """Put `data` back, so that it is read next."""
         self._held = data + self._held[self._begin :]
         self._begin = 0
 
 
 def _gzip(file: _File) -> Iterator[bytes]:
-    """Members of RFC 1952, one after another, at least one, and zeros behind the last one."""
+    """Yield the contents of one or more gzip members (RFC 1952). Zeros may follow the last one."""
     data = file.take()
     while True:
         decoder = zlib.decompressobj(wbits=31)
@@ -192,11 +192,11 @@ def _gzip(file: _File) -> Iterator[bytes]:
         if not data:
             return
         if padded:
-            raise InputError("expected zeros or nothing behind the padding of gzip members")
+            raise InputError("expected only zeros after the last gzip member, found other data")
 
 
 def _xz(file: _File) -> Iterator[bytes]:
-    """Streams of the .xz format, one after another, at least one, and padding between them."""
+    """Yield the contents of one or more xz streams, with padding between them."""
     data = file.take()
     while True:
         decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
@@ -271,16 +271,16 @@ def _zstd_frame(file: _File, zstandard: Any) -> Iterator[bytes]:
 
 
 def _is_skippable(magic: bytes) -> bool:
-    """Whether it is one of the 16 magic numbers of skippable frames of zstd."""
+    """Return whether a magic number is one of the 16 of skippable zstd frames."""
     return magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5
 
 
 def _truncated(what: str) -> InputError:
-    return InputError(f"expected more of {what}, found the end of the file")
+    return InputError(f"{what} is truncated")
 
 
 def _corrupt(what: str, error: Exception) -> InputError:
-    return InputError(f"expected {what}, found corrupt data: {error}")
+    return InputError(f"{what} is corrupt: {error}")
 
 
 DECODERS: dict[str, Callable[[_File], Iterator[bytes]]] = {"zst": _zstd, "gz": _gzip, "xz": _xz}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Parses proto3 JSON, and refuses what protobuf's parser would take, but not as it is written."""
+"""Parses proto3 JSON strictly: rejects input that protobuf's parser accepts but changes."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Number:
 
 
 def load(text: str) -> Any:
-    """The value of a JSON text, with a `Number` for each number.
+    """Parse a JSON text, with a `Number` for each number.
 
     Raises:
-        ValueError: if `text` is no JSON, or an object has two members of one name.
-        RecursionError: if the nesting is too deep.
+        ValueError: if `text` is not JSON, or an object has two members with the same name.
+        RecursionError: if the text is nested too deeply.
     """
     return json.loads(
         text,
@@ -55,10 +55,10 @@ def parse(value: Any, message: Message) -> None:
     """Set the fields of a message to a value of `load`.
 
     Raises:
-        ValueError: if the value contains a number or text that is no integer where the schema has
-            one, text that is no base64, an unknown field, a field under both of its names, or a
-            value of another type; names the field.
-        json_format.ParseError: if it does not fit the message otherwise.
+        ValueError: with the name of the field, if an integer is expected and the value is not one,
+            if a value is not base64 or has another type, if a field is unknown, or if it occurs
+            under both of its names.
+        json_format.ParseError: if protobuf rejects the value for another reason.
     """
     json_format.ParseDict(_message(value, message.DESCRIPTOR, ""), message)
 
@@ -69,7 +69,7 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in members:
             if name in seen:
-                raise ValueError(f"expected each name once in an object, found {name!r:.100} twice")
+                raise ValueError(f"duplicate name in an object: {name!r:.100}")
             seen.add(name)
     return value
 
@@ -79,7 +79,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _message(value: Any, descriptor: Any, place: str) -> Any:
-    """A value of a message field as protobuf's parser reads it without loss."""
+    """Return the value of a message in a form that protobuf's parser does not change."""
     if not isinstance(value, dict):
         raise _error(place, "an object", value)
     fields = {name: one for one in descriptor.fields for name in (one.name, one.json_name)}
@@ -92,7 +92,7 @@ def _message(value: Any, descriptor: Any, place: str) -> Any:
             raise _error(place, f"a field of {descriptor.name} ({known})", name)
         if field.name in seen:
             names = f"{seen[field.name]!r} and {name!r}"
-            reason = f"expected a field under one name, found {names}"
+            reason = f"the field occurs under both names, {names}"
             raise ValueError(f"{place}: {reason}" if place else reason)
         seen[field.name] = name
         below = f"{place}.{name}" if place else name
@@ -123,9 +123,9 @@ def _element(item: Any, field: Any, place: str) -> Any:
 
 
 def _integer(item: Any, place: str) -> int:
-    """The integer of a JSON number, or of a string that contains a JSON number and nothing else.
+    """Return the integer of a JSON number, or of a string that contains only a JSON number.
 
-    No float is between, which has 53 bits.
+    It is not converted to float, which has 53 bits only.
     """
     text = item.text if isinstance(item, Number) else item
     if not isinstance(text, str) or not _NUMBER.fullmatch(text):
@@ -134,7 +134,7 @@ def _integer(item: Any, place: str) -> int:
         number = Decimal(text)
     except InvalidOperation:  # The exponent has too many digits.
         raise _error(place, "an integer", item) from None
-    # A number in this range has few digits before the point, whatever its exponent.
+    # A number in this range has few digits before the point, with any exponent.
     if not 0 <= number <= _UINT64_MAX:
         raise _error(place, f"an integer from 0 to {_UINT64_MAX}", item)
     if number != number.to_integral_value():
@@ -143,11 +143,11 @@ def _integer(item: Any, place: str) -> int:
 
 
 def _bytes(item: Any, place: str) -> str:
-    """Bytes in padded base64 of the standard alphabet.
+    """Return bytes in padded base64 of the standard alphabet.
 
-    Both alphabets are accepted, not mixed, with and without padding. Bits of the last character
-    that belong to no byte must be zero, but protobuf's conformance test `BytesFieldBase64Url`
-    wants `-_` accepted: unpadded text of the URL-safe alphabet.
+    Both alphabets are accepted, but not mixed, with and without padding. Unused bits of the last
+    character must be zero, except in unpadded text of the URL-safe alphabet, because protobuf's
+    conformance test `BytesFieldBase64Url` requires that `-_` is accepted.
     """
     match = _BASE64.fullmatch(item) if isinstance(item, str) else None
     if match is None:

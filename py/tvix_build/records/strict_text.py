@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What protobuf's parser of the text format would take, but not as the format defines it."""
+"""Rejects text that protobuf's parser accepts against the definition of the text format."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _ESCAPE = re.compile(
 
 
 def refuse_loss(text: str) -> None:
-    """Refuse integers and escapes that Python knows and the text format does not (`1_0`, `+5`,
-    `0b1`, `\\N{…}`), and characters beyond ASCII outside of strings and comments.
+    """Reject integers and escapes of Python that the text format does not define (`1_0`, `+5`,
+    `0b1`, `\\N{…}`), and characters that are not ASCII outside of strings and comments.
 
-    The messages have no field of floats, so every number must be an integer.
+    The messages have no float fields, so each number must be an integer.
 
     Raises:
-        ValueError: with line and column.
+        ValueError: with the line and the column.
     """
     for token in _TOKEN.finditer(text):
         found = token[0]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Reads the binary column of Parquet and Arrow files as batches of records, in constant memory.
+"""Reads the binary column of Parquet and Arrow files in batches of records, in constant memory.
 
-Imports pyarrow, an optional extra, so it is imported when a table is read and not before. Of a
-Parquet file the pages of a few records are in memory, of an Arrow file one record batch.
+This module imports pyarrow, an optional extra, so it is imported only to read a table. It keeps the
+pages of a few records of a Parquet file, or one record batch of an Arrow file, in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tvix_build.records.windows import WINDOW
 
 NAMES = {"parquet": "a Parquet file", "arrow": "an Arrow file or stream"}
 PAGE_BUFFER = 1 << 18
-# A dictionary of up to so many bytes is not unfolded; so few records of a larger one are at once.
+# The size limit of a dictionary that is not expanded, and the records per batch of a larger one.
 DICTIONARY = 1 << 23
 DICTIONARY_RECORDS = 1 << 8
 ARROW_FILE = b"ARROW1"
@@ -34,14 +34,14 @@ STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 def read_table(source: Source, kind: MessageType) -> Iterator[Batch]:
-    """Batches of the records in the column of messages of a table. A null is a malformed record.
+    """Yield the records in the column of messages of a table. A null is a malformed record.
 
     Raises:
         InputError: if the table cannot be read.
     """
     if source.path == "-" or source.stream is not None:
         found = "stdin" if source.stream is None else "a stream"
-        reason = f"expected {NAMES[source.format]} that is no stream, found {found}"
+        reason = f"{NAMES[source.format]} cannot be read from {found}"
         raise InputError(reason, source.path)
     with _errors(source, None):
         file = pa.OSFile(source.path)
@@ -68,8 +68,8 @@ def _read(source: Source, kind: MessageType, file: Any) -> Iterator[Batch]:
 
 @contextmanager
 def _errors(source: Source, index: int | None) -> Iterator[None]:
-    """Make errors of pyarrow and of files InputErrors; `index` is the next record, if
-    there were others."""
+    """Convert errors of pyarrow and of files to InputErrors. `index` is the index of the next
+    record, or None for the first one."""
     try:
         yield
     except MemoryError:
@@ -77,7 +77,7 @@ def _errors(source: Source, index: int | None) -> Iterator[None]:
     except (InputError, pa.ArrowException, OSError, ValueError) as error:
         number = getattr(error, "errno", None)
         found = (str(error).splitlines() or [type(error).__name__])[0]
-        reason = f"expected {NAMES[source.format]}, found: {found}"
+        reason = f"expected {NAMES[source.format]}: {found}"
         if number:
             reason = os.strerror(number)
         elif isinstance(error, InputError):
@@ -88,11 +88,11 @@ def _errors(source: Source, index: int | None) -> Iterator[None]:
 
 
 Chunks = Iterator[tuple[Any, float]]
-"""Arrow arrays or record batches, and which part of the file has been read after each."""
+"""Arrow arrays or record batches, each with the fraction of the file that has been read."""
 
 
 def _parquet(source: Source, file: Any) -> Chunks:
-    """A row group after the other, a few records at a time."""
+    """Yield the row groups in order, a few records at a time."""
     options = {"pre_buffer": False, "buffer_size": PAGE_BUFFER, "page_checksum_verification": True}
     plain = pq.ParquetFile(file, **options)
     metadata, schema = plain.metadata, plain.schema_arrow
@@ -113,15 +113,15 @@ def _parquet(source: Source, file: Any) -> Chunks:
             rows += len(batch)
             yield batch.column(name), rows / max(metadata.num_rows, 1)
             if rows == expected:
-                break  # At the end of an extension of a dictionary, pyarrow aborts.
+                break  # pyarrow aborts at the end of an extension type of a dictionary.
         if rows != expected:
-            raise InputError(f"expected {expected} rows to here, found {rows}")
+            raise InputError(f"expected {expected} rows up to this row group, found {rows}")
     if rows != metadata.num_rows:
         raise InputError(f"expected {metadata.num_rows} rows, found {rows}")
 
 
 def _rows(column: Any, folded: bool) -> int:
-    """How many records of a column chunk are to be read at once: some WINDOW of bytes."""
+    """Return the number of records of a column chunk to read at a time: about WINDOW bytes."""
     if folded:
         return BATCH_RECORDS
     most = DICTIONARY_RECORDS if column.has_dictionary_page else BATCH_RECORDS
@@ -130,16 +130,16 @@ def _rows(column: Any, folded: bool) -> int:
 
 
 def _arrow_file(source: Source, file: Any) -> Chunks:
-    """A record batch after the other, of the format with an index at its end or without."""
+    """Yield the record batches of an Arrow file or stream in order."""
     indexed = file.read(len(ARROW_FILE)) == ARROW_FILE
     file.seek(0)
     schema = (pa.ipc.open_file if indexed else pa.ipc.open_stream)(file).schema
     place = schema.get_field_index(_column(source, schema))
     file.seek(0)
-    # Of other columns nothing is read.
+    # Other columns are not read.
     options = pa.ipc.IpcReadOptions(included_fields=[place], use_threads=False)
     for batch, part in (_indexed if indexed else _stream)(file, options):
-        batch.validate(full=True)  # Offsets that lie would be followed.
+        batch.validate(full=True)  # Otherwise invalid offsets would be used.
         yield batch.column(0), part
 
 
@@ -150,21 +150,22 @@ def _indexed(file: Any, options: Any) -> Chunks:
 
 
 def _stream(file: Any, options: Any) -> Chunks:
-    """A stream says where it ends, unless it is cut off."""
+    """Yield the record batches of a stream, and check its end."""
     size = file.size()
     for batch in pa.ipc.open_stream(file, options=options):
         yield batch, file.tell() / size
     if file.tell() != size:
-        raise InputError(f"expected the end of a stream, found {size - file.tell()} bytes more")
+        raise InputError(f"expected the end of the file, found {size - file.tell()} more bytes")
     if file.read_at(len(STREAM_END), max(size - len(STREAM_END), 0)) != STREAM_END:
-        raise InputError("expected the mark at the end of a stream, found the end of the file")
+        raise InputError("the stream is truncated")
 
 
 def _column(source: Source, schema: Any) -> str:
-    """The column of messages; by default a column of binary, or else one of nulls.
+    """Return the name of the column of messages: by default the only binary column, or else the
+    only column of nulls.
 
     Raises:
-        InputError: if there is none, or several are possible.
+        InputError: if there is no such column, or there are several.
     """
     fields = [schema.field(i) for i in range(len(schema))]
     if source.column is None:
@@ -176,7 +177,7 @@ def _column(source: Source, schema: Any) -> str:
         expected = f"one column {source.column!r}"
     if len(names) != 1:
         found = ", ".join(f"{field.name!r} ({field.type})" for field in fields) or "no columns"
-        hint = ": name one with column" if len(set(names)) > 1 else ""
+        hint = "; choose one of them as the column" if len(set(names)) > 1 else ""
         raise InputError(f"expected {expected}, found {found}{hint}")
     found_type = schema.field(names[0]).type
     if not _is_binary(found_type) and not _is_null(found_type):
@@ -185,7 +186,7 @@ def _column(source: Source, schema: Any) -> str:
 
 
 def _storage(type: Any) -> Any:
-    """The type of the values, without dictionary and extension."""
+    """Return the type of the values, without dictionary and extension."""
     while True:
         if isinstance(type, pa.BaseExtensionType):
             type = type.storage_type
@@ -207,7 +208,7 @@ def _is_binary(type: Any) -> bool:
 
 
 def _batches(source: Source, kind: MessageType, chunks: Chunks) -> Iterator[tuple[Batch, float]]:
-    """The messages of Arrow arrays, where they are; a part with nulls is copied."""
+    """Yield the messages of Arrow arrays without copying them, except for parts with nulls."""
     first = 0
     for chunk, part in chunks:
         if isinstance(chunk, pa.ExtensionArray):
@@ -220,7 +221,7 @@ def _batches(source: Source, kind: MessageType, chunks: Chunks) -> Iterator[tupl
 
 
 Ranges: TypeAlias = "tuple[memoryview, array[int], array[int]]"
-"""Where messages are: a buffer, begins and ends."""
+"""The ranges of messages: a buffer, begins and ends."""
 
 
 def _ranges_of_array(chunk: Any) -> Iterator[tuple[Ranges, dict[int, str]]]:
@@ -254,15 +255,15 @@ def _ranges_of_dictionary(chunk: Any) -> Iterator[tuple[Ranges, dict[int, str]]]
 
 
 def _reasons(some: Any) -> dict[int, str]:
-    """Why a record is no message, for each null."""
+    """Return the reason for each null."""
     if not some.null_count:
         return {}
     return dict.fromkeys(pc.indices_nonzero(some.is_null()).to_pylist(), NULL)
 
 
 def _ranges(some: Any) -> Ranges:
-    """Where the messages of an array without nulls are: a buffer, begins and ends."""
-    # Arrays of more than one piece are dictionaries, whose pieces have one buffer.
+    """Return the ranges of the messages of an array without nulls."""
+    # Only dictionaries have several pieces, which have the same buffer.
     pieces = list(arrow.ranges(some))
     begins, ends = array("Q"), array("Q")
     for _, some_begins, some_ends in pieces:
@@ -272,7 +273,7 @@ def _ranges(some: Any) -> Ranges:
 
 
 def _taken(numbers: array[int], indices: Any) -> array[int]:
-    """numbers[i] for each of the indices."""
+    """Return numbers[i] for each of the indices."""
     source = pa.Array.from_buffers(pa.uint64(), len(numbers), [None, pa.py_buffer(numbers)])
     taken = array("Q")
     taken.frombytes(memoryview(source.take(indices).buffers()[1])[: 8 * len(indices)])

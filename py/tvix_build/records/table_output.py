@@ -40,18 +40,18 @@ RESULTS = pa.schema(
 
 
 def message_schema(column: str) -> Any:
-    """The schema of a table of messages."""
+    """Return the schema of a table of messages."""
     return pa.schema([pa.field(column, pa.binary(), nullable=False)])
 
 
 def message_rows(messages: list[bytes], schema: Any) -> Any:
-    """Messages as rows."""
+    """Return messages as rows."""
     fits = sum(map(len, messages)) <= BINARY_LIMIT
     pieces = [messages] if fits else [[message] for message in messages]
     return pa.table([pa.chunked_array(map(_binary, pieces), pa.binary())], schema=schema)
 
 
-# Not pa.array, which imports pandas where that is installed.
+# Not pa.array, which imports pandas if it is installed.
 
 
 def _binary(messages: list[bytes]) -> Any:
@@ -68,7 +68,7 @@ def _integers(numbers: Iterable[int]) -> Any:
 def result_rows(
     batch: Batch, reports: BatchReport, on_invalid: Callable[[int, Report], object]
 ) -> Any:
-    """What a check found of each record of a batch, as rows of RESULTS."""
+    """Return the results of each record of a batch, as rows of RESULTS."""
     count = len(batch)
     offsets = [offset for i in range(count) if (offset := batch.offset(i)) is not None]
     violation_counts = [0] * count
@@ -103,16 +103,16 @@ def _row(report: Report) -> dict[str, Any]:
 
 
 class TableOutput:
-    """Tables written to an Output, one behind the other. A context manager, left before the
-    Output's.
+    """Writes tables to an Output, in order. A context manager, to be left before that of the
+    Output.
 
     Args:
-        output: where to.
+        output: the file to write.
         format_name: `parquet` or `arrow`.
-        schema: of all of them.
+        schema: the schema of all tables.
 
     Raises:
-        OutputError: from here, `write` and the end.
+        OutputError: on entering, on leaving and from `write`, if the file cannot be written.
     """
 
     def __init__(self, output: Output, format_name: str, schema: Any) -> None:
@@ -125,7 +125,7 @@ class TableOutput:
             self._writer = _writer(self._sink, format_name, schema)
 
     def write(self, rows: Any) -> None:
-        """Write a table. What it refers to must not change any more."""
+        """Write a table, whose buffers must not change afterwards."""
         self._waiting.append(rows)
         self._bytes += rows.nbytes
         self._count += len(rows)
@@ -149,7 +149,7 @@ class TableOutput:
                 with self._errors():
                     self._writer.close()
         finally:
-            self._sink.discarding = True  # A writer that is collected writes its end.
+            self._sink.discarding = True  # A garbage-collected writer writes its end.
             with suppress(Exception):
                 self._writer.close()
 
@@ -166,7 +166,7 @@ class TableOutput:
 def _writer(sink: _Sink, format_name: str, schema: Any) -> Any:
     if format_name == "arrow":
         return pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
-    # Messages are rarely the same, nor looked for by their first bytes.
+    # Messages are rarely equal, and nobody searches for their first bytes.
     plain = pa.binary() not in schema.types
     return pq.ParquetWriter(
         sink,
@@ -179,7 +179,7 @@ def _writer(sink: _Sink, format_name: str, schema: Any) -> Any:
 
 
 class _Sink:
-    """An Output as a file that pyarrow writes to."""
+    """An Output as a file object for pyarrow."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -192,7 +192,7 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, because nothing is buffered."""
 
     def close(self) -> None:
         self.closed = True

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Names of files that are not whole yet, all of which `remove_all` removes.
+"""The names of incomplete files, which `remove_all` removes.
 
-A signal may come between any two lines, those of a context manager included, so what must not
-outlive the program is written down before it is made.
+A signal may arrive between any two lines, also in a context manager. Therefore the name of a
+temporary file is recorded before the file is created.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from contextlib import suppress
 _names: set[str] = set()
 
 
-def new(folder: str, name: str) -> str:
-    """The path of a hidden file to make in `folder`; `name` is to be seen in it."""
-    path = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
+def new(directory: str, name: str) -> str:
+    """Return the path of a hidden file to create in `directory`. It contains `name`."""
+    path = os.path.join(directory, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
     _names.add(path)
     return path
 
 
 def put(path: str, target: str) -> None:
-    """Have the file take the place of `target`."""
+    """Replace `target` with the file."""
     os.replace(path, target)
     _names.discard(path)
 
 
 def remove(path: str) -> None:
-    """Remove the file if it was made."""
+    """Remove the file if it exists."""
     with suppress(OSError):
         os.unlink(path)
     _names.discard(path)
 
 
 def remove_all() -> None:
-    """Remove what neither `put` nor `remove` has seen to its end."""
+    """Remove all files for which neither `put` nor `remove` has been called."""
     for path in list(_names):
         remove(path)

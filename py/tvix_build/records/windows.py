@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Windows of a stream: the pieces of it that are in memory.
+"""Windows of a stream: the pieces that are in memory.
 
-A window grows only for a record that is larger.
+A window grows only for a record that is larger than the window.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from tvix_build.records.errors import InputError
 from tvix_build.records.streams import ByteStream
 
-WINDOW = 1 << 20  # A few of them fit the last level of cache, where they are read and checked.
-MOST_WINDOWS = 16  # that are kept to be used again
+WINDOW = 1 << 20  # a few windows fit in the last-level cache
+MOST_WINDOWS = 16  # kept for reuse
 RECORD_LIMIT = (1 << 31) - 1  # bytes, protobuf's own limit
 PREFIX_LIMIT = 5  # bytes of a length prefix
 BLANK = re.compile(rb"[ \t\r\n]+")
@@ -23,17 +23,17 @@ BLANK = re.compile(rb"[ \t\r\n]+")
 class Window:
     """The piece of the stream that is in memory: `view()`, which begins at byte `offset`.
 
-    Views stay valid: a buffer is used again when no view of it is left.
+    Views stay valid: a buffer is reused only when it has no views.
 
     Attributes:
-        records: how many the reader has found so far.
-        ended: whether nothing follows.
+        records: the number of records that the reader has found so far.
+        ended: whether the end of the stream has been reached.
     """
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._buffer = bytearray(WINDOW)
-        # Those of the windows before, the oldest first.
+        # Buffers of earlier windows, the oldest first.
         self._others: deque[bytearray] = deque(maxlen=MOST_WINDOWS)
         self._begin = 0
         self._end = 0
@@ -44,20 +44,21 @@ class Window:
 
     @property
     def consumed(self) -> int:
-        """Bytes of the file read so far, as they are in the file."""
+        """The number of bytes read from the file so far."""
         return self._stream.consumed
 
     def view(self) -> memoryview:
-        """What is in memory and not skipped."""
+        """Return the bytes in memory that have not been skipped."""
         return memoryview(self._buffer)[self._begin : self._end]
 
     def find_newline(self, begin: int) -> int:
-        """Where in the view, from `begin` on, the next newline is; -1 for none."""
+        """Return the offset of the next newline in the view, from `begin` on; -1 if there is
+        none."""
         found = self._buffer.find(b"\n", self._begin + begin, self._end)
         return found - self._begin if found >= 0 else -1
 
     def blank_lines(self) -> int:
-        """How many bytes of the view are blank lines at its beginning."""
+        """Return the size of the blank lines at the beginning of the view."""
         blank = BLANK.match(self._buffer, self._begin, self._end)
         if blank is None:
             return 0
@@ -65,28 +66,28 @@ class Window:
         return last + 1 - self._begin if last >= 0 else 0
 
     def skip(self, count: int) -> None:
-        """Be done with the first `count` bytes."""
+        """Skip the first `count` bytes."""
         self._begin += count
         self.offset += count
 
     def fill(self, needed: int = 0) -> Iterator[None]:
-        """Read on until the window is full or, with something new in it, the writer pauses.
+        """Read until the window is full or, if there are new bytes, until the writer pauses.
 
         Yields None before a wait that may be long: for a pipe whose writer pauses, or to read a
         record that is larger than a window.
 
-        Nothing skipped makes the window larger. Sets `ended` where nothing follows. Damage ends the
-        stream; see `finish`.
+        If nothing has been skipped, the window grows. At the end of the stream, `ended` becomes
+        true. Damage ends the stream; see `finish`.
 
         Args:
-            needed: how large the window must become, where that is known.
+            needed: the required size of the window, if it is known.
         """
         rest = self._end - self._begin
         if self._begin or rest == len(self._buffer):
             if needed <= rest:
                 needed = min(2 * rest, RECORD_LIMIT + PREFIX_LIMIT + 1)
             if needed > WINDOW:
-                # So large a record is alone in memory.
+                # Free the other windows for a large record.
                 yield None
                 self._others.clear()
             self._move(needed)
@@ -106,12 +107,12 @@ class Window:
             self.ended = count == 0
 
     def finish(self) -> None:
-        """Raise the InputError that ended the stream, if one did."""
+        """Raise the InputError that ended the stream, if any."""
         if self._error is not None:
             raise self._error
 
     def _move(self, needed: int) -> None:
-        """Move what is left to the beginning of a buffer that no view uses."""
+        """Move the remaining bytes to the beginning of a buffer without views."""
         begin, end = self._begin, self._end
         self._begin, self._end = 0, end - begin
         if needed > WINDOW:
@@ -135,7 +136,7 @@ class Window:
 
 
 def _is_unused(buffer: bytearray) -> bool:
-    """Whether no memoryview of it is left: one forbids to change the size."""
+    """Return whether a buffer has no memoryview, which would forbid changing its size."""
     try:
         buffer.append(buffer.pop())
     except BufferError:

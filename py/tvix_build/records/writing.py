@@ -26,7 +26,7 @@ class Writer:
 
         Raises:
             OutputError: if the file cannot be written.
-            BrokenPipeError: if nobody reads the pipe that is written to.
+            BrokenPipeError: if the reader of a pipe has closed it.
             google.protobuf.message.DecodeError: if the format is text and a message is malformed.
         """
         self._write(messages)
@@ -37,12 +37,12 @@ def write_target(target: Source, kind: MessageType) -> Iterator[Writer]:
     """Open a file for records, which is written atomically; see `Output`.
 
     Args:
-        target: the file, with its format; `-` is stdout. A table's column has the name that it
-            says, else one after the kind.
-        kind: what the messages are. For a text format they must decode.
+        target: the file, with its format; `-` is stdout. The column of a table has the name
+            `target.column`, or else a name that depends on the kind.
+        kind: the type of the messages. For a text format they must not be malformed.
 
     Raises:
-        OutputError: from here, from what is yielded, and at the end.
+        OutputError: on entering, on leaving and from the writer, if the file cannot be written.
         MissingPackageError: if the format needs a package that is missing.
     """
     with Output(target.path, target.compression) as output:
@@ -63,7 +63,7 @@ def write_target(target: Source, kind: MessageType) -> Iterator[Writer]:
 
 
 def _encode(message: bytes, format_name: str, kind: MessageType) -> bytes:
-    """A message as a file of a format has it."""
+    """Return the encoding of a message in a file of a format."""
     if format_name == "binpbs":
         return _varint(len(message)) + message
     if format_name == "binpb":

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Checks and hashes messages in Apache Spark: a binary column of a DataFrame, by all executors.
+"""Checks and hashes the messages in a binary column of an Apache Spark DataFrame, on all executors.
 
-`python -m tvix_build.spark IN OUT` does so for Parquet; see docs/columnar.md.
+`python -m tvix_build.spark IN OUT` checks Parquet files; see docs/columnar.md.
 
-Needs pyspark and what that needs for Arrow, the extra `spark`; all of it where executors run, too.
+Requires pyspark and its packages for Arrow, which the extra `spark` installs, also on the
+executors.
 """
 
 from __future__ import annotations
@@ -28,32 +29,32 @@ def check(
     kind: KindLike = Kind.BUILD_REQUEST,
     schema: SchemaLike = Schema.TVIX_BUILD_V1,
 ) -> DataFrame:
-    """Check each message of a column.
+    """Check each message in a column, and return a table of the results.
 
     | column | type |
     | --- | --- |
-    | those of `df` but the messages | as they are |
+    | the columns of `df`, except for the messages | unchanged |
     | `valid`, `canonical` | boolean |
-    | `digest` | binary of 32 bytes; null where there is none |
-    | `violations` | array of struct of `code`, `path`, `message`; the first 100 |
-    | `violation_count` | bigint: how many there are in truth |
+    | `digest` | binary of 32 bytes; null for a message without a digest |
+    | `violations` | array of struct of `code`, `path`, `message`; at most 100 |
+    | `violation_count` | bigint: the total number of violations |
 
-    A bad message fails no task; a null is one that is `malformed`. Lazy, as all of Spark. A task
+    Invalid messages do not fail a task. A null is `malformed`. The evaluation is lazy. Each task
     checks its partition with one thread.
 
     Args:
-        df: a table.
-        column: its column of messages; by default the only one of binary, or else the only one of
-            nulls (void).
-        kind: what the messages are.
-        schema: of which version of the protocol.
+        df: the table.
+        column: the column of messages; by default the only binary column, or else the only void
+            column.
+        kind: the kind of the messages.
+        schema: the schema of the messages.
 
     Returns:
-        A row for each row.
+        One row per row of `df`.
 
     Raises:
-        ValueError: if there is no such column, kind or schema, or a column is called as one of the
-            results.
+        ValueError: if the column, the kind or the schema is unknown, or another column has the name
+            of a result.
     """
     from pyspark.sql.types import StructType
 
@@ -62,10 +63,7 @@ def check(
     kept = [field for i, field in enumerate(df.schema) if i != place]
     for field in kept:
         if field.name.lower() in _RESULTS:
-            raise ValueError(
-                f"expected no column called as the result {field.name.lower()!r}, found one: "
-                "rename it"
-            )
+            raise ValueError(f"the column {field.name!r} has the name of a result; rename it")
 
     def check_all(batches: Iterator[Any]) -> Iterator[Any]:
         from tvix_build.spark import _arrow
@@ -82,24 +80,24 @@ def distinct(
     kind: KindLike = Kind.BUILD_REQUEST,
     schema: SchemaLike = Schema.TVIX_BUILD_V1,
 ) -> DataFrame:
-    """Count the messages of a column by digest.
+    """Count the messages in a column by digest.
 
     | column | type |
     | --- | --- |
-    | `digest` | binary of 32 bytes; null in the row that counts messages without one, if any |
-    | `records` | bigint: how many have it, nulls among those without |
-    | `encodings` | bigint: in how many ways these are encoded; nulls are none |
+    | `digest` | binary of 32 bytes; null in the row for messages without a digest |
+    | `records` | bigint: the number of messages with this digest; nulls have no digest |
+    | `encodings` | bigint: the number of different encodings of these messages, without nulls |
 
-    Where `encodings` is more than 1, the same message comes as different bytes. Between executors
-    go hashes, no messages: bytes are the same if their BLAKE3 is.
+    If `encodings` is greater than 1, the same message occurs as different bytes. Executors exchange
+    BLAKE3 hashes of the bytes instead of messages.
 
     Arguments as for `check`.
 
     Returns:
-        A row for each digest, in no order.
+        One row per digest, in any order.
 
     Raises:
-        ValueError: if there is no such column, kind or schema.
+        ValueError: if the column, the kind or the schema is unknown.
     """
     from pyspark.sql import functions
 
@@ -138,12 +136,12 @@ def _result_fields() -> list[Any]:
 
 
 def _numbered(df: DataFrame) -> DataFrame:
-    """With names that `mapInArrow` can use, whatever they were."""
+    """Rename the columns to numbers, because `mapInArrow` does not support all names."""
     return df.toDF(*map(str, range(len(df.columns))))
 
 
 def _place(df: DataFrame, column: str | None) -> int:
-    """Which column has the messages."""
+    """Return the index of the column of messages."""
     fields = list(df.schema)
     if column is None:
         places = [i for i, field in enumerate(fields) if _type(field) == "binary"]
@@ -154,7 +152,7 @@ def _place(df: DataFrame, column: str | None) -> int:
         expected = f"one column {column!r}"
     if len(places) != 1:
         found = ", ".join(f"{field.name!r} ({_type(field)})" for field in fields) or "no columns"
-        hint = ": name one with column" if column is None and places else ""
+        hint = "; choose one with column" if column is None and places else ""
         raise ValueError(f"expected {expected}, found {found}{hint}")
     if _type(fields[places[0]]) not in ("binary", "void"):
         raise ValueError(f"expected {expected} of binary, found {_type(fields[places[0]])}")

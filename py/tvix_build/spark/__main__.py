@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The job: checks messages in Parquet, writes what was found as Parquet, prints a summary."""
+"""The Spark job: checks messages in Parquet files, writes the results as Parquet, and prints a
+summary."""
 
 from __future__ import annotations
 
@@ -11,20 +12,20 @@ from tvix_build import Kind, Schema, ViolationCode
 from tvix_build.spark import check
 
 _HELP = """\
-Check the messages in Parquet files and write what was found.
+Check the messages in Parquet files, and write the results.
 
-IN is a file or folder, OUT a folder that must not exist yet. It gets a file of each task, with a
-row for each record of IN: its other columns, valid, canonical, digest, violations and
-violation_count. Without the file _SUCCESS in it, it is not whole."""
-_END = "exit status: 0 all valid, 1 something invalid, 2 usage, or a file that cannot be read"
+IN is a file or a directory. OUT is a directory, which must not exist yet. The job writes one file
+per task to OUT, with one row per record of IN: the other columns of the record, valid, canonical,
+digest, violations and violation_count. OUT is complete when it contains the file _SUCCESS."""
+_END = "exit status: 0 all messages are valid, 1 a message is invalid, 2 wrong usage or an error"
 
 
 def run(session: Any, options: argparse.Namespace) -> int:
-    """Do it in a session of Spark, and print the summary; the exit status.
+    """Run the job in a Spark session, print the summary, and return the exit status.
 
     Raises:
         ValueError: as `check`.
-        Exception: what Spark raises.
+        Exception: any error of Spark.
     """
     source = session.read.parquet(options.source)
     found = check(source, column=options.column, kind=options.kind, schema=options.schema)
@@ -38,8 +39,8 @@ def run(session: Any, options: argparse.Namespace) -> int:
 
 
 def _counts(results: Any) -> dict[str, int]:
-    """What there is how often, the codes of violations by the records that have them. Of what was
-    written, so that no task that Spark repeated counts twice."""
+    """Return the counts of records, and of records by violation code. They are read from the
+    written results, so that repeated tasks are not counted twice."""
     from pyspark.sql import functions as f
 
     whole = results.agg(
@@ -59,7 +60,7 @@ def _counts(results: Any) -> dict[str, int]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what lies behind an error."""
+    """Return the first line of the root cause of an error."""
     java = getattr(error, "java_exception", None)  # of py4j
     if java is None:
         return (str(error).splitlines() or [type(error).__name__])[0]
@@ -78,25 +79,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
     parser.add_argument(
-        "--column", metavar="NAME", help="that holds the messages; by default the only binary one"
+        "--column", metavar="NAME", help="column of messages; the default is the only binary column"
     )
     parser.add_argument(
         "--kind",
         choices=[kind.value for kind in Kind],
         default=Kind.BUILD_REQUEST.value,
-        help="what the messages are (%(default)s)",
+        help="message type (%(default)s)",
     )
     parser.add_argument(
         "--schema",
         choices=[schema.value for schema in Schema],
         default=Schema.TVIX_BUILD_V1.value,
-        help="of which version of the protocol (%(default)s)",
+        help="protocol version of the messages (%(default)s)",
     )
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job with the session that there is, or one of its own; the exit status."""
+    """Run the job in the active Spark session or in a new one, and return the exit status."""
     options = _parser().parse_args(arguments)
 
     from py4j.protocol import Py4JError

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a task does: Arrow batches to Arrow batches. Imported where tasks run."""
+"""Maps Arrow batches to Arrow batches in Spark tasks. Imported by the executors."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tvix_build._core.digests import Digests
 from tvix_build._core.engine import DIGEST_SIZE, VIOLATION_LIMIT
 from tvix_build._core.report import NULL, Kind, Schema, ViolationCode
 
-# So few rows at once that all their violations fit memory, and an Arrow array.
+# Rows per batch, so few that all their violations fit in memory and in an Arrow array.
 _ROWS = 1 << 11
 
 
 def results(batches: Iterator[Any], place: int, kind: Kind, schema: Schema) -> Iterator[Any]:
-    """Batches without their column of messages, and with what is said of those behind it."""
+    """Yield the batches with the results instead of the column of messages."""
     for batch in _pieces(batches):
         kept = [column for i, column in enumerate(batch.columns) if i != place]
         names = [name for i, name in enumerate(batch.schema.names) if i != place]
-        said = _said(batch.column(place), kind, schema)
-        yield pa.RecordBatch.from_arrays(kept + said.columns, names + said.schema.names)
+        found = _results(batch.column(place), kind, schema)
+        yield pa.RecordBatch.from_arrays(kept + found.columns, names + found.schema.names)
 
 
 def names(batches: Iterator[Any], kind: Kind, schema: Schema) -> Iterator[Any]:
-    """The digest of each message of batches of one column, and the BLAKE3 of its bytes."""
+    """Yield the digest and the BLAKE3 hash of each message in batches of one column."""
     for batch in _pieces(batches):
         messages = batch.column(0)
         present = messages.drop_null()
-        said = pa.record_batch(_reports(present, kind, schema))
-        digests = said.column("digest").cast(pa.binary())
-        odd = pc.invert(said.column("canonical"))
+        found = pa.record_batch(_reports(present, kind, schema))
+        digests = found.column("digest").cast(pa.binary())
+        odd = pc.invert(found.column("canonical"))
         others = [message.as_buffer() for message in present.filter(odd)]
         hashes = blake3_many(others, threads=1)
         encodings = pc.replace_with_mask(digests, odd, _rows(hashes, len(others)))
@@ -50,15 +50,15 @@ def _pieces(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _reports(messages: Any, kind: Kind, schema: Schema) -> BatchReport:
-    """Of an array without nulls. Spark has a task for each CPU, so this one takes no more."""
+    """Check an array without nulls in one thread, because Spark runs one task per CPU."""
     return check_batch(messages, kind=kind, threads=1, schema=schema)
 
 
-def _said(messages: Any, kind: Kind, schema: Schema) -> Any:
+def _results(messages: Any, kind: Kind, schema: Schema) -> Any:
     reports = _reports(messages.drop_null(), kind, schema)
-    said = pa.record_batch(reports)
-    columns = {name: said.column(name) for name in said.schema.names}
-    columns["digest"] = columns["digest"].cast(pa.binary())  # Spark knows no fixed size.
+    found = pa.record_batch(reports)
+    columns = {name: found.column(name) for name in found.schema.names}
+    columns["digest"] = columns["digest"].cast(pa.binary())  # Spark has no fixed_size_binary.
     columns["violation_count"] = _counts(reports, columns["violations"])
     null = {"code": ViolationCode.MALFORMED.value, "path": "", "message": NULL}
     row = {
@@ -73,15 +73,15 @@ def _said(messages: Any, kind: Kind, schema: Schema) -> Any:
 
 
 def _counts(reports: BatchReport, violations: Any) -> Any:
-    """How many violations there are in truth; only where not all are kept need one ask."""
+    """Return the total numbers of violations. Only a full list may be incomplete."""
     counts = pc.list_value_length(violations).cast(pa.int64())
     full = pc.equal(counts, VIOLATION_LIMIT)
-    asked = [reports[i].violation_count for i in pc.indices_nonzero(full).to_pylist()]
-    return pc.replace_with_mask(counts, full, pa.array(asked, pa.int64())) if asked else counts
+    totals = [reports[i].violation_count for i in pc.indices_nonzero(full).to_pylist()]
+    return pc.replace_with_mask(counts, full, pa.array(totals, pa.int64())) if totals else counts
 
 
 def _with_nulls(messages: Any, rows: Any, null: dict[str, Any]) -> Any:
-    """Rows for the messages that are there, and `null` in the places of those that are not."""
+    """Return the rows of the messages that are not null, and the row `null` for the others."""
     if not messages.null_count:
         return rows
     there = messages.is_valid()
@@ -92,6 +92,6 @@ def _with_nulls(messages: Any, rows: Any, null: dict[str, Any]) -> Any:
 
 
 def _rows(hashes: Digests, count: int) -> Any:
-    """n x 32 bytes as an array."""
+    """Return n x 32 bytes as an array."""
     buffers = [None, pa.py_buffer(hashes)]
     return pa.Array.from_buffers(pa.binary(DIGEST_SIZE), count, buffers).cast(pa.binary())

@@ -266,7 +266,7 @@ TOPIC.refused(
 
 # ---- damaged bytes
 
-TOPIC.malformed("malformed_is_alone", "nothing else is said", outputs("/", "/") + args(b"\xff"))
+TOPIC.malformed("malformed_is_alone", "no other violation", outputs("/", "/") + args(b"\xff"))
 TOPIC.malformed("truncated", "the last byte of a request missing", _file_bytes(number(3, 5))[:-1])
 TOPIC.malformed("text", "no protobuf at all", b"Derive([(")
 for _kind in (BUILD, DIRECTORY):

@@ -44,7 +44,7 @@ NOT_CLEAN = {
 }
 
 
-def _folders(topic: Topic) -> None:
+def _directories(topic: Topic) -> None:
     for name, make in (("working_dir", working_dir), ("inputs_dir", inputs_dir)):
         for label, (about, path) in CLEAN.items():
             topic.canonical(f"{name}_{label}", f"{name}: {about}", ARGS + make(path))
@@ -57,7 +57,9 @@ def _folders(topic: Topic) -> None:
         topic.other_bytes(
             f"{name}_twice", f"{name}: the last one", ARGS + make("/") + make("a"), ARGS + make("a")
         )
-    topic.canonical("folders_alike", "both may be one", ARGS + working_dir("a") + inputs_dir("a"))
+    topic.canonical(
+        "directories_alike", "both may be one", ARGS + working_dir("a") + inputs_dir("a")
+    )
 
 
 def _path_lists(topic: Topic) -> None:
@@ -98,8 +100,8 @@ def _path_lists(topic: Topic) -> None:
 
 
 def _ro_paths(topic: Topic) -> None:
-    def request(*paths: str, folder: bytes = STORE) -> bytes:
-        return ARGS + folder + constraints(SYSTEM, ro_paths(*paths))
+    def request(*paths: str, directory: bytes = STORE) -> bytes:
+        return ARGS + directory + constraints(SYSTEM, ro_paths(*paths))
 
     for label, about, path in (
         ("root", "the root alone is clean", "/"),
@@ -130,17 +132,17 @@ def _ro_paths(topic: Topic) -> None:
     topic.canonical(
         "ro_path_store",
         "/nix/store is as any path where the inputs are elsewhere",
-        request("/nix/store", "/nix/store/x", folder=inputs_dir("inputs")),
+        request("/nix/store", "/nix/store/x", directory=inputs_dir("inputs")),
     )
     topic.canonical(
         "ro_path_no_inputs_dir",
         "without inputs_dir any clean path",
-        request("/", "/nix/store", folder=b""),
+        request("/", "/nix/store", directory=b""),
     )
     topic.refused(
         "ro_path_invalid_inputs_dir",
         "compared though inputs_dir is not clean",
-        request("/a/.", "/b", "/b/./x", folder=inputs_dir("b/.")),
+        request("/a/.", "/b", "/b/./x", directory=inputs_dir("b/.")),
         ("invalid_path", "inputs_dir"),
         ("invalid_path", "constraints.available_ro_paths[0]"),
         ("invalid_path", "constraints.available_ro_paths[2]"),
@@ -209,7 +211,7 @@ def _additional_files(topic: Topic) -> None:
 def _topic(name: str, schema: str) -> Topic:
     about = f"paths of a BuildRequest of {schema}"
     topic = Topic(name, BUILD_REQUEST, about, schema=schema, source="paths_later")
-    _folders(topic)
+    _directories(topic)
     _path_lists(topic)
     _ro_paths(topic)
     _additional_files(topic)

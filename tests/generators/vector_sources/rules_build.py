@@ -26,7 +26,7 @@ TOPIC = Topic("rules_build", BUILD, "each rule of a Build: its request, its outp
 TOPIC.canonical("least", "a request without outputs", build_request(ARGS))
 TOPIC.canonical(
     "everything",
-    "a request with every field, and all that it asked for",
+    "a request with every field, and all its outputs",
     build_request(
         ARGS,
         outputs("0-a", "1-b", "2-c"),
@@ -53,7 +53,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "request_absent_with_outputs",
-    "an absent request asks for no outputs",
+    "an absent request has no outputs",
     produced(file("a"), b""),
     ("required", "build_request"),
     ("unexpected_output", "outputs[0]"),
@@ -93,7 +93,7 @@ TOPIC.refused(
 
 TOPIC.refused(
     "node_empty",
-    "no member set; its empty name was not asked for",
+    "no member set; its empty name was not requested",
     build_request(ARGS) + produced(b""),
     ("required", "outputs[0]"),
     ("unexpected_output", "outputs[0]"),
@@ -120,26 +120,26 @@ TOPIC.refused(
 
 TOPIC.refused(
     "missing_one",
-    "two asked for, one produced",
+    "two requested, one produced",
     build_request(ARGS, outputs("a", "b")) + produced(file("a")),
     ("missing_output", "build_request.outputs[1]"),
 )
 TOPIC.refused(
     "missing_all",
-    "two asked for, none produced",
+    "two requested, none produced",
     build_request(ARGS, outputs("a", "b")),
     ("missing_output", "build_request.outputs[0]"),
     ("missing_output", "build_request.outputs[1]"),
 )
 TOPIC.refused(
     "unexpected_one",
-    "one asked for, two produced",
+    "one requested, two produced",
     build_request(ARGS, outputs("b")) + produced(file("a"), file("b")),
     ("unexpected_output", "outputs[0]"),
 )
 TOPIC.refused(
     "missing_and_unexpected",
-    "another than the one asked for",
+    "another than the requested one",
     build_request(ARGS, outputs("a")) + produced(symlink("b")),
     ("missing_output", "build_request.outputs[0]"),
     ("unexpected_output", "outputs[0]"),
@@ -200,7 +200,7 @@ TOPIC.canonical(
 )
 TOPIC.refused(
     "output_is_input",
-    "asked for and produced, but an input",
+    "requested and produced, but an input",
     build_request(ARGS, outputs("a"), inputs(file("a"))) + produced(file("a")),
     ("output_is_input", "build_request.outputs[0]"),
 )

@@ -35,7 +35,7 @@ THREE = refscan("x", "y", "z")
 TOPIC.canonical("least", "a request without outputs", build_request(ARGS))
 TOPIC.canonical(
     "everything",
-    "a request with every field, all that it asked for, and what was found in it",
+    "a request with every field, all its outputs, and the needles in them",
     build_request(
         inputs(file("in")),
         ARGS,
@@ -97,7 +97,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "request_absent",
-    "it asks for nothing: outputs are unexpected, needles out of range",
+    "it has no outputs: outputs are unexpected, needles out of range",
     produced(file("a"), b"") + found(0) + found(),
     ("required", "build_request"),
     ("unexpected_output", "outputs[0]"),
@@ -120,7 +120,7 @@ TOPIC.other_bytes(
 
 for _label, _about, _path in (
     ("root", "at the root of the build", "a"),
-    ("below", "below two folders", "b/c/a"),
+    ("below", "below two directories", "b/c/a"),
     ("absolute", "below the root, which is not valid", "/a"),
     ("slashes", "behind several slashes, which is not valid", "b//a"),
 ):
@@ -146,7 +146,7 @@ TOPIC.refused(
     ("invalid_name", "outputs[0].file.name"),
 )
 TOPIC.refused(
-    "folder_is_no_name",
+    "directory_is_no_name",
     "another part of the path, and parts of the name",
     build_request(ARGS, outputs("b/cd")) + produced(file("b"), file("c"), file("d")),
     ("missing_output", "build_request.outputs[0]"),
@@ -220,7 +220,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "needles_out_of_range",
-    "three are asked for: 3 is the first that is none of them",
+    "three are requested: 3 is out of range",
     TWO + found(2, 3, 2**64 - 1) + found(3),
     ("invalid_needle", "outputs_needles[0].needles[1]"),
     ("invalid_needle", "outputs_needles[0].needles[2]"),
@@ -294,7 +294,7 @@ TOPIC.unsorted(
 )
 TOPIC.unsorted(
     "outputs_move_alone",
-    "nothing is said of needles",
+    "needles are not compared",
     SORTED + produced(symlink("c"), file("a"), directory("b")),
     SORTED + produced(file("a"), directory("b"), symlink("c")),
     "outputs[1]",

@@ -168,7 +168,7 @@ TOPIC.refused(
 # ---- with its request
 
 TOPIC.request = ARGS + outputs("a", "b") + refscan("x", "y", "z")
-TOPIC.canonical("answer", "two outputs", output(FILE, 0, 1, 2) + output(directory("")))
+TOPIC.canonical("response", "two outputs", output(FILE, 0, 1, 2) + output(directory("")))
 TOPIC.refused(
     "answer_empty",
     "nothing was produced",
@@ -187,7 +187,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "answer_out_of_range",
-    "three needles are asked for: 3 is the first that is none of them",
+    "three needles are requested: 3 is out of range",
     output(FILE, 2, 3, 2**64 - 1) + output(FILE, 4, 3, 3),
     ("invalid_needle", "outputs[0].needles[1]"),
     ("invalid_needle", "outputs[0].needles[2]"),
@@ -204,12 +204,12 @@ TOPIC.unsorted(
     output(FILE, 0, 2) + output(FILE),
     "outputs[0].needles[1]",
 )
-TOPIC.malformed("answer_malformed", "no message: nothing else is said", b"\x0a")
+TOPIC.malformed("response_malformed", "no message: no other violation", b"\x0a")
 TOPIC.request = ARGS
-TOPIC.canonical("answer_to_little", "nothing was asked for", b"")
+TOPIC.canonical("response_to_little", "no outputs were requested", b"")
 TOPIC.refused(
     "answer_too_much",
-    "nothing was asked for, no needles either",
+    "no outputs and no needles were requested",
     output(FILE, 0),
     ("unexpected_output", "outputs[0]"),
     ("invalid_needle", "outputs[0].needles[0]"),

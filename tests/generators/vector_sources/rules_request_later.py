@@ -118,7 +118,7 @@ def _outputs_and_inputs(topic: Topic) -> None:
     place = ("output_is_input", "outputs[0]")
     topic.refused(
         "output_is_input",
-        "in the folder of inputs",
+        "in the directory of inputs",
         node + ARGS + STORE + outputs("nix/store/a"),
         place,
     )

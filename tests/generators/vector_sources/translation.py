@@ -157,7 +157,7 @@ PAIRS = (
     ),
     Pair(
         "network_access",
-        "asked for: the first schema leaves it unsaid",
+        "requested: the first schema has no field for it",
         first(parts.outputs(f"{A}-a")),
         later(
             outputs(f"{A}-a"),
@@ -275,10 +275,10 @@ REFUSALS = (
             "outputs[0]",
         )
         for label, about, path in (
-            ("elsewhere", "an output in another folder", f"build/{A}-a"),
-            ("at_the_root", "an output in no folder", f"{A}-a"),
+            ("elsewhere", "an output in another directory", f"build/{A}-a"),
+            ("at_the_root", "an output in no directory", f"{A}-a"),
             ("deeper", "an output below another path of the store", f"nix/store/{A}-a/b"),
-            ("beside", "a folder that begins as the store does", f"nix/storehouse/{A}-a"),
+            ("beside", "a directory that begins as the store does", f"nix/storehouse/{A}-a"),
             ("store", "the store itself", "nix/store"),
             ("256", "a name of 256 bytes", f"nix/store/{A}-" + "n" * 223),
         )
