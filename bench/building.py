@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.corpora import ROOT
 
-FOLDER = ROOT / "build" / "bench"
+DIRECTORY = ROOT / "build" / "bench"
 PEERS = ROOT / "bench" / "peers"
 #: Debian's, like all compilers here, whatever else is installed.
 CARGO = os.environ.get("CARGO", "/usr/bin/cargo")
@@ -25,7 +25,7 @@ _ASSEMBLY = ["sse2", "sse41", "avx2", "avx512"]
 _ENGINE = [PEERS / "c" / "engine.c", *sorted((ROOT / "native").glob("*.c"))]
 
 
-def blake3_folder() -> Path:
+def blake3_directory() -> Path:
     """The official C code: BLAKE3_C_DIR, else Debian's."""
     named = os.environ.get("BLAKE3_C_DIR")
     return Path(named) if named else max(_CRATES.glob("blake3-*")) / "c"
@@ -34,7 +34,7 @@ def blake3_folder() -> Path:
 def install_tvix_build() -> None:
     """Installs the checkout into this environment, from a copy that the build may write to."""
     parts = ["native", "proto", "py", "setup.py", "pyproject.toml", "LICENSE", "README.md"]
-    copied = FOLDER / "source"
+    copied = DIRECTORY / "source"
     shutil.rmtree(copied, ignore_errors=True)
     copied.mkdir(parents=True)
     ignore = shutil.ignore_patterns("tvix", "__pycache__", "*.so", "*.egg-info")
@@ -46,7 +46,7 @@ def install_tvix_build() -> None:
             shutil.copy(ROOT / name, copied / name)
     files = sorted(path for path in copied.rglob("*") if path.is_file())
     contents = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
-    stamp = FOLDER / "installed"
+    stamp = DIRECTORY / "installed"
     if stamp.exists() and stamp.read_text() == contents:
         return
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps"]
@@ -55,22 +55,22 @@ def install_tvix_build() -> None:
 
 
 class Builder:
-    """Builds into a folder what is not there yet, or older than its sources.
+    """Builds into a directory what is not there yet, or older than its sources.
 
     Attributes:
         rust_upstream, rust_light, cpp, official, engine: the programs.
         engine_of_any_level: the engine, which TVIXB_CPU_LEVEL tells what the CPU has.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._blake3 = blake3_folder()
-        self.rust_upstream = folder / "rust" / "release" / "upstream"
-        self.rust_light = folder / "rust" / "release" / "light"
-        self.cpp = folder / "cpp" / "peer"
-        self.official = folder / "c" / "official"
-        self.engine = folder / "c" / "engine"
-        self.engine_of_any_level = folder / "c" / "engine_of_any_level"
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._blake3 = blake3_directory()
+        self.rust_upstream = directory / "rust" / "release" / "upstream"
+        self.rust_light = directory / "rust" / "release" / "light"
+        self.cpp = directory / "cpp" / "peer"
+        self.official = directory / "c" / "official"
+        self.engine = directory / "c" / "engine"
+        self.engine_of_any_level = directory / "c" / "engine_of_any_level"
 
     def build(self) -> None:
         """Build everything."""
@@ -89,7 +89,7 @@ class Builder:
         subprocess.run(
             [CARGO, "build", "--release", "--locked", "--quiet"],
             cwd=PEERS / "rust",
-            env={**os.environ, "RUSTC": RUSTC, "CARGO_TARGET_DIR": str(self._folder / "rust")},
+            env={**os.environ, "RUSTC": RUSTC, "CARGO_TARGET_DIR": str(self._directory / "rust")},
             check=True,
         )
 
@@ -100,7 +100,7 @@ class Builder:
         objects = []
         for name in names:
             source = self._blake3 / name
-            target = self._folder / "blake3" / f"{name}.o"
+            target = self._directory / "blake3" / f"{name}.o"
             self._compile(target, [source], ["gcc", *_C_FLAGS, "-c", str(source)])
             objects.append(target)
         return objects

@@ -85,7 +85,7 @@ class Store:
 
     Attributes:
         bandwidth: bytes a second, to all cores together.
-        gets: answers a second, to all cores together.
+        gets: responses a second, to all cores together.
         task_gets: how many of these a task needs.
     """
 
@@ -101,7 +101,7 @@ class Stragglers:
     Attributes:
         part: of all tasks.
         slower: how many times as long they take.
-        speculative: a task that would take more than so many times as long as most is begun anew
+        speculative: a task that would take more than this many times as long as most is begun anew
             elsewhere once it has taken so long; 0: none is.
     """
 
@@ -161,7 +161,7 @@ def simulate(
 
 
 def dollars(job: Job, store: Store, prices: Prices, cores: int, taken: float) -> float:
-    """What a job costs that takes so many seconds; cores are paid for to its end."""
+    """The cost of a job of the given length in seconds; cores are paid for until its end."""
     reads = job.tasks * store.task_gets * prices.gets / 1000
     writes = job.tasks * prices.puts / 1000
     return cores * taken / 3600 * prices.core_hour + reads + writes

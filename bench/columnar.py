@@ -73,7 +73,7 @@ def by_duckdb(source: Tables, target: Path) -> None:
     with duckdb.connect() as connection:
         tvix_build.duckdb.register(connection)
         connection.execute(
-            f"COPY (SELECT id, unnest(tvix_check(request)) FROM '{source.folder}/*.parquet') "
+            f"COPY (SELECT id, unnest(tvix_check(request)) FROM '{source.directory}/*.parquet') "
             f"TO '{target}'"
         )
 
@@ -88,7 +88,7 @@ def by_polars(source: Tables, target: Path) -> None:
 def by_spark(source: Tables, target: Path) -> None:
     """A job on two cores."""
     with session(2) as spark:
-        requests = spark.read.parquet(str(source.folder))
+        requests = spark.read.parquet(str(source.directory))
         tvix_build.spark.check(requests).write.parquet(str(target))
 
 
@@ -118,8 +118,8 @@ def compare(source: Tables) -> dict[str, str]:
     expected = comparable(pa.concat_tables(alone))
     found = {}
     for name, way in WAYS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder, "results.parquet")
+        with tempfile.TemporaryDirectory() as directory:
+            target = Path(directory, "results.parquet")
             way(source, target)
             found[name] = _difference(comparable(pq.read_table(target)), expected)
         _say(f"{name}: {found[name] or 'the same'}")
@@ -179,7 +179,7 @@ def duckdb_elsewhere(path: str, variables: dict[str, str]) -> dict[str, list[flo
 
 def time_engine(source: Tables) -> float:
     """CPU seconds of the engine alone, with all messages in memory, in batches as DuckDB's."""
-    table = pq.read_table(source.folder, columns=["request"])
+    table = pq.read_table(source.directory, columns=["request"])
     batches = [batch.column(0) for batch in table.to_batches(max_chunksize=2048)]
     seconds = []
     for _ in range(1 + ROUNDS):
@@ -195,8 +195,8 @@ def time_spark(source: Tables) -> float:
     seconds = []
     with session(1) as spark:
         for _ in range(3):
-            with tempfile.TemporaryDirectory() as folder:
-                seconds.append(engine_seconds(spark, source.folder, Path(folder)))
+            with tempfile.TemporaryDirectory() as directory:
+                seconds.append(engine_seconds(spark, source.directory, Path(directory)))
     return statistics.median(seconds)
 
 
@@ -213,7 +213,7 @@ The requests of nixpkgs (direct and closure), repeated {files} times: {records:,
 
 def report(source: Tables, differences: dict[str, str]) -> tuple[str, bool]:
     """The page, and whether all results are the same."""
-    path = f"{source.folder}/*.parquet"
+    path = f"{source.directory}/*.parquet"
     alone = time_engine(source)
     plain = duckdb_elsewhere(path, {})
     tuned = duckdb_elsewhere(path, MALLOC)

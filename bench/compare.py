@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from bench import corpora, machine
-from bench.building import FOLDER, Builder
+from bench.building import DIRECTORY, Builder
 from bench.corpora import ROOT, Cache, NoDataError
 from bench.measure import Peer, Race
 from bench.results import Memory, Results
@@ -65,7 +65,7 @@ class Comparison:
     def __init__(self, builder: Builder, quick: bool) -> None:
         self._builder = builder
         self._quick = quick
-        self._cache = Cache(FOLDER / "corpora")
+        self._cache = Cache(DIRECTORY / "corpora")
         self.results = Results(machine.describe(), {}, {}, {}, [])
 
     # ---- the peers
@@ -177,14 +177,14 @@ class Comparison:
     def _race(
         self, name: str, corpus: Corpus, peers: list[Peer], rounds: int, quick: int, turn: float
     ) -> None:
-        """Measures peers on a corpus, in so many rounds, in `quick` ones if that was asked for."""
+        """Measures peers on a corpus for a number of rounds; `quick` ones with --quick."""
         start = time.monotonic()
         try:
             file = self._cache.get(corpus.name, corpus.make)
         except NoDataError as error:
             self._note(f"{corpus.name} skipped: {error}.")
             return
-        race = Race(quick if self._quick else rounds, turn, FOLDER)
+        race = Race(quick if self._quick else rounds, turn, DIRECTORY)
         self.results.races[name] = race.run(peers, file)
         _say(f"{name}: {time.monotonic() - start:.1f} s")
 
@@ -268,10 +268,10 @@ def main() -> None:
     )
     parser.add_argument("--again", action="store_true", help="only write the last report again")
     arguments = parser.parse_args()
-    saved = FOLDER / "results.json"
+    saved = DIRECTORY / "results.json"
     if not arguments.again:
         load = machine.busy()
-        builder = Builder(FOLDER)
+        builder = Builder(DIRECTORY)
         builder.build()
         _say("everything is built")
         comparison = Comparison(builder, arguments.quick)

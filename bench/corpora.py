@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Where nixpkgs' requests are; TVIX_BUILD_SHARED_DATA names another folder.
+#: Where nixpkgs' requests are; TVIX_BUILD_SHARED_DATA names another directory.
 SHARED_DATA = Path(os.environ.get("TVIX_BUILD_SHARED_DATA") or ROOT.parent / "shared" / "data")
 
 _NIX_BASE32 = b"0123456789abcdfghijklmnpqrsvwxyz"
@@ -115,7 +115,7 @@ def _request(
 
 
 def _names(rng: random.Random, count: int) -> list[bytes]:
-    """So many names, all different, in no order."""
+    """The given number of different names, unordered."""
     names = dict.fromkeys(_name(rng) for _ in range(count))
     assert len(names) == count
     return list(names)
@@ -130,7 +130,7 @@ def tiny(count: int) -> Iterator[bytes]:
 
 
 def unsorted(requests: int, inputs: int) -> Iterator[bytes]:
-    """Requests with so many inputs each, in no order."""
+    """Requests with the given number of inputs each, unordered."""
     rng = random.Random("unsorted")
     for _ in range(requests):
         output, *names = _names(rng, 1 + inputs)
@@ -219,13 +219,13 @@ def vectors(*files: str) -> Iterator[bytes]:
 
 
 class Cache:
-    """A folder of corpora. What another version of this file made is cleared away."""
+    """A directory of corpora. What another version of this file made is cleared away."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-        self._folder = folder / version
-        for other in folder.glob("*"):
-            if other != self._folder:
+        self._directory = directory / version
+        for other in directory.glob("*"):
+            if other != self._directory:
                 shutil.rmtree(other)
 
     def get(self, name: str, make: Callable[[], Iterable[bytes]]) -> Path:
@@ -234,10 +234,10 @@ class Cache:
         Raises:
             NoDataError: if it cannot be made here.
         """
-        path = self._folder / f"{name}.binpbs"
+        path = self._directory / f"{name}.binpbs"
         if not path.exists():
             messages = make()
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".part")
             with unfinished.open("wb") as file:
                 file.writelines(map(delimited, messages))

@@ -27,7 +27,7 @@ import grpc
 import grpc.aio
 
 from bench import corpora, machine, program, servers
-from bench.building import FOLDER
+from bench.building import DIRECTORY
 from bench.corpora import ROOT, Cache
 from bench.peers.python.rpc import SERVICE, responses
 from bench.servers import Process
@@ -173,7 +173,7 @@ async def measure(rounds: int) -> list[Pair]:
 
 
 def _corpus() -> Path:
-    return Cache(FOLDER / "corpora").get(
+    return Cache(DIRECTORY / "corpora").get(
         f"direct-{REQUESTS}", lambda: islice(corpora.nixpkgs("direct"), REQUESTS)
     )
 

@@ -10,7 +10,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from bench.building import RUSTC, blake3_folder
+from bench.building import RUSTC, blake3_directory
 from bench.corpora import ROOT
 
 _FLAGS = ("avx2", "avx512f", "avx512bw", "avx512vl", "avx512vbmi")
@@ -32,7 +32,7 @@ def describe() -> dict[str, str]:
         f"blake3 {metadata.version('blake3')}",
         "Rust": f"{_first(RUSTC, '--version')}, {_crates()}",
         "C++": f"g++ {_first('g++', '-dumpfullversion')}, {_first('protoc', '--version')}",
-        "Official BLAKE3": f"{blake3_folder().parent.name}, C and assembly",
+        "Official BLAKE3": f"{blake3_directory().parent.name}, C and assembly",
     }
 
 

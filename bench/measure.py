@@ -20,7 +20,7 @@ _MOST_REPETITIONS = 2000
 
 @dataclass(frozen=True)
 class Peer:
-    """A program that reads a corpus and does repetitions as it is told (bench/README.md).
+    """A program that reads a corpus and does repetitions on command (bench/README.md).
 
     Attributes:
         name: what the report calls it.
@@ -113,7 +113,7 @@ class Process:
         self._process.communicate()
 
     def ask(self, command: str) -> dict[str, Any]:
-        """The answer to a line of the protocol."""
+        """The response to a line of the protocol."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -122,9 +122,9 @@ class Process:
         line = process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.peer.name} ended with status {process.wait()}")
-        answer = json.loads(line)
-        assert isinstance(answer, dict)
-        return answer
+        response = json.loads(line)
+        assert isinstance(response, dict)
+        return response
 
     def digests(self, file: Path) -> list[bytes]:
         """The digest of each message of the last repetition."""
@@ -140,12 +140,12 @@ class Race:
     Attributes:
         rounds: how many turns each peer has.
         turn: seconds that a turn lasts, unless one repetition lasts longer.
-        folder: for files that explain a disagreement.
+        directory: for files that explain a disagreement.
     """
 
     rounds: int
     turn: float
-    folder: Path
+    directory: Path
 
     def run(self, peers: list[Peer], corpus: Path) -> dict[str, Sample]:
         """Measure peers on a corpus; by name.
@@ -159,35 +159,41 @@ class Race:
             processes.extend(Process(peer, corpus, cpu) for peer in peers)
             first = [process.ask("run 1") for process in processes]
             self._compare(processes, first)
-            counts = [repetitions(answer["seconds"][0], self.turn) for answer in first]
+            counts = [repetitions(response["seconds"][0], self.turn) for response in first]
             rounds: list[list[list[float]]] = [[] for _ in peers]
             for _ in range(self.rounds):
                 for i, process in enumerate(processes):
-                    answer = process.ask(f"run {counts[i]}")
-                    rounds[i].append(answer["seconds"])
-                    if answer["digest"] != first[i]["digest"]:
+                    response = process.ask(f"run {counts[i]}")
+                    rounds[i].append(response["seconds"])
+                    if response["digest"] != first[i]["digest"]:
                         raise DisagreementError(f"{peers[i].name} disagrees with itself")
         finally:
             for process in processes:
                 process.stop()
         return {
             peer.name: Sample(
-                answer["requests"], answer["bytes"], seconds, answer["valid"], answer["digest"]
+                response["requests"],
+                response["bytes"],
+                seconds,
+                response["valid"],
+                response["digest"],
             )
-            for peer, answer, seconds in zip(peers, first, rounds, strict=True)
+            for peer, response, seconds in zip(peers, first, rounds, strict=True)
         }
 
-    def _compare(self, processes: list[Process], answers: list[dict[str, Any]]) -> None:
-        reference = answers[0]
-        for process, answer in zip(processes[1:], answers[1:], strict=True):
+    def _compare(self, processes: list[Process], responses: list[dict[str, Any]]) -> None:
+        reference = responses[0]
+        for process, response in zip(processes[1:], responses[1:], strict=True):
             keys = ["requests", "bytes", "valid", *["digest"] * process.peer.hashes]
-            if any(answer[key] != reference[key] for key in keys):
-                raise DisagreementError(self._difference(processes[0], process, reference, answer))
+            if any(response[key] != reference[key] for key in keys):
+                raise DisagreementError(
+                    self._difference(processes[0], process, reference, response)
+                )
 
     def _difference(
         self, a: Process, b: Process, of_a: dict[str, Any], of_b: dict[str, Any]
     ) -> str:
-        of_each = [a.digests(self.folder / "a.digests"), b.digests(self.folder / "b.digests")]
+        of_each = [a.digests(self.directory / "a.digests"), b.digests(self.directory / "b.digests")]
         pairs = enumerate(zip(*of_each, strict=False))
         wrong = [i for i, (x, y) in pairs if x != y]
         return (

@@ -36,7 +36,7 @@ _CORPORA = {
 }
 
 
-def write(results: Results, folder: Path) -> None:
+def write(results: Results, directory: Path) -> None:
     """Write those plots that there are figures for."""
     matplotlib.rcParams.update(
         {
@@ -48,10 +48,10 @@ def write(results: Results, folder: Path) -> None:
             "axes.spines.right": False,
         }
     )
-    _throughput(results, folder / "throughput.svg")
-    _hashing(results, folder / "hashing.svg")
-    _lengths(results, folder / "lengths.svg")
-    _batches(results, folder / "batches.svg")
+    _throughput(results, directory / "throughput.svg")
+    _hashing(results, directory / "hashing.svg")
+    _lengths(results, directory / "lengths.svg")
+    _batches(results, directory / "batches.svg")
 
 
 def list_lengths(results: Results) -> list[int]:
@@ -64,7 +64,7 @@ def list_lengths(results: Results) -> list[int]:
 
 
 def per_input(results: Results, length: int, peer: str) -> float:
-    """Nanoseconds for one input of a request with so many."""
+    """Nanoseconds for one input of a request with the given number of inputs."""
     race = results.races["corpus/million" if length == 1_000_000 else f"length/{length}"]
     sample = race[peer]
     return 1e9 * sample.seconds / (sample.requests * length)

@@ -54,9 +54,9 @@ takes less than ten minutes; `bench/run --quick` takes three. [Method](../README
 """
 
 
-def write(results: Results, folder: Path) -> None:
-    """Write the report into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write(results: Results, directory: Path) -> None:
+    """Write the report into a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
     sections = [
         _HEAD.format(when=_when(results)),
         *_floors(results),
@@ -66,8 +66,8 @@ def write(results: Results, folder: Path) -> None:
         *_memory(results),
         *_machine(results),
     ]
-    (folder / "README.md").write_text("\n".join(sections))
-    plots.write(results, folder)
+    (directory / "README.md").write_text("\n".join(sections))
+    plots.write(results, directory)
 
 
 def _when(results: Results) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the job in Spark costs (bench/scale), on this machine and, by a model, on a cluster.
 
-nixpkgs' requests, again and again until they are as many bytes as asked for, are Parquet files.
+nixpkgs' requests, again and again until they have the requested number of bytes, are Parquet files.
 Each stage is timed alone: reading the column, the engine, writing results. Then the job runs with
 one core on a gigabyte and on three, of which the model is made; the model says what it takes with
 two cores, and for ten gigabytes, and the job runs so, too. At last a cluster of 1,000 cores is
@@ -47,7 +47,7 @@ def stages(source: Tables) -> dict[str, float]:
         spent[name] += end - begin
         return end
 
-    sink = source.folder / "stages"
+    sink = source.directory / "stages"
     schema = pa.schema([pa.field("id", pa.int64()), *pa.schema(tvix_build.check_batch([]))])
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for path in source.paths:
@@ -71,11 +71,11 @@ def run(source: Tables, cores: int) -> Run:
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     options = f"--master local[{cores}] --driver-memory 2g --conf spark.ui.enabled=false"
     variables = {"PYSPARK_SUBMIT_ARGS": f"{options} pyspark-shell", "SPARK_LOCAL_IP": "127.0.0.1"}
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tvix_build.spark", str(source.folder)]
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-m", "tvix_build.spark", str(source.directory)]
         before, begin = _children(), time.monotonic()
         done = subprocess.run(
-            [*command, f"{folder}/results"],
+            [*command, f"{directory}/results"],
             env={**os.environ, **variables, "PYSPARK_PYTHON": sys.executable},
             capture_output=True,
             text=True,

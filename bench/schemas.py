@@ -19,7 +19,7 @@ from blake3 import blake3
 
 import tvix_build
 from bench import corpora, machine, program
-from bench.building import FOLDER, Builder
+from bench.building import DIRECTORY, Builder
 from bench.corpora import ROOT, Cache
 from bench.measure import DisagreementError, Peer, Process, Ratio, Sample, ratio, repetitions
 from tvix_build import Schema
@@ -42,9 +42,9 @@ def messages(name: str, schema: Schema) -> Iterator[bytes]:
 
 def measure(rounds: int) -> dict[str, list[Sample]]:
     """For each corpus a sample of each schema, measured in turns."""
-    builder = Builder(FOLDER)
+    builder = Builder(DIRECTORY)
     builder.build_engine()
-    cache = Cache(FOLDER / "corpora")
+    cache = Cache(DIRECTORY / "corpora")
     samples = {}
     for name in CORPORA:
         files = [
@@ -67,11 +67,11 @@ def _race(peers: list[Peer], files: list[Path], rounds: int) -> list[Sample]:
         for peer, file in zip(peers, files, strict=True):
             processes.append(Process(peer, file, cpu))
         first = [process.ask("run 1") for process in processes]
-        for peer, file, answer in zip(peers, files, first, strict=True):
+        for peer, file, response in zip(peers, files, first, strict=True):
             expected = _digest(corpora.messages_of(file.read_bytes()))
-            if answer["valid"] != answer["requests"] or answer["digest"] != expected:
+            if response["valid"] != response["requests"] or response["digest"] != expected:
                 raise DisagreementError(f"{peer.name} finds other digests than BLAKE3 of {file}")
-        counts = [repetitions(answer["seconds"][0], TURN) for answer in first]
+        counts = [repetitions(response["seconds"][0], TURN) for response in first]
         seconds: list[list[list[float]]] = [[] for _ in peers]
         for _ in range(rounds):
             for i, process in enumerate(processes):
@@ -80,8 +80,10 @@ def _race(peers: list[Peer], files: list[Path], rounds: int) -> list[Sample]:
         for process in processes:
             process.stop()
     return [
-        Sample(answer["requests"], answer["bytes"], taken, answer["valid"], answer["digest"])
-        for answer, taken in zip(first, seconds, strict=True)
+        Sample(
+            response["requests"], response["bytes"], taken, response["valid"], response["digest"]
+        )
+        for response, taken in zip(first, seconds, strict=True)
     ]
 
 

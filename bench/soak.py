@@ -29,7 +29,7 @@ import grpc
 import grpc.aio
 
 from bench import corpora, machine, program, servers
-from bench.building import FOLDER
+from bench.building import DIRECTORY
 from bench.corpora import ROOT, Cache, messages_of
 from bench.peers.python.rpc import CALL_KEY, SERVICE, Record
 from bench.servers import Process
@@ -211,7 +211,7 @@ class Counts:
 
 def _corpus() -> Path:
     """Return some requests of nixpkgs, or generated ones if the data is missing."""
-    cache = Cache(FOLDER / "corpora")
+    cache = Cache(DIRECTORY / "corpora")
     try:
         return cache.get(f"direct-{REQUESTS}", lambda: islice(corpora.nixpkgs("direct"), REQUESTS))
     except corpora.NoDataError:

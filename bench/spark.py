@@ -16,7 +16,7 @@ from tvix_build import Kind, Schema
 
 @contextmanager
 def session(cores: int) -> Iterator[Any]:
-    """A session of so many tasks at once."""
+    """A session with the given number of concurrent tasks."""
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     os.environ["PYSPARK_PYTHON"] = sys.executable
 
@@ -64,13 +64,13 @@ def watched(module: Any) -> Iterator[Watched]:
         module.check_batch = function
 
 
-def engine_seconds(spark: Any, source: Path, folder: Path) -> float:
+def engine_seconds(spark: Any, source: Path, directory: Path) -> float:
     """CPU seconds in the engine's calls of a `check` of a column `request`, in all tasks.
 
     Args:
         spark: the session.
         source: Parquet.
-        folder: in which tasks say what they took.
+        directory: in which tasks say what they took.
     """
 
     def check_all(batches: Iterator[Any]) -> Iterator[Any]:
@@ -78,7 +78,7 @@ def engine_seconds(spark: Any, source: Path, folder: Path) -> float:
 
         with watched(_arrow) as engine:
             yield from _arrow.results(batches, 0, Kind.BUILD_REQUEST, Schema.TVIX_BUILD_V1)
-        (folder / f"{time.time_ns()}-{os.getpid()}").write_text(str(engine.seconds))
+        (directory / f"{time.time_ns()}-{os.getpid()}").write_text(str(engine.seconds))
 
     from tvix_build.spark import check
 
@@ -86,4 +86,4 @@ def engine_seconds(spark: Any, source: Path, folder: Path) -> float:
     requests.mapInArrow(check_all, check(requests).schema).write.format("noop").mode(
         "overwrite"
     ).save()
-    return sum(float(path.read_text()) for path in folder.iterdir())
+    return sum(float(path.read_text()) for path in directory.iterdir())

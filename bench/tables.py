@@ -21,16 +21,16 @@ ROW_GROUP = 4096
 
 @dataclass(frozen=True)
 class Tables:
-    """A folder of Parquet files with columns `id`, which counts from 0 on, and `request`.
+    """A directory of Parquet files with columns `id`, which counts from 0 on, and `request`.
 
     Attributes:
-        folder: in it they are, in the order of their names.
+        directory: in it they are, in the order of their names.
         records: how many there are in each file.
         files: how many files.
         bytes: of all messages.
     """
 
-    folder: Path
+    directory: Path
     records: int
     files: int
     bytes: int
@@ -38,7 +38,7 @@ class Tables:
     @property
     def paths(self) -> list[Path]:
         """The files."""
-        return [self.folder / f"{number:03}.parquet" for number in range(self.files)]
+        return [self.directory / f"{number:03}.parquet" for number in range(self.files)]
 
     @property
     def packed(self) -> int:
@@ -70,4 +70,4 @@ def tables(size: int) -> Iterator[Tables]:
                 use_dictionary=False,
                 write_page_checksum=True,
             )
-        yield Tables(found.folder, found.records, found.files, once * found.files)
+        yield Tables(found.directory, found.records, found.files, once * found.files)

@@ -22,8 +22,8 @@ def main() -> int:
     """Builds the site; 1 if MkDocs warns of anything."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     output, configuration, hooks = (Path(argument).absolute() for argument in sys.argv[1:4])
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
         shutil.copy(hooks, work / "hooks.py")
         for placed in sys.argv[4:]:
             place, _, file = placed.partition("=")

@@ -15,14 +15,14 @@ TABLES = "<!-- tables of vectors -->"
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Called by MkDocs: the page as it shall be."""
+    """Called by MkDocs: returns the page for the site."""
 
     def link(match: re.Match[str]) -> str:
         text, target = match.groups()
         path = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), target))
         if files.get_file_from_path(path):
             return match.group()
-        # A folder is its README, or is not on the site.
+        # A directory is its README, or is not on the site.
         is_page = files.get_file_from_path(f"{path}/README.md")
         return f"[{text}]({target.rstrip('/')}/README.md)" if is_page else text
 

@@ -43,7 +43,7 @@ from tvix.castore.protos.castore_pb2 import (
 HERE = Path(__file__).absolute().parent
 STORE = "/nix/store/"
 
-# The folders whose files this script makes, all of them.
+# The directories whose files this script makes, all of them.
 MADE = ("derivations", "directories", "requests", "builds", "not-canonical")
 
 # The environment that Nix gives to every build, before the derivation's own.
@@ -62,7 +62,7 @@ NIX_ENVIRONMENT = {
     "TMPDIR": "/build",
 }
 
-# A file's path below this folder, and its contents.
+# A file's path below this directory, and its contents.
 Files = dict[str, bytes]
 
 
@@ -71,11 +71,11 @@ Files = dict[str, bytes]
 
 def instantiate() -> Files:
     """Runs Nix on packages.nix: its derivations, and its sources as castore nodes."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         environment = {
             "PATH": os.environ["PATH"],
-            "HOME": folder,
-            "NIX_CONF_DIR": folder,
+            "HOME": directory,
+            "NIX_CONF_DIR": directory,
             "NIX_USER_CONF_FILES": "",
             # As root Nix would give the store to a group that a sandbox may lack.
             "NIX_CONFIG": "build-users-group =",
@@ -83,13 +83,13 @@ def instantiate() -> Files:
         # Resolved, or Nix would take a linked source file for a symlink.
         packages = (HERE / "packages.nix").resolve()
         # A store of its own: the paths in the derivations are those of /nix/store all the same.
-        command = ["nix-instantiate", "--store", folder, str(packages)]
+        command = ["nix-instantiate", "--store", directory, str(packages)]
         run = subprocess.run(command, env=environment, capture_output=True, text=True)
         if run.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{run.stderr}")
         files: Files = {}
         sources: dict[str, object] = {}
-        for path in sorted(Path(folder, "nix/store").iterdir()):
+        for path in sorted(Path(directory, "nix/store").iterdir()):
             if path.suffix == ".drv":
                 files[f"derivations/{path.name}"] = path.read_bytes()
             elif not path.name.startswith("."):
@@ -318,7 +318,7 @@ def differences(wanted: Files) -> list[str]:
         # What zstd makes of the same bytes depends on its version.
         return zstandard.decompress(data) if path.endswith(".zst") else data
 
-    paths = [path for folder in MADE for path in HERE.glob(f"{folder}/*")]
+    paths = [path for directory in MADE for path in HERE.glob(f"{directory}/*")]
     paths += HERE.glob("broken/*/*.binpb")
     surplus = {path.relative_to(HERE).as_posix() for path in paths} - wanted.keys()
     changed = [

@@ -153,9 +153,9 @@ def test_words_of_requests(
         ([], "expected as many outputs as the request has (1), found fewer"),
     ],
 )
-def test_words_of_answers(outputs: list[snix_build.BuildResponse.Output], words: str) -> None:
-    answer = snix_build.BuildResponse(outputs=outputs)
-    (found,) = tvix_build.check(answer, request=SNIX_REQUEST).violations
+def test_words_of_responses(outputs: list[snix_build.BuildResponse.Output], words: str) -> None:
+    response = snix_build.BuildResponse(outputs=outputs)
+    (found,) = tvix_build.check(response, request=SNIX_REQUEST).violations
     assert found.message == words
 
 

@@ -103,7 +103,7 @@ def test_random_bytes(kind: KindLike, schema: SchemaLike) -> None:
     assert cases >= batches * size
 
 
-def test_answers() -> None:
+def test_responses() -> None:
     """Mutants of a BuildResponse as responses to requests of up to five outputs and needles."""
     seen: Counter[str] = Counter()
     rng = random.Random("responses")
@@ -112,7 +112,7 @@ def test_answers() -> None:
         for data in batch:
             if reference.is_outdated(data, "build", SNIX):
                 continue
-            request = answered_request(rng.randrange(6), rng.randrange(6))
+            request = request_of_responses(rng.randrange(6), rng.randrange(6))
             report = tvix_build.check(data, kind="build", schema=SNIX, request=request)
             expected = of_reference(reference.check(data, "build", SNIX, request))
             assert of_report(report) == expected, f"{data.hex()} as response to {request.hex()}"
@@ -124,7 +124,7 @@ def test_answers() -> None:
     assert {what: seen[what] for what in expected if seen[what] < SHOWN} == {}
 
 
-def answered_request(outputs: int, needles: int) -> bytes:
+def request_of_responses(outputs: int, needles: int) -> bytes:
     """A canonical BuildRequest of snix.build.v1."""
     named = (blob(6, f"{i}") for i in range(outputs))
     return b"".join((blob(2, "sh"), *named, *(blob(10, f"{i}") for i in range(needles))))

@@ -191,7 +191,7 @@ def test_needles(needles: bytes, encoding: bytes) -> None:
     assert reference.canonicalize(response(ENTRY + needles), "build", SNIX) == expected
 
 
-def test_answer() -> None:
+def test_response() -> None:
     """With a request, the number of outputs and the range of needles are known."""
     two = b"\x12\x02sh\x32\x01a\x32\x01b\x52\x01x"
     output = b"\x0a\x29" + ENTRY + b"\x12\x01\x01"

@@ -3,7 +3,7 @@
 // Checks any bytes as a message of every kind. The verdict, the violations and
 // the encoding must be those of the reference in tests/, which decodes and
 // encodes with the protobuf runtime. The reference runs in another process
-// (reference_answers.py). TVIX_BUILD_REFERENCE is the path of that program; it
+// (reference_checker.py). TVIX_BUILD_REFERENCE is the path of that program; it
 // is not needed in the workspace.
 #define _GNU_SOURCE
 #include <assert.h>
@@ -16,7 +16,7 @@
 #include "mutate.h"
 #include "tvix_build.h"
 
-#define BUILT_REFERENCE ".bazel/bin/tests/fuzz/reference_answers"
+#define BUILT_REFERENCE ".bazel/bin/tests/fuzz/reference_checker"
 
 static const char* const kinds[] = {
     "tvix.build.v1.BuildRequest",  "tvix.build.v1.Build",

@@ -140,9 +140,9 @@ def test_schemas(connection: duckdb.DuckDBPyConnection) -> None:
             found = query(connection, [*items, None], prefix)
             assert found == [expected(item, "build-request", name) for item in [*items, None]]
     schema = tvix_build.Schema.SNIX_BUILD_V1
-    tvix_build.duckdb.register(connection, kind="build", prefix="answer_", schema=schema)
+    tvix_build.duckdb.register(connection, kind="build", prefix="response_", schema=schema)
     items = [b"", b"\x0a\x02\x12\x00", b"\x0a\x00"]
-    found = query(connection, [*items], "answer_")
+    found = query(connection, [*items], "response_")
     assert found == [expected(item, "build", schema) for item in items]
     with pytest.raises(ValueError, match=r"tvix\.build\.v2"):
         tvix_build.duckdb.register(connection, prefix="other_", schema="tvix.build.v2")  # type: ignore[arg-type]

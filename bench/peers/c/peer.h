@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The program around a peer in C: reads a corpus, then does repetitions as it
-// is told (bench/README.md). Knows nothing of what a repetition does.
+// The program around a peer in C: reads a corpus, then does repetitions on
+// command (bench/README.md). Knows nothing of what a repetition does.
 #ifndef TVIX_BUILD_BENCH_PEER_H
 #define TVIX_BUILD_BENCH_PEER_H
 

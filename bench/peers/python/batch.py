@@ -58,7 +58,7 @@ def _findings(report: tvix_build.BatchReport, as_table: bool = False) -> Finding
 
 
 def _in_pieces(corpus: Corpus, size: int, options: dict[str, Any]) -> Findings:
-    """So many messages a call. Keeps no digests."""
+    """Checks the given number of messages a call. Keeps no digests."""
     begins, ends = memoryview(corpus.begins), memoryview(corpus.ends)
     valid = 0
     for i in range(0, len(begins), size):

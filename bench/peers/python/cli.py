@@ -28,8 +28,8 @@ def main() -> None:
     """Serves the corpus that the command line names."""
     path = Path(sys.argv[1])
     corpus = Corpus.read(path)
-    with tempfile.TemporaryDirectory() as folder:
-        single = Path(folder, "single.binpbs")
+    with tempfile.TemporaryDirectory() as directory:
+        single = Path(directory, "single.binpbs")
         single.write_bytes(delimited(corpus.data[corpus.begins[0] : corpus.ends[0]]))
 
         def repeat() -> tuple[float, Findings]:

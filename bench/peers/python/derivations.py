@@ -25,7 +25,7 @@ from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
 
 STORE = "/nix/store/"
-BUILD_FOLDERS = dict.fromkeys(
+BUILD_DIRECTORIES = dict.fromkeys(
     ["NIX_BUILD_TOP", "PWD", "TEMP", "TEMPDIR", "TMP", "TMPDIR"], "/build"
 )
 ENVIRONMENT = {
@@ -35,7 +35,7 @@ ENVIRONMENT = {
     "NIX_STORE": "/nix/store",
     "PATH": "/path-not-set",
     "TERM": "xterm-256color",
-    **BUILD_FOLDERS,
+    **BUILD_DIRECTORIES,
 }
 
 
@@ -58,13 +58,13 @@ def write_nodes(derivations: list[bytes], file: Path) -> None:
             serialize_length_prefixed(node, stream)  # type: ignore[arg-type]
 
 
-def plain(folder: Path, nodes_file: Path) -> list[bytes]:
-    """The digests of the requests of all derivations in a folder, in the order of names."""
+def plain(directory: Path, nodes_file: Path) -> list[bytes]:
+    """The digests of the requests of all derivations in a directory, in the order of names."""
     nodes = {}
     stream = io.BytesIO(nodes_file.read_bytes())
     while (node := parse_length_prefixed(Node, stream)) is not None:
         nodes[STORE + node.file.name.decode()] = node
-    files = sorted(folder.iterdir())
+    files = sorted(directory.iterdir())
     derivations = {STORE + file.name: read(file.read_bytes()) for file in files}
     paths = {
         derivation: {name: path for name, path, *_ in fields[0]}
@@ -94,19 +94,19 @@ def main() -> None:
     """Serves the corpus that the command line names."""
     corpus = Corpus.read(Path(sys.argv[1]))
     with tempfile.TemporaryDirectory() as temporary:
-        folder, nodes = Path(temporary, "store"), Path(temporary, "nodes.binpbs")
-        folder.mkdir()
+        directory, nodes = Path(temporary, "store"), Path(temporary, "nodes.binpbs")
+        directory.mkdir()
         texts = []
         for message in corpus.messages():
             name, _, text = message.partition(b"\0")
-            Path(folder, name.decode()).write_bytes(text)
+            Path(directory, name.decode()).write_bytes(text)
             texts.append(text)
         write_nodes(texts, nodes)
         program = str(Path(sys.executable).with_name("tvix-build"))
         module = [sys.executable, "-m", "bench.peers.python.derivations"]
         commands = {
-            "from-drv": [program, "from-drv", str(folder), "--nodes", str(nodes)],
-            "plain": [*module, str(folder), "digests", str(nodes)],
+            "from-drv": [program, "from-drv", str(directory), "--nodes", str(nodes)],
+            "plain": [*module, str(directory), "digests", str(nodes)],
         }
 
         def repeat() -> Findings:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The messages of a corpus as files, 100 a folder: a whole process that hashes all of them.
+"""The messages of a corpus as files, 100 a directory: a whole process that hashes all of them.
 
 usage: python -m bench.peers.python.files CORPUS ingest|b3sum
 """
@@ -14,25 +14,27 @@ from pathlib import Path
 from bench.peers.python.serve import Corpus, Findings, serve, timed
 
 
-def write_files(corpus: Corpus, folder: Path) -> list[str]:
-    """A file for each message; their paths below the folder, in order."""
+def write_files(corpus: Corpus, directory: Path) -> list[str]:
+    """A file for each message; their paths below the directory, in order."""
     paths = []
     for i, data in enumerate(corpus.messages()):
-        path = folder / f"{i // 10_000}/{i // 100:05}/{i:07}.txt"
+        path = directory / f"{i // 10_000}/{i // 100:05}/{i:07}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        paths.append(str(path.relative_to(folder)))
+        paths.append(str(path.relative_to(directory)))
     return paths
 
 
 def main() -> None:
     """Serves the corpus that the command line names."""
     corpus = Corpus.read(Path(sys.argv[1]))
-    with tempfile.TemporaryDirectory() as folder:
-        names = "\0".join(write_files(corpus, Path(folder))).encode()
+    with tempfile.TemporaryDirectory() as directory:
+        names = "\0".join(write_files(corpus, Path(directory))).encode()
 
         def run(command: list[str], names: bytes) -> bytes:
-            done = subprocess.run(command, cwd=folder, input=names, capture_output=True, check=True)
+            done = subprocess.run(
+                command, cwd=directory, input=names, capture_output=True, check=True
+            )
             return done.stdout
 
         def ingest() -> Findings:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The program around a peer in Python: reads a corpus, then does repetitions as it is told
+"""The program around a peer in Python: reads a corpus, then does repetitions on command
 (bench/README.md)."""
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def serve(corpus: Corpus, repeat: Callable[[], tuple[float, Findings]]) -> None:
     found = Findings(0, b"")
     for line in sys.stdin:
         command, _, argument = line.rstrip("\n").partition(" ")
-        answer: dict[str, object] = {}
+        response: dict[str, object] = {}
         if command == "digests":
             Path(argument).write_bytes(found.digests)
         else:
@@ -78,11 +78,11 @@ def serve(corpus: Corpus, repeat: Callable[[], tuple[float, Findings]]) -> None:
                 del found  # Or its memory would be there while the next is made.
                 taken, found = repeat()
                 seconds.append(taken)
-            answer = {
+            response = {
                 "requests": len(corpus.begins),
                 "bytes": sum(corpus.ends) - sum(corpus.begins),
                 "seconds": seconds,
                 "valid": found.valid,
                 "digest": blake3(found.digests).hexdigest(),
             }
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(response), flush=True)

@@ -170,15 +170,15 @@ TOPIC.refused(
 TOPIC.request = ARGS + outputs("a", "b") + refscan("x", "y", "z")
 TOPIC.canonical("response", "two outputs", output(FILE, 0, 1, 2) + output(directory("")))
 TOPIC.refused(
-    "answer_empty",
+    "response_empty",
     "nothing was produced",
     b"",
     ("missing_output", "outputs[0]"),
     ("missing_output", "outputs[1]"),
 )
-TOPIC.refused("answer_one", "one is missing", output(FILE), ("missing_output", "outputs[1]"))
+TOPIC.refused("response_one", "one is missing", output(FILE), ("missing_output", "outputs[1]"))
 TOPIC.refused(
-    "answer_four",
+    "response_four",
     "two are too many, the last without entry",
     output(FILE) * 3 + blob(1),
     ("unexpected_output", "outputs[2]"),
@@ -186,7 +186,7 @@ TOPIC.refused(
     ("required", "outputs[3].output"),
 )
 TOPIC.refused(
-    "answer_out_of_range",
+    "response_out_of_range",
     "three needles are requested: 3 is out of range",
     output(FILE, 2, 3, 2**64 - 1) + output(FILE, 4, 3, 3),
     ("invalid_needle", "outputs[0].needles[1]"),
@@ -198,7 +198,7 @@ TOPIC.refused(
     ("invalid_needle", "outputs[1].needles[2]"),
 )
 TOPIC.unsorted(
-    "answer_unsorted",
+    "response_unsorted",
     "needles out of order",
     output(FILE, 2, 0) + output(FILE),
     output(FILE, 0, 2) + output(FILE),
@@ -208,7 +208,7 @@ TOPIC.malformed("response_malformed", "no message: no other violation", b"\x0a")
 TOPIC.request = ARGS
 TOPIC.canonical("response_to_little", "no outputs were requested", b"")
 TOPIC.refused(
-    "answer_too_much",
+    "response_too_much",
     "no outputs and no needles were requested",
     output(FILE, 0),
     ("unexpected_output", "outputs[0]"),
@@ -216,7 +216,7 @@ TOPIC.refused(
 )
 TOPIC.request = ARGS + outputs(*(f"{i:03}" for i in range(150)))
 TOPIC.refused(
-    "answer_missing_150",
+    "response_missing_150",
     "none of 150; a tool that lists the first 100 still counts them all",
     b"",
     *(("missing_output", f"outputs[{i}]") for i in range(150)),
