@@ -26,7 +26,7 @@ def blake3_many(
 ) -> Digests:
     """Return the BLAKE3-256 digests of many buffers.
 
-    The SIMD lanes are filled across buffers, so many short buffers are hashed as fast as a long
+    The SIMD lanes are filled across buffers: many short buffers are hashed as fast as a long
     one.
 
     Args:
