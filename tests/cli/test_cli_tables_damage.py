@@ -51,7 +51,9 @@ def test_truncated_at_every_byte(tmp_path: Path, format: str) -> None:
     assert sorted(place.partition("[")[0] for place in complaints) == [
         f"./{size:05}.{suffix(format)}" for size in range(len(data))
     ]
-    assert all("expected " in said and ", found" in said for said in complaints.values())
+    assert all(
+        "expected " in said or said == "the stream is truncated" for said in complaints.values()
+    )
     for said in result.lines:  # Of a stream the beginning can be read.
         assert said["digest"] == DIGESTS[said["index"]]
     assert bool(result.lines) == (format == "stream")

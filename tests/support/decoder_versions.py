@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from google import protobuf
+from google.protobuf import runtime_version
 from google.protobuf.descriptor import Descriptor
 
 from wire import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT
 
 #: Whether the installed protobuf decodes differently from what docs/canonical-form.md describes.
-IS_OLD = int(protobuf.__version__.partition(".")[0]) < 7
+IS_OLD = runtime_version.MAJOR < 7
 REASON = "protobuf 6 decodes lengths of six bytes, and rejects field number 0 within groups"
 
 
