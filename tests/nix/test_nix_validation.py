@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import real_data
 import tvix_build
 from derivations_support import check_rules, literal, text_of
 from snix.build.protos.build_pb2 import BuildRequest
@@ -18,13 +18,7 @@ from tvix_build import nix
 from tvix_build._core.report import SchemaLike
 from tvix_build.nix import Derivation, DerivationError, Output
 
-FIXTURES = (
-    Path(
-        os.environ.get("TVIX_BUILD_SHARED_DATA")
-        or Path(__file__).absolute().parents[3] / "shared" / "data"
-    )
-    / "derivation-fixtures"
-)
+FIXTURES = real_data.DIRECTORY / "derivation-fixtures"
 STORE = b"/nix/store/"
 PART = b"5vyvcwah9l9kf07d52rcgdk70g2f4y13"
 PATH = STORE + PART + b"-foo"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-_DIRECTORY = Path(
+DIRECTORY = Path(
     os.environ.get("TVIX_BUILD_SHARED_DATA")
     or Path(__file__).absolute().parents[3] / "shared" / "data"
 )
@@ -21,7 +21,7 @@ _DIRECTORY = Path(
 
 def read(name: str) -> bytes:
     """Return the decompressed file `nixpkgs-14.04.NAME.zst`. Skip the test if it does not exist."""
-    path = _DIRECTORY / f"nixpkgs-14.04.{name}.zst"
+    path = DIRECTORY / f"nixpkgs-14.04.{name}.zst"
     if not path.exists():
         pytest.skip(f"no real data: {path.name} is not in TVIX_BUILD_SHARED_DATA")
     with path.open("rb") as file:
