@@ -237,8 +237,7 @@ def short_hex(digest: bytes) -> str:
 def summary(found: Violations) -> str:
     """Return the first violation and the number of other violations, as text."""
     more = found.violation_count - 1
-    rest = f" (and {more} more violation{'s' * (more > 1)})" if more else ""
-    return f"{found.violations[0]}{rest}"
+    return f"{found.violations[0]} ({_more(more)})" if more else str(found.violations[0])
 
 
 def in_words(found: Violations) -> Iterator[str]:
@@ -246,7 +245,11 @@ def in_words(found: Violations) -> Iterator[str]:
     yield from map(str, found.violations)
     more = found.violation_count - len(found.violations)
     if more:
-        yield f"and {more} more violation{'s' * (more > 1)}"
+        yield _more(more)
+
+
+def _more(count: int) -> str:
+    return f"and {count} more violation{'s' * (count > 1)}"
 
 
 class Error(Exception):

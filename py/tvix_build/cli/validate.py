@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tvix_build import BatchReport, Report, ViolationCode
 from tvix_build._core.hints import SIGNS
-from tvix_build._core.report import MessageType
+from tvix_build._core.report import MessageType, sentence
 from tvix_build.cli.arguments import input_sources
 from tvix_build.cli.command import Command
 from tvix_build.cli.hints import find_hint
@@ -149,10 +149,8 @@ class Summary:
             count = self.codes.setdefault(violation.code, CodeCount())
             count.records += 1
             if len(count.examples) < EXAMPLES:
-                place = batch.place(i)
-                path = f"{violation.path}: " if violation.path else ""
                 message = printable(violation.message, MESSAGE_LIMIT)
-                example = f"{printable(place)}: {path}{message}"
+                example = sentence(printable(batch.place(i)), violation.path, message)
                 hint = find_hint(batch, i, report) if violation.code in SIGNS else None
                 count.examples.append(f"{example} ({hint})" if hint else example)
 
