@@ -95,7 +95,7 @@ def write_all(directory: Path, items: Sequence[bytes | None]) -> list[str]:
                 write(table, path)
             except pa.ArrowNotImplementedError:  # pyarrow 19 has no views in Parquet.
                 assert (type_name, path.suffix) == ("view", ".parquet")
-                path.unlink()
+                path.unlink(missing_ok=True)
             else:
                 names.append(f"./{path.name}")
     return sorted(names)
