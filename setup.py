@@ -4,6 +4,9 @@
 It generates the modules snix/** and tvix/** from proto/ with grpcio-tools, compiles the extension
 with py/build_native.py, and copies the official C code of BLAKE3 to third_party/blake3, which the
 source distribution contains.
+
+A package index does not know where the repository is, so the release workflow names it in
+TVIX_BUILD_REPOSITORY; the links of the README and the project's links then lead there.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import hashlib
 import io
 import itertools
 import os
+import re
+import runpy
 import shutil
 import tarfile
 import urllib.request
@@ -33,6 +38,34 @@ BLAKE3_FILES = [
 BLAKE3_DEBIAN = Path("/usr/share/cargo/registry")
 BLAKE3_RELEASE = "https://github.com/BLAKE3-team/BLAKE3/archive/refs/tags/1.8.2.tar.gz"
 BLAKE3_SHA256 = "6b51aefe515969785da02e87befafc7fdc7a065cd3458cf1141f29267749e81f"
+
+
+def with_absolute_links(readme: str, repository: str, tag: str) -> str:
+    """Return the README with links to files of `repository`, the address of its web pages."""
+    text = re.sub(r"(!\[[^]]*\]\()(?!https?:)", rf"\1{repository}/raw/{tag}/", readme)
+    return re.sub(r"((?<!!)\[[^]]*\]\()(?!https?:|#)", rf"\1{repository}/blob/{tag}/", text)
+
+
+def project_links(repository: str, tag: str) -> dict[str, str]:
+    """Return the links that package indexes show beside the description."""
+    return {
+        "Source": repository,
+        "Documentation": f"{repository}/tree/{tag}/docs",
+        "Changelog": f"{repository}/blob/{tag}/CHANGELOG.md",
+        "Issues": f"{repository}/issues",
+    }
+
+
+def index_page() -> dict[str, Any]:
+    """Return the arguments of `setup` for the page of a package index."""
+    readme = Path("README.md").read_text()
+    repository = os.environ.get("TVIX_BUILD_REPOSITORY", "").rstrip("/")
+    tag = "v" + runpy.run_path("py/tvix_build/_version.py")["__version__"]
+    return {
+        "long_description": with_absolute_links(readme, repository, tag) if repository else readme,
+        "long_description_content_type": "text/markdown",
+        "project_urls": project_links(repository, tag) if repository else {},
+    }
 
 
 def blake3_release() -> dict[str, bytes]:
@@ -111,10 +144,12 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
-os.chdir(Path(__file__).resolve().parent)
-provide_blake3()
-setup(
-    cffi_modules=["py/build_native.py:ffibuilder"],
-    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
-)
+if __name__ == "__main__":
+    os.chdir(Path(__file__).resolve().parent)
+    provide_blake3()
+    setup(
+        cffi_modules=["py/build_native.py:ffibuilder"],
+        cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
+        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+        **index_page(),
+    )
