@@ -339,6 +339,14 @@ bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
           tvixb_packed_order(scan, &order->numbers, arena, report));
 }
 
+void tvixb_order_trim(tvixb_order* order) {
+  tvixb_vector_trim(&order->keys);
+  tvixb_vector_trim(&order->matched);
+  tvixb_vector_trim(&order->numbers);
+  tvixb_vector_trim(&order->sort_memory.scratch);
+  tvixb_vector_trim(&order->sort_memory.counts);
+}
+
 void tvixb_order_free(tvixb_order* order) {
   tvixb_vector_free(&order->keys);
   tvixb_vector_free(&order->matched);
