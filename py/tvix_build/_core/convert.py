@@ -167,7 +167,7 @@ def to_later(request: build_pb2.BuildRequest, network_access: bool) -> later_pb2
     """
     needles, reasons = _needles(dict(enumerate(request.outputs)), request.inputs)
     if not request.HasField("constraints"):
-        reasons.append(Reason("constraints", "expected a system, found no constraints"))
+        reasons.append(Reason("constraints", "expected constraints, found none"))
     _refuse(request, reasons)
     return with_later_fields(
         request,
@@ -305,7 +305,7 @@ def _needles(
             needles.append(match[1].decode())
         else:
             found = _shown(name.decode(errors="backslashreplace"))
-            wanted = "the 32 characters of a hash, '-' and more, as in a store path"
+            wanted = "a name as in a store path: a hash of 32 characters, '-' and more"
             reasons.append(Reason(path, f"expected {wanted}, found {found}"))
     return needles, reasons
 
