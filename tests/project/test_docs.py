@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -15,7 +16,7 @@ import pytest
 
 import tvix_build
 from cli_support import COMMAND, environment
-from tvix_build import ViolationCode, cli, records
+from tvix_build import Kind, Schema, ViolationCode, cli, records
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -125,6 +126,16 @@ def test_quick_start_shows_parts_of_files_that_are_tested() -> None:
 def test_python_reference_is_the_public_interface() -> None:
     names = re.findall(r"^::: tvix_build\.(\w+)$", read("docs/python.md"), re.MULTILINE)
     assert sorted(names) == sorted(tvix_build.__all__)
+
+
+@pytest.mark.parametrize("choice", [Kind, Schema, ViolationCode])
+def test_python_reference_has_every_member(choice: type[Kind | Schema | ViolationCode]) -> None:
+    """The reference omits members without a docstring."""
+    source = ast.parse((ROOT / "py/tvix_build/_core/report.py").read_text())
+    classes = {one.name: one for one in source.body if isinstance(one, ast.ClassDef)}
+    definition = classes[choice.__name__]
+    texts = [isinstance(one, ast.Expr) for one in definition.body[1 : 1 + 2 * len(choice)]]
+    assert texts == [False, True] * len(choice)
 
 
 def test_python_reference_has_the_public_modules() -> None:
