@@ -166,6 +166,7 @@ class Violation:
     """A violation of a rule."""
 
     code: ViolationCode
+    """The code of the rule."""
     path: str
     """The path of the field, with the indices of the received lists, such as `inputs[3].file.name`;
     `""` for the message itself."""
