@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Constructs, checks, canonicalizes and hashes the messages of the tvix build protocol
-(tvix.build.v1, and later snix.build.v1).
+(tvix.build.v1 and snix.build.v1).
 
     >>> import tvix_build
     >>> request = tvix_build.build_request(command_args=["/bin/true"], outputs=["hi"])

@@ -76,7 +76,7 @@ def test_all_that_is_refused_is_said(tmp_path: Path) -> None:
     result = run("convert", "--to", LATER[0], "in.binpbs", "out.binpbs", cwd=tmp_path)
     assert result.status == 1
     assert not (tmp_path / "out.binpbs").exists()
-    hash_part = "expected the 32 characters of a hash, '-' and more, as in a store path"
+    hash_part = "expected a name as in a store path: a hash of 32 characters, '-' and more"
     lines = [line.split(": ", 2)[1:] for line in result.stderr.splitlines()]
     offset = 1 + len(MESSAGES[0])
     assert lines[:3] == [
@@ -84,7 +84,7 @@ def test_all_that_is_refused_is_said(tmp_path: Path) -> None:
         [f"in.binpbs[1] at byte {offset}", f"outputs[1]: {hash_part}, found 'b'"],
         [
             f"in.binpbs[1] at byte {offset}",
-            "constraints: expected a system, found no constraints",
+            "constraints: expected constraints, found none",
         ],
     ]
     assert [line[1].rpartition(": expected")[0] for line in lines[3:6]] == [

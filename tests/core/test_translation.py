@@ -361,7 +361,7 @@ def test_reasons_in_words() -> None:
     with pytest.raises(NotRepresentableError) as found:
         convert(row.data, to=FIRST, schema=SNIX)
     said = {one.path: one.message for one in found.value.reasons}
-    hash_part = "the 32 characters of a hash, '-' and more, as in a store path"
+    hash_part = "a name as in a store path: a hash of 32 characters, '-' and more"
     assert said == {
         "inputs[0].file.name": f"expected {hash_part}, found 'in'",
         "working_dir": "expected 'build', found ''",

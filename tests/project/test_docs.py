@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tvix_build
 from cli_support import COMMAND, environment
-from tvix_build import ViolationCode, cli, records
+from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix_build import Kind, Schema, ViolationCode, cli, records
+from tvix_build._core import report
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -125,6 +131,49 @@ def test_quick_start_shows_parts_of_files_that_are_tested() -> None:
 def test_python_reference_is_the_public_interface() -> None:
     names = re.findall(r"^::: tvix_build\.(\w+)$", read("docs/python.md"), re.MULTILINE)
     assert sorted(names) == sorted(tvix_build.__all__)
+
+
+def test_violations_are_returned_to_a_caller(tmp_path: Path) -> None:
+    grpc = pytest.importorskip("grpc")
+    from tvix_build.proxy.client import bad_request
+
+    names: dict[str, Any] = {}
+    (block,) = blocks("docs/python.md", "py")
+    exec(block, names)
+
+    def do_build(request: BuildRequest, context: Any) -> Build:
+        names["validate_call"](request, context)
+        return Build(build_request=request)
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        do_build, BuildRequest.FromString, Build.SerializeToString
+    )
+    service = "tvix.build.v1.BuildService"
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {"DoBuild": handler})]
+    )
+    address = f"unix:{tmp_path}/socket"
+    server.add_insecure_port(address)
+    server.start()
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/{service}/DoBuild")
+        assert call(b"\x0a\x02sh") == b"\x0a\x04\x0a\x02sh"
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"")
+    server.stop(None).wait()
+    (found,) = bad_request(caught.value).field_violations
+    assert (found.field, found.reason) == ("command_args", "required")
+
+
+@pytest.mark.parametrize("choice", [Kind, Schema, ViolationCode])
+def test_python_reference_has_every_member(choice: type[Kind | Schema | ViolationCode]) -> None:
+    """The reference omits members without a docstring."""
+    source = ast.parse(inspect.getsource(report))
+    classes = {one.name: one for one in source.body if isinstance(one, ast.ClassDef)}
+    definition = classes[choice.__name__]
+    texts = [isinstance(one, ast.Expr) for one in definition.body[1 : 1 + 2 * len(choice)]]
+    assert texts == [False, True] * len(choice)
 
 
 def test_python_reference_has_the_public_modules() -> None:

@@ -46,7 +46,7 @@ def blake3_many(
         messages = messages_of(buffers, offsets)
         count, pieces = messages.number, engine.pieces_of(messages)
     elif is_one_buffer(buffers):
-        raise TypeError("expected several buffers, or a buffer and offsets, found one buffer")
+        raise TypeError("expected a list of buffers, or a buffer with offsets=, found one buffer")
     else:
         count, pieces = count_of(buffers), engine.pieces_of_items(buffers, _bytes_of)
     with Batch(threads, count) as batch:

@@ -134,7 +134,7 @@ def _run(
 def _counts(response: MessageType, request: BytesLike | Message) -> tuple[int, int]:
     """Return the numbers of outputs and needles in the request of a response."""
     if response is not message_type(Kind.BUILD, Schema.SNIX_BUILD_V1):
-        raise ValueError(f"request is for a BuildResponse of snix.build.v1 only, found {response}")
+        raise ValueError(f"request= requires a snix.build.v1.BuildResponse, found {response}")
     type_of(request, Kind.BUILD_REQUEST, Schema.SNIX_BUILD_V1)
     parsed: Any = request
     if not isinstance(request, Message):
