@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from tvix_build.records import FormatError, MissingPackageError
+from tvix_build._core.report import Error
+
+PROGRAM = "tvix-build"
 
 
 class Command(click.Command):
@@ -17,7 +19,11 @@ class Command(click.Command):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except FormatError as error:
-            raise click.UsageError(str(error), ctx) from None
-        except MissingPackageError as error:
-            raise click.ClickException(str(error)) from None
+        except Error as error:
+            from tvix_build.records import FormatError, MissingPackageError
+
+            if isinstance(error, FormatError):
+                raise click.UsageError(str(error), ctx) from None
+            if isinstance(error, MissingPackageError):
+                raise click.ClickException(str(error)) from None
+            raise

@@ -14,13 +14,6 @@ from tvix_build import Kind, NotRepresentableError, Schema
 from tvix_build._core.convert import check_network_access, translate
 from tvix_build._core.report import MessageType
 from tvix_build.cli.arguments import input_sources, output_target
-from tvix_build.cli.command import Command
-from tvix_build.cli.options import (
-    column_option,
-    input_format_option,
-    kind_option,
-    output_format_option,
-)
 from tvix_build.cli.refusals import Refusals, RefusedError, output_state
 from tvix_build.cli.terminal import Monitor
 from tvix_build.records import Batch, FormatError, InputError, Writer
@@ -35,25 +28,7 @@ Make: TypeAlias = Callable[[Batch, Refusals], list[bytes]]
 """Returns the messages to write for a batch, and adds the other records to the refusals."""
 
 
-@click.command(cls=Command, short_help="Write records in another format or schema.")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
-@kind_option
-@click.option(
-    "--to",
-    type=click.Choice([schema.value for schema in Schema]),
-    callback=lambda _context, _option, value: value and Schema(value),
-    help="Convert requests to this version of the protocol.",
-)
-@click.option(
-    "--network-access",
-    is_flag=True,
-    help="With --to: builds may use the network. tvix.build.v1 has no field for this.",
-)
-@column_option
-@input_format_option
-@output_format_option
-def convert(
+def run(
     source: str,
     target: str,
     kind: MessageType,
@@ -63,25 +38,7 @@ def convert(
     input_format: str | None,
     output_format: str | None,
 ) -> int:
-    """Write the records of IN to OUT in another format or, with --to, in another schema. IN is a
-    file, a directory or '-' (stdin); OUT is a file or '-' (stdout).
-
-    \b
-    Examples:
-      tvix-build convert requests.binpbs.zst requests.parquet
-      tvix-build convert requests.parquet requests.binpbs.xz
-      tvix-build convert --to snix.build.v1 requests.binpbs snix.binpbs
-
-    Without --to, each message keeps its bytes, even if it is invalid. OUT must have a binary
-    format; use canonicalize to write JSON or text. From a table, only the column of messages is
-    read. In OUT, the column is called NAME, or else request, build or directory.
-
-    With --to, requests must be valid, and are written in canonical encoding.
-
-    Records that cannot be converted are reported on stderr with all reasons: null, text that
-    cannot be parsed and, with --to, invalid requests and requests that the other schema cannot
-    represent. Then no file is written. Output on stdout ends before the first such record.
-    """
+    """Run the command, and return its exit status."""
     wanted = output_target(target, output_format, column)
     if wanted.format not in BYTE_FORMATS:
         raise click.UsageError(

@@ -6,15 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import click
 from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
 from tvix_build._core.report import MessageType, in_words
 from tvix_build.cli.arguments import Record, input_source, read_record
-from tvix_build.cli.command import Command
 from tvix_build.cli.differences import Difference, differences
-from tvix_build.cli.options import column_option, input_format_option, kind_option
 from tvix_build.cli.terminal import Console, Monitor, printable, stdout_console
 from tvix_build.cli.viewer import LIMIT, Values
 from tvix_build.records import InputError
@@ -25,30 +22,10 @@ from tvix_build.records.source import refuse_stdin_twice
 CONTEXT = 20  # characters around a difference in a long value
 
 
-@click.command(cls=Command, short_help="Show the differences between two records.")
-@click.argument("old", metavar="A")
-@click.argument("new", metavar="B")
-@kind_option
-@column_option
-@input_format_option
-@click.option("--full", is_flag=True, help="Show long values in full.")
-def diff(
+def run(
     old: str, new: str, kind: MessageType, column: str | None, input_format: str | None, full: bool
 ) -> int:
-    """Show the differences between the records A and B, field by field, and their digests.
-
-    \b
-    Examples:
-      tvix-build diff old.json new.binpb
-      tvix-build diff requests.binpbs[3] requests.binpbs[17]
-
-    A and B are files with one record, FILE[INDEX], or '-' (stdin). Elements of sorted lists are
-    compared by name or key, so their order makes no difference. Long values are shown around the
-    difference only.
-
-    Exit status: 0 A and B have the same digest, 1 they differ, 2 a record has no canonical
-    encoding or cannot be read.
-    """
+    """Run the command, and return its exit status."""
     try:
         sources = [input_source(name, input_format, column) for name in (old, new)]
         refuse_stdin_twice(sources)

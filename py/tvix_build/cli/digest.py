@@ -6,12 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import click
-
 from tvix_build._core.report import MessageType
 from tvix_build.cli.arguments import input_sources
-from tvix_build.cli.command import Command
-from tvix_build.cli.options import column_option, input_format_option, kind_of_file_option
 from tvix_build.cli.refusals import Refusals, refused
 from tvix_build.cli.terminal import Monitor
 from tvix_build.records import InputError
@@ -20,26 +16,13 @@ from tvix_build.records.output import Output
 from tvix_build.records.source import Source
 
 
-@click.command(cls=Command, short_help="Print the digest of each record.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@kind_of_file_option
-@column_option
-@input_format_option
-def digest(
+def run(
     files: tuple[str, ...],
     kind_of: Callable[[Source], MessageType],
     column: str | None,
     input_format: str | None,
 ) -> int:
-    """Print the digest of each record of FILEs: the BLAKE3 hash of its canonical encoding.
-
-    \b
-    Example:
-      tvix-build digest request.binpb requests.binpbs
-
-    Lines have the format of sha256sum, 'HEX  FILE', or 'HEX  FILE[INDEX]' if the file can hold
-    several records. A record without a canonical encoding is reported on stderr instead.
-    """
+    """Run the command, and return its exit status."""
     monitor = Monitor(quiet=True)
     refusals = Refusals(monitor, limit=None, hints=True)
     failed = False

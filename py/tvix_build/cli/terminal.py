@@ -13,9 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from tvix_build._core.text import well_formed
+from tvix_build.cli.command import PROGRAM
 from tvix_build.records.output import stdout
-
-PROGRAM = "tvix-build"
 
 
 class Console(RichConsole):
