@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, shell_complete
 
 from tvix_build._version import __version__
 from tvix_build.cli.command import PROGRAM
 
+COMPLETION = "_TVIX_BUILD_COMPLETE"
+"""The environment variable with which a shell asks for completions."""
 COMMANDS = {
     "build": "Send a request to a builder.",
     "canonicalize": "Write records in canonical encoding.",
@@ -60,9 +63,14 @@ class Commands(click.Group):
 def run(arguments: list[str]) -> int:
     """Run a command, and return its exit status.
 
+    If a shell asks for completions, print these instead.
+
     Raises:
         OSError: if an output cannot be written.
     """
+    instruction = os.environ.get(COMPLETION)
+    if instruction:
+        return shell_complete(group, {}, PROGRAM, COMPLETION, instruction)
     try:
         # click's own main() would end the process when a pipe is closed.
         with group.make_context(PROGRAM, arguments) as context:

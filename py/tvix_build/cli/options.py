@@ -37,6 +37,8 @@ class _Seconds(click.FloatRange):
 
 
 SECONDS: _Seconds = _Seconds()
+PATH = click.Path(readable=False)
+"""A path, which shells complete; the commands check it."""
 _kind_option: Decorator = click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Kind]),

@@ -10,6 +10,7 @@ import click
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address
 from tvix_build.cli.options import (
+    PATH,
     SECONDS,
     column_option,
     input_format_option,
@@ -20,7 +21,7 @@ from tvix_build.proxy.shared.addresses import FORMS
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=PATH)
 @click.option(
     "--builder",
     metavar="ADDRESS",
@@ -30,7 +31,12 @@ from tvix_build.proxy.shared.addresses import FORMS
 )
 @schema_option
 @click.option(
-    "-o", "--output", "target", metavar="OUT", help="Write the response to OUT ('-': stdout)."
+    "-o",
+    "--output",
+    "target",
+    metavar="OUT",
+    type=PATH,
+    help="Write the response to OUT ('-': stdout).",
 )
 @click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of the call.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from tvix_build.cli.command import Command
 from tvix_build.cli.options import (
+    PATH,
     column_option,
     input_format_option,
     kind_option,
@@ -17,8 +18,8 @@ from tvix_build.cli.options import (
 
 
 @click.command(cls=Command)
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.argument("source", metavar="IN", type=PATH)
+@click.argument("target", metavar="OUT", type=PATH)
 @kind_option
 @column_option
 @input_format_option

@@ -9,6 +9,7 @@ import click
 
 from tvix_build.cli.command import Command
 from tvix_build.cli.options import (
+    PATH,
     column_option,
     input_format_option,
     kind_option,
@@ -16,8 +17,8 @@ from tvix_build.cli.options import (
 
 
 @click.command(cls=Command)
-@click.argument("old", metavar="A")
-@click.argument("new", metavar="B")
+@click.argument("old", metavar="A", type=PATH)
+@click.argument("new", metavar="B", type=PATH)
 @kind_option
 @column_option
 @input_format_option

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.options import output_format_option, schema_option
+from tvix_build.cli.options import PATH, output_format_option, schema_option
 
 
 @click.command("from-drv", cls=Command)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", type=PATH, nargs=-1, required=True)
 @click.option(
     "--store",
     metavar="DIR",
@@ -23,6 +23,7 @@ from tvix_build.cli.options import output_format_option, schema_option
     "--nodes",
     "node_files",
     metavar="FILE",
+    type=PATH,
     multiple=True,
     help="Castore nodes of the inputs, as written by ingest (.binpbs or .ndjson); repeatable.",
 )
@@ -46,12 +47,14 @@ from tvix_build.cli.options import output_format_option, schema_option
     "-o",
     "--output",
     metavar="OUT",
+    type=PATH,
     help="Write the requests to OUT instead of printing their digests.",
 )
 @output_format_option
 @click.option(
     "--errors",
     metavar="FILE",
+    type=PATH,
     help="Write all reasons why derivations are rejected to FILE, as JSON lines.",
 )
 def from_drv(**options: Any) -> int:

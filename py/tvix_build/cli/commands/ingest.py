@@ -8,19 +8,22 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
+from tvix_build.cli.options import PATH
 
 
 @click.command(cls=Command)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", type=PATH, nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
+    type=PATH,
     help="Write nodes to FILE (.ndjson or .binpbs); '-' prints only ndjson to stdout.",
 )
 @click.option(
     "--blobs",
     metavar="DIR",
+    type=PATH,
     help="Also write each Directory and the contents of each file to DIR/XX/DIGEST.",
 )
 @click.option(

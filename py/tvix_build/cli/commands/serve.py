@@ -11,7 +11,7 @@ import click
 from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address
-from tvix_build.cli.options import SECONDS
+from tvix_build.cli.options import PATH, SECONDS
 from tvix_build.proxy.shared.addresses import FORMS
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ def _parse_host_and_port(
 
 
 def _parse_services(
-    _context: click.Context, _option: click.Parameter, value: tuple[str, ...]
+    context: click.Context, _option: click.Parameter, value: tuple[str, ...]
 ) -> list[Service]:
+    if context.resilient_parsing:  # completion
+        return []
     from tvix_build.proxy.shared.services import SERVICES
 
     services = [SERVICES[Schema(schema)] for schema in dict.fromkeys(value)]
@@ -102,6 +104,7 @@ def _parse_services(
 @click.option(
     "--store",
     metavar="STORE",
+    type=PATH,
     help="Store every request in this request store before it is built; requires --schema "
     "tvix.build.v1 only.",
 )

@@ -10,6 +10,7 @@ import click
 
 from tvix_build.cli.command import Command
 from tvix_build.cli.options import (
+    PATH,
     column_option,
     input_format_option,
     kind_option,
@@ -28,7 +29,7 @@ def _parse_range(
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", type=PATH)
 @kind_option
 @column_option
 @input_format_option

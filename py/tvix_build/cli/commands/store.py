@@ -9,6 +9,7 @@ import click
 
 from tvix_build.cli.command import Command
 from tvix_build.cli.options import (
+    PATH,
     column_option,
     input_format_option,
     output_format_option,
@@ -24,8 +25,8 @@ def store() -> None:
 
 
 @store.command(cls=Command, short_help="Add the requests of files.")
-@click.argument("path", metavar="STORE")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("path", metavar="STORE", type=PATH)
+@click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True)
 @column_option
 @input_format_option
 def add(**options: Any) -> int:
@@ -45,13 +46,14 @@ def add(**options: Any) -> int:
 
 
 @store.command(cls=Command, short_help="Write requests to a file.")
-@click.argument("path", metavar="STORE")
+@click.argument("path", metavar="STORE", type=PATH)
 @click.argument("digests", metavar="DIGEST...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     "target",
     metavar="OUT",
+    type=PATH,
     default="-",
     help="File to write; the default is stdout.",
 )
@@ -73,7 +75,7 @@ def get(**options: Any) -> int:
 
 
 @store.command("list", cls=Command, short_help="Print the digests of all requests.")
-@click.argument("path", metavar="STORE")
+@click.argument("path", metavar="STORE", type=PATH)
 def list_requests(**options: Any) -> int:
     """Print the digest and the size in bytes of each request, 'HEX  SIZE', ordered by digest.
 
@@ -87,7 +89,7 @@ def list_requests(**options: Any) -> int:
 
 
 @store.command(cls=Command, short_help="Check each request against its digest.")
-@click.argument("path", metavar="STORE")
+@click.argument("path", metavar="STORE", type=PATH)
 def verify(**options: Any) -> int:
     """Check the database, and that each request is canonical and has the right digest.
 

@@ -9,6 +9,7 @@ import click
 
 from tvix_build.cli.command import Command
 from tvix_build.cli.options import (
+    PATH,
     column_option,
     input_format_option,
     kind_of_file_option,
@@ -16,13 +17,14 @@ from tvix_build.cli.options import (
 
 
 @click.command(cls=Command)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True)
 @kind_of_file_option
 @column_option
 @input_format_option
 @click.option(
     "--output",
     metavar="FILE",
+    type=PATH,
     help="Write one JSON object per record to FILE (also .zst, .gz, .xz), or one row per record if "
     "FILE is .parquet or .arrow; '-' prints only the objects to stdout.",
 )
