@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -225,7 +226,7 @@ def test_show(tmp_path: Path) -> None:
     assert re.search(rf"^  directory +{'ab' * 32} +3 a$", text, re.MULTILINE)
     assert re.search(rf"^  executable +{'cd' * 32} +1 b$", text, re.MULTILINE)
     assert re.search(r"^  symlink +c -> /nix/store/x$", text, re.MULTILINE)
-    assert "\n  A=\\xff\\x1b[2J\\n\n" in text
+    assert "\n  A=\\xff\\x1b[2J\n    \n  B=v" in text
     assert f"\n  B={'v' * 160}… (length 5,000)\n" in text
     assert "  system x86_64-linux" in text
     assert "v" * 5000 in run("show", "--full", path).stdout.decode()
@@ -425,9 +426,55 @@ def test_show_kinds(tmp_path: Path) -> None:
     assert b"symlinks (1)\n  symlink    s -> t" in run("show", "--kind", "directory", path).stdout
 
 
+def test_show_json(tmp_path: Path) -> None:
+    path = tmp_path / "requests.ndjson"
+    text = json_format.MessageToJson(request(), indent=None)
+    path.write_text(f"{text}\n{{}}\n{{\n")
+    result = run("show", "--json", path)
+    assert (result.status, result.stderr) == (1, "")
+    first, second, third = result.lines
+    assert first == {
+        "source": str(path),
+        "index": 0,
+        "valid": True,
+        "canonical": True,
+        "digest": digest(request()),
+        "violations": [],
+        "message": json.loads(text),
+    }
+    assert (second["index"], second["valid"], second["message"]) == (1, False, {})
+    assert [one["code"] for one in second["violations"]] == ["required"]
+    assert [one["code"] for one in third["violations"]] == ["malformed"]
+    assert third["message"] is None
+    assert run("show", "--json", f"{path}[0]").lines == [first]
+    many = make(tmp_path, "many.binpb", [request(outputs=[""] * 200)])
+    (found,) = run("show", "--json", many).lines
+    assert found["violation_count"] > len(found["violations"])
+
+
+def test_quiet_and_verbose(tmp_path: Path) -> None:
+    path = make(tmp_path, "requests.binpbs.zst", [request(), invalid_request()])
+    for option in ("-q", "--quiet"):
+        result = run("validate", option, path)
+        assert (result.status, result.stdout, result.stderr) == (1, b"", "")
+    assert run("digest", "-q", path).stdout == run("digest", path).stdout
+    for command in ("validate", "digest", "show"):
+        for option in ("-v", "--verbose"):
+            *_, reading, last = run(command, option, f"{path}[0]").stderr.splitlines()
+            expected = f"tvix-build: {path}: reading binpbs, zst as tvix.build.v1 BuildRequest"
+            assert reading == expected
+            assert re.fullmatch(r"tvix-build: elapsed time: \d+\.\d\d s", last)
+        assert run(command, f"{path}[0]").stderr == ""
+    for command in ("canonicalize", "convert"):
+        text = run(command, "-v", f"{path}[0]", tmp_path / "x.binpb").stderr
+        assert "reading binpbs, zst as" in text
+
+
 def test_version_and_help() -> None:
-    result = run("--version")
-    assert (result.status, result.stdout.decode()) == (0, f"tvix-build {tvix_build.__version__}\n")
+    for option in ("--version", "-V"):
+        result = run(option)
+        expected = f"tvix-build {tvix_build.__version__}\n"
+        assert (result.status, result.stdout.decode()) == (0, expected)
     assert b"--help" in run("--help").stdout
     for command in ("validate", "canonicalize", "digest", "show"):
         text = run(command, "--help").stdout.decode()

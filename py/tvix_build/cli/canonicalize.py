@@ -24,7 +24,7 @@ def run(
     """Run the command, and return its exit status."""
     found = input_source(source, input_format, column)
     wanted = output_target(target, output_format, column)
-    with Monitor(found.size(), quiet=target == "-") as monitor:
+    with Monitor(found.size(), results=target == "-") as monitor:
         try:
             _write(found, wanted, kind, monitor)
         except InputError as error:
@@ -47,6 +47,7 @@ def _write(source: Source, target: Source, kind: MessageType, monitor: Monitor) 
     refusals = Refusals(monitor, REFUSED_SHOWN, hints=True)
     count = 0
 
+    monitor.reading(source, kind)
     with write_target(target, kind) as writer:
         for batch, reports in check_source(source, kind):
             for i, report in refused(batch, reports):

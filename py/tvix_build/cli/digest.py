@@ -13,7 +13,7 @@ from tvix_build.cli.terminal import Monitor
 from tvix_build.records import InputError
 from tvix_build.records.checking import check_source
 from tvix_build.records.output import Output
-from tvix_build.records.source import Source
+from tvix_build.records.source import Source, total_size
 
 
 def run(
@@ -23,15 +23,15 @@ def run(
     input_format: str | None,
 ) -> int:
     """Run the command, and return its exit status."""
-    monitor = Monitor(quiet=True)
-    refusals = Refusals(monitor, limit=None, hints=True)
+    sources = input_sources(files, input_format, column)
     failed = False
-    with Output("-") as output:
-        for source in input_sources(files, input_format, column):
+    with Output("-") as output, Monitor(total_size(sources), results=True) as monitor:
+        refusals = Refusals(monitor, limit=None, hints=True)
+        for source in sources:
             try:
                 if isinstance(source, InputError):
                     raise source
-                write_digests(source, output, kind_of(source), refusals)
+                write_digests(source, output, kind_of(source), refusals, monitor)
             except InputError as error:
                 failed = True
                 monitor.error(error)
@@ -43,6 +43,7 @@ def write_digests(
     output: Output,
     kind: MessageType,
     refusals: Refusals,
+    monitor: Monitor,
     keep: Callable[[list[bytes]], object] | None = None,
 ) -> None:
     """Write `HEX  SOURCE[INDEX]` for each record that has a digest, or `HEX  SOURCE` if the format
@@ -55,7 +56,8 @@ def write_digests(
         InputError, OutputError: if a file cannot be read or written.
     """
     escape, name = line_name(source.path)
-
+    monitor.reading(source, kind)
+    count = 0
     for batch, reports in check_source(source, kind):
         digests = bytes(reports.digests).hex()
         without = dict(refused(batch, reports))
@@ -70,6 +72,9 @@ def write_digests(
             digest = digests[64 * i : 64 * i + 64].encode()
             lines.append(b"%s%s  %s%s\n" % (escape, digest, name, index))
         output.write(b"".join(lines))
+        count += len(batch)
+        monitor.show(batch.consumed, batch.unpacked, count, refusals.count)
+    monitor.next_file()
 
 
 def line_name(path: str) -> tuple[bytes, bytes]:

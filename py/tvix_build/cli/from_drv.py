@@ -20,6 +20,7 @@ from tvix_build._core.report import message_type
 from tvix_build._core.text import json_line
 from tvix_build.castore import node_from_path
 from tvix_build.cli.arguments import output_target
+from tvix_build.cli.command import verbosity
 from tvix_build.cli.digest import line_name
 from tvix_build.cli.nodes import read_nodes
 from tvix_build.cli.refusals import RefusedError
@@ -95,7 +96,7 @@ def run(
     )
     nodes: dict[str, Node] = {}
     summary = _Summary()
-    with Monitor(len(files), quiet=alone) as monitor:
+    with Monitor(len(files), results=alone) as monitor:
         try:
             for file in node_files:
                 nodes.update(read_nodes(file))
@@ -104,7 +105,7 @@ def run(
                 try:
                     with write_target(target, kind) if target else _lines() as writer:
                         directory = DerivationDirectory(*(one or "." for one in directories))
-                        derivations = _read(directory, files, summary, refusals)
+                        derivations = _read(directory, files, summary, refusals, monitor)
                         waiting = _find_cycles(derivations, directory if closure else None)
                         maker = RequestMaker(
                             _Ingesting(nodes, directories) if ingest else nodes.get,
@@ -129,7 +130,7 @@ def run(
         except InputError as error:
             monitor.error(error)
             return 2
-    if not alone:
+    if not alone and verbosity() >= 0:
         with output_errors("standard output"):
             summary.print()
     return summary.status
@@ -140,7 +141,7 @@ def _note(maker: RequestMaker, monitor: Monitor) -> None:
     for name, count in maker.omitted.items():
         derivations = "1 derivation" if count == 1 else f"{count:,} derivations"
         reason = "it does not change the outputs"
-        monitor.error(f"note: {name} of {derivations} is not part of the request: {reason}")
+        monitor.note(f"note: {name} of {derivations} is not part of the request: {reason}")
 
 
 @contextmanager
@@ -316,12 +317,18 @@ def _find_files(paths: tuple[str, ...]) -> list[_File]:
 
 
 def _read(
-    directory: DerivationDirectory, files: list[_File], summary: _Summary, refusals: _Refusals
+    directory: DerivationDirectory,
+    files: list[_File],
+    summary: _Summary,
+    refusals: _Refusals,
+    monitor: Monitor,
 ) -> list[tuple[str, Derivation]]:
     """Read the derivations in files, and report the invalid ones."""
     derivations = []
     for file, outputs in files:
         summary.derivations += 1
+        if summary.derivations % REQUESTS == 0:
+            monitor.show_status(f"{summary.derivations:,} derivations")
         try:
             derivation = directory.read(file)
         except DerivationError as error:

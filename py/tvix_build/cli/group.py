@@ -97,7 +97,9 @@ def run(arguments: list[str]) -> int:
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.version_option(
+    __version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s"
+)
 def group() -> None:
     """Validate, canonicalize and hash tvix build requests.
 

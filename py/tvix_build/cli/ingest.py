@@ -37,7 +37,7 @@ def run(paths: tuple[str, ...], output: str | None, blobs: str | None, store: st
     failed = False
     with (
         Output(output, compression) if output is not None else nullcontext() as target,
-        Monitor(quiet=output == "-") as monitor,
+        Monitor(results=True) as monitor,
     ):
         for path in paths:
             try:

@@ -10,7 +10,7 @@ import click
 from tvix_build._core.report import MessageType
 from tvix_build.cli.arguments import input_source
 from tvix_build.cli.terminal import Monitor, stdout_console
-from tvix_build.cli.viewer import Viewer
+from tvix_build.cli.viewer import JsonViewer, Viewer
 from tvix_build.records import Batch, InputError
 from tvix_build.records.output import output_errors
 from tvix_build.records.reading import read_messages
@@ -26,6 +26,7 @@ def run(
     input_format: str | None,
     records: tuple[int, int | None],
     full: bool,
+    json: bool,
 ) -> int:
     """Run the command, and return its exit status."""
     source = input_source(file, input_format, column)
@@ -33,16 +34,20 @@ def run(
         raise click.UsageError("expected either FILE[INDEX] or --records, found both")
     try:
         with output_errors("standard output"):
-            return _show(source, kind, records, full)
+            return _show(source, kind, records, full, json)
     except InputError as error:
         Monitor().error(error)
         return 2
 
 
-def _show(source: Source, kind: MessageType, records: tuple[int, int | None], full: bool) -> int:
+def _show(
+    source: Source, kind: MessageType, records: tuple[int, int | None], full: bool, json: bool
+) -> int:
     first, last = records
     count = status = 0
-    viewer = Viewer(stdout_console(), kind, full)
+    Monitor().reading(source, kind)
+    console = stdout_console()
+    viewer = JsonViewer(console, kind) if json else Viewer(console, kind, full)
     for batch in read_messages(source, kind):
         for i in _selected(batch, first, last):
             if not viewer.show(batch, i):

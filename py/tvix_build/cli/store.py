@@ -15,6 +15,7 @@ from tvix_build.cli.refusals import Refusals, RefusedError
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.records import InputError, Writer
 from tvix_build.records.output import Output, output_errors
+from tvix_build.records.source import total_size
 from tvix_build.records.writing import write_target
 
 if TYPE_CHECKING:
@@ -29,16 +30,19 @@ def _open(path: str, create: bool = False) -> RequestStore:
 
 def add(path: str, files: tuple[str, ...], column: str | None, input_format: str | None) -> int:
     """Run the command, and return its exit status."""
-    monitor = Monitor(quiet=True)
-    refusals = Refusals(monitor, limit=None)
     failed = False
     sources = input_sources(files, input_format, column)
-    with _open(path, create=True) as requests, Output("-") as output:
+    with (
+        _open(path, create=True) as requests,
+        Output("-") as output,
+        Monitor(total_size(sources), results=True) as monitor,
+    ):
+        refusals = Refusals(monitor, limit=None)
         for source in sources:
             try:
                 if isinstance(source, InputError):
                     raise source
-                write_digests(source, output, message_type(), refusals, requests.put_many)
+                write_digests(source, output, message_type(), refusals, monitor, requests.put_many)
             except InputError as error:
                 failed = True
                 monitor.error(error)

@@ -15,6 +15,7 @@ from tvix_build import BatchReport, Report, ViolationCode
 from tvix_build._core.hints import SIGNS
 from tvix_build._core.report import MessageType, sentence
 from tvix_build.cli.arguments import input_sources
+from tvix_build.cli.command import verbosity
 from tvix_build.cli.hints import find_hint
 from tvix_build.cli.terminal import Console, Monitor, printable, stdout_console
 from tvix_build.records import Batch, InputError, ResultWriter, open_results
@@ -39,7 +40,7 @@ def run(
     alone = output == "-"
     with (
         nullcontext() if output is None else open_results(output) as results,
-        Monitor(total_size(sources), quiet=alone) as monitor,
+        Monitor(total_size(sources), results=alone) as monitor,
     ):
         for source in sources:
             try:
@@ -47,7 +48,7 @@ def run(
             except InputError as error:
                 summary.failed_files += 1
                 monitor.error(error)
-    if not alone:
+    if not alone and verbosity() >= 0:
         with output_errors("standard output"):
             summary.print(stdout_console())
             sys.stdout.flush()
@@ -64,7 +65,9 @@ def _validate(
     if isinstance(source, InputError):
         raise source
     try:
-        for batch, reports in check_source(source, kind_of(source)):
+        kind = kind_of(source)
+        monitor.reading(source, kind)
+        for batch, reports in check_source(source, kind):
             summary.count(batch, reports)
             on_invalid = partial(summary.add_invalid, batch)
             if results is None:

@@ -42,19 +42,21 @@ def convert(**options: Any) -> int:
 
     \b
     Examples:
+      tvix-build convert request.binpb request.json
+      tvix-build convert request.json request.binpb
       tvix-build convert requests.binpbs.zst requests.parquet
-      tvix-build convert requests.parquet requests.binpbs.xz
       tvix-build convert --to snix.build.v1 requests.binpbs snix.binpbs
 
-    Without --to, each message keeps its bytes, even if it is invalid. OUT must have a binary
-    format; use canonicalize to write JSON or text. From a table, only the column of messages is
-    read. In OUT, the column is called NAME, or else request, build or directory.
+    Without --to, messages may be invalid, and keep their bytes from one binary format to another.
+    JSON and text cannot represent malformed messages and unknown fields. From a table, only the
+    column of messages is read. In OUT, the column is called NAME, or else request, build or
+    directory.
 
     With --to, requests must be valid, and are written in canonical encoding.
 
     Records that cannot be converted are reported on stderr with all reasons: null, text that
-    cannot be parsed and, with --to, invalid requests and requests that the other schema cannot
-    represent. Then no file is written. Output on stdout ends before the first such record.
+    cannot be parsed, messages that OUT cannot represent and, with --to, invalid requests. Then no
+    file is written. Output on stdout ends before the first such record.
     """
     from tvix_build.cli.convert import run
 

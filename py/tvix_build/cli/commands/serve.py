@@ -47,7 +47,7 @@ def _parse_services(
     return services
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, verbosity=False)
 @click.option(
     "--listen",
     metavar="ADDRESS",

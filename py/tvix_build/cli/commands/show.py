@@ -40,6 +40,7 @@ def _parse_range(
     help="Show only these records, counted from 0.",
 )
 @click.option("--full", is_flag=True, help="Show long values in full.")
+@click.option("--json", is_flag=True, help="Print one JSON object per record.")
 def show(**options: Any) -> int:
     """Print the records of FILE in readable form, with their violations. '-' is stdin.
 
@@ -47,6 +48,11 @@ def show(**options: Any) -> int:
     Examples:
       tvix-build show 'requests.binpbs.zst[17]'
       tvix-build show --records 17-19 requests.binpbs.zst
+      tvix-build show --json requests.binpbs.zst | jq .message.environmentVars
+
+    With --json, each record is one line with an object: {"source", "index", "valid", "canonical",
+    "digest", "violations": [{"code", "path", "message"}], "message"}. The message is proto3 JSON,
+    or null if the record is malformed.
     """
     from tvix_build.cli.show import run
 
