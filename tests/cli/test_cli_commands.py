@@ -470,6 +470,20 @@ def test_quiet_and_verbose(tmp_path: Path) -> None:
         assert "reading binpbs, zst as" in text
 
 
+def test_misspelt_names(tmp_path: Path) -> None:
+    make(tmp_path, "requests.binpbs", [request()])
+    missing = "request.binpbs: No such file or directory; did you mean requests.binpbs?"
+    for command in (("validate",), ("show",), ("digest",), ("diff", "requests.binpbs")):
+        result = run(*command, "request.binpbs", cwd=tmp_path)
+        assert (result.status, result.stderr) == (2, f"tvix-build: {missing}\n")
+    result = run("validate", "x", cwd=tmp_path)
+    assert result.stderr == "tvix-build: x: No such file or directory\n"
+    result = run("validat")
+    assert result.status == 2
+    assert result.stderr.endswith("No such command 'validat'. Did you mean 'validate'?\n")
+    assert run("nothing").stderr.endswith("No such command 'nothing'.\n")
+
+
 def test_version_and_help() -> None:
     for option in ("--version", "-V"):
         result = run(option)

@@ -286,6 +286,18 @@ def test_invalid_records(tmp_path: Path) -> None:
     assert "malformed: " in run("diff", good, bad).stdout.decode()
 
 
+def test_records_of_another_schema(tmp_path: Path) -> None:
+    message = SnixBuildRequest(command_args=["a"])
+    message.constraints.system = "s"
+    message.constraints.network_access = True
+    later = tmp_path / "later.binpb"
+    later.write_bytes(message.SerializeToString())
+    result = run("diff", later, make(tmp_path, "first.binpb", [request()]))
+    assert result.status == 2
+    hint = "  decodes as snix.build.v1 BuildRequest; use --schema snix.build.v1\n"
+    assert hint in result.stdout.decode()
+
+
 def test_values_that_look_alike(tmp_path: Path) -> None:
     values = (b"\xff", b"\\xff")
     paths = [

@@ -12,6 +12,7 @@ from tvix_build._core.report import in_words, sentence
 from tvix_build.cli.arguments import input_source, output_target, read_record
 from tvix_build.cli.connections import client_credentials
 from tvix_build.cli.extras import extra
+from tvix_build.cli.hints import find_hint_of
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.cli.viewer import Viewer
 from tvix_build.proxy.shared.addresses import Address
@@ -53,7 +54,11 @@ def run(
         monitor.error(error)
         return 2
     if not report.valid:
-        _print_violations(monitor, source.record_name(source.index or 0), report)
+        name = source.record_name(source.index or 0)
+        _print_violations(monitor, name, report)
+        hint = find_hint_of(data, service.request, report)
+        if hint:
+            monitor.error(f"{name}: {hint}")
         return 1
     credentials = client_credentials(builder, ca, certificate, key)
     try:

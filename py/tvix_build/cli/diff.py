@@ -16,6 +16,7 @@ from tvix_build._core.text import json_line
 from tvix_build.cli.arguments import Record, input_source, read_record
 from tvix_build.cli.command import verbosity
 from tvix_build.cli.differences import MOST_COMPARISONS, Difference, differences
+from tvix_build.cli.hints import find_hint_of
 from tvix_build.cli.terminal import Console, Monitor, printable, stdout_console
 from tvix_build.cli.viewer import LIMIT, Values, json_value, report_object
 from tvix_build.records import InputError
@@ -69,11 +70,14 @@ def _print_differences(
 ) -> None:
     """Print the differences between two records."""
     reports = [report for _, report in records]
-    for sign, name, report in zip("-+", names, reports, strict=True):
+    for sign, name, (data, report) in zip("-+", names, records, strict=True):
         digest = report.digest.hex() if report.digest else "no digest"
         _line(console, sign, f"{digest}  {printable(name)}")
         for line in in_words(report):
             console.say(f"  {printable(line)}")
+        hint = find_hint_of(data, kind, report)
+        if hint:
+            console.say(f"  {hint}")
     _print(console, _differences(records, kind), full)
     if _status(reports):
         return

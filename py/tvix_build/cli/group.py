@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -44,6 +45,20 @@ class Commands(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"tvix_build.cli.commands.{name}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first argument names, and the other arguments.
+
+        Raises:
+            click.UsageError: if there is none, with a command that has a similar name.
+        """
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            similar = get_close_matches(args[0], COMMANDS, 1)
+            if similar:
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {similar[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of all commands."""

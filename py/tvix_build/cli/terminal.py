@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from difflib import get_close_matches
 from types import TracebackType
 from typing import NoReturn
 
@@ -15,6 +17,7 @@ from rich.text import Text
 from tvix_build._core.report import MessageType
 from tvix_build._core.text import well_formed
 from tvix_build.cli.command import PROGRAM, verbosity
+from tvix_build.records.errors import InputError
 from tvix_build.records.output import stdout
 from tvix_build.records.source import Source
 
@@ -57,6 +60,18 @@ def printable(text: str, limit: int | None = None, *, lines: bool = False) -> st
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in well_formed(text)
     )
+
+
+def _similar_file(path: str | None) -> str | None:
+    """Return an existing file with a similar name, if `path` is missing."""
+    if not path or path == "-" or os.path.lexists(path):
+        return None
+    directory, name = os.path.split(path)
+    try:
+        names = os.listdir(directory or ".")
+    except OSError:
+        return None
+    return next((os.path.join(directory, one) for one in get_close_matches(name, names, 1)), None)
 
 
 class Monitor:
@@ -104,7 +119,11 @@ class Monitor:
             self._progress.stop()
 
     def error(self, reason: object) -> None:
-        """Print `tvix-build: reason` on stderr, above the bar."""
+        """Print `tvix-build: reason` on stderr, above the bar. If the reason is an InputError of a
+        missing file, suggest a file with a similar name."""
+        similar = _similar_file(reason.path) if isinstance(reason, InputError) else None
+        if similar is not None:
+            reason = f"{reason}; did you mean {similar}?"
         self._console.say(f"{PROGRAM}: {printable(str(reason))}")
 
     def note(self, text: str) -> None:
