@@ -19,6 +19,7 @@ import pytest
 
 import tvix_build
 from cli_support import COMMAND, environment
+from make_man_page import man_page
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import Kind, Schema, ViolationCode, cli, records
 from tvix_build._core import report
@@ -126,6 +127,12 @@ def test_quick_start_shows_parts_of_files_that_are_tested() -> None:
             assert code in read(file), file
             shown.append(Path(file).name)
     assert shown == ["WORKSPACE", "MODULE.bazel", "BUILD.bazel", "digest.c", "violations.cc"]
+
+
+def test_man_page_is_that_of_the_help() -> None:
+    page = (ROOT / "docs/tvix-build.1").read_text()
+    assert page == man_page(), "run tests/generators/make_man_page.py"
+    assert "\n.SS tvix\\-build store get [OPTIONS] STORE DIGEST...\n" in page
 
 
 def test_python_reference_is_the_public_interface() -> None:

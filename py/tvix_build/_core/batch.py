@@ -21,6 +21,7 @@ from tvix_build._core.engine import (
     Results,
     Verdict,
 )
+from tvix_build._core.names import publish
 from tvix_build._core.pieces import Batch
 from tvix_build._core.ranges import (
     BytesLike,
@@ -384,3 +385,6 @@ def _pieces_of_arrow(items: Any) -> Iterator[Messages]:
 
     for ranges in arrow.ranges(items):
         yield from engine.pieces_of(engine.messages(*ranges))
+
+
+publish("tvix_build", BatchReport, CanonicalBatch, canonicalize_batch, check_batch)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tvix_build._core import engine
 from tvix_build._core.digests import Digests
+from tvix_build._core.names import publish
 from tvix_build._core.pieces import Batch
 from tvix_build._core.ranges import (
     BytesLike,
@@ -60,3 +61,6 @@ def _bytes_of(buffer: BytesLike, index: int) -> bytes:
         return bytes_of(buffer)
     except TypeError as error:
         raise TypeError(f"buffer {index}: {error}") from None
+
+
+publish("tvix_build", blake3_many)

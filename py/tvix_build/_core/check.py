@@ -12,6 +12,7 @@ from tvix_build._core import engine
 from tvix_build._core.batch import report_of, serialized, type_of
 from tvix_build._core.engine import Encodings
 from tvix_build._core.hints import find_hint, may_be_another
+from tvix_build._core.names import publish
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import (
     Kind,
@@ -145,3 +146,6 @@ def _counts(response: MessageType, request: BytesLike | Message) -> tuple[int, i
         except DecodeError as error:
             raise ValueError(f"expected a serialized request, found: {error}") from None
     return len(parsed.outputs), len(parsed.refscan_needles)
+
+
+publish("tvix_build", canonicalize, check, digest, validate)

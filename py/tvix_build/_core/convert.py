@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.check import canonicalize, validate
+from tvix_build._core.names import publish
 from tvix_build._core.report import (
     Kind,
     NotRepresentableError,
@@ -348,3 +349,6 @@ def _refuse(request: Message, reasons: Iterable[Reason]) -> None:
     in_order = sorted(reasons, key=place)
     if in_order:
         raise NotRepresentableError(in_order)
+
+
+publish("tvix_build", convert)

@@ -10,6 +10,8 @@ from enum import Enum
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, TypeAlias
 
+from tvix_build._core.names import publish
+
 if TYPE_CHECKING:
     from google.rpc.error_details_pb2 import BadRequest
 
@@ -362,3 +364,17 @@ def refusal(report: Report, index: int | None = None) -> ValidationError:
     forbidding = [v for v in report.violations if v.code != ViolationCode.NOT_SORTED]
     others = len(report.violations) - len(forbidding)
     return ValidationError(forbidding, report.violation_count - others, index, report.hint)
+
+
+publish(
+    "tvix_build",
+    Error,
+    Kind,
+    NotRepresentableError,
+    Reason,
+    Report,
+    Schema,
+    ValidationError,
+    Violation,
+    ViolationCode,
+)

@@ -38,17 +38,16 @@ def main(arguments: Sequence[str]) -> int:
     """
     try:
         from tvix_build.cli import group
+
+        status = group.run(list(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
             raise
         complain(f"the command needs {missing}: pip install 'tvix-build[cli]'")
-        return 2
-    try:
-        status = group.run(list(arguments))
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except MemoryError:
