@@ -30,6 +30,7 @@ from cli_support import (
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+from waiting import LIMIT
 
 ONE = (".binpb", ".json", ".txtpb")
 MANY = (".binpbs", ".ndjson")
@@ -543,7 +544,7 @@ def test_progress_and_colour_on_a_terminal(tmp_path: Path) -> None:
         while data := os.read(ours, 1 << 16):
             shown += data
     os.close(ours)
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=LIMIT) == 1
     assert b"2 records" in shown
     assert b"1 invalid" in shown
     assert b"MB/s" in shown

@@ -15,7 +15,6 @@ import pickle
 import re
 import subprocess
 import sys
-import time
 import tracemalloc
 from array import array
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from tvix_build._core.pieces import _Workers
 from tvix_build._core.ranges import messages_of
 from tvix_build._native import ffi
 from tvix_build.store import RequestStore
+from waiting import LIMIT
 
 DIGEST = bytes(range(32))
 
@@ -595,17 +595,21 @@ def test_batch_of_a_buffer() -> None:
 def test_the_earliest_error_is_raised() -> None:
     """Also where a later piece fails first."""
     workers = _Workers(2)
-    later_failed = Event()
+    recorded = Event()
+
+    class Errors(list[tuple[int, Exception]]):
+        def append(self, error: tuple[int, Exception]) -> None:
+            super().append(error)
+            recorded.set()
 
     def earlier() -> None:
-        assert later_failed.wait(60)
-        time.sleep(0.05)  # Until what the other raises is written down.
+        assert recorded.wait(LIMIT)
         raise LookupError("earlier")
 
     def later() -> None:
-        later_failed.set()
         raise LookupError("later")
 
+    workers._errors = Errors()
     workers.run(earlier)
     workers.run(later)
     with pytest.raises(LookupError, match="earlier"):

@@ -16,6 +16,7 @@ import pytest
 import tvix_build
 from cli_support import COMMAND, environment
 from tvix_build import ViolationCode, cli, records
+from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -65,7 +66,7 @@ def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        timeout=120,
+        timeout=LIMIT,
     )
 
 

@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from cli_support import encoded, environment, invalid_request, request, unsorted
 from snix.build.protos import build_pb2 as snix_build_pb2
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.store import AmbiguousDigestError, RequestStore, StoreError, UnknownDigestError
+from waiting import LIMIT
 
 KILLS = int(os.environ.get("TVIX_BUILD_KILL_TRIALS", "20"))
 
@@ -467,7 +469,7 @@ def test_processes_write_at_once(path: Path) -> None:
     # They race to make the store, too; each number is put by two of them.
     writers = [writer(path, first, 2, 60, size) for first in (0, 1) for size in (1, 7)]
     for process in writers:
-        process.communicate(timeout=120)
+        process.communicate(timeout=LIMIT)
         assert process.returncode == 0
     assert rows(path) == sorted(
         (key(message), encoded(message)) for message in map(request, range(60))
@@ -476,14 +478,24 @@ def test_processes_write_at_once(path: Path) -> None:
 
 def test_a_writer_waits_for_another(path: Path) -> None:
     RequestStore(path).close()
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+    waits = threading.Event()
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+        RequestStore(path) as store,
+        ThreadPoolExecutor() as threads,
+    ):
+
+        def commit() -> None:
+            assert waits.wait(LIMIT)
+            other.execute("COMMIT")
+
         other.execute("BEGIN IMMEDIATE")
-        release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
-        release.start()
-        with RequestStore(path) as store:
-            assert len(store) == 0  # Readers do not wait.
-            assert store.put(request()) == key(request())
-        release.join()
+        assert len(store) == 0  # Readers do not wait.
+        assert store._connection
+        store._connection.set_trace_callback(lambda statement: waits.set())
+        release = threads.submit(commit)
+        assert store.put(request()) == key(request())
+        release.result(LIMIT)
 
 
 def test_killed_writers(path: Path) -> None:
