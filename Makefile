@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install native pytest pytest-quick test test-all lint format types docs bench wheels
+.PHONY: help install native vectors pytest pytest-quick test test-all lint format types docs bench wheels
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
@@ -18,6 +18,9 @@ install: ## install the package in editable mode with its test dependencies, in 
 
 native: ## compile the extension again after a change in native/ or py/*.c
 	$(VENV)/bin/python setup.py --quiet build_ext --inplace
+
+vectors: ## write tests/vectors/*.json again after a change in tests/generators/
+	PYTHONPATH=tests/support $(VENV)/bin/python tests/generators/make_vectors.py
 
 pytest: ## run the tests in .venv
 	$(VENV)/bin/python -m pytest
