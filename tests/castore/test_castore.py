@@ -122,6 +122,7 @@ def test_known_digests(tmp_path: Path) -> None:
     assert (directory.digest, directory.size) == (blake3(inner.SerializeToString()).digest(), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [LARGE, LARGE + 1, 2 * LARGE, 2 * LARGE + 262144 + 77])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_large_files(tmp_path: Path, size: int, threads: int) -> None:

@@ -452,6 +452,7 @@ def test_kinds(tmp_path: Path) -> None:
         assert run("validate", path).status == 1
 
 
+@pytest.mark.slow
 def test_large_records_in_a_stream(tmp_path: Path) -> None:
     big = request(1, command_args=["x" * 9_000_000])
     messages = [request(0), big, request(2), big, *(request(number) for number in range(20))]
@@ -461,6 +462,7 @@ def test_large_records_in_a_stream(tmp_path: Path) -> None:
         assert [said["digest"] for said in result.lines] == list(map(digest, messages))
 
 
+@pytest.mark.slow
 def test_more_tiny_records_than_a_batch_holds(tmp_path: Path) -> None:
     count = 70_000
     path = tmp_path / "requests.binpbs"

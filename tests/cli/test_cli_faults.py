@@ -16,6 +16,8 @@ from cli_support import digest, make, request, run, start
 from derivations_support import EXAMPLES
 from waiting import LIMIT
 
+pytestmark = pytest.mark.slow
+
 NODES = EXAMPLES[0].parents[1] / "nodes.ndjson"
 FROM_DRV = ("from-drv", EXAMPLES[0].parent, "--nodes", NODES, "-o")
 REQUESTS = [request(number) for number in range(300)]

@@ -34,6 +34,8 @@ from cli_support import (
 from process_support import MEASURE, MEGABYTE, MEMORY, peak
 from waiting import LIMIT
 
+pytestmark = pytest.mark.slow
+
 STREAM = ("validate", "--input-format", "binpbs")
 
 

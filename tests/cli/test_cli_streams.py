@@ -34,6 +34,8 @@ from cli_support import (
 from tvix.build.protos.build_pb2 import BuildRequest
 from waiting import LIMIT
 
+pytestmark = pytest.mark.slow
+
 STREAM = ("--input-format", "binpbs", "--output", "-", "-")
 
 

@@ -17,6 +17,8 @@ from cli_support import delimited, digest, encoded, make, request, run, run_proc
 from process_support import MEGABYTE, MEMORY, end_at_every_line, peak
 from waiting import LIMIT
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = [request(number) for number in range(6)]
 ITEMS = list(map(encoded, REQUESTS))
 DIGESTS = list(map(digest, REQUESTS))

@@ -462,6 +462,7 @@ def pickled(x: Any) -> Any:
     return pickle.loads(pickle.dumps(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
 @pytest.mark.parametrize("schema", list(Schema))
 @pytest.mark.parametrize("kind", list(Kind))
@@ -772,6 +773,7 @@ def test_threads_get_the_same_results() -> None:
     assert found == [expected] * 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 def test_number_of_threads_changes_nothing(threads: int) -> None:
     many = items() * 5000
@@ -796,6 +798,7 @@ def test_number_of_threads_changes_nothing(threads: int) -> None:
     assert encoded.data == tvix_build.canonicalize_batch(good, threads=1).data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("irregular", [False, True])
 def test_encodings_lie_back_to_back(threads: int, irregular: bool) -> None:
@@ -838,6 +841,7 @@ def test_error_in_a_later_piece_names_the_message() -> None:
     assert caught.value.index == 100_000
 
 
+@pytest.mark.slow
 def test_interrupt_stops_a_long_batch() -> None:
     """The batch would take many seconds; what stops it is a signal, seen between pieces."""
     code = (

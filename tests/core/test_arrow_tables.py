@@ -178,6 +178,7 @@ def refused() -> None:
         tvix_build.check_batch(REPORT)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
 @pytest.mark.parametrize("use", [consumed, taken_apart, not_consumed, checked, refused])
 def test_nothing_leaks(use: Callable[[], None]) -> None:

@@ -20,6 +20,8 @@ from tvix_build._core.report import message_type
 from tvix_build._native import lib
 from waiting import LIMIT
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = few_messages.messages()
 
 

@@ -234,6 +234,7 @@ def _proto(message: type[Message]) -> DescriptorProto:
 # ---- protobuf's encoding against bytes made by hand
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "schema"), TYPES)
 def test_hand_made_encoding_is_canonical(kind: str, schema: str) -> None:
     def check(batch: Batch) -> None:
@@ -245,6 +246,7 @@ def test_hand_made_encoding_is_canonical(kind: str, schema: str) -> None:
     assert run(strategies.canonical_batches(kind, 5, schema), 20, check) >= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "schema"), TYPES)
 def test_canonical_encoding_is_a_fixed_point(kind: str, schema: str) -> None:
     encoded = 0

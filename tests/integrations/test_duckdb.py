@@ -195,6 +195,7 @@ def test_real_requests(connection: duckdb.DuckDBPyConnection) -> None:
     assert reports.valid_count < len(items)
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own() -> None:
     """Importing the package imports neither; at the end nothing is left over."""
     script = f"""

@@ -35,6 +35,7 @@ from vector_files import ROWS
 from waiting import LIMIT
 
 pytestmark = [
+    pytest.mark.slow,
     # Of pyspark itself, which also leaves sockets to be closed by the garbage collector.
     pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The distutils package is deprecated:DeprecationWarning"),

@@ -156,6 +156,7 @@ VALID = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(VALID)
 def test_what_is_valid_is_read_again(one: Derivation) -> None:
     data = nix.unparse(one)

@@ -88,6 +88,7 @@ def test_python_examples_run(page: str) -> None:
         assert doctest.DocTestRunner().run(test).failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_print_what_is_said(page: str, directory: Path) -> None:
     for block in blocks(page, "console"):
@@ -96,6 +97,7 @@ def test_commands_print_what_is_said(page: str, directory: Path) -> None:
         assert "".join(printed) == block
 
 
+@pytest.mark.slow
 def test_commands_of_the_examples_run(directory: Path) -> None:
     commands = re.findall("^    (tvix-build .*)$", read("examples/README.md"), re.MULTILINE)
     statuses = [shell(command, directory).returncode for command in commands]

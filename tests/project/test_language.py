@@ -124,6 +124,7 @@ def find_hits(path: str, text: str) -> Iterator[Hit]:
                 yield Hit(path, number, match[0], term.instead)
 
 
+@pytest.mark.slow
 def test_text_uses_the_standard_terms() -> None:
     hits = [
         str(hit)

@@ -33,6 +33,8 @@ from tvix_build.proxy.client import BuildService
 from tvix_build.proxy.shared.addresses import parse
 from waiting import LIMIT
 
+pytestmark = pytest.mark.slow
+
 
 class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
     """A builder in threads of this process."""

@@ -405,6 +405,7 @@ def test_rows_that_the_index_lacks(path: Path) -> None:
         assert {damage.digest for damage in damages} == {None}
 
 
+@pytest.mark.slow
 def test_random_damage_is_a_clear_error(path: Path) -> None:
     messages = [request(number) for number in range(100)]
     with RequestStore(path) as store:
@@ -465,6 +466,7 @@ def test_threads_share_a_store(path: Path) -> None:
         assert store.verify() == []
 
 
+@pytest.mark.slow
 def test_processes_write_at_once(path: Path) -> None:
     # They race to make the store, too; each number is put by two of them.
     writers = [writer(path, first, 2, 60, size) for first in (0, 1) for size in (1, 7)]
@@ -498,6 +500,7 @@ def test_a_writer_waits_for_another(path: Path) -> None:
         release.result(LIMIT)
 
 
+@pytest.mark.slow
 def test_killed_writers(path: Path) -> None:
     acknowledged: set[int] = set()
     rng = random.Random(2)
