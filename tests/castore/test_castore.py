@@ -211,6 +211,7 @@ def test_device() -> None:
         node_from_path("/dev/null")
 
 
+@pytest.mark.slow
 def test_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "deep"
     root.mkdir()

@@ -827,6 +827,7 @@ def test_threads_are_at_least_one() -> None:
         tvix_build.check_batch([], threads=0)
 
 
+@pytest.mark.slow
 def test_error_in_a_later_piece_names_the_message() -> None:
     offsets = array("Q", range(200_001))
     offsets[-1] = 1 << 40

@@ -35,6 +35,7 @@ OF_PROTOBUF_7 = {
 _OUTDATED = pytest.mark.xfail(decoder_versions.IS_OLD, reason=decoder_versions.REASON)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [

@@ -203,6 +203,7 @@ def test_listed_survivors_are_mutants() -> None:
         assert len(reason.split()) > 3
 
 
+@pytest.mark.slow
 def test_every_file_and_room_has_tests() -> None:
     files = source_files(TREE)
     for file in files:
