@@ -28,10 +28,10 @@ pytest: ## run the tests in .venv
 pytest-quick: ## run the fast tests in .venv, in less than a minute
 	$(VENV)/bin/python -m pytest -m 'not slow'
 
-test: ## run all tests of a change, as continuous integration does
+test: ## run the tests of a change, as continuous integration does
 	tools/test
 
-test-all: ## run the additional tests of a release: mutants, emulated CPUs, all versions of dependencies
+test-all: ## run the additional tests of a release: long repetitions, the wheels, all versions of dependencies
 	.ci/release
 
 lint: ## check formatting, lint and types
