@@ -32,7 +32,7 @@ from cli_support import (
     start,
 )
 from process_support import MEASURE, MEGABYTE, MEMORY, peak
-from waiting import LIMIT
+from waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -86,8 +86,8 @@ def test_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         [*command, output, "-"], stdin=pipe, stdout=pipe, stderr=pipe, env=environment()
     )
     assert process.stdin
-    while not list(tmp_path.iterdir()):
-        assert process.poll() is None
+    wait_until(lambda: any(tmp_path.iterdir()) or process.poll() is not None)
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.stdin.write(delimited([encoded(request())]))
     process.stdin.close()

@@ -27,7 +27,7 @@ from cli_support import encoded, environment, invalid_request, request, unsorted
 from snix.build.protos import build_pb2 as snix_build_pb2
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.store import AmbiguousDigestError, RequestStore, StoreError, UnknownDigestError
-from waiting import LIMIT
+from waiting import LIMIT, wait_until
 
 KILLS = int(os.environ.get("TVIX_BUILD_KILL_TRIALS", "20"))
 
@@ -518,8 +518,7 @@ def test_killed_writers(path: Path) -> None:
         for _ in range(rng.choice((0, 0, 1, 3, 40))):
             seen.append(int(process.stdout.readline()))
         if not seen:
-            while not path.exists() and process.poll() is None:
-                pass
+            wait_until(lambda: path.exists() or process.poll() is not None)  # noqa: B023
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()
         # A line that was cut off is no acknowledgement.

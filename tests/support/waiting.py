@@ -5,6 +5,7 @@ only ends a test that would wait forever."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 LIMIT = 600.0
@@ -23,3 +24,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
     await asyncio.wait_for(poll(), LIMIT)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition on another process is true. It polls, because files that another
+    process makes have no event to wait for."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
