@@ -37,14 +37,13 @@ def clone(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tree / name)
     for name in ("docs", "native", "proto", "py", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in [tree, *tree.rglob("*")]:
-        path.chmod(0o755)  # Bazel's files are read-only.
-    modules = f"{tree / 'py'}:{environment()['PYTHONPATH'].replace(str(ROOT), str(tree))}"
+    for copied in [tree, *tree.rglob("*")]:
+        copied.chmod(0o755)  # Bazel's files are read-only.
     python = tree / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f"""#!/bin/sh
-PYTHONPATH={shlex.quote(modules)}:${{PYTHONPATH:-}} exec {sys.executable} "$@"
-""")
+    packages = shlex.quote(environment()["PYTHONPATH"])
+    path = f"{tree}/py:${{PYTHONPATH:+$PYTHONPATH:}}{packages}"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     return tree
 
@@ -54,8 +53,8 @@ PYTHONPATH={shlex.quote(modules)}:${{PYTHONPATH:-}} exec {sys.executable} "$@"
 def test_commands_change_the_rule(clone: Path) -> None:
     variables = dict(os.environ)
     variables.pop("PYTHONPATH", None)
-    for path in ROOT.parent.glob("*tvix_build_blake3/c"):  # Bazel's
-        variables["BLAKE3_C_DIR"] = str(path)
+    for blake3 in ROOT.parent.glob("*tvix_build_blake3/c"):  # Bazel's
+        variables["BLAKE3_C_DIR"] = str(blake3)
     for command in commands():
         done = subprocess.run(
             ["bash", "-euc", command],
