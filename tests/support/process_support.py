@@ -103,7 +103,7 @@ while event <= seen:
     status, seen = run(event)
     assert status == (130 if event <= seen else 0), (event, status)
     assert files().items() <= whole.items(), (event, set(files()) - set(whole))
-os.write(stderr, b"%d events" % seen)
+os.write(stderr, b"%d events\\n" % seen)
 """
 
 
