@@ -73,4 +73,4 @@ def test_commands_change_the_rule(clone: Path) -> None:
 def test_the_rest_of_the_page_prepares_and_checks() -> None:
     text = (ROOT / PAGE).read_text()
     assert len(commands()) == 8
-    assert text.count(QUICK) == 3
+    assert text.count(QUICK) == 2
