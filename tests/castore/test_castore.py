@@ -122,6 +122,7 @@ def test_known_digests(tmp_path: Path) -> None:
     assert (directory.digest, directory.size) == (blake3(inner.SerializeToString()).digest(), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [LARGE, LARGE + 1, 2 * LARGE, 2 * LARGE + 262144 + 77])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_large_files(tmp_path: Path, size: int, threads: int) -> None:
@@ -210,6 +211,7 @@ def test_device() -> None:
         node_from_path("/dev/null")
 
 
+@pytest.mark.slow
 def test_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "deep"
     root.mkdir()

@@ -30,6 +30,7 @@ from cli_support import (
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+from waiting import LIMIT
 
 ONE = (".binpb", ".json", ".txtpb")
 MANY = (".binpbs", ".ndjson")
@@ -451,6 +452,7 @@ def test_kinds(tmp_path: Path) -> None:
         assert run("validate", path).status == 1
 
 
+@pytest.mark.slow
 def test_large_records_in_a_stream(tmp_path: Path) -> None:
     big = request(1, command_args=["x" * 9_000_000])
     messages = [request(0), big, request(2), big, *(request(number) for number in range(20))]
@@ -460,6 +462,7 @@ def test_large_records_in_a_stream(tmp_path: Path) -> None:
         assert [said["digest"] for said in result.lines] == list(map(digest, messages))
 
 
+@pytest.mark.slow
 def test_more_tiny_records_than_a_batch_holds(tmp_path: Path) -> None:
     count = 70_000
     path = tmp_path / "requests.binpbs"
@@ -549,7 +552,7 @@ def on_terminal(*arguments: str | Path, stdout: int | None = None) -> tuple[int,
         while data := os.read(ours, 1 << 16):
             shown += data
     os.close(ours)
-    return process.wait(timeout=60), shown
+    return process.wait(timeout=LIMIT), shown
 
 
 def test_progress_and_colour_on_a_terminal(tmp_path: Path) -> None:

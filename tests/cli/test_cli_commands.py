@@ -50,6 +50,7 @@ def test_canonicalize_one(tmp_path: Path, source: str, target: str, compression:
     assert decompressed(output.read_bytes(), compression) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [".binpbs", ".ndjson"])
 def test_canonicalize_stream(tmp_path: Path, source: str) -> None:
     messages = [request(0), unsorted_request(), *(request(number) for number in range(9000))]

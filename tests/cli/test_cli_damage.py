@@ -89,6 +89,7 @@ def test_damage_says_where(tmp_path: Path, tail: bytes, reason: str) -> None:
     assert ", found " in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("suffix", [".binpbs", ".ndjson", ".binpb", ".json", ".txtpb"])
 def test_compressed_file_truncated_at_every_byte(
@@ -109,6 +110,7 @@ def test_compressed_file_truncated_at_every_byte(
         assert result.lines == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_records_before_a_cut_in_a_compressed_stream(tmp_path: Path, compression: str) -> None:
     messages = [

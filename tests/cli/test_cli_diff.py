@@ -26,6 +26,7 @@ CLASSES: dict[str, type[Message]] = {
 EnvVar = BuildRequest.EnvVar
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSES)
 def test_nothing_differs_if_and_only_if_canonical_encodings_are_equal(kind: KindLike) -> None:
     counts = {True: 0, False: 0}

@@ -15,6 +15,9 @@ import pytest
 
 from cli_support import delimited, digest, encoded, make, request, run, run_process, start
 from process_support import MEGABYTE, MEMORY, end_at_every_line, peak
+from waiting import LIMIT
+
+pytestmark = pytest.mark.slow
 
 REQUESTS = [request(number) for number in range(6)]
 ITEMS = list(map(encoded, REQUESTS))
@@ -208,8 +211,8 @@ def test_nobody_reads_stdout(tmp_path: Path) -> None:
     assert process.stdout.read(10)[:4] == b"PAR1"
     process.stdout.close()
     process.stdout = None
-    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
-    assert process.communicate(timeout=60)[1] == b""
+    assert process.wait(timeout=LIMIT) == 128 + signal.SIGPIPE
+    assert process.communicate(timeout=LIMIT)[1] == b""
 
 
 def test_signal_at_every_line(tmp_path: Path) -> None:

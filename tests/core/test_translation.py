@@ -242,6 +242,7 @@ def there_and_back(
     return found
 
 
+@pytest.mark.slow
 def test_from_the_first_schema() -> None:
     shown: Counter[str] = Counter()
 
@@ -255,6 +256,7 @@ def test_from_the_first_schema() -> None:
     assert_shown(shown, "translated", "outputs", "inputs", "constraints")
 
 
+@pytest.mark.slow
 def test_from_the_later_schemas() -> None:
     shown: Counter[str] = Counter()
 
@@ -277,6 +279,7 @@ def test_from_the_later_schemas() -> None:
     assert_shown(shown, *(f"constraints.{field.name}" for field in constraints[2:]))
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.data(), st.sampled_from((FIRST, *LATER)))
 def test_only_what_is_valid_is_translated(data: st.DataObject, schema: SchemaLike) -> None:

@@ -2,7 +2,7 @@
 """Writes tests/vectors/*.json and tests/translations/*.json from vector_sources. With --check, only
 reports stale files.
 
-    python tests/generators/make_vectors.py [--check]
+    PYTHONPATH=tests/support python tests/generators/make_vectors.py [--check]     (make vectors)
 
 A file is a JSON object, with a line for each vector: an object with its keys in this order. Strings
 are printable ASCII without quotes and backslashes, so that a simple reader can look for the next

@@ -23,6 +23,7 @@ from make_man_page import man_page
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import Kind, Schema, ViolationCode, cli, records
 from tvix_build._core import report
+from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -37,6 +38,13 @@ PAGES = [
     *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
 ]
 
+OPTIONAL = {
+    "duckdb": r"\bduckdb\b",
+    "polars": r"\bpolars\b",
+    "pyarrow": r"\bpyarrow\b|\bparquet\b",
+}
+"""Packages that are not in the extra `dev`, and words of examples that need them."""
+
 
 def read(page: str) -> str:
     """The text of a page."""
@@ -46,6 +54,13 @@ def read(page: str) -> str:
 def blocks(page: str, language: str) -> list[str]:
     """What is fenced in a page as of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE)
+
+
+def need_packages(text: str) -> None:
+    """Skip a test whose examples or modules need packages that are not installed."""
+    for package, word in OPTIONAL.items():
+        if re.search(word, text):
+            pytest.importorskip(package, reason=f"needs {package}: pip install {package}")
 
 
 @pytest.fixture
@@ -72,7 +87,7 @@ def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        timeout=120,
+        timeout=LIMIT,
     )
 
 
@@ -88,20 +103,24 @@ def test_docstring_examples_of_modules_run(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python_examples_run(page: str) -> None:
+    need_packages("".join(blocks(page, "python")))
     for number, block in enumerate(blocks(page, "python")):
         test = doctest.DocTestParser().get_doctest(block, {}, f"{page}[{number}]", page, 0)
         assert test.examples
         assert doctest.DocTestRunner().run(test).failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_print_what_is_said(page: str, directory: Path) -> None:
+    need_packages("".join(blocks(page, "console")))
     for block in blocks(page, "console"):
         commands = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
         printed = [f"$ {command}\n{shell(command, directory).stdout}" for command in commands]
         assert "".join(printed) == block
 
 
+@pytest.mark.slow
 def test_commands_of_the_examples_run(directory: Path) -> None:
     commands = re.findall("^    (tvix-build .*)$", read("examples/README.md"), re.MULTILINE)
     statuses = [shell(command, directory).returncode for command in commands]
@@ -190,6 +209,7 @@ def test_python_reference_has_the_public_modules() -> None:
     found = {module.name for module in pkgutil.iter_modules(tvix_build.__path__)}
     public = {name for name in found if not name.startswith("_")} - {"cli"}
     assert {name.partition(".")[0] for name in modules} == public
+    need_packages(" ".join(modules))
     expected = []
     for module in modules:
         names = importlib.import_module(f"tvix_build.{module}").__all__
