@@ -224,6 +224,7 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint8_t* data, size_t size,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results) {
+  tvixb_report_trim(&context->report);
   tvixb_report_clear(&context->report);
   if (!tvixb_ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
   if (results->encodings && !tvixb_ranges_aligned(results->encodings->ends)) {
@@ -232,6 +233,8 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
   tvixb_status status =
       check_batch(context, kind, data, size, begins, ends, n, results);
   tvixb_arena_reset(&context->arena);
+  tvixb_scan_trim(&context->scan);
+  tvixb_order_trim(&context->order);
   return status;
 }
 

@@ -18,6 +18,7 @@ bool tvixb_vector_grow(tvixb_vector* vector, size_t more, size_t item_size) {
   if (!items) return false;
   vector->items = items;
   vector->capacity = capacity;
+  vector->size = capacity * item_size;
   return true;
 }
 

@@ -15,6 +15,7 @@ typedef struct tvixb_vector {
   void* items;
   size_t count;
   size_t capacity;
+  size_t size;  // of the capacity, in bytes
 } tvixb_vector;
 
 // Slow path of tvixb_vector_reserve.
@@ -30,6 +31,15 @@ static inline bool tvixb_vector_reserve(tvixb_vector* vector, size_t more,
 
 // Frees the items and makes the vector empty.
 void tvixb_vector_free(tvixb_vector* vector);
+
+// What a vector may keep from call to call, in bytes.
+#define TVIXB_VECTOR_KEPT ((size_t)96 * 1024)
+
+// Frees the items and makes the vector empty if it is larger than
+// TVIXB_VECTOR_KEPT.
+static inline void tvixb_vector_trim(tvixb_vector* vector) {
+  if (vector->size > TVIXB_VECTOR_KEPT) tvixb_vector_free(vector);
+}
 
 typedef struct tvixb_arena_block tvixb_arena_block;
 

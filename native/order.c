@@ -34,6 +34,12 @@ static size_t element_at(const tvixb_order* order, const tvixb_list* list,
   return list->unsorted ? keys[list->first + i].element : list->first + i;
 }
 
+static uint64_t prefix_at(const tvixb_order* order, const tvixb_scan* scan,
+                          const tvixb_list* list, size_t i) {
+  const tvixb_element* elements = scan->elements.items;
+  return elements[element_at(order, list, i)].prefix;
+}
+
 static void report_element(const tvixb_scan* scan, const tvixb_list* list,
                            size_t element, tvixb_code code,
                            tvixb_report* report) {
@@ -51,11 +57,10 @@ static void report_element(const tvixb_scan* scan, const tvixb_list* list,
 static inline int compare_at(const tvixb_order* order, const tvixb_scan* scan,
                              const tvixb_list* list, size_t i,
                              const search* wanted) {
-  size_t element = element_at(order, list, i);
-  uint64_t prefix =
-      ((const tvixb_element*)scan->elements.items)[element].prefix;
+  uint64_t prefix = prefix_at(order, scan, list, i);
   if (prefix != wanted->prefix) return prefix < wanted->prefix ? -1 : 1;
-  return tvixb_view_compare(tvixb_scan_key(scan, element), wanted->key);
+  return tvixb_view_compare(tvixb_scan_key(scan, element_at(order, list, i)),
+                            wanted->key);
 }
 
 // Returns whether elements i - 1 and i of the sorted list have equal keys.
@@ -80,34 +85,6 @@ static void report_duplicates(const tvixb_order* order, const tvixb_scan* scan,
                      TVIXB_CODE_DUPLICATE, report);
     }
   }
-}
-
-static const tvixb_list* list_of(const tvixb_scan* scan, const tvixb_kind* kind,
-                                 size_t element) {
-  unsigned i = 0;
-  while (i + 1 < kind->list_count &&
-         element - scan->lists[i].first >= scan->lists[i].count) {
-    i++;
-  }
-  return &scan->lists[i];
-}
-
-// Reports all but the first of equal keys across all lists.
-static bool report_shared_duplicates(tvixb_order* order, const tvixb_scan* scan,
-                                     const tvixb_kind* kind,
-                                     tvixb_report* report) {
-  size_t count = scan->elements.count;
-  if (!sort_elements(order, scan, 0, count)) return false;
-  const tvixb_sort_key* keys = order->keys.items;
-  for (size_t i = 1; i < count; i++) {
-    if (keys[i - 1].prefix != keys[i].prefix) continue;
-    size_t element = keys[i].element;
-    if (tvixb_scan_compare(scan, keys[i - 1].element, element) == 0) {
-      report_element(scan, list_of(scan, kind, element), element,
-                     TVIXB_CODE_DUPLICATE, report);
-    }
-  }
-  return true;
 }
 
 // Returns the first place at or after `from` whose key is not less than
@@ -139,17 +116,62 @@ static bool is_at(const tvixb_order* order, const tvixb_scan* scan,
          compare_at(order, scan, list, place, wanted) == 0;
 }
 
+static search search_for_key(const tvixb_scan* scan, size_t element) {
+  const tvixb_element* elements = scan->elements.items;
+  return (search){elements[element].prefix, tvixb_scan_key(scan, element)};
+}
+
+// Returns the first place at or after `from` whose prefix is not less than
+// `prefix`.
+static size_t skip_prefixes(const tvixb_order* order, const tvixb_scan* scan,
+                            const tvixb_list* list, size_t from,
+                            uint64_t prefix) {
+  while (from < list->count && prefix_at(order, scan, list, from) < prefix) {
+    from++;
+  }
+  return from;
+}
+
+// Reports the first of equal keys in a list if an earlier list has the key,
+// too. All lists are sorted and are merged. report_duplicates reports the other
+// equal keys.
+static void report_shared_duplicates(const tvixb_order* order,
+                                     const tvixb_scan* scan, unsigned index,
+                                     tvixb_report* report) {
+  const tvixb_list* list = &scan->lists[index];
+  if (!list->first) return;  // All earlier lists are empty.
+  size_t places[TVIXB_LIST_MAX] = {0};
+  for (size_t i = 0; i < list->count; i++) {
+    uint64_t prefix = prefix_at(order, scan, list, i);
+    bool present = false;
+    for (unsigned earlier = 0; earlier < index && !present; earlier++) {
+      const tvixb_list* other = &scan->lists[earlier];
+      size_t* place = &places[earlier];
+      *place = skip_prefixes(order, scan, other, *place, prefix);
+      if (*place < other->count &&
+          prefix_at(order, scan, other, *place) == prefix) {
+        search wanted = search_for_key(scan, element_at(order, list, i));
+        *place = find_place(order, scan, other, *place, &wanted);
+        present = is_at(order, scan, other, *place, &wanted);
+      }
+    }
+    if (present && !(i && equals_before(order, scan, list, i))) {
+      report_element(scan, list, element_at(order, list, i),
+                     TVIXB_CODE_DUPLICATE, report);
+    }
+  }
+}
+
 // Sets *wanted to the part of an element's key to search for. Returns false if
 // the key cannot match.
 static bool search_for(const tvixb_scan* scan, size_t element,
                        tvixb_match match, search* wanted) {
-  tvixb_view key = tvixb_scan_key(scan, element);
   if (match == TVIXB_MATCH_KEY ||
       (match == TVIXB_MATCH_BELOW_PREFIX && scan->path_prefix.size == 0)) {
-    const tvixb_element* elements = scan->elements.items;
-    *wanted = (search){elements[element].prefix, key};
+    *wanted = search_for_key(scan, element);
     return true;
   }
+  tvixb_view key = tvixb_scan_key(scan, element);
   size_t skip = 0;
   if (match == TVIXB_MATCH_BELOW_PREFIX) {
     skip = scan->path_prefix.size + 1;
@@ -296,19 +318,17 @@ static void check_length(const tvixb_scan* scan, const tvixb_length_rule* rule,
 bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
                        const tvixb_kind* kind, const uint64_t* caller_counts,
                        tvixb_arena* arena, tvixb_report* report) {
-  if (kind->shared_keys &&
-      !report_shared_duplicates(order, scan, kind, report)) {
-    return false;
-  }
   for (unsigned i = 0; i < kind->list_count; i++) {
     const tvixb_list* list = &scan->lists[i];
     if (list->unsorted &&
         !sort_elements(order, scan, list->first, list->count)) {
       return false;
     }
-    if (!kind->shared_keys && (list->unsorted || list->has_equals)) {
+    if (list->unsorted || list->has_equals) {
       report_duplicates(order, scan, list, report);
     }
+    if (kind->shared_keys && i)
+      report_shared_duplicates(order, scan, i, report);
   }
   if (kind->parallel.list) order_parallel(order, scan, kind->parallel, report);
   if (kind->length.field) {
@@ -317,6 +337,14 @@ bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
   return check_relations(order, scan, kind, report) &&
          (!scan->packed.count ||
           tvixb_packed_order(scan, &order->numbers, arena, report));
+}
+
+void tvixb_order_trim(tvixb_order* order) {
+  tvixb_vector_trim(&order->keys);
+  tvixb_vector_trim(&order->matched);
+  tvixb_vector_trim(&order->numbers);
+  tvixb_vector_trim(&order->sort_memory.scratch);
+  tvixb_vector_trim(&order->sort_memory.counts);
 }
 
 void tvixb_order_free(tvixb_order* order) {

@@ -31,6 +31,9 @@ bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
                        const tvixb_kind* kind, const uint64_t* caller_counts,
                        tvixb_arena* arena, tvixb_report* report);
 
+// Frees vectors that are too large to keep for the next call.
+void tvixb_order_trim(tvixb_order* order);
+
 // Frees the memory of an order.
 void tvixb_order_free(tvixb_order* order);
 

@@ -174,6 +174,11 @@ void tvixb_violations_rebase(tvixb_violations_of* entries, size_t count,
   }
 }
 
+void tvixb_report_trim(tvixb_report* report) {
+  tvixb_vector_trim(&report->violations);
+  tvixb_vector_trim(&report->by_message);
+}
+
 void tvixb_report_free(tvixb_report* report) {
   tvixb_vector_free(&report->violations);
   tvixb_vector_free(&report->by_message);

@@ -52,6 +52,9 @@ void tvixb_report_count(tvixb_report* report, uint64_t more);
 // Ends the current message. Sets report->out_of_memory if an allocation fails.
 void tvixb_report_end(tvixb_report* report);
 
+// Frees vectors that are too large to keep for the next call.
+void tvixb_report_trim(tvixb_report* report);
+
 // Frees the memory of a report.
 void tvixb_report_free(tvixb_report* report);
 

@@ -97,6 +97,11 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   return true;
 }
 
+void tvixb_scan_trim(tvixb_scan* scan) {
+  tvixb_vector_trim(&scan->elements);
+  tvixb_vector_trim(&scan->packed);
+}
+
 void tvixb_scan_free(tvixb_scan* scan) {
   tvixb_vector_free(&scan->elements);
   tvixb_vector_free(&scan->packed);

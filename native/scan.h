@@ -90,6 +90,9 @@ static inline int tvixb_scan_compare(const tvixb_scan* scan, size_t a,
   return tvixb_view_compare(tvixb_scan_key(scan, a), tvixb_scan_key(scan, b));
 }
 
+// Frees vectors that are too large to keep for the next call.
+void tvixb_scan_trim(tvixb_scan* scan);
+
 // Frees the memory of a scan.
 void tvixb_scan_free(tvixb_scan* scan);
 

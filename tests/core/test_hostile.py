@@ -44,7 +44,7 @@ def violations(name: str, n: int) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.MAKERS)
 def test_large(name: str) -> None:
-    size, memory, _, count, valid, digest, _ = hostile.measure(name, PARTS, environment())
+    size, memory, kept, _, count, valid, digest, _ = hostile.measure(name, PARTS, environment())
     assert int(count) == violations(name, PARTS)
     assert valid == str(count == "0")
     if name in hostile.UNSORTED:
@@ -52,6 +52,8 @@ def test_large(name: str) -> None:
         assert digest == blake3(expected).hexdigest()
     # Elements and their sort keys; vectors double; a normalized message.
     assert int(memory) <= 2 * (24 + 32) * PARTS + 4 * int(size) + (8 << 20)
+    # A context keeps 2 MiB, and Python some objects.
+    assert int(kept) <= 4 << 20
 
 
 @pytest.mark.parametrize("kind", KINDS)

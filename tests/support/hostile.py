@@ -107,30 +107,34 @@ def type_of(name: str) -> tuple[str, str]:
 
 
 MEASURE = """
-import sys, time
+import ctypes, sys, time
 import hostile, tvix_build
 
-def peak():
+def memory(name):
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM:"))
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith(name))
 
 data = hostile.MAKERS[sys.argv[1]](int(sys.argv[2]))
 tvix_build.check(b"")
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # reset the peak
-before = peak()
+resident, peak = memory("VmRSS:"), memory("VmHWM:")
 begin = time.process_time()
 report = tvix_build.check(data, **dict(zip(("kind", "schema"), hostile.type_of(sys.argv[1]))))
 seconds = time.process_time() - begin
-print(len(data), peak() - before, seconds, report.violation_count, report.valid,
+peak = memory("VmHWM:") - peak
+ctypes.CDLL(None).malloc_trim(0)  # glibc may keep freed memory
+resident = memory("VmRSS:") - resident
+print(len(data), peak, resident, seconds, report.violation_count, report.valid,
       report.digest.hex() if report.digest else "-",
       report.violations[0].code.value if report.violations else "-")
 """
 
 
 def measure(name: str, n: int, environment: dict[str, str] | None = None) -> list[str]:
-    """Return the message's size and the additional memory in bytes, the CPU time in seconds, the
-    number of violations, `valid`, the digest, and the code of the first violation.
+    """Return the message's size, the additional memory during and after the call in bytes, the CPU
+    time in seconds, the number of violations, `valid`, the digest, and the code of the first
+    violation.
     """
     command = [sys.executable, "-c", MEASURE, name, str(n)]
     environment = environment or {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -156,7 +160,7 @@ def print_growth(n: int) -> None:
     print(f"{'':32} {'ns a part, n':>12} {'2n':>6} {'4n':>6}  {'bytes a part':>12} {'besides':>8}")
     for name in MAKERS:
         rows = [measure(name, n * factor) for factor in (1, 2, 4)]
-        one, two, four = (float(row[2]) * 1e9 / n for row in rows)
+        one, two, four = (float(row[3]) * 1e9 / n for row in rows)
         size, memory = (int(number) / (4 * n) for number in rows[-1][:2])
         times = f"{one:12.0f} {two / 2:6.0f} {four / 4:6.0f}"
         print(f"{name:32} {times}  {size:12.1f} {memory:8.1f}", flush=True)
@@ -167,7 +171,7 @@ def print_full_size() -> None:
     print(f"\n{'':32} {'MB':>6} {'seconds':>8} {'besides, MB':>12} {'violations':>12}  first")
     for name in MAKERS:
         parts = PARTS_OF_GIB.get(name, 10_000_000)
-        size, memory, seconds, violations, _, _, first = measure(name, parts)
+        size, memory, _, seconds, violations, _, _, first = measure(name, parts)
         times = f"{int(size) / 1e6:6.0f} {float(seconds):8.2f} {int(memory) / 1e6:12.0f}"
         print(f"{name:32} {times} {int(violations):12,}  {first}", flush=True)
 

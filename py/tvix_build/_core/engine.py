@@ -270,6 +270,7 @@ class _Context:
 
 # The contexts that are not in use. A thread takes one for each call.
 _contexts: list[_Context] = []
+_CONTEXT_LIMIT = 64
 
 
 def _take_context() -> _Context:
@@ -277,6 +278,11 @@ def _take_context() -> _Context:
         return _contexts.pop()
     except IndexError:
         return _Context()
+
+
+def _return_context(context: _Context) -> None:
+    if len(_contexts) < _CONTEXT_LIMIT:
+        _contexts.append(context)
 
 
 _NO_MESSAGES = array("Q")
@@ -323,7 +329,7 @@ def run(kind: MessageType, some: Messages, rows: Rows, first: int = 0) -> Found 
     try:
         return _run(context, kind, some, rows, first)
     finally:
-        _contexts.append(context)
+        _return_context(context)
 
 
 def run_one(
@@ -352,7 +358,7 @@ def run_one(
     finally:
         if request:
             lib.tvixb_context_set_request(context.native, _ANY, _ANY)
-        _contexts.append(context)
+        _return_context(context)
 
 
 def digest_if_canonical(kind: MessageType, data: bytes) -> bytes | None:
@@ -369,7 +375,7 @@ def digest_if_canonical(kind: MessageType, data: bytes) -> bytes | None:
         digest: bytes = context.digest_buffer[:]
         return digest
     finally:
-        _contexts.append(context)
+        _return_context(context)
 
 
 def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None = None) -> bool:
@@ -386,7 +392,7 @@ def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None
     finally:
         if request:
             lib.tvixb_context_set_request(context.native, _ANY, _ANY)
-        _contexts.append(context)
+        _return_context(context)
 
 
 def _is_canonical(context: _Context, kind: MessageType, data: bytes, results: Any) -> bool:
