@@ -15,6 +15,7 @@ from tvix_build.cli import options
 from tvix_build.cli.group import COMMANDS, group
 from tvix_build.proxy.shared.services import SERVICES
 from tvix_build.records.source import FORMATS
+from waiting import LIMIT
 
 SLOW = {"asyncio", "google.protobuf", "grpc", "pyarrow", "rich", "tvix_build._native"}
 
@@ -35,7 +36,7 @@ def modules(*arguments: str, **variables: str) -> set[str]:
         stdout=subprocess.PIPE,
         check=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
     )
     return set(done.stdout.splitlines())
 
@@ -135,7 +136,12 @@ def test_bash_completes(tmp_path: Path) -> None:
     variables = environment()
     variables["PATH"] = f"{tmp_path}:{variables['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", code], env=variables, capture_output=True, text=True, check=True, timeout=60
+        ["bash", "-c", code],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LIMIT,
     )
     assert done.stderr == ""
     lines = done.stdout.splitlines()

@@ -15,13 +15,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from tvix_build._core.names import set_public_module
+from tvix_build.cli.program import complain
 
 __all__ = ["main"]
 
-PROGRAM = "tvix-build"
 EXTRA = frozenset({"click", "rich"})
 
 
@@ -55,14 +54,6 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
     return 2
-
-
-def complain(reason: str) -> None:
-    """Print `tvix-build: reason` on stderr."""
-    if sys.stderr is None:
-        return
-    with suppress(OSError):
-        print(f"{PROGRAM}: {reason}", file=sys.stderr, flush=True)
 
 
 set_public_module(globals())

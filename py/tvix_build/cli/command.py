@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from tvix_build._core.report import Error
+from tvix_build.cli.program import PROGRAM
 
-PROGRAM = "tvix-build"
 _VERBOSITY = "tvix_build.verbosity"
 
 

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from tvix_build._version import __version__
-from tvix_build.cli.command import PROGRAM
+from tvix_build.cli.program import PROGRAM
 
 COMPLETION = "_TVIX_BUILD_COMPLETE"
 """The environment variable with which a shell asks for completions."""

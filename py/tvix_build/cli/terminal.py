@@ -16,7 +16,8 @@ from rich.text import Text
 
 from tvix_build._core.report import MessageType
 from tvix_build._core.text import well_formed
-from tvix_build.cli.command import PROGRAM, verbosity
+from tvix_build.cli.command import verbosity
+from tvix_build.cli.program import PROGRAM
 from tvix_build.records.errors import InputError
 from tvix_build.records.output import stdout
 from tvix_build.records.source import Source
