@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install native pytest pytest-quick test test-all lint format types docs bench wheels
+.PHONY: help install native vectors pytest pytest-quick test test-all lint format types docs bench wheels
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
@@ -19,16 +19,19 @@ install: ## install the package in editable mode with its test dependencies, in 
 native: ## compile the extension again after a change in native/ or py/*.c
 	$(VENV)/bin/python setup.py --quiet build_ext --inplace
 
+vectors: ## write tests/vectors/*.json again after a change in tests/generators/
+	PYTHONPATH=tests/support $(VENV)/bin/python tests/generators/make_vectors.py
+
 pytest: ## run the tests in .venv
 	$(VENV)/bin/python -m pytest
 
 pytest-quick: ## run the fast tests in .venv, in less than a minute
 	$(VENV)/bin/python -m pytest -m 'not slow'
 
-test: ## run all tests of a change, as continuous integration does
+test: ## run the tests of a change, as continuous integration does
 	tools/test
 
-test-all: ## run the additional tests of a release: mutants, emulated CPUs, all versions of dependencies
+test-all: ## run the additional tests of a release: long repetitions, the wheels, all versions of dependencies
 	.ci/release
 
 lint: ## check formatting, lint and types

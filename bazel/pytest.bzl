@@ -3,7 +3,7 @@
 
 load("@rules_python//python:defs.bzl", "py_test")
 
-def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, **kwargs):
+def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, shards = {}, exhaustive = [], tags = [], **kwargs):
     """Define a py_test with the name of the file for each test_*.py file.
 
     Args:
@@ -13,6 +13,9 @@ def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, **kwar
       args: arguments of pytest, before the file.
       data: files that the tests read.
       env: environment variables of the tests.
+      shards: the numbers of processes for files whose tests run in several ones.
+      exhaustive: files that only `tools/test --all` runs.
+      tags: tags of the tests.
       **kwargs: passed to py_test.
     """
     main = str(Label("//bazel:pytest_main.py"))
@@ -26,6 +29,8 @@ def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, **kwar
             env = env,
             legacy_create_init = 0,
             main = main,
+            shard_count = shards.get(src),
+            tags = tags + (["exhaustive"] if src in exhaustive else []),
             deps = deps + [pytest],
             **kwargs
         )

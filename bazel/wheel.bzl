@@ -24,6 +24,8 @@ def _python_wheel_impl(ctx):
             path = _wheel_path(file, ctx)
             if path:
                 contents[path] = file
+    for file in ctx.files.man_pages:
+        contents["%s-%s.data/data/share/man/man1/%s" % (name, ctx.attr.version, file.basename)] = file
     arguments = ctx.actions.args()
     arguments.add("--output", wheel)
     arguments.add("--version", ctx.attr.version)
@@ -53,6 +55,7 @@ python_wheel = rule(
         ),
         "distribution": attr.string(mandatory = True),
         "licence": attr.label(allow_single_file = True, mandatory = True),
+        "man_pages": attr.label_list(allow_files = True, doc = "Man pages of section 1."),
         "platform": attr.string(mandatory = True),
         "pyproject": attr.label(allow_single_file = True, mandatory = True),
         "python_tag": attr.string(doc = "Such as cp310-abi3.", mandatory = True),

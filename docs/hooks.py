@@ -33,11 +33,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def table(file: Path) -> str:
-    """The vectors of a file, a row each, folded away."""
+    """Return the section of a file: its vectors as a table, which is collapsed."""
     content = json.loads(file.read_text("ascii"))
+    about = content["about"]
     rows = "\n".join(row(vector) for vector in content["vectors"])
     return (
-        f"## {file.stem}\n\n{content['about'].capitalize()}: "
+        f"## {file.stem}\n\n{about[0].upper()}{about[1:]}: "
         f"[{file.name}](../tests/vectors/{file.name}).\n\n"
         f"<details><summary>{len(content['vectors'])} vectors</summary><table>\n"
         f"<tr><th>name</th><th>kind</th><th>about</th><th>expected</th></tr>\n{rows}\n"
@@ -46,7 +47,7 @@ def table(file: Path) -> str:
 
 
 def row(vector: dict[str, Any]) -> str:
-    """One vector: what it is, and what is expected of it."""
+    """Return the row of a vector."""
     if vector["canonical"]:
         expected = "canonical"
     elif vector["valid"]:

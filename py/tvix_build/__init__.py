@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Constructs, checks, canonicalizes and hashes the messages of the tvix build protocol
-(tvix.build.v1, and later snix.build.v1).
+(tvix.build.v1 and snix.build.v1).
 
     >>> import tvix_build
     >>> request = tvix_build.build_request(command_args=["/bin/true"], outputs=["hi"])
@@ -13,25 +13,28 @@ valid and canonical messages and digests. All functions are thread-safe, do not 
 arguments, and return new objects.
 """
 
-from tvix_build._core.batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch
-from tvix_build._core.blake3 import blake3_many
-from tvix_build._core.check import canonicalize, check, digest, validate
-from tvix_build._core.construct import build_request, directory_node, file_node, symlink_node
-from tvix_build._core.convert import convert
-from tvix_build._core.digests import Digests
-from tvix_build._core.names import set_public_module
-from tvix_build._core.report import (
-    Error,
-    Kind,
-    NotRepresentableError,
-    Reason,
-    Report,
-    Schema,
-    ValidationError,
-    Violation,
-    ViolationCode,
-)
+from typing import TYPE_CHECKING
+
 from tvix_build._version import __version__
+
+if TYPE_CHECKING:
+    from tvix_build._core.batch import BatchReport, CanonicalBatch, canonicalize_batch, check_batch
+    from tvix_build._core.blake3 import blake3_many
+    from tvix_build._core.check import canonicalize, check, digest, validate
+    from tvix_build._core.construct import build_request, directory_node, file_node, symlink_node
+    from tvix_build._core.convert import convert
+    from tvix_build._core.digests import Digests
+    from tvix_build._core.report import (
+        Error,
+        Kind,
+        NotRepresentableError,
+        Reason,
+        Report,
+        Schema,
+        ValidationError,
+        Violation,
+        ViolationCode,
+    )
 
 __all__ = [
     "BatchReport",
@@ -61,4 +64,19 @@ __all__ = [
     "validate",
 ]
 
-set_public_module(globals())
+if not TYPE_CHECKING:  # A type checker reports unknown names.
+
+    def __getattr__(name: str) -> object:
+        """Load all public names on the first use of one: the command line starts without
+        protobuf and the extension, although Python imports this package first."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        for module in ("batch", "blake3", "check", "construct", "convert", "digests", "report"):
+            found = vars(import_module(f"{__name__}._core.{module}"))
+            globals().update({one: found[one] for one in __all__ if one in found})
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

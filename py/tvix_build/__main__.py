@@ -74,12 +74,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _end_by(number: int) -> int:
-    from tvix_build import cli
+    from tvix_build.cli.program import complain
     from tvix_build.records import temporary
 
     temporary.remove_all()
     _abandon_stdout()
-    cli.complain("interrupted" if number == signal.SIGINT else "terminated")
+    complain("interrupted" if number == signal.SIGINT else "terminated")
     return 128 + number
 
 

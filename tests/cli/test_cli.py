@@ -30,6 +30,7 @@ from cli_support import (
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+from waiting import LIMIT
 
 ONE = (".binpb", ".json", ".txtpb")
 MANY = (".binpbs", ".ndjson")
@@ -451,6 +452,7 @@ def test_kinds(tmp_path: Path) -> None:
         assert run("validate", path).status == 1
 
 
+@pytest.mark.slow
 def test_large_records_in_a_stream(tmp_path: Path) -> None:
     big = request(1, command_args=["x" * 9_000_000])
     messages = [request(0), big, request(2), big, *(request(number) for number in range(20))]
@@ -460,6 +462,7 @@ def test_large_records_in_a_stream(tmp_path: Path) -> None:
         assert [said["digest"] for said in result.lines] == list(map(digest, messages))
 
 
+@pytest.mark.slow
 def test_more_tiny_records_than_a_batch_holds(tmp_path: Path) -> None:
     count = 70_000
     path = tmp_path / "requests.binpbs"
@@ -533,18 +536,70 @@ def test_usage_errors(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert "Usage: tvix-build" in result.stderr
 
 
-def test_progress_and_colour_on_a_terminal(tmp_path: Path) -> None:
-    path = make(tmp_path, "requests.binpbs", [request(), invalid_request()])
+def on_terminal(*arguments: str | Path, stdout: int | None = None) -> tuple[int, bytes]:
+    """Run a command on a terminal. Return its status and what the terminal shows.
+
+    Args:
+        arguments: the arguments.
+        stdout: another file for stdout.
+    """
     ours, theirs = pty.openpty()
-    process = start("validate", path, stdin=theirs, stdout=theirs, stderr=theirs, terminal="xterm")
+    output = theirs if stdout is None else stdout
+    process = start(*arguments, terminal="xterm", stdin=theirs, stdout=output, stderr=theirs)
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # Linux says EIO where the other side is closed.
         while data := os.read(ours, 1 << 16):
             shown += data
     os.close(ours)
-    assert process.wait(timeout=60) == 1
+    return process.wait(timeout=LIMIT), shown
+
+
+def test_progress_and_colour_on_a_terminal(tmp_path: Path) -> None:
+    path = make(tmp_path, "requests.binpbs", [request(), invalid_request()])
+    status, shown = on_terminal("validate", path)
+    assert status == 1
     assert b"2 records" in shown
     assert b"1 invalid" in shown
     assert b"MB/s" in shown
     assert b"\x1b[" in shown
+    status, shown = on_terminal("validate", "--quiet", path)
+    assert (status, shown) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("validate", "--output", "-", "IN"),
+        ("digest", "IN"),
+        ("canonicalize", "IN", "-", "--output-format", "binpbs"),
+        ("convert", "IN", "-", "--output-format", "binpbs"),
+    ],
+)
+def test_progress_while_stdout_is_a_file(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    path = make(tmp_path, "requests.binpbs", [request(), request(1)])
+    command = [str(path) if argument == "IN" else argument for argument in arguments]
+    with (tmp_path / "out").open("wb") as file:
+        status, shown = on_terminal(*command, stdout=file.fileno())
+    assert status == 0
+    assert b"2 records" in shown
+    assert (tmp_path / "out").stat().st_size
+
+
+@pytest.mark.parametrize("output_format", ["binpb", "binpbs", "arrow"])
+@pytest.mark.parametrize("command", ["canonicalize", "convert"])
+def test_binary_output_is_not_written_to_a_terminal(
+    tmp_path: Path, command: str, output_format: str
+) -> None:
+    path = make(tmp_path, "request.json", [request()])
+    status, shown = on_terminal(command, path, "-", "--output-format", output_format)
+    assert status == 2
+    words = " ".join(shown.decode().split())
+    assert f"{output_format} is a binary format, and stdout is a terminal: write to a file" in words
+
+
+def test_text_is_written_to_a_terminal(tmp_path: Path) -> None:
+    path = make(tmp_path, "request.binpb", [request()])
+    status, shown = on_terminal("canonicalize", path, "-", "--output-format", "json")
+    assert status == 0
+    assert b'"commandArgs"' in shown

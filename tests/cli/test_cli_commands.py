@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import subprocess
@@ -49,6 +50,7 @@ def test_canonicalize_one(tmp_path: Path, source: str, target: str, compression:
     assert decompressed(output.read_bytes(), compression) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [".binpbs", ".ndjson"])
 def test_canonicalize_stream(tmp_path: Path, source: str) -> None:
     messages = [request(0), unsorted_request(), *(request(number) for number in range(9000))]
@@ -225,7 +227,7 @@ def test_show(tmp_path: Path) -> None:
     assert re.search(rf"^  directory +{'ab' * 32} +3 a$", text, re.MULTILINE)
     assert re.search(rf"^  executable +{'cd' * 32} +1 b$", text, re.MULTILINE)
     assert re.search(r"^  symlink +c -> /nix/store/x$", text, re.MULTILINE)
-    assert "\n  A=\\xff\\x1b[2J\\n\n" in text
+    assert "\n  A=\\xff\\x1b[2J\n    \n  B=v" in text
     assert f"\n  B={'v' * 160}… (length 5,000)\n" in text
     assert "  system x86_64-linux" in text
     assert "v" * 5000 in run("show", "--full", path).stdout.decode()
@@ -425,9 +427,69 @@ def test_show_kinds(tmp_path: Path) -> None:
     assert b"symlinks (1)\n  symlink    s -> t" in run("show", "--kind", "directory", path).stdout
 
 
+def test_show_json(tmp_path: Path) -> None:
+    path = tmp_path / "requests.ndjson"
+    text = json_format.MessageToJson(request(), indent=None)
+    path.write_text(f"{text}\n{{}}\n{{\n")
+    result = run("show", "--json", path)
+    assert (result.status, result.stderr) == (1, "")
+    first, second, third = result.lines
+    assert first == {
+        "source": str(path),
+        "index": 0,
+        "valid": True,
+        "canonical": True,
+        "digest": digest(request()),
+        "violations": [],
+        "message": json.loads(text),
+    }
+    assert (second["index"], second["valid"], second["message"]) == (1, False, {})
+    assert [one["code"] for one in second["violations"]] == ["required"]
+    assert [one["code"] for one in third["violations"]] == ["malformed"]
+    assert third["message"] is None
+    assert run("show", "--json", f"{path}[0]").lines == [first]
+    many = make(tmp_path, "many.binpb", [request(outputs=[""] * 200)])
+    (found,) = run("show", "--json", many).lines
+    assert found["violation_count"] > len(found["violations"])
+
+
+def test_quiet_and_verbose(tmp_path: Path) -> None:
+    path = make(tmp_path, "requests.binpbs.zst", [request(), invalid_request()])
+    for option in ("-q", "--quiet"):
+        result = run("validate", option, path)
+        assert (result.status, result.stdout, result.stderr) == (1, b"", "")
+    assert run("digest", "-q", path).stdout == run("digest", path).stdout
+    for command in ("validate", "digest", "show"):
+        for option in ("-v", "--verbose"):
+            *_, reading, last = run(command, option, f"{path}[0]").stderr.splitlines()
+            expected = f"tvix-build: {path}: reading binpbs, zst as tvix.build.v1 BuildRequest"
+            assert reading == expected
+            assert re.fullmatch(r"tvix-build: elapsed time: \d+\.\d\d s", last)
+        assert run(command, f"{path}[0]").stderr == ""
+    for command in ("canonicalize", "convert"):
+        text = run(command, "-v", f"{path}[0]", tmp_path / "x.binpb").stderr
+        assert "reading binpbs, zst as" in text
+
+
+def test_misspelt_names(tmp_path: Path) -> None:
+    make(tmp_path, "requests.binpbs", [request()])
+    missing = "request.binpbs: No such file or directory; did you mean requests.binpbs?"
+    for command in (("validate",), ("show",), ("digest",), ("diff", "requests.binpbs")):
+        result = run(*command, "request.binpbs", cwd=tmp_path)
+        assert (result.status, result.stderr) == (2, f"tvix-build: {missing}\n")
+    result = run("validate", "x", cwd=tmp_path)
+    assert result.stderr == "tvix-build: x: No such file or directory\n"
+    result = run("validat")
+    assert result.status == 2
+    assert result.stderr.endswith("No such command 'validat'. Did you mean 'validate'?\n")
+    assert run("nothing").stderr.endswith("No such command 'nothing'.\n")
+
+
 def test_version_and_help() -> None:
-    result = run("--version")
-    assert (result.status, result.stdout.decode()) == (0, f"tvix-build {tvix_build.__version__}\n")
+    for option in ("--version", "-V"):
+        result = run(option)
+        expected = f"tvix-build {tvix_build.__version__}\n"
+        assert (result.status, result.stdout.decode()) == (0, expected)
     assert b"--help" in run("--help").stdout
     for command in ("validate", "canonicalize", "digest", "show"):
         text = run(command, "--help").stdout.decode()
@@ -437,7 +499,7 @@ def test_version_and_help() -> None:
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None\n"
-    code += "from tvix_build.cli import main; sys.exit(main(['--help']))"
+    code += "from tvix_build.cli import main; sys.exit(main(['digest', 'a.binpb']))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
     )
@@ -449,10 +511,11 @@ def test_without_the_extra(missing: str) -> None:
 def test_zstd_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "x.binpbs.zst", [request()])
     make(tmp_path, "x.binpbs", [request()])
-    monkeypatch.setitem(sys.modules, "zstandard", None)
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    monkeypatch.setitem(sys.modules, name, None)
     for command in (("validate", "x.binpbs.zst"), ("canonicalize", "x.binpbs", "y.binpbs.zst")):
         result = run(*command, cwd=tmp_path)
-        expected = "a file compressed with zstd needs zstandard: pip install zstandard"
+        expected = f"a file compressed with zstd needs {name}: pip install backports.zstd"
         assert (result.status, result.stdout) == (2, b"")
         assert result.stderr == f"Error: {expected}\n"
     assert sorted(os.listdir(tmp_path)) == ["x.binpbs", "x.binpbs.zst"]
@@ -460,7 +523,7 @@ def test_zstd_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_package_does_not_import_the_extra() -> None:
     code = "import sys, tvix_build\n"
-    code += "print(sorted({'click', 'rich', 'zstandard'} & set(sys.modules)))"
+    code += "print(sorted({'click', 'rich', 'backports.zstd'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
     )

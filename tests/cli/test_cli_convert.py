@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `convert --to`: converts requests to another schema, atomically."""
+"""The command `convert`: converts requests to another schema or to text, atomically."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from google.protobuf import json_format
 
-from cli_support import delimited, encoded, request, run
+from cli_support import delimited, encoded, invalid_request, make, request, run
+from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix_build import convert
 from tvix_build._core.report import SchemaLike
@@ -48,6 +50,56 @@ def test_text_and_one_message(tmp_path: Path) -> None:
     assert (tmp_path / "out.binpb").read_bytes() == later.SerializeToString()
 
 
+@pytest.mark.parametrize("text", ["x.json", "x.txtpb", "x.ndjson.zst", "x.json.gz"])
+def test_text_and_back(tmp_path: Path, text: str) -> None:
+    messages = [invalid_request(), BuildRequest(), request(1, outputs=["b", "a"])]
+    for message in messages:
+        (tmp_path / "in.binpb").write_bytes(encoded(message))
+        result = run("convert", "in.binpb", text, cwd=tmp_path)
+        assert (result.status, result.stdout, result.stderr) == (0, b"", "")
+        assert run("convert", text, "out.binpb", cwd=tmp_path).status == 0
+        assert (tmp_path / "out.binpb").read_bytes() == encoded(message)
+
+
+def test_json_is_that_of_protobuf(tmp_path: Path) -> None:
+    messages = [request(number) for number in range(3)]
+    path = make(tmp_path, "in.binpbs", messages)
+    result = run("convert", "--output-format", "ndjson", path, "-")
+    assert result.status == 0
+    lines = result.stdout.decode().splitlines()
+    assert [json_format.Parse(line, BuildRequest()) for line in lines] == messages
+    result = run("convert", "--output-format", "json", f"{path}[2]", "-")
+    assert result.stdout.decode() == json_format.MessageToJson(messages[2]) + "\n"
+    result = run("convert", path, "x.json", cwd=tmp_path)
+    assert result.status == 2
+    assert "expected one record for a .json file, found several" in result.stderr
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_json_of_another_schema(tmp_path: Path) -> None:
+    (tmp_path / "in.binpb").write_bytes(MESSAGES[0])
+    assert run("convert", "--to", LATER[1], "in.binpb", "out.json", cwd=tmp_path).status == 0
+    made = json_format.Parse((tmp_path / "out.json").read_text(), SnixBuildRequest())
+    assert made.SerializeToString() == convert(MESSAGES[0], to="snix.build.v1")
+
+
+def test_text_does_not_lose_fields(tmp_path: Path) -> None:
+    node = encoded(request()) + b"\x22\x02\x7a\x00"  # an unknown field in inputs[1]
+    bad = [b"\xff", MESSAGES[0] + b"\xf8\x01\x01", node]
+    (tmp_path / "in.binpbs").write_bytes(delimited([MESSAGES[0], *bad]))
+    result = run("convert", "in.binpbs", "out.ndjson", cwd=tmp_path)
+    assert result.status == 1
+    assert not (tmp_path / "out.ndjson").exists()
+    lines = result.stderr.splitlines()
+    assert [line.split(" ")[1] for line in lines[:2]] == ["in.binpbs[1]", "in.binpbs[2]"]
+    assert ": malformed: " in lines[0]
+    assert ": unknown_field: " in lines[1]
+    assert "in.binpbs[3]" in lines[2]
+    assert lines[-1] == (
+        "tvix-build: 3 records cannot be converted to ndjson; the output was not written"
+    )
+
+
 def test_network_access(tmp_path: Path) -> None:
     (tmp_path / "in.binpb").write_bytes(MESSAGES[0])
     there = ("convert", "--to", LATER[1], "--network-access", "in.binpb", "later.binpb")
@@ -76,7 +128,7 @@ def test_all_that_is_refused_is_said(tmp_path: Path) -> None:
     result = run("convert", "--to", LATER[0], "in.binpbs", "out.binpbs", cwd=tmp_path)
     assert result.status == 1
     assert not (tmp_path / "out.binpbs").exists()
-    hash_part = "expected the 32 characters of a hash, '-' and more, as in a store path"
+    hash_part = "expected a name as in a store path: a hash of 32 characters, '-' and more"
     lines = [line.split(": ", 2)[1:] for line in result.stderr.splitlines()]
     offset = 1 + len(MESSAGES[0])
     assert lines[:3] == [
@@ -84,7 +136,7 @@ def test_all_that_is_refused_is_said(tmp_path: Path) -> None:
         [f"in.binpbs[1] at byte {offset}", f"outputs[1]: {hash_part}, found 'b'"],
         [
             f"in.binpbs[1] at byte {offset}",
-            "constraints: expected a system, found no constraints",
+            "constraints: expected constraints, found none",
         ],
     ]
     assert [line[1].rpartition(": expected")[0] for line in lines[3:6]] == [

@@ -89,6 +89,7 @@ def test_damage_says_where(tmp_path: Path, tail: bytes, reason: str) -> None:
     assert ", found " in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("suffix", [".binpbs", ".ndjson", ".binpb", ".json", ".txtpb"])
 def test_compressed_file_truncated_at_every_byte(
@@ -109,6 +110,7 @@ def test_compressed_file_truncated_at_every_byte(
         assert result.lines == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_records_before_a_cut_in_a_compressed_stream(tmp_path: Path, compression: str) -> None:
     messages = [
@@ -219,3 +221,13 @@ def test_impossible_length_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "requests.binpbs"
     path.write_bytes(varint((1 << 28) - 1) + b"x")
     assert "expected a message of 268435455 bytes" in run("validate", path).stderr
+
+
+def test_zstd_frame_with_a_large_window() -> None:
+    """A window of 2 GiB, which a decoder would allocate, is refused."""
+    window = bytes([(31 - 10) << 3])
+    block = (1 << 3 | 1).to_bytes(3, "little") + b"x"
+    frame = b"\x28\xb5\x2f\xfd\x00" + window + block
+    result = run("validate", "--input-format", "binpbs", "-", stdin=frame)
+    assert result.status == 2
+    assert result.stderr.startswith("tvix-build: -[0] at byte 0: a zstd frame is corrupt: ")

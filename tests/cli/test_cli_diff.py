@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 
 import tvix_build
-from cli_support import digest, invalid_request, make, request, run, unsorted_request
+from cli_support import digest, encoded, invalid_request, make, request, run, unsorted_request
 from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from strategies import Batch, canonical_batches, mutant_batches
 from tvix.build.protos.build_pb2 import Build, BuildRequest
@@ -26,6 +26,7 @@ CLASSES: dict[str, type[Message]] = {
 EnvVar = BuildRequest.EnvVar
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSES)
 def test_nothing_differs_if_and_only_if_canonical_encodings_are_equal(kind: KindLike) -> None:
     counts = {True: 0, False: 0}
@@ -146,6 +147,126 @@ def test_the_same_message(tmp_path: Path) -> None:
     assert lines[1].startswith("  outputs[1]: not_sorted: ")
     assert lines[2] == f"+ {digest(canonical)}  {new}"
     assert lines[3:] == [f"same digest, different bytes; not canonical: {old}"]
+    result = run("diff", new, new)
+    assert result.status == 0
+    assert result.stdout.decode().splitlines()[2:] == ["identical"]
+    assert b"identical" not in run("diff", "--quiet", new, new).stdout
+
+
+def test_texts_of_several_lines(tmp_path: Path) -> None:
+    text = "".join(f"line {i}\n" for i in range(20))
+    changed = text.replace("line 9\n", "line nine\n")
+    scripts = zip((text, changed), ("a\x1b\nb", "a\x1b\nc"), strict=True)
+    paths = [
+        make(
+            tmp_path,
+            f"{i}.binpb",
+            [
+                request(
+                    environment_vars=[EnvVar(key="A", value=value.encode())], command_args=[last]
+                )
+            ],
+        )
+        for i, (value, last) in enumerate(scripts)
+    ]
+    result = run("diff", *paths)
+    assert result.status == 1
+    assert result.stdout.decode().splitlines()[2:] == [
+        "command_args",
+        "@@ -1,2 +1,2 @@",
+        "  a\\x1b",
+        "- b",
+        "+ c",
+        "environment_vars",
+        "  A=",
+        "@@ -8,5 +8,5 @@",
+        "  line 7",
+        "  line 8",
+        "- line 9",
+        "+ line nine",
+        "  line 10",
+        "  line 11",
+    ]
+    long = make(
+        tmp_path, "long.binpb", [request(environment_vars=[EnvVar(key="A", value=b"x\n" * 1000)])]
+    )
+    result = run("diff", paths[0], long)
+    assert result.stdout.decode().count("\n") < 200
+    result = run("diff", "--full", paths[0], long)
+    assert result.stdout.decode().splitlines().count("+ x") == 1000
+
+
+def test_json(tmp_path: Path) -> None:
+    constraints = BuildRequest.BuildConstraints(system="s", min_memory=1 << 60)
+    variable = EnvVar(key="A", value=b"\xff")
+    first = request(1, outputs=["a"], constraints=constraints, environment_vars=[variable])
+    many = make(tmp_path, "many.binpbs", [first, request(1, outputs=["b", "a"])])
+    result = run("diff", "--json", f"{many}[0]", f"{many}[1]")
+    assert (result.status, result.stderr) == (1, "")
+    (found,) = result.lines
+    (violation,) = found["b"].pop("violations")
+    assert violation["code"] == "not_sorted"
+    assert found == {
+        "a": {
+            "source": str(many),
+            "index": 0,
+            "valid": True,
+            "canonical": True,
+            "digest": digest(first),
+            "violations": [],
+        },
+        "b": {
+            "source": str(many),
+            "index": 1,
+            "valid": False,
+            "canonical": False,
+            "digest": digest(request(1, outputs=["a", "b"])),
+        },
+        "same_bytes": False,
+        "same_digest": False,
+        "differences": [
+            {"path": "outputs", "a": None, "b": "b"},
+            {"path": "environment_vars", "a": {"key": "A", "value": "/w=="}, "b": None},
+            {"path": "environment_vars", "a": None, "b": {"key": "HOME", "value": "Lw=="}},
+            {"path": "constraints.system", "a": "s", "b": "x86_64-linux"},
+            {"path": "constraints.min_memory", "a": str(1 << 60), "b": None},
+        ],
+    }
+    (found,) = run("diff", "--json", f"{many}[0]", f"{many}[0]").lines
+    assert (found["same_bytes"], found["same_digest"], found["differences"]) == (True, True, [])
+    (tmp_path / "bad.binpb").write_bytes(b"\xff")
+    result = run("diff", "--json", f"{many}[0]", tmp_path / "bad.binpb")
+    assert (result.status, result.lines[0]["differences"]) == (2, [])
+
+
+def test_truth_values_in_json(tmp_path: Path) -> None:
+    paths = []
+    for i, network in enumerate((False, True)):
+        message = SnixBuildRequest(command_args=["a"])
+        message.constraints.network_access = network
+        message.constraints.system = "s"
+        paths.append(tmp_path / f"{i}.binpb")
+        paths[-1].write_bytes(message.SerializeToString())
+    result = run("diff", "--schema", "snix.build.v1", *paths)
+    assert result.stdout.endswith(b"\nconstraints.network_access\n+ true\n")
+    (found,) = run("diff", "--schema", "snix.build.v1", "--json", *paths).lines
+    path = "constraints.network_access"
+    assert found["differences"] == [{"path": path, "a": None, "b": True}]
+    text = run("show", "--schema", "snix.build.v1", paths[1]).stdout
+    assert b"\n  network_access true\n" in text
+
+
+def test_formats_of_each_side(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes(make(tmp_path, "a.json", [request(1)]).read_bytes())
+    data = encoded(request(1))
+    for options in (
+        ("--input-format-a", "json", "--input-format-b", "binpb"),
+        ("--input-format", "json", "--input-format-b", "binpb"),
+        ("--input-format", "binpb", "--input-format-a", "json"),
+    ):
+        assert run("diff", *options, text, "-", stdin=data).status == 0
+    assert run("diff", "--input-format-b", "binpb", text, "-", stdin=data).status == 2
 
 
 def test_invalid_records(tmp_path: Path) -> None:
@@ -164,6 +285,18 @@ def test_invalid_records(tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text("{")
     assert "malformed: " in run("diff", good, bad).stdout.decode()
+
+
+def test_records_of_another_schema(tmp_path: Path) -> None:
+    message = SnixBuildRequest(command_args=["a"])
+    message.constraints.system = "s"
+    message.constraints.network_access = True
+    later = tmp_path / "later.binpb"
+    later.write_bytes(message.SerializeToString())
+    result = run("diff", later, make(tmp_path, "first.binpb", [request()]))
+    assert result.status == 2
+    hint = "  decodes as snix.build.v1 BuildRequest; use --schema snix.build.v1\n"
+    assert hint in result.stdout.decode()
 
 
 def test_values_that_look_alike(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ import pytest
 
 from cli_support import digest, make, request, run, start
 from derivations_support import EXAMPLES
+from waiting import LIMIT
+
+pytestmark = pytest.mark.slow
 
 NODES = EXAMPLES[0].parents[1] / "nodes.ndjson"
 FROM_DRV = ("from-drv", EXAMPLES[0].parent, "--nodes", NODES, "-o")
@@ -47,7 +50,7 @@ def run_with_room(directory: Path, room: int, *arguments: str | Path) -> tuple[i
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
     with start(*arguments, cwd=directory, preexec_fn=limit) as process:
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=LIMIT)
     assert b"Traceback" not in stderr
     return process.returncode, stdout, stderr.decode()
 

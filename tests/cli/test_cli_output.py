@@ -32,6 +32,9 @@ from cli_support import (
     start,
 )
 from process_support import MEASURE, MEGABYTE, MEMORY, peak
+from waiting import LIMIT, wait_until
+
+pytestmark = pytest.mark.slow
 
 STREAM = ("validate", "--input-format", "binpbs")
 
@@ -52,7 +55,7 @@ def test_interrupted_run(tmp_path: Path, number: signal.Signals, old: bytes | No
     process.stdin.write(data * 40)
     process.stdin.flush()
     process.send_signal(number)
-    status = process.wait(timeout=60)
+    status = process.wait(timeout=LIMIT)
     word = b"interrupted" if number == signal.SIGINT else b"terminated"
     assert (status, process.stderr.read()) == (128 + number, b"tvix-build: " + word + b"\n")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if old is None else [old])
@@ -69,7 +72,7 @@ def test_interrupted_canonicalize(tmp_path: Path, compression: str) -> None:
         process.stdin.write(delimited([encoded(request())]))
         process.stdin.flush()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=LIMIT) == 130
     assert process.stderr.read() == b"tvix-build: interrupted\n"
     assert list(tmp_path.iterdir()) == []
     close(process)
@@ -83,12 +86,12 @@ def test_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         [*command, output, "-"], stdin=pipe, stdout=pipe, stderr=pipe, env=environment()
     )
     assert process.stdin
-    while not list(tmp_path.iterdir()):
-        assert process.poll() is None
+    wait_until(lambda: any(tmp_path.iterdir()) or process.poll() is not None)
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.stdin.write(delimited([encoded(request())]))
     process.stdin.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=LIMIT) == 0
     assert len(output.read_bytes().splitlines()) == 1
     close(process)
 
@@ -115,7 +118,7 @@ def test_nobody_reads_stdout(tmp_path: Path, command: str, unbuffered: bool) -> 
     assert process.stderr
     assert process.stdout.read(10)
     process.stdout.close()
-    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert process.wait(timeout=LIMIT) == 128 + signal.SIGPIPE
     assert process.stderr.read() == b""
     close(process)
 
@@ -126,7 +129,7 @@ def test_nobody_reads_the_summary(tmp_path: Path) -> None:
     os.close(reader)
     process = start("validate", path, stdout=writer)
     os.close(writer)
-    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert process.wait(timeout=LIMIT) == 128 + signal.SIGPIPE
     assert process.stderr
     assert process.stderr.read() == b""
     close(process)
@@ -147,7 +150,7 @@ def test_full_disk(tmp_path: Path, command: str, unbuffered: bool) -> None:
         process = start(*arguments, stdout=full, unbuffered=unbuffered)
         assert process.stderr
         assert process.stderr.read().decode() == f"tvix-build: {name}: No space left on device\n"
-        assert process.wait(timeout=60) == 2
+        assert process.wait(timeout=LIMIT) == 2
     close(process)
 
 
@@ -157,7 +160,7 @@ def test_full_stdout(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     arguments = arguments if arguments == ("--help",) else (*arguments, str(path))
     with open("/dev/full", "wb") as full:
         process = start(*arguments, stdout=full)
-        assert process.wait(timeout=60) == 2
+        assert process.wait(timeout=LIMIT) == 2
     assert process.stderr
     assert process.stderr.read() == b"tvix-build: standard output: No space left on device\n"
     close(process)
@@ -170,7 +173,7 @@ def test_closed_stdout(tmp_path: Path) -> None:
             ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *arguments, str(path)],
             env=environment(),
             stderr=subprocess.PIPE,
-            timeout=60,
+            timeout=LIMIT,
             check=False,
         )
         assert done.returncode == 2
@@ -239,7 +242,7 @@ def test_output_to_what_is_no_regular_file(tmp_path: Path) -> None:
     process = start("validate", "--output", pipe, path)
     with pipe.open("rb") as reader:
         assert len(reader.read().splitlines()) == 1
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=LIMIT) == 0
     assert sorted(tmp_path.iterdir()) == [pipe, path]
     close(process)
 

@@ -32,6 +32,9 @@ from cli_support import (
     unsorted_request,
 )
 from tvix.build.protos.build_pb2 import BuildRequest
+from waiting import LIMIT
+
+pytestmark = pytest.mark.slow
 
 STREAM = ("--input-format", "binpbs", "--output", "-", "-")
 
@@ -144,7 +147,7 @@ def test_writer_that_pauses(command: str, form: str) -> None:
         stdin.flush()
         assert digest(request(number)).encode() in stdout.readline()
     stdin.close()
-    assert process.wait(timeout=60) == (2 if form == "binpbs" else 1)
+    assert process.wait(timeout=LIMIT) == (2 if form == "binpbs" else 1)
     close(process)
 
 
@@ -155,7 +158,7 @@ def test_interrupt_while_the_writer_pauses() -> None:
     stdin.flush()
     stdout.readline()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=LIMIT) == 130
     assert stderr.read() == b"tvix-build: interrupted\n"
     close(process)
 
@@ -166,7 +169,7 @@ def test_nobody_reads_while_the_writer_pauses() -> None:
     stdout.close()
     stdin.write(delimited([encoded(request())] * 10))
     stdin.flush()
-    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert process.wait(timeout=LIMIT) == 128 + signal.SIGPIPE
     assert stderr.read() == b""
     close(process)
 

@@ -170,6 +170,7 @@ def test_pieces(make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPa
         tvix_build.check_batch(pa.array([*items[:7], None, b"", None]))
 
 
+@pytest.mark.slow
 def test_pieces_keep_what_they_refer_to(
     make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_pieces_keep_what_they_refer_to(
     assert found == items
 
 
+@pytest.mark.slow
 def test_threads(make: Callable[[list[bytes]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrow, "_PIECE", 7)
     items = messages() * 30

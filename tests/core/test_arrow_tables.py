@@ -20,6 +20,7 @@ import pytest
 import tvix_build
 from few_messages import messages
 from tvix_build import BatchReport
+from waiting import LIMIT
 
 
 def rows(report: BatchReport) -> list[dict[str, Any]]:
@@ -177,6 +178,7 @@ def refused() -> None:
         tvix_build.check_batch(REPORT)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
 @pytest.mark.parametrize("use", [consumed, taken_apart, not_consumed, checked, refused])
 def test_nothing_leaks(use: Callable[[], None]) -> None:
@@ -205,5 +207,5 @@ SCRIPTS = {
 def test_in_a_process_of_its_own(script: str) -> None:
     path = f"import sys; sys.path[:] = {sys.path!r}"
     subprocess.run(
-        [sys.executable, "-c", f"{path}\nimport tvix_build\n{script}"], check=True, timeout=60
+        [sys.executable, "-c", f"{path}\nimport tvix_build\n{script}"], check=True, timeout=LIMIT
     )

@@ -24,6 +24,8 @@ from strategies import Batch
 from tvix_build._core.report import KindLike, SchemaLike
 from wire import blob
 
+pytestmark = pytest.mark.slow
+
 # Batches and messages in a batch, for each kind in each schema.
 MUTANTS = (75, 100)
 CANONICAL = (15, 5)

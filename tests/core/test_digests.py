@@ -24,6 +24,7 @@ def of_every_length() -> list[bytes]:
     return [request_of_length(length) for length in (*EVERY, *LONG)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_batches_of_every_length(seed: int, of_every_length: list[bytes]) -> None:
     """Shuffled, so that messages of unlike lengths are neighbours."""

@@ -18,6 +18,9 @@ from tvix_build._core import engine
 from tvix_build._core.engine import Messages
 from tvix_build._core.report import message_type
 from tvix_build._native import lib
+from waiting import LIMIT
+
+pytestmark = pytest.mark.slow
 
 MESSAGES = few_messages.messages()
 
@@ -29,7 +32,7 @@ def run(code: str, *arguments: object) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -35,6 +35,7 @@ OF_PROTOBUF_7 = {
 _OUTDATED = pytest.mark.xfail(decoder_versions.IS_OLD, reason=decoder_versions.REASON)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [
@@ -234,6 +235,7 @@ def _proto(message: type[Message]) -> DescriptorProto:
 # ---- protobuf's encoding against bytes made by hand
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "schema"), TYPES)
 def test_hand_made_encoding_is_canonical(kind: str, schema: str) -> None:
     def check(batch: Batch) -> None:
@@ -245,6 +247,7 @@ def test_hand_made_encoding_is_canonical(kind: str, schema: str) -> None:
     assert run(strategies.canonical_batches(kind, 5, schema), 20, check) >= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "schema"), TYPES)
 def test_canonical_encoding_is_a_fixed_point(kind: str, schema: str) -> None:
     encoded = 0

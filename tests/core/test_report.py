@@ -103,13 +103,15 @@ def test_what_messages_say_is_escaped_in_notebooks() -> None:
 
 def test_batches_in_a_console() -> None:
     reports = tvix_build.check_batch([b"\x0a\x01a", b"", b"\x0a\x01b"])
-    assert repr(reports) == "<BatchReport: 2 of 3 build-request valid>"
+    assert repr(reports) == "<BatchReport: 2 of 3 valid, kind build-request>"
     html = reports._repr_html_()
-    assert html.startswith("<p>BatchReport: 2 of 3 build-request valid</p><table>")
+    assert html.startswith("<p>BatchReport: 2 of 3 valid, kind build-request</p><table>")
     assert ">1</td>" in html
     assert "command_args: required: " in html
     valid = tvix_build.check_batch([b"\x0a\x01a"])
-    assert valid._repr_html_() == "<p>BatchReport: 1 of 1 build-request valid</p>"
+    assert valid._repr_html_() == "<p>BatchReport: 1 of 1 valid, kind build-request</p>"
+    encodings = tvix_build.canonicalize_batch([b"\x0a\x01a", b"\x0a\x02ab"])
+    assert repr(encodings) == "<CanonicalBatch: 2 messages, 7 bytes>"
     assert repr(Digests(b"")) == "<Digests: 0>"
     assert repr(Digests(bytes(32))) == "<Digests: 1: 000000000000…>"
     assert repr(Digests(bytes(128))) == f"<Digests: 4: {'000000000000…, ' * 3}…>"

@@ -242,6 +242,7 @@ def there_and_back(
     return found
 
 
+@pytest.mark.slow
 def test_from_the_first_schema() -> None:
     shown: Counter[str] = Counter()
 
@@ -255,6 +256,7 @@ def test_from_the_first_schema() -> None:
     assert_shown(shown, "translated", "outputs", "inputs", "constraints")
 
 
+@pytest.mark.slow
 def test_from_the_later_schemas() -> None:
     shown: Counter[str] = Counter()
 
@@ -277,6 +279,7 @@ def test_from_the_later_schemas() -> None:
     assert_shown(shown, *(f"constraints.{field.name}" for field in constraints[2:]))
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.data(), st.sampled_from((FIRST, *LATER)))
 def test_only_what_is_valid_is_translated(data: st.DataObject, schema: SchemaLike) -> None:
@@ -361,7 +364,7 @@ def test_reasons_in_words() -> None:
     with pytest.raises(NotRepresentableError) as found:
         convert(row.data, to=FIRST, schema=SNIX)
     said = {one.path: one.message for one in found.value.reasons}
-    hash_part = "the 32 characters of a hash, '-' and more, as in a store path"
+    hash_part = "a name as in a store path: a hash of 32 characters, '-' and more"
     assert said == {
         "inputs[0].file.name": f"expected {hash_part}, found 'in'",
         "working_dir": "expected 'build', found ''",

@@ -62,6 +62,7 @@ def test_validate(row: Row) -> None:
     assert found == row.violations[:LISTED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ALONE, ids=lambda row: row.id)
 def test_canonicalize_and_digest(row: Row) -> None:
     if row.encoding is not None:
@@ -81,6 +82,7 @@ def test_canonical_without_a_digest() -> None:
         assert engine.is_canonical(message_type(**_type(row)), row.data) == row.canonical, row.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_messages_of_violations(row: Row) -> None:
     """Each violation says what was expected and found, and names no message of another schema."""

@@ -2,7 +2,7 @@
 """Writes tests/vectors/*.json and tests/translations/*.json from vector_sources. With --check, only
 reports stale files.
 
-    python tests/generators/make_vectors.py [--check]
+    PYTHONPATH=tests/support python tests/generators/make_vectors.py [--check]     (make vectors)
 
 A file is a JSON object, with a line for each vector: an object with its keys in this order. Strings
 are printable ASCII without quotes and backslashes, so that a simple reader can look for the next
@@ -82,16 +82,16 @@ TOPICS: tuple[Topic, ...] = (
 )
 
 ORIGIN = (
-    "Made by hand in tests/generators/vector_sources/{name}.py, expectations and canonical bytes "
-    "too; digests by BLAKE3 1.0 (PyPI). Held against the rules in plain Python on protobuf "
-    "(tests/support/reference.py). To change it, change the source and run "
-    "tests/generators/make_vectors.py."
+    "Written by hand in tests/generators/vector_sources/{name}.py, including expected results and "
+    "canonical bytes; digests are computed with BLAKE3 1.0 (PyPI). Checked against a second "
+    "implementation of the rules (tests/support/reference.py). To change a vector, change its "
+    "source and run tests/generators/make_vectors.py."
 )
 
 TRANSLATED = (
-    "Made by hand in tests/generators/vector_sources/translation.py. Held against the translation "
-    "in plain Python on protobuf (tests/support/reference_translation.py). To change it, change "
-    "the source and run tests/generators/make_vectors.py."
+    "Written by hand in tests/generators/vector_sources/translation.py. Checked against a second "
+    "implementation of the translation (tests/support/reference_translation.py). To change a "
+    "vector, change its source and run tests/generators/make_vectors.py."
 )
 
 
@@ -120,8 +120,12 @@ def translation_files() -> dict[str, str]:
     pairs = [one.to_json() for one in translation.PAIRS]
     refusals = [one.to_json() for one in translation.REFUSALS]
     return {
-        "pairs.json": _file_of(pairs, TRANSLATED, "requests and their translations"),
-        "refusals.json": _file_of(refusals, TRANSLATED, "requests that have none"),
+        "pairs.json": _file_of(
+            pairs, TRANSLATED, "requests in tvix.build.v1 and in the later schemas"
+        ),
+        "refusals.json": _file_of(
+            refusals, TRANSLATED, "requests without a translation, with the paths of all reasons"
+        ),
     }
 
 

@@ -22,6 +22,7 @@ from bench.corpora import messages_of
 from few_messages import later_messages, messages
 from tvix_build import ValidationError
 from tvix_build._core.report import KindLike, SchemaLike
+from waiting import LIMIT
 
 NAMES = ("valid", "canonical", "digest", "violations", "check", "canonicalize")
 
@@ -194,6 +195,7 @@ def test_real_requests(connection: duckdb.DuckDBPyConnection) -> None:
     assert reports.valid_count < len(items)
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own() -> None:
     """Importing the package imports neither; at the end nothing is left over."""
     script = f"""
@@ -208,7 +210,7 @@ with duckdb.connect() as connection:
     assert connection.sql("SELECT tvix_valid(NULL)").fetchall() == [(None,)]
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

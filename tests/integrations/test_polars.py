@@ -51,6 +51,7 @@ def expressions(kind: KindLike, **schema: str) -> list[polars.Expr]:
     return [getattr(namespace, name)(kind=kind, **schema).alias(name) for name in NAMES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["build-request", "directory"])
 @pytest.mark.parametrize(
     "items",

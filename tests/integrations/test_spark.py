@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from threading import Thread
@@ -32,8 +32,10 @@ from tvix_build._core.report import KindLike, SchemaLike
 from tvix_build.spark import __main__ as job
 from tvix_build.spark import check, distinct
 from vector_files import ROWS
+from waiting import LIMIT
 
 pytestmark = [
+    pytest.mark.slow,
     # Of pyspark itself, which also leaves sockets to be closed by the garbage collector.
     pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The distutils package is deprecated:DeprecationWarning"),
@@ -208,19 +210,22 @@ def test_distinct(spark: SparkSession, tmp_path: Path) -> None:
     assert ("904E72DB", 5, 3) in several
 
 
-def test_an_executor_is_killed(spark: SparkSession, tmp_path: Path) -> None:
+def test_an_executor_is_killed(spark: SparkSession) -> None:
     """Its task is done again by another one, and no record is lost or there twice."""
 
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(LIMIT)
+    address = server.getsockname()
+
     def wait(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Says where it runs, and gives a batch; the rest not before the executor is dead."""
+        """Yield a batch, then say which process this is. Yield the next ones when the test ends
+        the connection, or has no server anymore."""
         for batch in batches:
             yield batch
             if 0 in batch.column("id").to_pylist():
-                number = len(list(tmp_path.glob("worker*")))
-                (tmp_path / f"worker{number}.new").write_text(str(os.getpid()))
-                (tmp_path / f"worker{number}.new").rename(tmp_path / f"worker{number}")
-                while not (tmp_path / "killed").exists():
-                    time.sleep(0.01)
+                with suppress(OSError), socket.create_connection(address) as connection:
+                    connection.sendall(str(os.getpid()).encode())
+                    connection.recv(1)
 
     items = MESSAGES * 5
     rows = [(i, bytearray(item)) for i, item in enumerate(items)]
@@ -230,17 +235,16 @@ def test_an_executor_is_killed(spark: SparkSession, tmp_path: Path) -> None:
     running = Thread(target=lambda: found.extend(rows_of(check(df.mapInArrow(wait, df.schema)))))
     running.start()
     try:
-        while not (tmp_path / "worker0").exists():
-            assert running.is_alive()
-            time.sleep(0.01)
-        os.kill(executor_of(int((tmp_path / "worker0").read_text())), signal.SIGKILL)
+        with server:
+            with server.accept()[0] as first:
+                os.kill(executor_of(int(first.recv(100))), signal.SIGKILL)
+            with server.accept()[0] as second:
+                assert int(second.recv(100))
     finally:
-        (tmp_path / "killed").touch()
-        running.join(timeout=120)
+        running.join(timeout=LIMIT)
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
     said = [reported(item, "build-request", "tvix.build.v1") for item in MESSAGES] * 5
     assert found == [{"id": i, **one} for i, one in enumerate(said)]
-    assert (tmp_path / "worker1").exists()
 
 
 def run_job(directory: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -253,7 +257,7 @@ def run_job(directory: Path, *arguments: str | Path) -> subprocess.CompletedProc
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LIMIT,
         check=False,
     )
 

@@ -149,6 +149,7 @@ def test_all_rules_have_mutants() -> None:
     assert set(BY_FILE) >= {file for file in source_files(TREE) if "rules" in file}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", PYTHON_FILES)
 def test_python_mutants_parse_and_differ(file: str) -> None:
     source = (TREE / file).read_text()
@@ -158,6 +159,7 @@ def test_python_mutants_parse_and_differ(file: str) -> None:
     assert all(mutant.apply(source) != source for mutant in BY_FILE[file])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", C_FILES)
 def test_c_mutants_compile_and_differ(file: str, tmp_path: Path) -> None:
     """Compile all mutants of a file, in a few compilations with mutants that do not overlap."""
@@ -201,6 +203,7 @@ def test_listed_survivors_are_mutants() -> None:
         assert len(reason.split()) > 3
 
 
+@pytest.mark.slow
 def test_every_file_and_room_has_tests() -> None:
     files = source_files(TREE)
     for file in files:

@@ -118,6 +118,7 @@ DERIVATIONS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(DERIVATIONS)
 def test_any_strings_are_written_and_read_again(one: Derivation) -> None:
     data = nix.unparse(one)
@@ -156,6 +157,7 @@ VALID = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(VALID)
 def test_what_is_valid_is_read_again(one: Derivation) -> None:
     data = nix.unparse(one)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""setup.py can be imported without effects, and its README has links that work on a package index."""
+"""setup.py can be imported without effects, and makes links that work on a package index."""
 
 from __future__ import annotations
 

@@ -67,6 +67,8 @@ def build_with_setuptools(directory: Path) -> Path:
     tree.mkdir()
     for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"):
         shutil.copy(ROOT / name, tree / name)
+    (tree / "docs").mkdir()
+    shutil.copy(ROOT / "docs/tvix-build.1", tree / "docs")
     generated = shutil.ignore_patterns("*_pb2*", "*.so", "__pycache__")
     for name in ("native", "proto", "py"):
         shutil.copytree(ROOT / name, tree / name, ignore=generated)

@@ -3,19 +3,27 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tvix_build
 from cli_support import COMMAND, environment
-from tvix_build import ViolationCode, cli, records
+from make_man_page import man_page
+from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix_build import Kind, Schema, ViolationCode, cli, records
+from tvix_build._core import report
+from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -30,6 +38,13 @@ PAGES = [
     *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
 ]
 
+OPTIONAL = {
+    "duckdb": r"\bduckdb\b",
+    "polars": r"\bpolars\b",
+    "pyarrow": r"\bpyarrow\b|\bparquet\b",
+}
+"""Packages that are not in the extra `dev`, and words of examples that need them."""
+
 
 def read(page: str) -> str:
     """The text of a page."""
@@ -39,6 +54,13 @@ def read(page: str) -> str:
 def blocks(page: str, language: str) -> list[str]:
     """What is fenced in a page as of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE)
+
+
+def need_packages(text: str) -> None:
+    """Skip a test whose examples or modules need packages that are not installed."""
+    for package, word in OPTIONAL.items():
+        if re.search(word, text):
+            pytest.importorskip(package, reason=f"needs {package}: pip install {package}")
 
 
 @pytest.fixture
@@ -65,7 +87,7 @@ def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
-        timeout=120,
+        timeout=LIMIT,
     )
 
 
@@ -81,20 +103,24 @@ def test_docstring_examples_of_modules_run(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python_examples_run(page: str) -> None:
+    need_packages("".join(blocks(page, "python")))
     for number, block in enumerate(blocks(page, "python")):
         test = doctest.DocTestParser().get_doctest(block, {}, f"{page}[{number}]", page, 0)
         assert test.examples
         assert doctest.DocTestRunner().run(test).failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_print_what_is_said(page: str, directory: Path) -> None:
+    need_packages("".join(blocks(page, "console")))
     for block in blocks(page, "console"):
         commands = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
         printed = [f"$ {command}\n{shell(command, directory).stdout}" for command in commands]
         assert "".join(printed) == block
 
 
+@pytest.mark.slow
 def test_commands_of_the_examples_run(directory: Path) -> None:
     commands = re.findall("^    (tvix-build .*)$", read("examples/README.md"), re.MULTILINE)
     statuses = [shell(command, directory).returncode for command in commands]
@@ -122,9 +148,58 @@ def test_quick_start_shows_parts_of_files_that_are_tested() -> None:
     assert shown == ["WORKSPACE", "MODULE.bazel", "BUILD.bazel", "digest.c", "violations.cc"]
 
 
+def test_man_page_is_that_of_the_help() -> None:
+    page = (ROOT / "docs/tvix-build.1").read_text()
+    assert page == man_page(), "run tests/generators/make_man_page.py"
+    assert "\n.SS tvix\\-build store get [OPTIONS] STORE DIGEST...\n" in page
+
+
 def test_python_reference_is_the_public_interface() -> None:
     names = re.findall(r"^::: tvix_build\.(\w+)$", read("docs/python.md"), re.MULTILINE)
     assert sorted(names) == sorted(tvix_build.__all__)
+
+
+def test_violations_are_returned_to_a_caller(tmp_path: Path) -> None:
+    grpc = pytest.importorskip("grpc")
+    from tvix_build.proxy.client import bad_request
+
+    names: dict[str, Any] = {}
+    (block,) = blocks("docs/python.md", "py")
+    exec(block, names)
+
+    def do_build(request: BuildRequest, context: Any) -> Build:
+        names["validate_call"](request, context)
+        return Build(build_request=request)
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        do_build, BuildRequest.FromString, Build.SerializeToString
+    )
+    service = "tvix.build.v1.BuildService"
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {"DoBuild": handler})]
+    )
+    address = f"unix:{tmp_path}/socket"
+    server.add_insecure_port(address)
+    server.start()
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(f"/{service}/DoBuild")
+        assert call(b"\x0a\x02sh") == b"\x0a\x04\x0a\x02sh"
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"")
+    server.stop(None).wait()
+    (found,) = bad_request(caught.value).field_violations
+    assert (found.field, found.reason) == ("command_args", "required")
+
+
+@pytest.mark.parametrize("choice", [Kind, Schema, ViolationCode])
+def test_python_reference_has_every_member(choice: type[Kind | Schema | ViolationCode]) -> None:
+    """The reference omits members without a docstring."""
+    source = ast.parse(inspect.getsource(report))
+    classes = {one.name: one for one in source.body if isinstance(one, ast.ClassDef)}
+    definition = classes[choice.__name__]
+    texts = [isinstance(one, ast.Expr) for one in definition.body[1 : 1 + 2 * len(choice)]]
+    assert texts == [False, True] * len(choice)
 
 
 def test_python_reference_has_the_public_modules() -> None:
@@ -134,6 +209,7 @@ def test_python_reference_has_the_public_modules() -> None:
     found = {module.name for module in pkgutil.iter_modules(tvix_build.__path__)}
     public = {name for name in found if not name.startswith("_")} - {"cli"}
     assert {name.partition(".")[0] for name in modules} == public
+    need_packages(" ".join(modules))
     expected = []
     for module in modules:
         names = importlib.import_module(f"tvix_build.{module}").__all__

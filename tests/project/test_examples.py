@@ -25,6 +25,7 @@ import tvix_build
 from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, Node
+from waiting import LIMIT
 
 EXAMPLES = Path(__file__).absolute().parents[2] / "examples"
 FIRST = "tvix.build.v1"
@@ -263,7 +264,7 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT,
     )
 
 

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
+from waiting import LIMIT
+
 ROOT = Path(__file__).parents[2]
 SUBJECT_LENGTH = 72
 
@@ -122,6 +124,7 @@ def find_hits(path: str, text: str) -> Iterator[Hit]:
                 yield Hit(path, number, match[0], term.instead)
 
 
+@pytest.mark.slow
 def test_text_uses_the_standard_terms() -> None:
     hits = [
         str(hit)
@@ -159,7 +162,7 @@ def test_hits_have_the_place_and_the_term() -> None:
 def git(*arguments: str) -> str | None:
     """Return the output of a git command in the project; None if it fails."""
     command = ["git", "-C", str(ROOT), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
     return done.stdout.strip() if done.returncode == 0 else None
 
 

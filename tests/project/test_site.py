@@ -46,3 +46,4 @@ def test_pages_are_made_of_the_sources() -> None:
     assert "unknown_field environment_vars[0]" in (SITE / "docs" / "vectors.html").read_text()
     python = (SITE / "docs" / "python.html").read_text()
     assert "Return the canonical encoding of a message" in python
+    assert 'id="tvix_build.ViolationCode.SIZE_OVERFLOW"' in python

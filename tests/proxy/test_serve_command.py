@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +31,9 @@ from tvix_build import cli, nix
 from tvix_build.nix import DerivationDirectory
 from tvix_build.proxy.client import BuildService
 from tvix_build.proxy.shared.addresses import parse
+from waiting import LIMIT
+
+pytestmark = pytest.mark.slow
 
 
 class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
@@ -38,11 +41,13 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
 
     def __init__(self) -> None:
         self.requests: list[BuildRequest] = []
+        self.arrived = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
 
     def DoBuild(self, request: BuildRequest, context: Any) -> Build:  # noqa: N802 - gRPC's
         self.requests.append(request)
+        self.arrived.release()
         self.gate.wait()
         return response_to(request)
 
@@ -90,7 +95,7 @@ class Proxy:
         """Send signals and return its exit status."""
         for one in signals:
             self.process.send_signal(one)
-        status = self.process.wait(60)
+        status = self.process.wait(LIMIT)
         text = self._stderr.read().decode()
         assert "Traceback" not in text, text
         self.lines += map(json.loads, text.splitlines())
@@ -228,16 +233,18 @@ def test_running_calls_end_after_a_signal() -> None:
     request = tvix_build.build_request(command_args=["a"], outputs=["b"])
     with (
         building(builder) as upstream,
-        running_proxy("--listen", FREE_PORT, "--upstream", upstream) as proxy,
+        running_proxy(
+            "--listen", FREE_PORT, "--upstream", upstream, "--grace", str(LIMIT)
+        ) as proxy,
         ThreadPoolExecutor() as threads,
         BuildService(proxy.address) as client,
     ):
         calls = [threads.submit(client.do_build, request) for _ in range(3)]
-        _until(lambda: len(builder.requests) == 3)
+        assert all(builder.arrived.acquire(timeout=LIMIT) for _ in calls)
         proxy.process.send_signal(signal.SIGTERM)
         assert proxy.line()["event"] == "draining"
         builder.gate.set()
-        assert [call.result(60) for call in calls] == [response_to(request)] * 3
+        assert [call.result(LIMIT) for call in calls] == [response_to(request)] * 3
         assert proxy.end() == 0
     assert [one.get("code") for one in proxy.lines] == ["OK", "OK", "OK", None]
 
@@ -248,23 +255,19 @@ def test_a_second_signal_cancels_calls() -> None:
     request = tvix_build.build_request(command_args=["a"], outputs=["b"])
     with (
         building(builder) as upstream,
-        running_proxy("--listen", FREE_PORT, "--upstream", upstream) as proxy,
+        running_proxy(
+            "--listen", FREE_PORT, "--upstream", upstream, "--grace", str(LIMIT)
+        ) as proxy,
         ThreadPoolExecutor() as threads,
         BuildService(proxy.address) as client,
     ):
         call = threads.submit(client.do_build, request)
-        _until(lambda: len(builder.requests) == 1)
+        assert builder.arrived.acquire(timeout=LIMIT)
         proxy.process.send_signal(signal.SIGTERM)
         assert proxy.line()["event"] == "draining"
         assert proxy.end(signal.SIGINT) == 0
-        assert isinstance(call.exception(60), grpc.RpcError)
+        assert isinstance(call.exception(LIMIT), grpc.RpcError)
         builder.gate.set()
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.01)
 
 
 class Certificates:
@@ -329,7 +332,7 @@ def _build(
 ) -> Build | grpc.StatusCode:
     with BuildService(address, credentials=credentials) as client:
         try:
-            return client.do_build(request, timeout=60)
+            return client.do_build(request, timeout=LIMIT)
         except grpc.RpcError as error:
             failed: Any = error
             code: grpc.StatusCode = failed.code()

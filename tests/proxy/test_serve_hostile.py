@@ -14,10 +14,11 @@ import grpc.aio
 import pytest
 
 import tvix_build
-from serving import METHOD, Builder, error_of, method_of, open_proxy, proxy_to, response_to, until
+from serving import METHOD, Builder, error_of, method_of, open_proxy, proxy_to, response_to
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
+from waiting import until
 
 DATA = tvix_build.build_request(command_args=["a"], outputs=["b"]).SerializeToString()
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -165,7 +166,8 @@ def test_many_cancelled_calls_leave_nothing() -> None:
             for _ in range(10):
                 calls = [do_build(DATA) for _ in range(20)]
                 for call in calls:
-                    await asyncio.sleep(rng.random() / 1000)
+                    for _ in range(rng.randrange(10)):
+                        await asyncio.sleep(0)  # a turn of the event loop
                     call.cancel()
             await until(lambda: proxy.numbers["open_calls"]() == 0)
             assert proxy.numbers["builds"]() == proxy.numbers["waiting_calls"]() == 0

@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from cli_support import encoded, environment, invalid_request, request, unsorted
 from snix.build.protos import build_pb2 as snix_build_pb2
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.store import AmbiguousDigestError, RequestStore, StoreError, UnknownDigestError
+from waiting import LIMIT, wait_until
 
 KILLS = int(os.environ.get("TVIX_BUILD_KILL_TRIALS", "20"))
 
@@ -403,6 +405,7 @@ def test_rows_that_the_index_lacks(path: Path) -> None:
         assert {damage.digest for damage in damages} == {None}
 
 
+@pytest.mark.slow
 def test_random_damage_is_a_clear_error(path: Path) -> None:
     messages = [request(number) for number in range(100)]
     with RequestStore(path) as store:
@@ -463,11 +466,12 @@ def test_threads_share_a_store(path: Path) -> None:
         assert store.verify() == []
 
 
+@pytest.mark.slow
 def test_processes_write_at_once(path: Path) -> None:
     # They race to make the store, too; each number is put by two of them.
     writers = [writer(path, first, 2, 60, size) for first in (0, 1) for size in (1, 7)]
     for process in writers:
-        process.communicate(timeout=120)
+        process.communicate(timeout=LIMIT)
         assert process.returncode == 0
     assert rows(path) == sorted(
         (key(message), encoded(message)) for message in map(request, range(60))
@@ -476,16 +480,27 @@ def test_processes_write_at_once(path: Path) -> None:
 
 def test_a_writer_waits_for_another(path: Path) -> None:
     RequestStore(path).close()
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+    waits = threading.Event()
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+        RequestStore(path) as store,
+        ThreadPoolExecutor() as threads,
+    ):
+
+        def commit() -> None:
+            assert waits.wait(LIMIT)
+            other.execute("COMMIT")
+
         other.execute("BEGIN IMMEDIATE")
-        release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
-        release.start()
-        with RequestStore(path) as store:
-            assert len(store) == 0  # Readers do not wait.
-            assert store.put(request()) == key(request())
-        release.join()
+        assert len(store) == 0  # Readers do not wait.
+        assert store._connection
+        store._connection.set_trace_callback(lambda statement: waits.set())
+        release = threads.submit(commit)
+        assert store.put(request()) == key(request())
+        release.result(LIMIT)
 
 
+@pytest.mark.slow
 def test_killed_writers(path: Path) -> None:
     acknowledged: set[int] = set()
     rng = random.Random(2)
@@ -503,8 +518,7 @@ def test_killed_writers(path: Path) -> None:
         for _ in range(rng.choice((0, 0, 1, 3, 40))):
             seen.append(int(process.stdout.readline()))
         if not seen:
-            while not path.exists() and process.poll() is None:
-                pass
+            wait_until(lambda: path.exists() or process.poll() is not None)  # noqa: B023
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate()
         # A line that was cut off is no acknowledgement.

@@ -22,6 +22,7 @@ from google.protobuf import json_format, text_format
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
 from tvix_build import cli
+from waiting import LIMIT
 
 COMMAND = (sys.executable, "-m", "tvix_build")
 SUFFIXES = ("", ".zst", ".gz", ".xz")
@@ -97,7 +98,7 @@ def run_process(
         capture_output=True,
         env=environment(),
         cwd=cwd,
-        timeout=120,
+        timeout=LIMIT,
         check=False,
     )
     result = Result(done.returncode, done.stdout, done.stderr.decode())

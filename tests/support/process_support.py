@@ -14,6 +14,7 @@ from typing import IO
 import pytest
 
 from cli_support import COMMAND, environment
+from waiting import LIMIT
 
 MEGABYTE = 1 << 20
 MEMORY = 150 * MEGABYTE
@@ -54,8 +55,8 @@ def peak(arguments: list[str], data: bytes, megabytes: int) -> int:
     assert process.stdout
     feeder = feed(process.stdin, data, megabytes * MEGABYTE // max(len(data), 1))
     status, size = map(int, process.stdout.read().split())
-    feeder.join(timeout=60)
-    assert process.wait(timeout=60) == 0
+    feeder.join(timeout=LIMIT)
+    assert process.wait(timeout=LIMIT) == 0
     assert status in (0, 1)
     process.stdout.close()
     return size * 1024
@@ -102,7 +103,7 @@ while event <= seen:
     status, seen = run(event)
     assert status == (130 if event <= seen else 0), (event, status)
     assert files().items() <= whole.items(), (event, set(files()) - set(whole))
-os.write(stderr, b"%d events" % seen)
+os.write(stderr, b"%d events\\n" % seen)
 """
 
 
@@ -115,7 +116,7 @@ def end_at_every_line(directory: Path, *arguments: str | Path) -> int:
         cwd=directory,
         env=environment(),
         capture_output=True,
-        timeout=120,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]

@@ -147,9 +147,3 @@ def details_of(error: grpc.aio.AioRpcError) -> tuple[str, list[tuple[str, str, s
     for detail in status.details:
         assert detail.Unpack(info) or detail.Unpack(bad)
     return info.reason, [(one.field, one.reason, one.description) for one in bad.field_violations]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition is true. The timeout of the test limits the wait."""
-    while not condition():
-        await asyncio.sleep(0.005)

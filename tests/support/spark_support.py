@@ -15,12 +15,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from cli_support import environment
+from waiting import LIMIT
 
 OPTIONS = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.executor.memory": "512m",
     "spark.sql.shuffle.partitions": "2",
+    "spark.network.timeout": "3600s",
     "spark.ui.enabled": "false",
     # Compiling takes longer than the short tests.
     "spark.sql.codegen.wholeStage": "false",
@@ -65,7 +67,7 @@ def cluster(home: Path) -> Iterator[SparkSession]:
             gateway = pyspark.SparkContext._gateway
             gateway.shutdown()
             gateway.proc.stdin.close()
-            gateway.proc.wait(timeout=60)
+            gateway.proc.wait(timeout=LIMIT)
 
 
 def parent(process: int) -> int:

@@ -24,6 +24,7 @@ from bench.peers.python.serve import Corpus, Findings, serve, timed
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
 
+PROGRAM = [sys.executable, "-m", "tvix_build"]
 STORE = "/nix/store/"
 BUILD_DIRECTORIES = dict.fromkeys(
     ["NIX_BUILD_TOP", "PWD", "TEMP", "TEMPDIR", "TMP", "TMPDIR"], "/build"
@@ -102,10 +103,9 @@ def main() -> None:
             Path(directory, name.decode()).write_bytes(text)
             texts.append(text)
         write_nodes(texts, nodes)
-        program = str(Path(sys.executable).with_name("tvix-build"))
         module = [sys.executable, "-m", "bench.peers.python.derivations"]
         commands = {
-            "from-drv": [program, "from-drv", str(directory), "--nodes", str(nodes)],
+            "from-drv": [*PROGRAM, "from-drv", str(directory), "--nodes", str(nodes)],
             "plain": [*module, str(directory), "digests", str(nodes)],
         }
 

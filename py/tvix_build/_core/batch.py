@@ -21,6 +21,7 @@ from tvix_build._core.engine import (
     Results,
     Verdict,
 )
+from tvix_build._core.names import publish
 from tvix_build._core.pieces import Batch
 from tvix_build._core.ranges import (
     BytesLike,
@@ -145,7 +146,7 @@ class BatchReport:
         raise TypeError("a BatchReport has no truth value; use all(report.valid) or len(report)")
 
     def __repr__(self) -> str:
-        return f"<BatchReport: {self.valid_count} of {len(self)} {self._kind.kind} valid>"
+        return f"<BatchReport: {self.valid_count} of {len(self)} valid, kind {self._kind.kind}>"
 
     def _repr_html_(self) -> str:
         from tvix_build._core.html import table
@@ -239,6 +240,9 @@ class CanonicalBatch(Sequence[bytes]):
     def __init__(self, data: memoryview[int], offsets: array[int]) -> None:
         self.data: memoryview[int] = data
         self.offsets: array[int] = offsets
+
+    def __repr__(self) -> str:
+        return f"<CanonicalBatch: {len(self)} messages, {len(self.data)} bytes>"
 
     def __reduce__(self) -> tuple[Callable[..., CanonicalBatch], tuple[Any, ...]]:
         return _canonical_batch, (bytes(self.data), self.offsets)
@@ -338,7 +342,7 @@ def _run(
         count, pieces = whole.number, engine.pieces_of(whole)
         encodings = Encodings(engine.size_of(convert.found, whole)) if keep else None
     elif isinstance(items, Message) or is_one_buffer(items):
-        raise TypeError("expected several messages, or a buffer and offsets, found one message")
+        raise TypeError("expected a list of messages, or a buffer with offsets=, found one message")
     elif hasattr(items, "__arrow_c_stream__") or hasattr(items, "__arrow_c_array__"):
         count, pieces = count_of(items), _pieces_of_arrow(items)
     else:
@@ -381,3 +385,6 @@ def _pieces_of_arrow(items: Any) -> Iterator[Messages]:
 
     for ranges in arrow.ranges(items):
         yield from engine.pieces_of(engine.messages(*ranges))
+
+
+publish("tvix_build", BatchReport, CanonicalBatch, canonicalize_batch, check_batch)

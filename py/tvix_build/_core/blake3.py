@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from tvix_build._core import engine
 from tvix_build._core.digests import Digests
+from tvix_build._core.names import publish
 from tvix_build._core.pieces import Batch
 from tvix_build._core.ranges import (
     BytesLike,
@@ -46,7 +47,7 @@ def blake3_many(
         messages = messages_of(buffers, offsets)
         count, pieces = messages.number, engine.pieces_of(messages)
     elif is_one_buffer(buffers):
-        raise TypeError("expected several buffers, or a buffer and offsets, found one buffer")
+        raise TypeError("expected a list of buffers, or a buffer with offsets=, found one buffer")
     else:
         count, pieces = count_of(buffers), engine.pieces_of_items(buffers, _bytes_of)
     with Batch(threads, count) as batch:
@@ -60,3 +61,6 @@ def _bytes_of(buffer: BytesLike, index: int) -> bytes:
         return bytes_of(buffer)
     except TypeError as error:
         raise TypeError(f"buffer {index}: {error}") from None
+
+
+publish("tvix_build", blake3_many)

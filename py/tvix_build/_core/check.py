@@ -12,6 +12,7 @@ from tvix_build._core import engine
 from tvix_build._core.batch import report_of, serialized, type_of
 from tvix_build._core.engine import Encodings
 from tvix_build._core.hints import find_hint, may_be_another
+from tvix_build._core.names import publish
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import (
     Kind,
@@ -134,7 +135,7 @@ def _run(
 def _counts(response: MessageType, request: BytesLike | Message) -> tuple[int, int]:
     """Return the numbers of outputs and needles in the request of a response."""
     if response is not message_type(Kind.BUILD, Schema.SNIX_BUILD_V1):
-        raise ValueError(f"request is for a BuildResponse of snix.build.v1 only, found {response}")
+        raise ValueError(f"request= requires a snix.build.v1.BuildResponse, found {response}")
     type_of(request, Kind.BUILD_REQUEST, Schema.SNIX_BUILD_V1)
     parsed: Any = request
     if not isinstance(request, Message):
@@ -145,3 +146,6 @@ def _counts(response: MessageType, request: BytesLike | Message) -> tuple[int, i
         except DecodeError as error:
             raise ValueError(f"expected a serialized request, found: {error}") from None
     return len(parsed.outputs), len(parsed.refscan_needles)
+
+
+publish("tvix_build", canonicalize, check, digest, validate)

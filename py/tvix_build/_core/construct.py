@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, overload
 
 from tvix_build._core.check import canonicalize, check
 from tvix_build._core.convert import request_of, with_later_fields
+from tvix_build._core.names import publish
 from tvix_build._core.ranges import BytesLike, bytes_of
 from tvix_build._core.report import Schema, SchemaLike, ValidationError
 
@@ -391,3 +392,6 @@ def _expect(value: Any, wanted: type, argument: str, expected: str) -> Any:
     descriptor = getattr(value, "DESCRIPTOR", None)
     found = type(value).__name__ if descriptor is None else f"a message {descriptor.full_name}"
     raise TypeError(f"{argument}: expected {expected}, found {found}")
+
+
+publish("tvix_build", build_request, directory_node, file_node, symlink_node)

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.check import canonicalize, validate
+from tvix_build._core.names import publish
 from tvix_build._core.report import (
     Kind,
     NotRepresentableError,
@@ -90,13 +91,13 @@ def convert(
         to: the new schema.
         schema: the present schema; by default the schema of the protobuf message, or tvix.build.v1
             for bytes.
-        network_access: whether the build may use the network, for which tvix.build.v1 has no field:
-            the value in a converted request from tvix.build.v1, and the required value in a request
-            that is converted to tvix.build.v1.
+        network_access: whether the build may use the network. tvix.build.v1 has no field for this:
+            a request converted from tvix.build.v1 gets this value, and a request converted to
+            tvix.build.v1 must have it.
 
     Returns:
-        The canonical request in the schema `to`: a message if the request is a message; its
-        encoding if the request is bytes.
+        The canonical request in the schema `to`, as a message if the request is a message, and as
+        bytes if the request is bytes.
 
     Raises:
         ValidationError: with all violations, if the request is invalid. Nothing is repaired, not
@@ -104,8 +105,8 @@ def convert(
         NotRepresentableError: with all reasons, if the other schema cannot represent the request.
         TypeError: if the request is neither bytes-like nor a BuildRequest of the schema, or is a
             message and `to` is tvix.build.v1@2024, which has no Python module.
-        ValueError: if a schema is unknown, or `network_access` is true and none or both of the
-            schemas are tvix.build.v1.
+        ValueError: if a schema is unknown, or `network_access` is true although not exactly one of
+            the schemas is tvix.build.v1.
     """
     found = type_of(request, Kind.BUILD_REQUEST, schema).schema
     target = Schema(to)
@@ -167,7 +168,7 @@ def to_later(request: build_pb2.BuildRequest, network_access: bool) -> later_pb2
     """
     needles, reasons = _needles(dict(enumerate(request.outputs)), request.inputs)
     if not request.HasField("constraints"):
-        reasons.append(Reason("constraints", "expected a system, found no constraints"))
+        reasons.append(Reason("constraints", "expected constraints, found none"))
     _refuse(request, reasons)
     return with_later_fields(
         request,
@@ -305,7 +306,7 @@ def _needles(
             needles.append(match[1].decode())
         else:
             found = _shown(name.decode(errors="backslashreplace"))
-            wanted = "the 32 characters of a hash, '-' and more, as in a store path"
+            wanted = "a name as in a store path: a hash of 32 characters, '-' and more"
             reasons.append(Reason(path, f"expected {wanted}, found {found}"))
     return needles, reasons
 
@@ -348,3 +349,6 @@ def _refuse(request: Message, reasons: Iterable[Reason]) -> None:
     in_order = sorted(reasons, key=place)
     if in_order:
         raise NotRepresentableError(in_order)
+
+
+publish("tvix_build", convert)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from tvix_build._core import engine
 from tvix_build._core.engine import DIGEST_SIZE
+from tvix_build._core.names import publish
 from tvix_build._core.ranges import BytesLike, bytes_like
 from tvix_build._core.report import sentence, short_hex
 
@@ -77,3 +78,6 @@ class Digests(_ByteRows, Sequence[bytes]):
     def tobytes(self) -> bytes:
         """Return all digests, back to back."""
         return self._data.tobytes()
+
+
+publish("tvix_build", Digests)

@@ -78,7 +78,7 @@ def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messag
     else:
         ends = _aligned(ends)
         if len(ends) != number:
-            raise ValueError(f"expected as many ends as begins, found {len(ends)} for {number}")
+            raise ValueError(f"expected {number} ends, one for each begin, found {len(ends)}")
     data = ffi.from_buffer("uint8_t[]", data)
     return Messages(data, len(data), begins, ends, number, None)
 

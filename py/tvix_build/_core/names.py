@@ -7,15 +7,15 @@ import inspect
 from typing import Any
 
 
-def set_public_module(namespace: dict[str, Any]) -> None:
-    """Set `__module__` of all classes and functions in `__all__` to the package, so that
+def publish(module: str, *values: Any) -> None:
+    """Set `__module__` of classes and functions to the package that exports them, so that
     tracebacks, help() and pickles show the public names.
 
     Args:
-        namespace: the globals of the package.
+        module: the name of the package.
+        values: the classes and functions; other values are ignored.
     """
-    for name in namespace["__all__"]:
-        value = namespace[name]
+    for value in values:
         if inspect.isclass(value):
             # Evaluate annotations first, because their names are looked up in the old module.
             value.__annotations__ = {
@@ -24,6 +24,11 @@ def set_public_module(namespace: dict[str, Any]) -> None:
                 if not name.startswith("_")
             }
             value.__annotations__ = inspect.get_annotations(value, eval_str=True)
-            value.__module__ = namespace["__name__"]
+            value.__module__ = module
         elif inspect.isfunction(value):
-            value.__module__ = namespace["__name__"]
+            value.__module__ = module
+
+
+def set_public_module(namespace: dict[str, Any]) -> None:
+    """Publish all names in `__all__` of a package, whose globals are `namespace`."""
+    publish(namespace["__name__"], *(namespace[name] for name in namespace["__all__"]))

@@ -10,6 +10,8 @@ from enum import Enum
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, TypeAlias
 
+from tvix_build._core.names import publish
+
 if TYPE_CHECKING:
     from google.rpc.error_details_pb2 import BadRequest
 
@@ -35,9 +37,9 @@ class Schema(Choice):
     TVIX_BUILD_V1 = "tvix.build.v1"
     """tvix from December 2023; the default."""
     TVIX_BUILD_V1_2024 = "tvix.build.v1@2024"
-    """The last tvix, of October 2024. Same names, but other field numbers, so bytes only."""
+    """The last tvix, October 2024: the same names with other field numbers; messages are bytes."""
     SNIX_BUILD_V1 = "snix.build.v1"
-    """snix, from 2025."""
+    """snix since 2025."""
 
 
 TvixSchema: TypeAlias = Literal["tvix.build.v1", Schema.TVIX_BUILD_V1]
@@ -51,9 +53,11 @@ class Kind(Choice):
     """A kind of message. Members are strings."""
 
     BUILD_REQUEST = "build-request"
+    """A BuildRequest; the default."""
     BUILD = "build"
     """The response to a request: a Build, or a BuildResponse in snix.build.v1."""
     DIRECTORY = "directory"
+    """A Directory of castore."""
 
     @property
     def full_name(self) -> str:
@@ -122,23 +126,41 @@ class ViolationCode(Choice):
     which are stable."""
 
     MALFORMED = "malformed"
+    """The bytes do not decode."""
     UNKNOWN_FIELD = "unknown_field"
+    """The schema lacks a field number, or has another wire type for it."""
     REQUIRED = "required"
+    """A required field or element is missing."""
     INVALID_ARG = "invalid_arg"
+    """An argument contains NUL."""
     INVALID_NAME = "invalid_name"
+    """A name is not a path component."""
     INVALID_DIGEST = "invalid_digest"
+    """A digest is not 32 bytes long."""
     INVALID_SYMLINK_TARGET = "invalid_symlink_target"
+    """A target is empty, too long, or contains NUL."""
     INVALID_ENV_KEY = "invalid_env_key"
+    """A key is empty, or contains `=` or NUL."""
     INVALID_ENV_VALUE = "invalid_env_value"
+    """A value contains NUL."""
     INVALID_PATH = "invalid_path"
+    """A path is not allowed in its field."""
     NOT_SORTED = "not_sorted"
+    """An element has a smaller key than the preceding one."""
     DUPLICATE = "duplicate"
+    """An element has the key of an earlier one."""
     OUTPUT_IS_INPUT = "output_is_input"
+    """An output has the name or the path of an input."""
     MISSING_OUTPUT = "missing_output"
+    """The response lacks an output of its request."""
     UNEXPECTED_OUTPUT = "unexpected_output"
+    """The request lacks an output of the response."""
     SIZE_OVERFLOW = "size_overflow"
+    """The size of a Directory does not fit in 64 bits."""
     INVALID_NEEDLE = "invalid_needle"
+    """A needle is empty, or an index of a needle is out of range."""
     NEEDLES_MISMATCH = "needles_mismatch"
+    """The numbers of outputs and of lists of needles differ."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +168,7 @@ class Violation:
     """A violation of a rule."""
 
     code: ViolationCode
+    """The code of the rule."""
     path: str
     """The path of the field, with the indices of the received lists, such as `inputs[3].file.name`;
     `""` for the message itself."""
@@ -341,3 +364,17 @@ def refusal(report: Report, index: int | None = None) -> ValidationError:
     forbidding = [v for v in report.violations if v.code != ViolationCode.NOT_SORTED]
     others = len(report.violations) - len(forbidding)
     return ValidationError(forbidding, report.violation_count - others, index, report.hint)
+
+
+publish(
+    "tvix_build",
+    Error,
+    Kind,
+    NotRepresentableError,
+    Reason,
+    Report,
+    Schema,
+    ValidationError,
+    Violation,
+    ViolationCode,
+)

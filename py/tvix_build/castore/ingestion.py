@@ -79,7 +79,7 @@ def node_from_path(
     path = os.fsencode(path)
     wanted = _base_name(path) if name is None else os.fsencode(name)
     here = _OpenDirectory(None, path)
-    here.add(path, os.lstat(path).st_mode)
+    here.add(path, os.lstat(os.fsdecode(path)).st_mode)  # str in the error, as elsewhere
     ingestion = _Ingestion(threads or cpu_count(), on_directory, on_file)
     message = ingestion.run(here)
     entries: list[castore_pb2.DirectoryNode | castore_pb2.FileNode | castore_pb2.SymlinkNode]

@@ -15,13 +15,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from tvix_build._core.names import set_public_module
+from tvix_build.cli.program import complain
 
 __all__ = ["main"]
 
-PROGRAM = "tvix-build"
 EXTRA = frozenset({"click", "rich"})
 
 
@@ -38,17 +37,16 @@ def main(arguments: Sequence[str]) -> int:
     """
     try:
         from tvix_build.cli import group
+
+        status = group.run(list(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in EXTRA:
             raise
         complain(f"the command needs {missing}: pip install 'tvix-build[cli]'")
-        return 2
-    try:
-        status = group.run(list(arguments))
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except MemoryError:
@@ -56,14 +54,6 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
     return 2
-
-
-def complain(reason: str) -> None:
-    """Print `tvix-build: reason` on stderr."""
-    if sys.stderr is None:
-        return
-    with suppress(OSError):
-        print(f"{PROGRAM}: {reason}", file=sys.stderr, flush=True)
 
 
 set_public_module(globals())

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from tvix_build import BatchReport, Report
 from tvix_build._core.report import MessageType
-from tvix_build.records import InputError
+from tvix_build.cli.terminal import Monitor, stdout_is_terminal
+from tvix_build.records import FormatError, InputError
 from tvix_build.records.reading import read_messages
 from tvix_build.records.source import Source, find_input, find_source, find_sources
 
 INPUT_FORMAT = "--input-format"
 OUTPUT_FORMAT = "--output-format"
+BINARY_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 
 Record = tuple[bytes, Report]
 
@@ -45,9 +47,15 @@ def output_target(name: str, output_format: str | None, column: str | None = Non
     """Return the file that an argument names, or stdout.
 
     Raises:
-        FormatError: if the format is unknown.
+        FormatError: if the format is unknown, or a binary format would be written to a terminal.
     """
-    return find_source(name, output_format, OUTPUT_FORMAT, column, output=True)
+    target = find_source(name, output_format, OUTPUT_FORMAT, column, output=True)
+    if name == "-" and target.format in BINARY_FORMATS and stdout_is_terminal():
+        raise FormatError(
+            f"{target.format} is a binary format, and stdout is a terminal: write to a file, "
+            "redirect stdout, or pass --output-format ndjson"
+        )
+    return target
 
 
 def read_record(source: Source, kind: MessageType) -> Record:
@@ -57,6 +65,7 @@ def read_record(source: Source, kind: MessageType) -> Record:
         InputError: if the source has no record, or several.
     """
     record: Record | None = None
+    Monitor().reading(source, kind)
     for batch in read_messages(source, kind):
         if record is not None or len(batch) > 1:
             name = source.record_name(0)

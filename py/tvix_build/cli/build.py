@@ -7,24 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from tvix_build import Report, Schema, check
 from tvix_build._core.report import in_words, sentence
 from tvix_build.cli.arguments import input_source, output_target, read_record
-from tvix_build.cli.command import Command
-from tvix_build.cli.connections import FILE, client_credentials, parse_address
+from tvix_build.cli.connections import client_credentials
 from tvix_build.cli.extras import extra
-from tvix_build.cli.options import (
-    SECONDS,
-    column_option,
-    input_format_option,
-    output_format_option,
-    schema_option,
-)
+from tvix_build.cli.hints import find_hint_of
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.cli.viewer import Viewer
-from tvix_build.proxy.shared.addresses import FORMS, Address
+from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.services import SERVICES
 from tvix_build.records import InputError
 from tvix_build.records.output import output_errors
@@ -37,34 +28,7 @@ if TYPE_CHECKING:
     from tvix_build.proxy.client import InvalidResponseError
 
 
-@click.command(cls=Command, short_help="Send a request to a builder.")
-@click.argument("file", metavar="FILE")
-@click.option(
-    "--builder",
-    metavar="ADDRESS",
-    required=True,
-    callback=parse_address,
-    help=f"The address of the builder: {FORMS}.",
-)
-@schema_option
-@click.option(
-    "-o", "--output", "target", metavar="OUT", help="Write the response to OUT ('-': stdout)."
-)
-@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of the call.")
-@click.option(
-    "--ca",
-    metavar="FILE",
-    type=FILE,
-    help="CA certificates that verify the builder's certificate, in PEM.",
-)
-@click.option(
-    "--certificate", metavar="FILE", type=FILE, help="Certificate of this client, in PEM."
-)
-@click.option("--key", metavar="FILE", type=FILE, help="Private key of the certificate, in PEM.")
-@column_option
-@input_format_option
-@output_format_option
-def build(
+def run(
     file: str,
     builder: Address,
     schema: Schema,
@@ -77,17 +41,7 @@ def build(
     input_format: str | None,
     output_format: str | None,
 ) -> int:
-    """Send the request in FILE to a builder, and print the response. '-' is stdin, and FILE[INDEX]
-    is one of several requests.
-
-    \b
-    Examples:
-      tvix-build build request.json --builder grpc+unix:/run/builder.sock
-      tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
-
-    An invalid request is not sent. Exit status: 0 the builder returned a valid response, 1 the
-    request is invalid or the call failed, 2 wrong usage, or a file cannot be read or written.
-    """
+    """Run the command, and return its exit status."""
     wanted = None if target is None else output_target(target, output_format)
     service = SERVICES[schema]
     if wanted is None or not wanted.format.startswith("binpb"):
@@ -100,7 +54,11 @@ def build(
         monitor.error(error)
         return 2
     if not report.valid:
-        _print_violations(monitor, source.record_name(source.index or 0), report)
+        name = source.record_name(source.index or 0)
+        _print_violations(monitor, name, report)
+        hint = find_hint_of(data, service.request, report)
+        if hint:
+            monitor.error(f"{name}: {hint}")
         return 1
     credentials = client_credentials(builder, ca, certificate, key)
     try:

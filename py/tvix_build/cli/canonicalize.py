@@ -3,17 +3,8 @@
 
 from __future__ import annotations
 
-import click
-
 from tvix_build._core.report import MessageType
 from tvix_build.cli.arguments import input_source, output_target
-from tvix_build.cli.command import Command
-from tvix_build.cli.options import (
-    column_option,
-    input_format_option,
-    kind_option,
-    output_format_option,
-)
 from tvix_build.cli.refusals import REFUSED_SHOWN, Refusals, RefusedError, refused
 from tvix_build.cli.terminal import Monitor
 from tvix_build.records import FormatError, InputError
@@ -22,14 +13,7 @@ from tvix_build.records.source import Source
 from tvix_build.records.writing import write_target
 
 
-@click.command(cls=Command, short_help="Write records in canonical encoding.")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
-@kind_option
-@column_option
-@input_format_option
-@output_format_option
-def canonicalize(
+def run(
     source: str,
     target: str,
     kind: MessageType,
@@ -37,19 +21,10 @@ def canonicalize(
     input_format: str | None,
     output_format: str | None,
 ) -> int:
-    """Write the canonical encoding of each record of IN to OUT. '-' is stdin or stdout.
-
-    \b
-    Examples:
-      tvix-build canonicalize request.json request.binpb
-      tvix-build canonicalize requests.binpbs.xz sorted.binpbs.zst
-
-    Lists that are out of order are sorted. If a record has other violations, they are printed
-    on stderr and no file is written. Output on stdout ends before the first such record.
-    """
+    """Run the command, and return its exit status."""
     found = input_source(source, input_format, column)
     wanted = output_target(target, output_format, column)
-    with Monitor(found.size(), quiet=target == "-") as monitor:
+    with Monitor(found.size(), results=target == "-") as monitor:
         try:
             _write(found, wanted, kind, monitor)
         except InputError as error:
@@ -72,6 +47,7 @@ def _write(source: Source, target: Source, kind: MessageType, monitor: Monitor) 
     refusals = Refusals(monitor, REFUSED_SHOWN, hints=True)
     count = 0
 
+    monitor.reading(source, kind)
     with write_target(target, kind) as writer:
         for batch, reports in check_source(source, kind):
             for i, report in refused(batch, reports):

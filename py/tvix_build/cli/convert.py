@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `convert`: writes records in another format with the same bytes, or requests in
-another schema."""
+"""The command `convert`: writes records in another format, or requests in another schema."""
 
 from __future__ import annotations
 
@@ -9,51 +8,27 @@ from functools import partial
 from typing import TypeAlias
 
 import click
+from google.protobuf.message import DecodeError
 
 from tvix_build import Kind, NotRepresentableError, Schema
 from tvix_build._core.convert import check_network_access, translate
-from tvix_build._core.report import MessageType
-from tvix_build.cli.arguments import input_sources, output_target
-from tvix_build.cli.command import Command
-from tvix_build.cli.options import (
-    column_option,
-    input_format_option,
-    kind_option,
-    output_format_option,
-)
+from tvix_build._core.report import MessageType, message_type
+from tvix_build.cli.arguments import BINARY_FORMATS, input_sources, output_target
 from tvix_build.cli.refusals import Refusals, RefusedError, output_state
 from tvix_build.cli.terminal import Monitor
 from tvix_build.records import Batch, FormatError, InputError, Writer
+from tvix_build.records.protobuf import decode
 from tvix_build.records.reading import read_messages
 from tvix_build.records.source import Source
 from tvix_build.records.writing import write_target
 
-BYTE_FORMATS = ("binpb", "binpbs", "parquet", "arrow")
 SHOWN = 20
 
 Make: TypeAlias = Callable[[Batch, Refusals], list[bytes]]
 """Returns the messages to write for a batch, and adds the other records to the refusals."""
 
 
-@click.command(cls=Command, short_help="Write records in another format or schema.")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
-@kind_option
-@click.option(
-    "--to",
-    type=click.Choice([schema.value for schema in Schema]),
-    callback=lambda _context, _option, value: value and Schema(value),
-    help="Convert requests to this version of the protocol.",
-)
-@click.option(
-    "--network-access",
-    is_flag=True,
-    help="With --to: builds may use the network. tvix.build.v1 has no field for this.",
-)
-@column_option
-@input_format_option
-@output_format_option
-def convert(
+def run(
     source: str,
     target: str,
     kind: MessageType,
@@ -63,40 +38,19 @@ def convert(
     input_format: str | None,
     output_format: str | None,
 ) -> int:
-    """Write the records of IN to OUT in another format or, with --to, in another schema. IN is a
-    file, a directory or '-' (stdin); OUT is a file or '-' (stdout).
-
-    \b
-    Examples:
-      tvix-build convert requests.binpbs.zst requests.parquet
-      tvix-build convert requests.parquet requests.binpbs.xz
-      tvix-build convert --to snix.build.v1 requests.binpbs snix.binpbs
-
-    Without --to, each message keeps its bytes, even if it is invalid. OUT must have a binary
-    format; use canonicalize to write JSON or text. From a table, only the column of messages is
-    read. In OUT, the column is called NAME, or else request, build or directory.
-
-    With --to, requests must be valid, and are written in canonical encoding.
-
-    Records that cannot be converted are reported on stderr with all reasons: null, text that
-    cannot be parsed and, with --to, invalid requests and requests that the other schema cannot
-    represent. Then no file is written. Output on stdout ends before the first such record.
-    """
+    """Run the command, and return its exit status."""
     wanted = output_target(target, output_format, column)
-    if wanted.format not in BYTE_FORMATS:
-        raise click.UsageError(
-            f"expected a binary format for OUT ({', '.join(BYTE_FORMATS)}), found {wanted.format}; "
-            f"use canonicalize to write {wanted.format}"
-        )
-    make = _find_way(kind, to, network_access)
-    with Monitor(quiet=target == "-") as monitor:
+    text = wanted.format not in BINARY_FORMATS
+    make = _find_way(kind, to, network_access, text)
+    written = message_type(kind.kind, to or kind.schema)
+    with Monitor(results=target == "-") as monitor:
         try:
-            with write_target(wanted, kind) as writer:
+            with write_target(wanted, written) as writer:
                 sources = input_sources([source], input_format, column)
                 refused = _convert(sources, wanted, kind, make, writer, monitor)
                 if refused:
                     what = "1 record" if refused == 1 else f"{refused} records"
-                    why = f"cannot be converted to {to.value}" if to else "cannot be parsed"
+                    why = f"cannot be converted to {to.value if to else wanted.format}"
                     monitor.error(f"{what} {why}; {output_state(target)}")
                     raise RefusedError
         except InputError as error:
@@ -107,7 +61,7 @@ def convert(
     return 0
 
 
-def _find_way(kind: MessageType, to: Schema | None, network_access: bool) -> Make:
+def _find_way(kind: MessageType, to: Schema | None, network_access: bool, text: bool) -> Make:
     """Return the function that converts a batch.
 
     Raises:
@@ -116,7 +70,7 @@ def _find_way(kind: MessageType, to: Schema | None, network_access: bool) -> Mak
     if to is None:
         if network_access:
             raise click.UsageError("--network-access requires --to")
-        return _take
+        return partial(_take_for_text, kind=kind) if text else _take
     if kind.kind is not Kind.BUILD_REQUEST:
         raise click.UsageError(f"--to converts requests only, found --kind {kind.kind.value}")
     try:
@@ -145,6 +99,7 @@ def _convert(
     for source in sources:
         if isinstance(source, InputError):
             raise source
+        monitor.reading(source, kind)
         for batch in read_messages(source, kind):
             made = make(batch, refusals)
             count += len(batch)
@@ -164,6 +119,30 @@ def _take(batch: Batch, refusals: Refusals) -> list[bytes]:
     for i, reason in sorted(batch.reasons.items()):
         refusals.add_reasons(batch, i, [reason])
     return list(batch)
+
+
+def _take_for_text(batch: Batch, refusals: Refusals, kind: MessageType) -> list[bytes]:
+    """Return the records unchanged, without those that a text cannot represent."""
+    reports = batch.check()
+    made = []
+    for i in range(len(batch)):
+        data = batch.record(i)
+        if _is_text(data, kind):
+            made.append(data)
+        else:
+            refusals.add(batch, i, batch.report(i, reports[i]))
+    return made
+
+
+def _is_text(data: bytes, kind: MessageType) -> bool:
+    """Return whether text can represent a message: one that decodes and has no unknown fields."""
+    try:
+        message = decode(data, kind)
+    except DecodeError:
+        return False
+    size = message.ByteSize()
+    message.DiscardUnknownFields()
+    return message.ByteSize() == size
 
 
 def _translate(

@@ -4,58 +4,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import unified_diff
 from typing import Any
 
-import click
 from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
+from tvix_build import Report
 from tvix_build._core.report import MessageType, in_words
+from tvix_build._core.text import json_line
 from tvix_build.cli.arguments import Record, input_source, read_record
-from tvix_build.cli.command import Command
-from tvix_build.cli.differences import Difference, differences
-from tvix_build.cli.options import column_option, input_format_option, kind_option
+from tvix_build.cli.command import verbosity
+from tvix_build.cli.differences import MOST_COMPARISONS, Difference, differences
+from tvix_build.cli.hints import find_hint_of
 from tvix_build.cli.terminal import Console, Monitor, printable, stdout_console
-from tvix_build.cli.viewer import LIMIT, Values
+from tvix_build.cli.viewer import LIMIT, Values, json_value, report_object
 from tvix_build.records import InputError
 from tvix_build.records.output import output_errors
 from tvix_build.records.protobuf import decode
-from tvix_build.records.source import refuse_stdin_twice
+from tvix_build.records.source import Source, refuse_stdin_twice
 
 CONTEXT = 20  # characters around a difference in a long value
+CONTEXT_LINES = 2  # lines around a difference in a text
+MOST_LINES = 40  # lines of a difference in a text
 
 
-@click.command(cls=Command, short_help="Show the differences between two records.")
-@click.argument("old", metavar="A")
-@click.argument("new", metavar="B")
-@kind_option
-@column_option
-@input_format_option
-@click.option("--full", is_flag=True, help="Show long values in full.")
-def diff(
-    old: str, new: str, kind: MessageType, column: str | None, input_format: str | None, full: bool
+def run(
+    old: str,
+    new: str,
+    kind: MessageType,
+    column: str | None,
+    input_format: str | None,
+    input_format_a: str | None,
+    input_format_b: str | None,
+    full: bool,
+    json: bool,
 ) -> int:
-    """Show the differences between the records A and B, field by field, and their digests.
-
-    \b
-    Examples:
-      tvix-build diff old.json new.binpb
-      tvix-build diff requests.binpbs[3] requests.binpbs[17]
-
-    A and B are files with one record, FILE[INDEX], or '-' (stdin). Elements of sorted lists are
-    compared by name or key, so their order makes no difference. Long values are shown around the
-    difference only.
-
-    Exit status: 0 A and B have the same digest, 1 they differ, 2 a record has no canonical
-    encoding or cannot be read.
-    """
+    """Run the command, and return its exit status."""
     try:
-        sources = [input_source(name, input_format, column) for name in (old, new)]
+        formats = input_format_a or input_format, input_format_b or input_format
+        sources = [
+            input_source(name, format_name, column)
+            for name, format_name in zip((old, new), formats, strict=True)
+        ]
         refuse_stdin_twice(sources)
         records = [read_record(source, kind) for source in sources]
-        names = [source.record_name(source.index or 0) for source in sources]
         with output_errors("standard output"):
-            return _print_differences(stdout_console(), names, records, kind, full)
+            if json:
+                _print_json(stdout_console(), sources, records, kind)
+            else:
+                names = [source.record_name(source.index or 0) for source in sources]
+                _print_differences(stdout_console(), names, records, kind, full)
+        return _status([report for _, report in records])
     except InputError as error:
         Monitor().error(error)
         return 2
@@ -67,27 +67,59 @@ def _print_differences(
     records: Sequence[Record],
     kind: MessageType,
     full: bool,
-) -> int:
-    """Print the differences between two records, and return the exit status."""
+) -> None:
+    """Print the differences between two records."""
     reports = [report for _, report in records]
-    for sign, name, report in zip("-+", names, reports, strict=True):
+    for sign, name, (data, report) in zip("-+", names, records, strict=True):
         digest = report.digest.hex() if report.digest else "no digest"
         _line(console, sign, f"{digest}  {printable(name)}")
         for line in in_words(report):
             console.say(f"  {printable(line)}")
-    try:
-        old, new = (decode(data, kind) for data, _ in records)
-    except DecodeError:  # The report has been printed.
-        return 2
-    _print(console, differences(old, new), full)
-    if None in (reports[0].digest, reports[1].digest):
-        return 2
-    if reports[0].digest != reports[1].digest:
-        return 1
-    if records[0][0] != records[1][0]:
+        hint = find_hint_of(data, kind, report)
+        if hint:
+            console.say(f"  {hint}")
+    _print(console, _differences(records, kind), full)
+    if _status(reports):
+        return
+    if records[0][0] == records[1][0]:
+        if verbosity() >= 0:
+            console.say("identical")
+    else:
         who = [name for name, report in zip(names, reports, strict=True) if not report.canonical]
         console.say(f"same digest, different bytes; not canonical: {printable(', '.join(who))}")
-    return 0
+
+
+def _status(reports: Sequence[Report]) -> int:
+    """Return the exit status."""
+    old, new = (report.digest for report in reports)
+    return 2 if old is None or new is None else int(old != new)
+
+
+def _differences(records: Sequence[Record], kind: MessageType) -> list[Difference]:
+    """Return the differences; none if a record is malformed, which its report says."""
+    try:
+        old, new = (decode(data, kind) for data, _ in records)
+    except DecodeError:
+        return []
+    return list(differences(old, new))
+
+
+def _print_json(
+    console: Console, sources: Sequence[Source], records: Sequence[Record], kind: MessageType
+) -> None:
+    """Print the differences between two records as a JSON object."""
+    old, new = records
+    found = {
+        name: report_object(source.path, source.index or 0, report)
+        for name, source, (_, report) in zip("ab", sources, records, strict=True)
+    }
+    same_digest = old[1].digest is not None and old[1].digest == new[1].digest
+    rows = [
+        {"path": one.path, "a": json_value(one.old), "b": json_value(one.new)}
+        for one in _differences(records, kind)
+    ]
+    same = {"same_bytes": old[0] == new[0], "same_digest": same_digest}
+    console.say(json_line({**found, **same, "differences": rows}))
 
 
 def _print(console: Console, found: Iterable[Difference], full: bool) -> None:
@@ -100,11 +132,32 @@ def _print(console: Console, found: Iterable[Difference], full: bool) -> None:
         old, new = (_shown(value) for value in (difference.old, difference.new))
         if old == new:  # A byte that is not UTF-8 and its escape look the same.
             old, new = repr(difference.old), repr(difference.new)
+        lines = _line_differences(old, new, full)
+        if lines is not None:
+            if head:
+                console.say(f"  {head}")
+            for sign, line in lines:
+                _line(console, sign, line)
+            continue
         if not full:
             old, new = _excerpts(old, new)
         for sign, text in (("-", old), ("+", new)):
             if text is not None:
                 _line(console, sign, head + text)
+
+
+def _line_differences(old: str | None, new: str | None, full: bool) -> list[tuple[str, str]] | None:
+    """Return the lines that differ, each with its sign and with CONTEXT_LINES around them; None if
+    the values are not texts of several lines or, unless `full`, these lines are long or many."""
+    if old is None or new is None or "\n" not in old or "\n" not in new:
+        return None
+    lines = old.split("\n"), new.split("\n")
+    if len(lines[0]) * len(lines[1]) > MOST_COMPARISONS:
+        return None
+    found = list(unified_diff(*lines, n=CONTEXT_LINES, lineterm=""))[2:]
+    if not full and (len(found) > MOST_LINES or max(map(len, found), default=0) > LIMIT):
+        return None
+    return [("@@", line[3:]) if line[0] == "@" else (line[0], line[1:]) for line in found]
 
 
 def _head(difference: Difference, full: bool) -> str:
@@ -114,7 +167,9 @@ def _head(difference: Difference, full: bool) -> str:
 
 
 def _line(console: Console, sign: str, text: str) -> None:
-    console.say(Text(f"{sign} {text}", style="red" if sign == "-" else "green"))
+    style = {"-": "red", "+": "green", "@@": "cyan"}.get(sign, "")
+    for line in text.split("\n"):
+        console.say(Text(f"{sign} {line}", style=style))
 
 
 def _shown(value: Any) -> str | None:
@@ -124,7 +179,7 @@ def _shown(value: Any) -> str | None:
     if name in ("BuildRequest", "BuildConstraints"):
         return "present"  # Its fields follow.
     values = Values(full=True)
-    return values.scalar(value.value) if name == "EnvVar" else values.item(value).plain
+    return values.text(value.value) if name == "EnvVar" else values.item(value).plain
 
 
 def _name(value: Any) -> str:

@@ -6,49 +6,32 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import click
-
 from tvix_build._core.report import MessageType
 from tvix_build.cli.arguments import input_sources
-from tvix_build.cli.command import Command
-from tvix_build.cli.options import column_option, input_format_option, kind_of_file_option
 from tvix_build.cli.refusals import Refusals, refused
 from tvix_build.cli.terminal import Monitor
 from tvix_build.records import InputError
 from tvix_build.records.checking import check_source
 from tvix_build.records.output import Output
-from tvix_build.records.source import Source
+from tvix_build.records.source import Source, total_size
 
 
-@click.command(cls=Command, short_help="Print the digest of each record.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@kind_of_file_option
-@column_option
-@input_format_option
-def digest(
+def run(
     files: tuple[str, ...],
     kind_of: Callable[[Source], MessageType],
     column: str | None,
     input_format: str | None,
 ) -> int:
-    """Print the digest of each record of FILEs: the BLAKE3 hash of its canonical encoding.
-
-    \b
-    Example:
-      tvix-build digest request.binpb requests.binpbs
-
-    Lines have the format of sha256sum, 'HEX  FILE', or 'HEX  FILE[INDEX]' if the file can hold
-    several records. A record without a canonical encoding is reported on stderr instead.
-    """
-    monitor = Monitor(quiet=True)
-    refusals = Refusals(monitor, limit=None, hints=True)
+    """Run the command, and return its exit status."""
+    sources = input_sources(files, input_format, column)
     failed = False
-    with Output("-") as output:
-        for source in input_sources(files, input_format, column):
+    with Output("-") as output, Monitor(total_size(sources), results=True) as monitor:
+        refusals = Refusals(monitor, limit=None, hints=True)
+        for source in sources:
             try:
                 if isinstance(source, InputError):
                     raise source
-                write_digests(source, output, kind_of(source), refusals)
+                write_digests(source, output, kind_of(source), refusals, monitor)
             except InputError as error:
                 failed = True
                 monitor.error(error)
@@ -60,6 +43,7 @@ def write_digests(
     output: Output,
     kind: MessageType,
     refusals: Refusals,
+    monitor: Monitor,
     keep: Callable[[list[bytes]], object] | None = None,
 ) -> None:
     """Write `HEX  SOURCE[INDEX]` for each record that has a digest, or `HEX  SOURCE` if the format
@@ -72,7 +56,8 @@ def write_digests(
         InputError, OutputError: if a file cannot be read or written.
     """
     escape, name = line_name(source.path)
-
+    monitor.reading(source, kind)
+    count = 0
     for batch, reports in check_source(source, kind):
         digests = bytes(reports.digests).hex()
         without = dict(refused(batch, reports))
@@ -87,6 +72,9 @@ def write_digests(
             digest = digests[64 * i : 64 * i + 64].encode()
             lines.append(b"%s%s  %s%s\n" % (escape, digest, name, index))
         output.write(b"".join(lines))
+        count += len(batch)
+        monitor.show(batch.consumed, batch.unpacked, count, refusals.count)
+    monitor.next_file()
 
 
 def line_name(path: str) -> tuple[bytes, bytes]:

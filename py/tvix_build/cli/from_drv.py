@@ -20,10 +20,9 @@ from tvix_build._core.report import message_type
 from tvix_build._core.text import json_line
 from tvix_build.castore import node_from_path
 from tvix_build.cli.arguments import output_target
-from tvix_build.cli.command import Command
+from tvix_build.cli.command import verbosity
 from tvix_build.cli.digest import line_name
 from tvix_build.cli.nodes import read_nodes
-from tvix_build.cli.options import output_format_option, schema_option
 from tvix_build.cli.refusals import RefusedError
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError
@@ -68,50 +67,7 @@ KINDS: dict[ReasonKind, tuple[str, str]] = {
 }
 
 
-@click.command("from-drv", cls=Command, short_help="Make requests from Nix derivations.")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--store",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Directory of input derivations and inputs; the default is the directory of each PATH.",
-)
-@click.option(
-    "--nodes",
-    "node_files",
-    metavar="FILE",
-    multiple=True,
-    help="Castore nodes of the inputs, as written by ingest (.binpbs or .ndjson); repeatable.",
-)
-@click.option("--ingest", is_flag=True, help="Make the nodes of inputs from files in the store.")
-@click.option("--closure", is_flag=True, help="Include the inputs of inputs, recursively.")
-@click.option(
-    "--cores",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Value of NIX_BUILD_CORES.",
-)
-@click.option(
-    "--system",
-    metavar="SYSTEM",
-    help="System of the requests, instead of the systems of the derivations.",
-)
-@schema_option
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    help="Write the requests to OUT instead of printing their digests.",
-)
-@output_format_option
-@click.option(
-    "--errors",
-    metavar="FILE",
-    help="Write all reasons why derivations are rejected to FILE, as JSON lines.",
-)
-def from_drv(
+def run(
     paths: tuple[str, ...],
     store: str | None,
     node_files: tuple[str, ...],
@@ -124,21 +80,7 @@ def from_drv(
     output_format: str | None,
     errors: str | None,
 ) -> int:
-    """Make a request from each derivation. A PATH is a .drv file, or a directory of .drv files.
-
-    \b
-    Examples:
-      tvix-build from-drv /nix/store/*-hello-2.12.drv --ingest
-      tvix-build from-drv derivations --nodes nodes.ndjson -o requests.binpbs.zst
-
-    Requests are canonical, and ordered as the PATHs; files of a directory are ordered by name.
-    Without -o, one line 'HEX  FILE' is printed per request, with its digest. x.drv!out,
-    x.drv^out,dev and x.drv^* mean x.drv.
-
-    A derivation that is rejected has no request. The reasons are printed on stderr by kind, with a
-    count, three examples and the remedy. With --errors, FILE contains one object {"source",
-    "kind", "reason"} per reason.
-    """
+    """Run the command, and return its exit status."""
     target = None if output is None else output_target(output, output_format)
     files = _find_files(paths)
     if target and not target.many and len(files) != 1:
@@ -154,7 +96,7 @@ def from_drv(
     )
     nodes: dict[str, Node] = {}
     summary = _Summary()
-    with Monitor(len(files), quiet=alone) as monitor:
+    with Monitor(len(files), results=alone) as monitor:
         try:
             for file in node_files:
                 nodes.update(read_nodes(file))
@@ -163,7 +105,7 @@ def from_drv(
                 try:
                     with write_target(target, kind) if target else _lines() as writer:
                         directory = DerivationDirectory(*(one or "." for one in directories))
-                        derivations = _read(directory, files, summary, refusals)
+                        derivations = _read(directory, files, summary, refusals, monitor)
                         waiting = _find_cycles(derivations, directory if closure else None)
                         maker = RequestMaker(
                             _Ingesting(nodes, directories) if ingest else nodes.get,
@@ -188,7 +130,7 @@ def from_drv(
         except InputError as error:
             monitor.error(error)
             return 2
-    if not alone:
+    if not alone and verbosity() >= 0:
         with output_errors("standard output"):
             summary.print()
     return summary.status
@@ -199,7 +141,7 @@ def _note(maker: RequestMaker, monitor: Monitor) -> None:
     for name, count in maker.omitted.items():
         derivations = "1 derivation" if count == 1 else f"{count:,} derivations"
         reason = "it does not change the outputs"
-        monitor.error(f"note: {name} of {derivations} is not part of the request: {reason}")
+        monitor.note(f"note: {name} of {derivations} is not part of the request: {reason}")
 
 
 @contextmanager
@@ -375,12 +317,18 @@ def _find_files(paths: tuple[str, ...]) -> list[_File]:
 
 
 def _read(
-    directory: DerivationDirectory, files: list[_File], summary: _Summary, refusals: _Refusals
+    directory: DerivationDirectory,
+    files: list[_File],
+    summary: _Summary,
+    refusals: _Refusals,
+    monitor: Monitor,
 ) -> list[tuple[str, Derivation]]:
     """Read the derivations in files, and report the invalid ones."""
     derivations = []
     for file, outputs in files:
         summary.derivations += 1
+        if summary.derivations % REQUESTS == 0:
+            monitor.show_status(f"{summary.derivations:,} derivations")
         try:
             derivation = directory.read(file)
         except DerivationError as error:

@@ -3,30 +3,89 @@
 
 from __future__ import annotations
 
-import click
+import os
+from difflib import get_close_matches
+from importlib import import_module
 
-from tvix_build import Error
+import click
+from click.shell_completion import CompletionItem, shell_complete
+
 from tvix_build._version import __version__
-from tvix_build.cli.build import build
-from tvix_build.cli.canonicalize import canonicalize
-from tvix_build.cli.convert import convert
-from tvix_build.cli.diff import diff
-from tvix_build.cli.digest import digest
-from tvix_build.cli.from_drv import from_drv
-from tvix_build.cli.ingest import ingest
-from tvix_build.cli.serve import serve
-from tvix_build.cli.show import show
-from tvix_build.cli.store import store
-from tvix_build.cli.terminal import PROGRAM, Monitor
-from tvix_build.cli.validate import validate
+from tvix_build.cli.program import PROGRAM
+
+COMPLETION = "_TVIX_BUILD_COMPLETE"
+"""The environment variable with which a shell asks for completions."""
+COMMANDS = {
+    "build": "Send a request to a builder.",
+    "canonicalize": "Write records in canonical encoding.",
+    "convert": "Write records in another format or schema.",
+    "diff": "Show the differences between two records.",
+    "digest": "Print the digest of each record.",
+    "from-drv": "Make requests from Nix derivations.",
+    "ingest": "Print castore nodes of files and directories.",
+    "serve": "Run a validating proxy in front of a builder.",
+    "show": "Print records in readable form.",
+    "store": "Store requests by digest in an SQLite file.",
+    "validate": "Check records, and report their violations.",
+}
+
+
+class Commands(click.Group):
+    """The group of COMMANDS. It imports the module of a command only to run, complete or describe
+    that command, so that `--version` and `--help` start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; None if there is none with this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"tvix_build.cli.commands.{name}"), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first argument names, and the other arguments.
+
+        Raises:
+            click.UsageError: if there is none, with a command that has a similar name.
+        """
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            similar = get_close_matches(args[0], COMMANDS, 1)
+            if similar:
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {similar[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of all commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin with `incomplete`."""
+        found = [
+            CompletionItem(name, help=about)
+            for name, about in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command, and return its exit status.
 
+    If a shell asks for completions, print these instead.
+
     Raises:
         OSError: if an output cannot be written.
     """
+    instruction = os.environ.get(COMPLETION)
+    if instruction:
+        return shell_complete(group, {}, PROGRAM, COMPLETION, instruction)
     try:
         # click's own main() would end the process when a pipe is closed.
         with group.make_context(PROGRAM, arguments) as context:
@@ -38,16 +97,24 @@ def run(arguments: list[str]) -> int:
         return 2
     except OSError:  # includes OutputError
         raise
-    except Error as error:  # errors of a store, or of a missing file
-        Monitor().error(error)
+    except Exception as error:
+        from tvix_build._core.report import Error
+        from tvix_build.cli.terminal import Monitor
+
+        if not isinstance(error, Error):
+            raise
+        Monitor().error(error)  # of a store, or of a missing file
         return 2
 
 
 @click.group(
+    cls=Commands,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.version_option(
+    __version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s"
+)
 def group() -> None:
     """Validate, canonicalize and hash tvix build requests.
 
@@ -68,10 +135,3 @@ def group() -> None:
     Exit status: 0 everything is valid, 1 something is invalid, 2 wrong usage, or a file cannot be
     read or written.
     """
-
-
-for _command in (
-    *(validate, canonicalize, digest, show, diff),
-    *(build, convert, from_drv, ingest, serve, store),
-):
-    group.add_command(_command)

@@ -17,7 +17,6 @@ from google.protobuf.proto import serialize_length_prefixed
 from tvix_build._core import file_hashing
 from tvix_build._core.text import json_line
 from tvix_build.castore import ChangedError, IngestError, node_from_path
-from tvix_build.cli.command import Command
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.nix.derivation import STORE
 from tvix_build.records import temporary
@@ -31,46 +30,14 @@ if TYPE_CHECKING:
 FORMATS = ("ndjson", "binpbs")
 
 
-@click.command(cls=Command, short_help="Print castore nodes of files and directories.")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    help="Write nodes to FILE (.ndjson or .binpbs); '-' prints only ndjson to stdout.",
-)
-@click.option(
-    "--blobs",
-    metavar="DIR",
-    help="Also write each Directory and the contents of each file to DIR/XX/DIGEST.",
-)
-@click.option(
-    "--store",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Treat DIR as /nix/store, and each PATH in it as a store path.",
-)
-def ingest(paths: tuple[str, ...], output: str | None, blobs: str | None, store: str | None) -> int:
-    """Print the castore node of each PATH: a file, a directory tree, or a symbolic link.
-
-    \b
-    Examples:
-      tvix-build ingest src
-      tvix-build ingest --output nodes.ndjson --blobs blobs /nix/store/*-source
-      tvix-build ingest --output nodes.ndjson --store root/nix/store root/nix/store/*
-
-    A line has the kind, the digest, the size and the name. An .ndjson file has one object
-    {"path", "node"} per PATH: the absolute path, and the node in proto3 JSON. A .binpbs file has
-    Node messages. With --store, "path" is /nix/store/NAME, and a PATH that is not directly in DIR
-    is an error. With --blobs, XX is the first two digits of DIGEST, and existing files are not
-    written again. A file that changes while it is read is an error.
-    """
+def run(paths: tuple[str, ...], output: str | None, blobs: str | None, store: str | None) -> int:
+    """Run the command, and return its exit status."""
     output_format, compression = _format_of(output)
     blob_store = None if blobs is None else Blobs(blobs)
     failed = False
     with (
         Output(output, compression) if output is not None else nullcontext() as target,
-        Monitor(quiet=output == "-") as monitor,
+        Monitor(results=True) as monitor,
     ):
         for path in paths:
             try:

@@ -6,14 +6,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from tvix_build import Kind, Schema
-from tvix_build._core.report import MessageType, message_type
-from tvix_build.cli.detection import detect_type
-from tvix_build.records.source import FORMATS, Source
+from tvix_build._core.report import Kind, MessageType, Schema, message_type
+
+if TYPE_CHECKING:
+    from tvix_build.records.source import Source
+
+FORMATS = ("binpb", "binpbs", "json", "ndjson", "txtpb", "parquet", "arrow")
+"""The keys of `records.source.FORMATS`, whose module imports protobuf."""
 
 Decorator: TypeAlias = "Callable[[Callable[..., int]], Callable[..., int]]"
 
@@ -34,6 +37,8 @@ class _Seconds(click.FloatRange):
 
 
 SECONDS: _Seconds = _Seconds()
+PATH = click.Path(readable=False)
+"""A path, which shells complete; the commands check it."""
 _kind_option: Decorator = click.option(
     "--kind",
     type=click.Choice([kind.value for kind in Kind]),
@@ -72,6 +77,8 @@ def kind_of_file_option(command: Callable[..., int]) -> Callable[..., int]:
     def run(*arguments: Any, kind: Kind, schema: str, **options: Any) -> int:
         def kind_of(source: Source) -> MessageType:
             if schema == _AUTO:
+                from tvix_build.cli.detection import detect_type
+
                 return detect_type(source, kind)
             return message_type(kind, Schema(schema))
 
@@ -94,7 +101,7 @@ def kind_option(command: Callable[..., int]) -> Callable[..., int]:
 
 input_format_option: Decorator = click.option(
     "--input-format",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(FORMATS),
     help="Input format; overrides the file name. Required for stdin.",
 )
 column_option: Decorator = click.option(
@@ -104,6 +111,6 @@ column_option: Decorator = click.option(
 )
 output_format_option: Decorator = click.option(
     "--output-format",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(FORMATS),
     help="Output format; overrides the file name. Required for stdout.",
 )

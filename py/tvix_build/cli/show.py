@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import click
 
 from tvix_build._core.report import MessageType
 from tvix_build.cli.arguments import input_source
-from tvix_build.cli.command import Command
-from tvix_build.cli.options import column_option, input_format_option, kind_option
 from tvix_build.cli.terminal import Monitor, stdout_console
-from tvix_build.cli.viewer import Viewer
+from tvix_build.cli.viewer import JsonViewer, Viewer
 from tvix_build.records import Batch, InputError
 from tvix_build.records.output import output_errors
 from tvix_build.records.reading import read_messages
@@ -22,59 +19,35 @@ from tvix_build.records.source import Source
 ALL_RECORDS = (0, None)
 
 
-def _parse_range(
-    _context: click.Context, _option: click.Parameter, value: str | None
-) -> tuple[int, int | None]:
-    if value is None:
-        return ALL_RECORDS
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", value, re.ASCII)
-    if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
-        raise click.BadParameter(f"expected N or FIRST-LAST, counted from 0, found {value!r}")
-    return int(match[1]), int(match[2] or match[1])
-
-
-@click.command(cls=Command, short_help="Print records in readable form.")
-@click.argument("file", metavar="FILE")
-@kind_option
-@column_option
-@input_format_option
-@click.option(
-    "--records",
-    metavar="N|FIRST-LAST",
-    callback=_parse_range,
-    help="Show only these records, counted from 0.",
-)
-@click.option("--full", is_flag=True, help="Show long values in full.")
-def show(
+def run(
     file: str,
     kind: MessageType,
     column: str | None,
     input_format: str | None,
     records: tuple[int, int | None],
     full: bool,
+    json: bool,
 ) -> int:
-    """Print the records of FILE in readable form, with their violations. '-' is stdin.
-
-    \b
-    Examples:
-      tvix-build show 'requests.binpbs.zst[17]'
-      tvix-build show --records 17-19 requests.binpbs.zst
-    """
+    """Run the command, and return its exit status."""
     source = input_source(file, input_format, column)
     if source.index is not None and records != ALL_RECORDS:
         raise click.UsageError("expected either FILE[INDEX] or --records, found both")
     try:
         with output_errors("standard output"):
-            return _show(source, kind, records, full)
+            return _show(source, kind, records, full, json)
     except InputError as error:
         Monitor().error(error)
         return 2
 
 
-def _show(source: Source, kind: MessageType, records: tuple[int, int | None], full: bool) -> int:
+def _show(
+    source: Source, kind: MessageType, records: tuple[int, int | None], full: bool, json: bool
+) -> int:
     first, last = records
     count = status = 0
-    viewer = Viewer(stdout_console(), kind, full)
+    Monitor().reading(source, kind)
+    console = stdout_console()
+    viewer = JsonViewer(console, kind) if json else Viewer(console, kind, full)
     for batch in read_messages(source, kind):
         for i in _selected(batch, first, last):
             if not viewer.show(batch, i):

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from difflib import get_close_matches
 from types import TracebackType
 from typing import NoReturn
 
@@ -12,10 +14,13 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from tvix_build._core.report import MessageType
 from tvix_build._core.text import well_formed
+from tvix_build.cli.command import verbosity
+from tvix_build.cli.program import PROGRAM
+from tvix_build.records.errors import InputError
 from tvix_build.records.output import stdout
-
-PROGRAM = "tvix-build"
+from tvix_build.records.source import Source
 
 
 class Console(RichConsole):
@@ -35,20 +40,39 @@ def stdout_console() -> Console:
     return Console(file=stdout())
 
 
-def printable(text: str, limit: int | None = None) -> str:
+def stdout_is_terminal() -> bool:
+    """Return whether stdout is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def printable(text: str, limit: int | None = None, *, lines: bool = False) -> str:
     """Return text with its control characters escaped, so that it cannot move the cursor, and
-    shortened to `limit`.
+    shortened to `limit`. With `lines`, line breaks are not escaped.
 
     Bytes of a name that are not UTF-8 are written as `\\xff`.
     """
     if limit is not None and len(text) > limit:
         text = text[:limit] + "…"
+    if lines:
+        return "\n".join(printable(line) for line in text.split("\n"))
     if text.isprintable():
         return text
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
         for char in well_formed(text)
     )
+
+
+def _similar_file(path: str | None) -> str | None:
+    """Return an existing file with a similar name, if `path` is missing."""
+    if not path or path == "-" or os.path.lexists(path):
+        return None
+    directory, name = os.path.split(path)
+    try:
+        names = os.listdir(directory or ".")
+    except OSError:
+        return None
+    return next((os.path.join(directory, one) for one in get_close_matches(name, names, 1)), None)
 
 
 class Monitor:
@@ -58,10 +82,15 @@ class Monitor:
     Args:
         total: the bytes of all files; None if unknown.
         quiet: whether to print errors only.
+        results: whether the command prints results on stdout while it runs. Then there is no bar if
+            stdout is a terminal, too.
     """
 
-    def __init__(self, total: int | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, total: int | None = None, quiet: bool = False, *, results: bool = False
+    ) -> None:
         self._console = Console(stderr=True)
+        quiet = quiet or verbosity() < 0 or (results and stdout_is_terminal())
         shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self._progress = Progress(
             BarColumn(bar_width=None),
@@ -91,8 +120,23 @@ class Monitor:
             self._progress.stop()
 
     def error(self, reason: object) -> None:
-        """Print `tvix-build: reason` on stderr, above the bar."""
+        """Print `tvix-build: reason` on stderr, above the bar. If the reason is an InputError of a
+        missing file, suggest a file with a similar name."""
+        similar = _similar_file(reason.path) if isinstance(reason, InputError) else None
+        if similar is not None:
+            reason = f"{reason}; did you mean {similar}?"
         self._console.say(f"{PROGRAM}: {printable(str(reason))}")
+
+    def note(self, text: str) -> None:
+        """Print a note on stderr, unless the command is quiet."""
+        if verbosity() >= 0:
+            self.error(text)
+
+    def reading(self, source: Source, kind: MessageType) -> None:
+        """With --verbose, print how a file is read."""
+        if verbosity() > 0:
+            compression = f", {source.compression}" if source.compression else ""
+            self.note(f"{source.path}: reading {source.format}{compression} as {kind.title}")
 
     def show(self, consumed: int, offset: int, records: int, invalid: int) -> None:
         """Update the progress bar.

@@ -9,16 +9,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
-import click
 from rich.table import Table
 
 from tvix_build import BatchReport, Report, ViolationCode
 from tvix_build._core.hints import SIGNS
 from tvix_build._core.report import MessageType, sentence
 from tvix_build.cli.arguments import input_sources
-from tvix_build.cli.command import Command
+from tvix_build.cli.command import verbosity
 from tvix_build.cli.hints import find_hint
-from tvix_build.cli.options import column_option, input_format_option, kind_of_file_option
 from tvix_build.cli.terminal import Console, Monitor, printable, stdout_console
 from tvix_build.records import Batch, InputError, ResultWriter, open_results
 from tvix_build.records.checking import check_source
@@ -29,45 +27,20 @@ EXAMPLES = 3
 MESSAGE_LIMIT = 200
 
 
-@click.command(cls=Command, short_help="Check records, and report their violations.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@kind_of_file_option
-@column_option
-@input_format_option
-@click.option(
-    "--output",
-    metavar="FILE",
-    help="Write one JSON object per record to FILE (also .zst, .gz, .xz), or one row per record if "
-    "FILE is .parquet or .arrow; '-' prints only the objects to stdout.",
-)
-def validate(
+def run(
     files: tuple[str, ...],
     kind_of: Callable[[Source], MessageType],
     column: str | None,
     input_format: str | None,
     output: str | None,
 ) -> int:
-    """Check each record of FILEs: files, directories (all files of known formats in them), or '-'
-    (stdin).
-
-    \b
-    Examples:
-      tvix-build validate requests.binpbs.zst
-      zcat log.gz | tvix-build validate --input-format ndjson --output - -
-
-    With --output, each record gives one line, in order:
-    {"source", "index", "offset", "valid", "canonical", "digest",
-    "violations": [{"code", "path", "message"}]}. The offset is the position of the record in
-    the uncompressed file in bytes, or null in a table. At most 100 violations of a record are
-    listed; if it has more, "violation_count" is their total number. A .parquet or .arrow file
-    has these members as columns.
-    """
+    """Run the command, and return its exit status."""
     sources = input_sources(files, input_format, column)
     summary = Summary()
     alone = output == "-"
     with (
         nullcontext() if output is None else open_results(output) as results,
-        Monitor(total_size(sources), quiet=alone) as monitor,
+        Monitor(total_size(sources), results=alone) as monitor,
     ):
         for source in sources:
             try:
@@ -75,7 +48,7 @@ def validate(
             except InputError as error:
                 summary.failed_files += 1
                 monitor.error(error)
-    if not alone:
+    if not alone and verbosity() >= 0:
         with output_errors("standard output"):
             summary.print(stdout_console())
             sys.stdout.flush()
@@ -92,7 +65,9 @@ def _validate(
     if isinstance(source, InputError):
         raise source
     try:
-        for batch, reports in check_source(source, kind_of(source)):
+        kind = kind_of(source)
+        monitor.reading(source, kind)
+        for batch, reports in check_source(source, kind):
             summary.count(batch, reports)
             on_invalid = partial(summary.add_invalid, batch)
             if results is None:

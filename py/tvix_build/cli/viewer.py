@@ -7,15 +7,18 @@ The descriptors list the fields. Only nodes, variables, files and outputs have t
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
 from tvix_build import Report, check
 from tvix_build._core.report import MessageType, in_words
+from tvix_build._core.text import json_line
 from tvix_build.cli.hints import find_hint
 from tvix_build.cli.terminal import Console, printable
 from tvix_build.records import Batch
@@ -39,15 +42,18 @@ class Values:
         """Format an element of a list: a message that has its own format, or a scalar."""
         name = value.DESCRIPTOR.name if isinstance(value, Message) else ""
         if name == "EnvVar":
-            return Text(self.scalar(value.key), style="green") + "=" + self.scalar(value.value)
+            return self._pair(value.key, value.value)
         if name in ("Node", "Entry"):
             return self._member(value, name.lower())
         if name == "AdditionalFile":
-            return Text(self.scalar(value.path), style="green") + "=" + self.scalar(value.contents)
+            return self._pair(value.path, value.contents)
         if name == "Output":
             needles = ", ".join(map(str, value.needles)) or "none"
             return self._member(value.output, "entry") + f"  needles: {needles}"
-        return self._node(value) if name else Text(self.scalar(value))
+        return self._node(value) if name else Text(self.text(value))
+
+    def _pair(self, key: str, value: bytes) -> Text:
+        return Text(self.scalar(key), style="green") + "=" + self.text(value)
 
     def _member(self, node: Any, oneof: str) -> Text:
         member = node.WhichOneof(oneof)
@@ -64,21 +70,25 @@ class Values:
         digest = self._cut(node.digest.hex(), len(node.digest)) or "no digest"
         return Text(f"{kind:10} ", style="cyan") + f"{digest} {node.size:>12} {name}"
 
-    def scalar(self, value: object) -> str:
-        """Format text, bytes or a number."""
+    def text(self, value: object) -> str:
+        """Format text, bytes, a number or a truth value, with the line breaks of a text."""
+        return self.scalar(value, lines=True)
+
+    def scalar(self, value: object, *, lines: bool = False) -> str:
+        """Format text, bytes, a number or a truth value, on one line unless `lines`."""
         if isinstance(value, bytes):
             size = len(value)
             if self._limit is not None:
                 value = value[: 4 * self._limit]
-            return self._cut(value.decode(errors="backslashreplace"), size)
-        text = str(value)
-        return self._cut(text, len(text))
+            return self._cut(value.decode(errors="backslashreplace"), size, lines)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return self._cut(text, len(text), lines)
 
-    def _cut(self, text: str, size: int) -> str:
+    def _cut(self, text: str, size: int, lines: bool = False) -> str:
         """Return text that is safe to print; a shortened one is followed by its `size`."""
         if self._limit is None or len(text) <= self._limit:
-            return printable(text)
-        return f"{printable(text, self._limit)} (length {size:,})"
+            return printable(text, lines=lines)
+        return f"{printable(text, self._limit, lines=lines)} (length {size:,})"
 
 
 class Viewer:
@@ -135,15 +145,73 @@ class Viewer:
                     self._pair(field.name, "", depth)
                     self._message(value, depth + 1)
             elif value:
-                self._pair(field.name, self._values.scalar(value), depth)
+                self._pair(field.name, self._values.text(value), depth)
 
     def _list(self, values: Iterable[Any], depth: int) -> None:
         for value in values:
-            line = self._values.item(value)
-            self._console.say(Text("  " * depth) + line)
+            self._say(self._values.item(value), depth)
 
     def _pair(self, name: str, value: str, depth: int) -> None:
-        self._console.say(Text("  " * depth) + Text(name, style="bold") + " " * bool(value) + value)
+        self._say(Text(name, style="bold") + " " * bool(value) + value, depth)
+
+    def _say(self, text: Text, depth: int) -> None:
+        """Print a value, with its further lines indented more."""
+        first, *others = text.split("\n", allow_blank=True)
+        self._console.say(Text("  " * depth) + first)
+        for line in others:
+            self._console.say(Text("  " * (depth + 1)) + line)
+
+
+class JsonViewer:
+    """Prints each record as a JSON object on one line.
+
+    Args:
+        console: the console to print on.
+        kind: the type of the records.
+    """
+
+    def __init__(self, console: Console, kind: MessageType) -> None:
+        self._console = console
+        self._kind = kind
+
+    def show(self, batch: Batch, i: int) -> bool:
+        """Print record i, and return whether it is valid."""
+        data = batch.record(i)
+        report = batch.report(i, check(data, kind=self._kind.kind, schema=self._kind.schema))
+        message = None
+        if i not in batch.reasons:
+            with suppress(DecodeError):  # The report has the error.
+                message = json_value(decode(data, self._kind))
+        found = report_object(batch.path, batch.first + i, report)
+        self._console.say(json_line({**found, "message": message}))
+        return report.valid
+
+
+def report_object(source: str, index: int, report: Report) -> dict[str, Any]:
+    """Return a report as a JSON object, with the same members as a line of `validate --output`."""
+    found: dict[str, Any] = {
+        "source": source,
+        "index": index,
+        "valid": report.valid,
+        "canonical": report.canonical,
+        "digest": None if report.digest is None else report.digest.hex(),
+        "violations": [
+            {"code": one.code.value, "path": one.path, "message": one.message}
+            for one in report.violations
+        ],
+    }
+    if report.violation_count > len(report.violations):
+        found["violation_count"] = report.violation_count
+    return found
+
+
+def json_value(value: Any) -> Any:
+    """Return a message, or a value of a field, in proto3 JSON."""
+    if isinstance(value, Message):
+        return json_format.MessageToDict(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _title(name: str, kind: MessageType, report: Report) -> Text:

@@ -116,8 +116,8 @@ class BuildService:
             metadata: additional metadata for the server.
 
         Returns:
-            The validated response: a message if the request is a message; its canonical encoding if
-            the request is bytes.
+            The validated response, as a message if the request is a message, and in canonical
+            encoding if the request is bytes.
 
         Raises:
             ValidationError: if the request is invalid. It is not sent.
@@ -210,8 +210,8 @@ class AsyncBuildService:
 
 
 def bad_request(error: grpc.RpcError) -> BadRequest:
-    """The violations in the status of a failed call, which the validating proxy sends with
-    INVALID_ARGUMENT; none if the status has no such details.
+    """Return the violations in the status of a failed call; no violations if the status has no such
+    details. The validating proxy sends them with INVALID_ARGUMENT.
 
     Raises:
         ValueError: if the details of the status are malformed.

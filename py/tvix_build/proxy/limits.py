@@ -29,7 +29,7 @@ class CallLimit:
             raise status_error(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 "QUEUE_FULL",
-                f"expected at most {self._limit} concurrent calls; try again later",
+                f"the limit of {self._limit} concurrent calls is reached; try again later",
             )
         self.calls += 1
         try:

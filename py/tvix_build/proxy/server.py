@@ -206,7 +206,7 @@ class Server:
 
 
 def _is_served(path: str) -> bool:
-    """Whether a server listens on a unix socket. gRPC would replace that socket."""
+    """Return whether a server listens on a unix socket. gRPC would replace that socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

@@ -22,10 +22,9 @@ format:
 | `txtpb` | one message in protobuf text format |
 | `parquet`, `arrow` | a column of messages; `pip install 'tvix-build[arrow]'` |
 
-All formats except tables may be compressed: `.zst` (`pip install zstandard`), `.gz`, `.xz`. JSON
-and
-text are parsed strictly: input that protobuf's parsers would change is an error. Files are read in
-constant memory.
+All formats except tables may be compressed: `.zst` (before Python 3.14: `pip install
+backports.zstd`), `.gz`, `.xz`. JSON and text are parsed strictly: input that protobuf's parsers
+would change is an error. Files are read in constant memory.
 """
 
 from tvix_build._core.names import set_public_module

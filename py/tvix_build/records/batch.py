@@ -35,7 +35,7 @@ class Batch:
         consumed: the bytes of the file that have been read so far.
         unpacked: the bytes of the uncompressed file before the batch; in a table, the bytes of all
             messages so far.
-        reasons: by i, why a text or a null cannot be parsed; its bytes are a malformed message.
+        reasons: why a text or a null cannot be parsed, by i. Such a record is a malformed message.
     """
 
     _source: Source

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 from tvix_build._core.report import Error
 
@@ -45,6 +48,18 @@ class FormatError(Error, ValueError):
 
 class MissingPackageError(Error, ImportError):
     """A format needs a package that is not installed. `name` is its name."""
+
+
+def import_zstd() -> Any:
+    """Import the module of Python 3.14 for zstd, or its backport.
+
+    Raises:
+        MissingPackageError: if it is missing.
+    """
+    with needed_for("a file compressed with zstd", "backports.zstd"):
+        return import_module(
+            "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        )
 
 
 @contextmanager

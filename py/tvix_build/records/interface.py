@@ -70,13 +70,14 @@ def check(
     """Read a file in batches of records, and check them in threads while reading.
 
     Args:
-        file: as for `read`, like all arguments but `threads`.
-        kind: what the records are.
+        file: as for `read`, like all arguments except `threads`.
+        kind: the kind of the records.
         schema: the schema of the records.
         format: the format of the file.
         column: the column of messages of a table.
         progress: called after each batch.
-        threads: at most how many check; None for one a CPU. More than 4 are not used.
+        threads: the maximum number of threads that check; by default the number of CPUs. At most 4
+            are used.
 
     Returns:
         An iterator over the batches, in order, each with its report.

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol, TextIO, cast
 
 from tvix_build.records import temporary
-from tvix_build.records.errors import OutputError, needed_for
+from tvix_build.records.errors import OutputError, import_zstd
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -211,9 +211,9 @@ def _compressor(file: _File, compression: str | None) -> _Sink:
     sink: _Sink = file
     try:
         if compression == "zst":
-            with needed_for("a file compressed with zstd", "zstandard"):
-                import zstandard
-            sink = zstandard.ZstdCompressor(write_checksum=True).stream_writer(plain, closefd=False)
+            zstd = import_zstd()
+            checksum = {zstd.CompressionParameter.checksum_flag: 1}
+            sink = zstd.ZstdFile(plain, "w", options=checksum)
         elif compression == "gz":
             sink = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0)
         elif compression == "xz":

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tvix_build.records.errors import InputError, needed_for
+from tvix_build.records.errors import InputError, import_zstd
 from tvix_build.records.source import Source
 
 PIECE = 1 << 18
@@ -157,13 +157,6 @@ class _File:
         self._begin += len(data)
         return data
 
-    def exactly(self, count: int, what: str) -> bytes:
-        """Read and return the next `count` bytes, a part of `what`."""
-        data = self.up_to(count)
-        if len(data) < count:
-            raise _truncated(what)
-        return data
-
     def put_back(self, data: bytes) -> None:
         """Put `data` back, so that it is read next."""
         self._held = data + self._held[self._begin :]
@@ -200,16 +193,7 @@ def _xz(file: _File) -> Iterator[bytes]:
     data = file.take()
     while True:
         decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
-        while not decoder.eof:
-            if not data and decoder.needs_input:
-                raise _truncated("an xz stream")
-            try:
-                output = decoder.decompress(data, PIECE)
-            except lzma.LZMAError as error:
-                raise _corrupt("an xz stream", error) from error
-            if output:
-                yield output
-            data = file.take() if decoder.needs_input and not decoder.eof else b""
+        yield from _decompress(file, data, decoder, "an xz stream", lzma.LZMAError)
         file.put_back(decoder.unused_data)
         while (word := file.up_to(4)) == bytes(4):
             pass
@@ -220,54 +204,31 @@ def _xz(file: _File) -> Iterator[bytes]:
 
 
 def _zstd(file: _File) -> Iterator[bytes]:
-    """Frames of RFC 8878, one after another, at least one."""
-    with needed_for("a file compressed with zstd", "zstandard"):
-        import zstandard
-    magic = file.exactly(4, "a zstd frame")
-    while magic:
-        if _is_skippable(magic):
-            left = int.from_bytes(file.exactly(4, "a skippable zstd frame"), "little")
-            while left:
-                left -= len(file.exactly(min(left, PIECE), "a skippable zstd frame"))
-        elif magic == MAGIC["zst"]:
-            yield from _zstd_frame(file, zstandard)
-        else:
-            raise InputError(f"expected a zstd frame, found the bytes {magic.hex(' ')}")
-        magic = file.up_to(4)
+    """Yield the contents of one or more zstd frames (RFC 8878); skippable frames have none."""
+    zstd = import_zstd()
+    data = file.take()
+    while True:
+        decoder = zstd.ZstdDecompressor()
+        yield from _decompress(file, data, decoder, "a zstd frame", zstd.ZstdError)
+        data = decoder.unused_data or file.take()
+        if not data:
+            return
 
 
-def _zstd_frame(file: _File, zstandard: Any) -> Iterator[bytes]:
-    """What follows a frame's magic number, block by block.
-
-    The decoder is given one block at a time: a block yields at most 128 KiB, while a few KiB of
-    blocks can yield gigabytes, and zstandard's own readers either have no limit for their output
-    or end silently where a frame is cut.
-    """
-    what = "a zstd frame"
-    flags = file.exactly(1, what)
-    single = flags[0] >> 5 & 1
-    # Window descriptor, dictionary id, content size.
-    rest = (1 - single) + (0, 1, 2, 4)[flags[0] & 3] + (single, 2, 4, 8)[flags[0] >> 6]
-    data = MAGIC["zst"] + flags + file.exactly(rest, what)
-    decoder = zstandard.ZstdDecompressor().decompressobj()
-    last = False
-    while not last:
-        header = file.exactly(3, what)
-        bits = int.from_bytes(header, "little")
-        last = bits & 1 == 1
-        run = bits >> 1 & 3 == 1
-        data += header + file.exactly(1 if run else bits >> 3, what)
-        if last and flags[0] & 4:
-            data += file.exactly(4, what)  # checksum
+def _decompress(
+    file: _File, data: bytes, decoder: Any, what: str, error_type: type[Exception]
+) -> Iterator[bytes]:
+    """Yield the contents of a stream that begins with `data`, in pieces of at most PIECE."""
+    while not decoder.eof:
+        if not data and decoder.needs_input:
+            raise _truncated(what)
         try:
-            output = decoder.decompress(data)
-        except zstandard.ZstdError as error:
+            output = decoder.decompress(data, PIECE)
+        except error_type as error:
             raise _corrupt(what, error) from error
         if output:
             yield output
-        data = b""
-    if not decoder.eof:
-        raise _truncated(what)
+        data = file.take() if decoder.needs_input and not decoder.eof else b""
 
 
 def _is_skippable(magic: bytes) -> bool:

@@ -6,7 +6,11 @@ from __future__ import annotations
 from vector_sources.parts import args
 from vector_sources.topic import BUILD_REQUEST, Topic
 
-TOPIC = Topic("digests", BUILD_REQUEST, "digests of messages of many lengths")
+TOPIC = Topic(
+    "digests",
+    BUILD_REQUEST,
+    "digests of messages with lengths around the block and chunk sizes of BLAKE3",
+)
 
 
 def request_of_length(length: int) -> bytes:
@@ -23,8 +27,20 @@ def request_of_length(length: int) -> bytes:
 
 
 for _length in (2, 3, 63, 64, 65, 127, 128, 129, 130, 131, 192, 193):
-    TOPIC.canonical(f"bytes_{_length}", "about a block's bound", request_of_length(_length))
+    TOPIC.canonical(
+        f"bytes_{_length}",
+        "length near a multiple of BLAKE3's block size, 64 bytes",
+        request_of_length(_length),
+    )
 for _length in (1023, 1024, 1025, 1088, 1089, 2047, 2048, 2049, 3072, 3073, 4096, 4097):
-    TOPIC.canonical(f"bytes_{_length}", "about a chunk's bound", request_of_length(_length))
+    TOPIC.canonical(
+        f"bytes_{_length}",
+        "length near a multiple of BLAKE3's chunk size, 1024 bytes",
+        request_of_length(_length),
+    )
 for _length in (5120, 7168, 8192, 8193):
-    TOPIC.canonical(f"bytes_{_length}", "trees of several levels", request_of_length(_length))
+    TOPIC.canonical(
+        f"bytes_{_length}",
+        "length that needs a hash tree of several levels",
+        request_of_length(_length),
+    )

@@ -22,25 +22,25 @@ STORE = inputs_dir("nix/store")
 CLEAN = {
     "one": ("one component", "a"),
     "two": ("two components", "a/b"),
-    "dots_within": ("dots within names", ".a/..b/c./.../d.."),
-    "long": ("components may be long", "n" * 300 + "/b"),
-    "odd": ("space, newline, backslash, UTF-8", " /\n\\/€"),
+    "dots_within": ("names that contain dots", ".a/..b/c./.../d.."),
+    "long": ("a long component", "n" * 300 + "/b"),
+    "odd": ("space, newline, backslash, non-ASCII characters", " /\n\\/€"),
 }
 NOT_CLEAN = {
-    "slash": ("a slash alone", "/"),
+    "slash": ("only a slash", "/"),
     "absolute": ("absolute", "/a"),
-    "slash_last": ("a slash at the end", "a/"),
-    "slashes": ("two slashes", "a//b"),
-    "dot": ("one dot", "."),
-    "dot_first": ("one dot first", "./a"),
-    "dot_within": ("one dot within", "a/./b"),
-    "dot_last": ("one dot last", "a/."),
-    "two_dots": ("two dots", ".."),
-    "two_dots_first": ("two dots first", "../a"),
-    "two_dots_within": ("two dots within", "a/../b"),
-    "two_dots_last": ("two dots last", "a/.."),
-    "nul": ("NUL alone", "\0"),
-    "nul_within": ("NUL within", "a\0b/c"),
+    "slash_last": ("trailing slash", "a/"),
+    "slashes": ("two consecutive slashes", "a//b"),
+    "dot": (". alone", "."),
+    "dot_first": (". as the first component", "./a"),
+    "dot_within": (". as a middle component", "a/./b"),
+    "dot_last": (". as the last component", "a/."),
+    "two_dots": (".. alone", ".."),
+    "two_dots_first": (".. as the first component", "../a"),
+    "two_dots_within": (".. as a middle component", "a/../b"),
+    "two_dots_last": (".. as the last component", "a/.."),
+    "nul": ("only a NUL", "\0"),
+    "nul_within": ("contains a NUL", "a\0b/c"),
 }
 
 
@@ -52,13 +52,21 @@ def _directories(topic: Topic) -> None:
             data = ARGS + make(path)
             topic.refused(f"{name}_{label}", f"{name}: {about}", data, ("invalid_path", name))
         topic.other_bytes(
-            f"{name}_written_empty", f"{name}: empty is the default", ARGS + make(""), ARGS
+            f"{name}_written_empty",
+            f"{name}: empty value written explicitly",
+            ARGS + make(""),
+            ARGS,
         )
         topic.other_bytes(
-            f"{name}_twice", f"{name}: the last one", ARGS + make("/") + make("a"), ARGS + make("a")
+            f"{name}_twice",
+            f"{name}: given twice, the last value counts",
+            ARGS + make("/") + make("a"),
+            ARGS + make("a"),
         )
     topic.canonical(
-        "directories_alike", "both may be one", ARGS + working_dir("a") + inputs_dir("a")
+        "directories_alike",
+        "working_dir and inputs_dir are equal",
+        ARGS + working_dir("a") + inputs_dir("a"),
     )
 
 
@@ -75,28 +83,32 @@ def _path_lists(topic: Topic) -> None:
             )
         topic.canonical(
             f"{name}_ascending",
-            f"{name}: by byte, a slash as any other",
+            f"{name}: sorted by byte; a slash is a byte like any other",
             ARGS + make("a", "a-", "a/b", "a0", "a\u0080"),
         )
         topic.unsorted(
             f"{name}_unsorted",
-            f"{name}: by component",
+            f"{name}: sorted by component, not by byte",
             ARGS + make("a", "a/b", "a-"),
             ARGS + make("a", "a-", "a/b"),
             f"{name}[2]",
         )
         topic.refused(
             f"{name}_duplicate",
-            f"{name}: twice, and once apart",
+            f"{name}: duplicates, adjacent and not adjacent",
             ARGS + make("a", "a", "b", "a"),
             ("duplicate", f"{name}[1]"),
             ("not_sorted", f"{name}[3]"),
             ("duplicate", f"{name}[3]"),
         )
     topic.canonical(
-        "lists_share", "an output may be a scratch path", ARGS + scratch_paths("a") + outputs("a")
+        "lists_share",
+        "an output that is also a scratch path",
+        ARGS + scratch_paths("a") + outputs("a"),
     )
-    topic.canonical("output_below_output", "and below another", ARGS + outputs("a", "a/b"))
+    topic.canonical(
+        "output_below_output", "an output below another output", ARGS + outputs("a", "a/b")
+    )
 
 
 def _ro_paths(topic: Topic) -> None:
@@ -104,44 +116,46 @@ def _ro_paths(topic: Topic) -> None:
         return ARGS + directory + constraints(SYSTEM, ro_paths(*paths))
 
     for label, about, path in (
-        ("root", "the root alone is clean", "/"),
+        ("root", "the root", "/"),
         ("dev_kvm", "two components", "/dev/kvm"),
-        ("above", "above the inputs", "/nix"),
-        ("beside", "beside the inputs", "/nix/var"),
-        ("begins", "a name that only begins as that of the inputs", "/nix/storefoo"),
-        ("shorter", "a prefix of the inputs' name", "/nix/stor"),
-        ("below_another", "the inputs' path below another", "/a/nix/store"),
-        ("case", "case matters", "/NIX/store"),
+        ("above", "parent of inputs_dir", "/nix"),
+        ("beside", "sibling of inputs_dir", "/nix/var"),
+        ("begins", "inputs_dir is a prefix of the text, not of the path", "/nix/storefoo"),
+        ("shorter", "a prefix of the text of inputs_dir", "/nix/stor"),
+        ("below_another", "inputs_dir below another directory", "/a/nix/store"),
+        ("case", "inputs_dir in other case", "/NIX/store"),
     ):
-        topic.canonical(f"ro_path_{label}", about, request(path))
+        topic.canonical(f"ro_path_{label}", f"host path: {about}", request(path))
     for label, about, path in (
         ("empty", "empty", ""),
         ("relative", "not absolute", "dev/kvm"),
-        ("slash_last", "a slash at the end", "/a/"),
-        ("slashes", "two slashes first", "//a"),
-        ("dot", "one dot", "/."),
-        ("two_dots", "two dots", "/a/.."),
-        ("nul", "NUL", "/a\0"),
-        ("inputs", "where the inputs are", "/nix/store"),
-        ("input", "below where the inputs are", "/nix/store/x"),
-        ("inputs_slash", "the inputs' path and a slash: one violation", "/nix/store/"),
-        ("inputs_dots", "below, as text, with two dots: one violation", "/nix/store/.."),
+        ("slash_last", "trailing slash", "/a/"),
+        ("slashes", "two leading slashes", "//a"),
+        ("dot", ". alone", "/."),
+        ("two_dots", ".. alone", "/a/.."),
+        ("nul", "contains a NUL", "/a\0"),
+        ("inputs", "inputs_dir itself", "/nix/store"),
+        ("input", "below inputs_dir", "/nix/store/x"),
+        ("inputs_slash", "inputs_dir with a trailing slash; one violation", "/nix/store/"),
+        ("inputs_dots", "inputs_dir followed by ..; one violation", "/nix/store/.."),
     ):
         place = "constraints.available_ro_paths[0]"
-        topic.refused(f"ro_path_{label}", about, request(path), ("invalid_path", place))
+        topic.refused(
+            f"ro_path_{label}", f"host path: {about}", request(path), ("invalid_path", place)
+        )
     topic.canonical(
         "ro_path_store",
-        "/nix/store is as any path where the inputs are elsewhere",
+        "host path: /nix/store is allowed if inputs_dir is another directory",
         request("/nix/store", "/nix/store/x", directory=inputs_dir("inputs")),
     )
     topic.canonical(
         "ro_path_no_inputs_dir",
-        "without inputs_dir any clean path",
+        "without inputs_dir, any clean path is allowed",
         request("/", "/nix/store", directory=b""),
     )
     topic.refused(
         "ro_path_invalid_inputs_dir",
-        "compared though inputs_dir is not clean",
+        "host path: compared with inputs_dir even if inputs_dir is not clean",
         request("/a/.", "/b", "/b/./x", directory=inputs_dir("b/.")),
         ("invalid_path", "inputs_dir"),
         ("invalid_path", "constraints.available_ro_paths[0]"),
@@ -149,13 +163,13 @@ def _ro_paths(topic: Topic) -> None:
     )
     topic.refused(
         "ro_path_inputs_dir_late",
-        "inputs_dir comes behind the constraints",
+        "host path: inputs_dir comes after the constraints on the wire",
         constraints(SYSTEM, ro_paths("/nix/store")) + ARGS + STORE,
         ("invalid_path", "constraints.available_ro_paths[0]"),
     )
     topic.refused(
         "ro_path_inputs_dir_twice",
-        "of two, the last inputs_dir counts",
+        "host path: inputs_dir is given twice, the last value counts",
         ARGS + STORE + inputs_dir("b") + constraints(SYSTEM, ro_paths("/b", "/nix/store")),
         ("invalid_path", "constraints.available_ro_paths[0]"),
     )
@@ -163,45 +177,54 @@ def _ro_paths(topic: Topic) -> None:
 
 def _additional_files(topic: Topic) -> None:
     for label, (about, path) in CLEAN.items():
-        topic.canonical(f"file_{label}", f"path: {about}", ARGS + STORE + file_at(path, "x"))
+        topic.canonical(
+            f"file_{label}", f"additional file: {about}", ARGS + STORE + file_at(path, "x")
+        )
     for label, about, path in (
         *((label, *found) for label, found in NOT_CLEAN.items()),
         ("empty", "empty", ""),
-        ("inputs", "where the inputs are", "nix/store"),
-        ("input", "below where the inputs are", "nix/store/x"),
-        ("inputs_slash", "the inputs' path and a slash: one violation", "nix/store/"),
+        ("inputs", "inputs_dir itself", "nix/store"),
+        ("input", "below inputs_dir", "nix/store/x"),
+        ("inputs_slash", "inputs_dir with a trailing slash; one violation", "nix/store/"),
     ):
         data = ARGS + STORE + file_at(path)
         topic.refused(
-            f"file_{label}", f"path: {about}", data, ("invalid_path", "additional_files[0].path")
+            f"file_{label}",
+            f"additional file: {about}",
+            data,
+            ("invalid_path", "additional_files[0].path"),
         )
     topic.canonical(
         "file_beside",
-        "near where the inputs are, or named like it",
+        "additional files beside inputs_dir, or with a similar path",
         ARGS + STORE + file_at("nix/stor") + file_at("nix/store-2") + file_at("x/nix/store"),
     )
     topic.canonical(
-        "file_no_inputs_dir", "without inputs_dir any clean path", ARGS + file_at("nix/store/x")
+        "file_no_inputs_dir",
+        "without inputs_dir, any clean path is allowed",
+        ARGS + file_at("nix/store/x"),
     )
     topic.canonical(
-        "file_contents", "any bytes", ARGS + file_at("a", bytes(range(256))) + file_at("b")
+        "file_contents",
+        "additional files: contents are any bytes",
+        ARGS + file_at("a", bytes(range(256))) + file_at("b"),
     )
     topic.unsorted(
         "files_unsorted",
-        "contents move with their paths",
+        "additional files out of order: contents are sorted with their paths",
         ARGS + file_at("b", "1") + file_at("a", "2"),
         ARGS + file_at("a", "2") + file_at("b", "1"),
         "additional_files[1]",
     )
     topic.refused(
         "files_duplicate",
-        "one path, other contents",
+        "additional files: equal paths with different contents",
         ARGS + file_at("a", "1") + file_at("a", "2"),
         ("duplicate", "additional_files[1]"),
     )
     topic.refused(
         "file_without_fields",
-        "and an unknown one",
+        "additional files: one without fields, one with an unknown field",
         ARGS + blob(9) + blob(9, blob(1, "a"), blob(3)),
         ("invalid_path", "additional_files[0].path"),
         ("unknown_field", "additional_files[1]"),

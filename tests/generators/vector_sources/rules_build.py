@@ -21,9 +21,11 @@ from vector_sources.parts import (
 from vector_sources.topic import BUILD, Topic
 from wire import blob
 
-TOPIC = Topic("rules_build", BUILD, "each rule of a Build: its request, its outputs, and both")
+TOPIC = Topic(
+    "rules_build", BUILD, "rules of a Build: its request, its outputs, and their relation"
+)
 
-TOPIC.canonical("least", "a request without outputs", build_request(ARGS))
+TOPIC.canonical("minimal", "minimal: a request without outputs", build_request(ARGS))
 TOPIC.canonical(
     "everything",
     "a request with every field, and all its outputs",
@@ -41,19 +43,19 @@ TOPIC.canonical(
 
 TOPIC.refused(
     "empty_message",
-    "no bytes at all: only the request is missed, not what it would hold",
+    "empty message: only the missing build_request is reported",
     b"",
     ("required", "build_request"),
 )
 TOPIC.refused(
     "request_empty",
-    "present but empty",
+    "empty build_request",
     build_request(),
     ("required", "build_request.command_args"),
 )
 TOPIC.refused(
     "request_absent_with_outputs",
-    "an absent request has no outputs",
+    "missing build_request: all outputs are unexpected",
     produced(file("a"), b""),
     ("required", "build_request"),
     ("unexpected_output", "outputs[0]"),
@@ -63,7 +65,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "request_violations",
-    "the request's violations, under build_request",
+    "violations in the request have paths below build_request",
     build_request(
         args("\0"),
         outputs("/", ".."),
@@ -93,14 +95,14 @@ TOPIC.refused(
 
 TOPIC.refused(
     "node_empty",
-    "no member set; its empty name was not requested",
+    "output node without a member: its name is empty and was not requested",
     build_request(ARGS) + produced(b""),
     ("required", "outputs[0]"),
     ("unexpected_output", "outputs[0]"),
 )
 TOPIC.refused(
     "node_rules",
-    "name, digest and target of output nodes",
+    "invalid digests and symlink target in output nodes",
     build_request(ARGS, outputs("a", "b", "c"))
     + produced(directory("a", b""), file("b", bytes(33)), symlink("c", "")),
     ("invalid_digest", "outputs[0].directory.digest"),
@@ -109,7 +111,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "unknown_fields_below",
-    "in an output node and in its member",
+    "unknown fields in an output node and in a symlink",
     build_request(ARGS, outputs("a", "b"))
     + produced(file("a") + blob(9), blob(3, blob(1, "b"), blob(2, "t"), blob(3, "u"))),
     ("unknown_field", "outputs[0]"),
@@ -139,14 +141,14 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "missing_and_unexpected",
-    "another than the requested one",
+    "one requested, another produced",
     build_request(ARGS, outputs("a")) + produced(symlink("b")),
     ("missing_output", "build_request.outputs[0]"),
     ("unexpected_output", "outputs[0]"),
 )
 TOPIC.refused(
     "prefixes",
-    "a name is not its beginning",
+    "produced names that are a prefix or an extension of the requested name",
     build_request(ARGS, outputs("ab")) + produced(file("a"), file("abc")),
     ("missing_output", "build_request.outputs[0]"),
     ("unexpected_output", "outputs[0]"),
@@ -154,7 +156,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "missing_twice",
-    "each of two equal outputs that nobody produced",
+    "the same output requested twice and not produced: both are reported",
     build_request(ARGS, outputs("a", "a")),
     ("missing_output", "build_request.outputs[0]"),
     ("duplicate", "build_request.outputs[1]"),
@@ -162,45 +164,45 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "duplicate_produced",
-    "one name, two nodes",
+    "two output nodes with the same requested name",
     build_request(ARGS, outputs("a")) + produced(file("a"), symlink("a")),
     ("duplicate", "outputs[1]"),
 )
 TOPIC.refused(
     "unexpected_twice",
-    "one unexpected name, two nodes",
+    "two output nodes with the same unexpected name",
     build_request(ARGS) + produced(file("a"), directory("a")),
     ("unexpected_output", "outputs[0]"),
     ("duplicate", "outputs[1]"),
     ("unexpected_output", "outputs[1]"),
 )
 TOPIC.refused(
-    "empty_name_asked_for",
-    "an empty output and a node without member: both keys are empty, so neither is missed",
+    "empty_name_requested",
+    "empty name requested, and a node without a member: both names are empty",
     build_request(ARGS, outputs("")) + produced(b""),
     ("invalid_name", "build_request.outputs[0]"),
     ("required", "outputs[0]"),
 )
 TOPIC.refused(
-    "bytes_against_text",
-    "a produced name that is not UTF-8",
+    "name_not_utf8",
+    "produced name that is not UTF-8: it does not match the requested name",
     build_request(ARGS, outputs("é")) + produced(file(b"\xe9")),
     ("missing_output", "build_request.outputs[0]"),
     ("unexpected_output", "outputs[0]"),
 )
 TOPIC.canonical(
     "utf8_names",
-    "text of the request and bytes of the node agree",
+    "non-ASCII names: the text in the request matches the bytes in the node",
     build_request(ARGS, outputs("é", "€")) + produced(file("é"), file("€")),
 )
 TOPIC.canonical(
     "output_not_own_input",
-    "outputs of a Build may have any name that its inputs lack",
+    "an output whose name is not the name of an input",
     build_request(ARGS, outputs("b"), inputs(file("a"))) + produced(file("b")),
 )
 TOPIC.refused(
     "output_is_input",
-    "requested and produced, but an input",
+    "requested and produced output with the name of an input",
     build_request(ARGS, outputs("a"), inputs(file("a"))) + produced(file("a")),
     ("output_is_input", "build_request.outputs[0]"),
 )
@@ -209,14 +211,14 @@ TOPIC.refused(
 
 TOPIC.unsorted(
     "unsorted_produced",
-    "output nodes out of order, the request's outputs in order",
+    "output nodes out of order; the outputs of the request are sorted",
     build_request(ARGS, outputs("a", "b")) + produced(file("b"), file("a")),
     build_request(ARGS, outputs("a", "b")) + produced(file("a"), file("b")),
     "outputs[1]",
 )
 TOPIC.unsorted(
     "unsorted_everywhere",
-    "every list of a Build out of order",
+    "all lists of a Build out of order",
     build_request(
         ARGS,
         outputs("b", "a"),
@@ -241,7 +243,7 @@ TOPIC.unsorted(
 )
 TOPIC.other_bytes(
     "outputs_before_request",
-    "fields in descending number",
+    "fields in descending order of field number",
     produced(file("a")) + build_request(ARGS, outputs("a")),
     build_request(ARGS, outputs("a")) + produced(file("a")),
 )

@@ -26,16 +26,14 @@ from vector_sources.parts_later import (
 from vector_sources.topic import BUILD, TVIX_2024, Topic
 from wire import blob, number
 
-TOPIC = Topic(
-    "rules_build_2024", BUILD, "each rule of a Build of tvix.build.v1@2024", schema=TVIX_2024
-)
+TOPIC = Topic("rules_build_2024", BUILD, "rules of a Build of tvix.build.v1@2024", schema=TVIX_2024)
 
 THREE = refscan("x", "y", "z")
 
-TOPIC.canonical("least", "a request without outputs", build_request(ARGS))
+TOPIC.canonical("minimal", "minimal: a request without outputs", build_request(ARGS))
 TOPIC.canonical(
     "everything",
-    "a request with every field, all its outputs, and the needles in them",
+    "a request with every field, all its outputs, and the needles found in them",
     build_request(
         inputs(file("in")),
         ARGS,
@@ -56,16 +54,21 @@ TOPIC.canonical(
 
 # ---- the request
 
-TOPIC.refused("empty_message", "no bytes at all", b"", ("required", "build_request"))
+TOPIC.refused(
+    "empty_message",
+    "empty message: only the missing build_request is reported",
+    b"",
+    ("required", "build_request"),
+)
 TOPIC.refused(
     "request_empty",
-    "present but empty",
+    "empty build_request",
     build_request(),
     ("required", "build_request.command_args"),
 )
 TOPIC.refused(
     "request_violations",
-    "the request's violations, under build_request",
+    "violations in the request have paths below build_request",
     build_request(
         inputs(file("a"), file("/")),
         args("\0"),
@@ -97,7 +100,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "request_absent",
-    "it has no outputs: outputs are unexpected, needles out of range",
+    "missing build_request: all outputs are unexpected, all needles out of range",
     produced(file("a"), b"") + found(0) + found(),
     ("required", "build_request"),
     ("unexpected_output", "outputs[0]"),
@@ -108,7 +111,7 @@ TOPIC.refused(
 )
 TOPIC.other_bytes(
     "request_last",
-    "fields in descending number, the request in two parts",
+    "fields in descending order of field number, the request in two parts",
     found(1)
     + produced(file("a"))
     + build_request(refscan("y"), outputs("d/a"))
@@ -119,10 +122,18 @@ TOPIC.other_bytes(
 # ---- requested and produced outputs
 
 for _label, _about, _path in (
-    ("root", "at the root of the build", "a"),
-    ("below", "below two directories", "b/c/a"),
-    ("absolute", "below the root, which is not valid", "/a"),
-    ("slashes", "behind several slashes, which is not valid", "b//a"),
+    ("root", "requested path without a directory", "a"),
+    ("below", "requested path below two directories", "b/c/a"),
+    (
+        "absolute",
+        "absolute requested path, which is invalid; its base name matches",
+        "/a",
+    ),
+    (
+        "slashes",
+        "requested path with two slashes, which is invalid; its base name matches",
+        "b//a",
+    ),
 ):
     _bad = [("invalid_path", "build_request.outputs[0]")] * (_path[0] == "/" or "//" in _path)
     _data = build_request(ARGS, outputs(_path)) + produced(file("a"))
@@ -132,22 +143,22 @@ for _label, _about, _path in (
         TOPIC.canonical(f"base_name_{_label}", _about, _data)
 TOPIC.refused(
     "base_name_empty",
-    "a slash at the end: the name is empty, as is that of a node without member",
+    "requested path with a trailing slash and a node without a member: both names are empty",
     build_request(ARGS, outputs("a/")) + produced(b""),
     ("invalid_path", "build_request.outputs[0]"),
     ("required", "outputs[0]"),
 )
 TOPIC.refused(
-    "whole_path_is_no_name",
-    "the node is named by the whole path",
+    "name_is_whole_path",
+    "node named by the whole requested path instead of its base name",
     build_request(ARGS, outputs("a/b")) + produced(file("a/b")),
     ("missing_output", "build_request.outputs[0]"),
     ("unexpected_output", "outputs[0]"),
     ("invalid_name", "outputs[0].file.name"),
 )
 TOPIC.refused(
-    "directory_is_no_name",
-    "another part of the path, and parts of the name",
+    "name_is_directory",
+    "nodes named by the directory of the requested path, or by parts of its base name",
     build_request(ARGS, outputs("b/cd")) + produced(file("b"), file("c"), file("d")),
     ("missing_output", "build_request.outputs[0]"),
     ("unexpected_output", "outputs[0]"),
@@ -155,19 +166,19 @@ TOPIC.refused(
     ("unexpected_output", "outputs[2]"),
 )
 TOPIC.canonical(
-    "one_for_two",
-    "two outputs with one base name: one node has both names",
+    "one_node_for_two_outputs",
+    "two requested paths with the same base name: one node matches both",
     build_request(ARGS, outputs("x/a", "y/a")) + produced(file("a")),
 )
 TOPIC.refused(
-    "two_for_two",
-    "two outputs with one base name, two nodes",
+    "two_nodes_for_two_outputs",
+    "two requested paths with the same base name, and two nodes: the second is a duplicate",
     build_request(ARGS, outputs("x/a", "y/a")) + produced(file("a"), symlink("a")),
     ("duplicate", "outputs[1]"),
 )
 TOPIC.refused(
     "missing_and_unexpected",
-    "some of each",
+    "three missing outputs and an unexpected one",
     build_request(ARGS, outputs("1/c", "2/b", "3/a", "4/d")) + produced(file("b"), file("e")),
     ("missing_output", "build_request.outputs[0]"),
     ("missing_output", "build_request.outputs[2]"),
@@ -175,21 +186,21 @@ TOPIC.refused(
     ("unexpected_output", "outputs[1]"),
 )
 TOPIC.canonical(
-    "base_names_in_another_order",
-    "by path b, c, a; by name a, b, c",
+    "order_of_base_names",
+    "the order of requested paths differs from the order of their base names",
     build_request(ARGS, outputs("1/b", "2/c", "3/a"))
     + produced(file("a"), directory("b"), symlink("c")),
 )
 TOPIC.refused(
-    "bytes_against_text",
-    "a produced name that is not UTF-8",
+    "name_not_utf8",
+    "produced name that is not UTF-8: it does not match the requested name",
     build_request(ARGS, outputs("d/é")) + produced(file(b"\xe9")),
     ("missing_output", "build_request.outputs[0]"),
     ("unexpected_output", "outputs[0]"),
 )
 TOPIC.refused(
     "node_rules",
-    "name, digest and target of output nodes",
+    "invalid digests and symlink target in output nodes",
     build_request(ARGS, outputs("a", "b", "c"))
     + produced(directory("a", b""), file("b", bytes(33)), symlink("c", "")),
     ("invalid_digest", "outputs[0].directory.digest"),
@@ -202,45 +213,49 @@ TOPIC.refused(
 ONE = build_request(ARGS, outputs("a"), THREE) + produced(file("a"))
 TWO = build_request(ARGS, outputs("a", "b"), THREE) + produced(file("a"), file("b"))
 
-TOPIC.canonical("needles_none", "nothing was found", ONE + found())
-TOPIC.canonical("needles_all", "all were found, in both", TWO + found(0, 1, 2) + found(0, 1, 2))
-TOPIC.canonical("needles_absent", "needles of no output", TWO)
+TOPIC.canonical("needles_none", "an output in which no needles were found", ONE + found())
+TOPIC.canonical(
+    "needles_all",
+    "two outputs in which all needles were found",
+    TWO + found(0, 1, 2) + found(0, 1, 2),
+)
+TOPIC.canonical("needles_absent", "outputs_needles is absent", TWO)
 for _count in (1, 3):
     TOPIC.refused(
         f"needles_of_{_count}",
-        f"two outputs, needles of {_count}",
+        f"two outputs, {_count} elements of outputs_needles",
         TWO + found(0) * _count,
         ("needles_mismatch", "outputs_needles"),
     )
 TOPIC.refused(
     "needles_without_outputs",
-    "no output",
+    "no outputs, one element of outputs_needles",
     build_request(ARGS, THREE) + found(),
     ("needles_mismatch", "outputs_needles"),
 )
 TOPIC.refused(
     "needles_out_of_range",
-    "three are requested: 3 is out of range",
+    "indices of needles out of range: the request has three needles, so 2 is the last",
     TWO + found(2, 3, 2**64 - 1) + found(3),
     ("invalid_needle", "outputs_needles[0].needles[1]"),
     ("invalid_needle", "outputs_needles[0].needles[2]"),
     ("invalid_needle", "outputs_needles[1].needles[0]"),
 )
 TOPIC.refused(
-    "needles_not_asked_for",
-    "no refscan_needles",
+    "needles_not_requested",
+    "a needle was found, but the request has none",
     build_request(ARGS, outputs("a")) + produced(file("a")) + found(0),
     ("invalid_needle", "outputs_needles[0].needles[0]"),
 )
 TOPIC.refused(
-    "needles_asked_for_late",
-    "the request comes behind what was found",
+    "needles_before_request",
+    "a needle out of range; the request comes after outputs_needles on the wire",
     found(1) + produced(file("a")) + build_request(ARGS, outputs("a"), refscan("x")),
     ("invalid_needle", "outputs_needles[0].needles[0]"),
 )
 TOPIC.unsorted(
     "needles_unsorted",
-    "out of order, reported once a list",
+    "needles out of order: reported once per list",
     TWO + found(2, 0, 1) + found(1, 0),
     TWO + found(0, 1, 2) + found(0, 1),
     "outputs_needles[0].needles[1]",
@@ -248,7 +263,7 @@ TOPIC.unsorted(
 )
 TOPIC.refused(
     "needles_duplicate",
-    "equal to one before, next to it or not, and out of range",
+    "duplicate needles, adjacent and not adjacent, some out of range",
     ONE + found(0, 2, 2, 0, 9, 9),
     ("duplicate", "outputs_needles[0].needles[2]"),
     ("not_sorted", "outputs_needles[0].needles[3]"),
@@ -259,13 +274,13 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "needles_unknown_field",
-    "field 2 of what was found in an output",
+    "unknown field in an element of outputs_needles",
     ONE + blob(3, packed(1, 0), number(2, 1)),
     ("unknown_field", "outputs_needles[0]"),
 )
 TOPIC.refused(
     "needles_mismatch_last",
-    "a place comes before what is in it",
+    "violations of a list come before violations of its elements",
     TWO + found(3) + found() + blob(3, number(2, 1)) + number(4, 0),
     ("unknown_field", ""),
     ("needles_mismatch", "outputs_needles"),
@@ -277,15 +292,15 @@ TOPIC.refused(
 
 SORTED = build_request(ARGS, outputs("a", "b", "c"), THREE)
 TOPIC.unsorted(
-    "needles_move",
-    "outputs c, a, b",
+    "needles_sorted_with_outputs",
+    "outputs out of order: needles are sorted with their outputs",
     SORTED + produced(file("c"), file("a"), file("b")) + found(2) + found(0, 1) + found(),
     SORTED + produced(file("a"), file("b"), file("c")) + found(0, 1) + found() + found(2),
     "outputs[1]",
 )
 TOPIC.unsorted(
-    "needles_move_and_are_sorted",
-    "both outputs and needles are out of order",
+    "needles_and_outputs_unsorted",
+    "outputs and needles out of order",
     SORTED + produced(file("c"), file("b"), file("a")) + found(2, 1) + found() + found(1, 0),
     SORTED + produced(file("a"), file("b"), file("c")) + found(0, 1) + found() + found(1, 2),
     "outputs[1]",
@@ -293,15 +308,15 @@ TOPIC.unsorted(
     "outputs_needles[2].needles[1]",
 )
 TOPIC.unsorted(
-    "outputs_move_alone",
-    "needles are not compared",
+    "outputs_unsorted_needles_absent",
+    "outputs out of order, outputs_needles absent",
     SORTED + produced(symlink("c"), file("a"), directory("b")),
     SORTED + produced(file("a"), directory("b"), symlink("c")),
     "outputs[1]",
 )
 TOPIC.unsorted(
-    "needles_stay",
-    "the outputs of the request move, those of the Build are in order",
+    "requested_outputs_unsorted",
+    "requested outputs out of order, output nodes sorted: needles keep their order",
     build_request(ARGS, outputs("b", "a"), THREE)
     + produced(file("a"), file("b"))
     + found(1)
@@ -313,8 +328,8 @@ TOPIC.unsorted(
     "build_request.outputs[1]",
 )
 TOPIC.unsorted(
-    "needles_move_late",
-    "fields in descending number",
+    "outputs_unsorted_fields_descending",
+    "outputs out of order, fields in descending order of field number",
     found(2)
     + found(1)
     + produced(file("b"), file("a"))
@@ -337,7 +352,7 @@ def _long_list() -> None:
     )
     TOPIC.unsorted(
         "three_hundred",
-        "300 outputs, the i-th named by the number 7 i mod 300, which is also what was found in it",
+        "300 outputs; the name of output i and the index of its needle are 7*i mod 300",
         request
         + produced(*(file(name) for name in names))
         + b"".join(found(number) for number in numbers),

@@ -21,14 +21,16 @@ from vector_sources.parts import (
 from vector_sources.topic import BUILD_REQUEST, Topic
 from wire import blob
 
-TOPIC = Topic("rules_build_request", BUILD_REQUEST, "each rule of a BuildRequest and its bounds")
+TOPIC = Topic(
+    "rules_build_request", BUILD_REQUEST, "rules of a BuildRequest, on both sides of their limits"
+)
 
 # ---- whole requests
 
-TOPIC.canonical("least", "a command alone", ARGS)
+TOPIC.canonical("minimal", "minimal: only command_args", ARGS)
 TOPIC.canonical(
     "everything",
-    "every field set",
+    "every field is set",
     args("/bin/sh", "-c", "echo hi")
     + outputs("0-a", "1-b")
     + env("A", "1")
@@ -39,15 +41,26 @@ TOPIC.canonical(
 
 # ---- command_args
 
-TOPIC.refused("empty_message", "no bytes at all", b"", ("required", "command_args"))
-TOPIC.refused("no_args", "an output but no command", outputs("a"), ("required", "command_args"))
-TOPIC.canonical("arg_empty", "an empty argument is an argument", args(""))
-TOPIC.canonical("args_keep_order", "command_args is not a sorted list", args("b", "a", "c", "a"))
-TOPIC.canonical("arg_any_text", "control characters, quotes, UTF-8", args("\x01\n\"'\\=/", "é€😀"))
-TOPIC.refused("arg_nul", "NUL alone", args("a", "\0"), ("invalid_arg", "command_args[1]"))
+TOPIC.refused(
+    "empty_message",
+    "empty message: only the missing command is reported",
+    b"",
+    ("required", "command_args"),
+)
+TOPIC.refused("no_args", "outputs without a command", outputs("a"), ("required", "command_args"))
+TOPIC.canonical("arg_empty", "an empty argument is allowed", args(""))
+TOPIC.canonical("args_keep_order", "command_args keeps its order", args("b", "a", "c", "a"))
+TOPIC.canonical(
+    "arg_any_text",
+    "argument: control characters, quotes, non-ASCII characters",
+    args("\x01\n\"'\\=/", "é€😀"),
+)
+TOPIC.refused(
+    "arg_nul", "argument: only a NUL", args("a", "\0"), ("invalid_arg", "command_args[1]")
+)
 TOPIC.refused(
     "arg_nul_within",
-    "NUL first, in the middle and last",
+    "argument: NUL at the start, in the middle and at the end",
     args("\0a", "a\0b", "ab", "ab\0"),
     ("invalid_arg", "command_args[0]"),
     ("invalid_arg", "command_args[1]"),
@@ -55,7 +68,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "arg_nul_late",
-    "NUL as the 1,000th byte",
+    "argument: NUL as the 1000th byte",
     args("a" * 999 + "\0" + "b" * 100),
     ("invalid_arg", "command_args[0]"),
 )
@@ -65,12 +78,12 @@ TOPIC.refused(
 
 def _name_vectors() -> None:
     good = {
-        "one_byte": ("one byte", "a"),
+        "one_byte": ("symlink target: one byte", "a"),
         "255": ("255 bytes", "n" * 255),
         "255_utf8": ("255 bytes in 85 characters", "€" * 85),
         "three_dots": ("three dots", "..."),
-        "dot_first": ("begins with a dot", ".a"),
-        "two_dots_first": ("begins with two dots", "..a"),
+        "dot_first": ("starts with a dot", ".a"),
+        "two_dots_first": ("starts with two dots", "..a"),
         "odd": ("space, backslash, colon, newline", " \\:\n"),
         "control": ("byte 01", "\x01"),
     }
@@ -80,11 +93,11 @@ def _name_vectors() -> None:
         "256_utf8": ("256 bytes in 128 characters", "é" * 128),
         "dot": ("one dot", "."),
         "two_dots": ("two dots", ".."),
-        "slash": ("slash alone", "/"),
-        "slash_within": ("slash within", "a/b"),
-        "slash_last": ("slash at the end", "a/"),
-        "nul": ("NUL alone", "\0"),
-        "nul_last": ("NUL at the end", "a\0"),
+        "slash": ("only a slash", "/"),
+        "slash_within": ("contains a slash", "a/b"),
+        "slash_last": ("trailing slash", "a/"),
+        "nul": ("argument: only a NUL", "\0"),
+        "nul_last": ("trailing NUL", "a\0"),
         "nul_255th": ("NUL as the 255th byte", "n" * 254 + "\0"),
     }
     members = (("directory", directory), ("file", file), ("symlink", symlink))
@@ -110,7 +123,11 @@ def _name_vectors() -> None:
 
 
 _name_vectors()
-TOPIC.canonical("name_not_utf8", "a node's name is bytes", ARGS + inputs(file(b"\x80\xff")))
+TOPIC.canonical(
+    "name_not_utf8",
+    "name of a node that is not UTF-8, which is allowed",
+    ARGS + inputs(file(b"\x80\xff")),
+)
 
 # ---- digests
 
@@ -122,24 +139,32 @@ for _length in (0, 1, 31, 33, 64):
             ARGS + inputs(_make("a", bytes(_length))),
             ("invalid_digest", f"inputs[0].{_member}.digest"),
         )
-TOPIC.canonical("digest_zeroes", "32 zero bytes", ARGS + inputs(directory("a", bytes(32))))
-TOPIC.canonical("size_0", "size 0 is not written", ARGS + inputs(directory("a", size=0)))
+TOPIC.canonical(
+    "digest_zeroes", "digest of 32 zero bytes", ARGS + inputs(directory("a", bytes(32)))
+)
+TOPIC.canonical("size_0", "size 0, which is not written", ARGS + inputs(directory("a", size=0)))
 TOPIC.canonical(
     "size_greatest",
-    "a node's size may be 2^64-1",
+    "size 2^64-1, the maximum",
     ARGS + inputs(directory("a", size=2**64 - 1), file("b", size=2**64 - 1)),
 )
 
 # ---- symlink targets
 
-TOPIC.canonical("target_1", "one byte", ARGS + inputs(symlink("a", "t")))
-TOPIC.canonical("target_4095", "4095 bytes", ARGS + inputs(symlink("a", "t" * 4095)))
-TOPIC.canonical("target_any", "not UTF-8, not clean", ARGS + inputs(symlink("a", b"//../\xff/.")))
+TOPIC.canonical("target_1", "symlink target: one byte", ARGS + inputs(symlink("a", "t")))
+TOPIC.canonical(
+    "target_4095", "symlink target: 4095 bytes", ARGS + inputs(symlink("a", "t" * 4095))
+)
+TOPIC.canonical(
+    "target_any",
+    "symlink target: not UTF-8, not a clean path",
+    ARGS + inputs(symlink("a", b"//../\xff/.")),
+)
 for _label, _about, _target in (
     ("empty", "empty", ""),
     ("4096", "4096 bytes", "t" * 4096),
-    ("nul", "NUL alone", "\0"),
-    ("nul_within", "NUL within", "a\0b"),
+    ("nul", "argument: only a NUL", "\0"),
+    ("nul_within", "contains a NUL", "a\0b"),
     ("nul_4095th", "NUL as the 4095th byte", "t" * 4094 + "\0"),
 ):
     TOPIC.refused(
@@ -151,10 +176,10 @@ for _label, _about, _target in (
 
 # ---- nodes
 
-TOPIC.refused("node_empty", "no member set", ARGS + inputs(b""), ("required", "inputs[0]"))
+TOPIC.refused("node_empty", "node without a member", ARGS + inputs(b""), ("required", "inputs[0]"))
 TOPIC.refused(
     "node_empty_members",
-    "members present but empty: name, digest and target are checked as empty",
+    "empty members: name, digest and target are checked",
     ARGS + inputs(blob(1), blob(2), blob(3)),
     ("invalid_name", "inputs[0].directory.name"),
     ("invalid_digest", "inputs[0].directory.digest"),
@@ -167,7 +192,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "node_empty_twice",
-    "a node without member has the empty name as its key",
+    "two nodes without a member: both have the empty name, so the second is a duplicate",
     ARGS + inputs(b"", file("a"), b""),
     ("required", "inputs[0]"),
     ("required", "inputs[2]"),
@@ -177,17 +202,25 @@ TOPIC.refused(
 
 # ---- environment variables
 
-TOPIC.canonical("env_value_empty", "an empty value is not written", ARGS + env("A", ""))
-TOPIC.canonical("env_value_any", "any bytes but NUL", ARGS + env("A", bytes(range(1, 256))))
-TOPIC.canonical("env_key_any", "any text but = and NUL", ARGS + env(" a-b/€\n"))
+TOPIC.canonical(
+    "env_value_empty", "empty value of a variable, which is not written", ARGS + env("A", "")
+)
+TOPIC.canonical(
+    "env_value_any",
+    "value of a variable: any bytes except NUL",
+    ARGS + env("A", bytes(range(1, 256))),
+)
+TOPIC.canonical(
+    "env_key_any", "key of a variable: any text except = and NUL", ARGS + env(" a-b/€\n")
+)
 for _label, _about, _key in (
     ("empty", "empty", ""),
-    ("equals", "= alone", "="),
-    ("equals_within", "= within", "A=B"),
-    ("equals_last", "= at the end", "A="),
-    ("nul", "NUL alone", "\0"),
-    ("nul_within", "NUL within", "A\0B"),
-    ("both", "= and NUL", "=\0"),
+    ("equals", "only =", "="),
+    ("equals_within", "contains =", "A=B"),
+    ("equals_last", "trailing =", "A="),
+    ("nul", "argument: only a NUL", "\0"),
+    ("nul_within", "contains a NUL", "A\0B"),
+    ("both", "contains = and NUL", "=\0"),
 ):
     TOPIC.refused(
         f"env_key_{_label}",
@@ -196,9 +229,9 @@ for _label, _about, _key in (
         ("invalid_env_key", "environment_vars[0].key"),
     )
 for _label, _about, _value in (
-    ("nul", "NUL alone", "\0"),
-    ("nul_within", "NUL within", "a\0b"),
-    ("nul_last", "NUL at the end", b"\xff\0"),
+    ("nul", "argument: only a NUL", "\0"),
+    ("nul_within", "contains a NUL", "a\0b"),
+    ("nul_last", "trailing NUL", b"\xff\0"),
 ):
     TOPIC.refused(
         f"env_value_{_label}",
@@ -208,83 +241,87 @@ for _label, _about, _value in (
     )
 TOPIC.refused(
     "env_empty",
-    "a variable without any field",
+    "variable without any field",
     ARGS + blob(3),
     ("invalid_env_key", "environment_vars[0].key"),
 )
 
 # ---- constraints
 
-TOPIC.canonical("constraints_absent", "constraints may be absent", ARGS + outputs("a"))
-TOPIC.canonical("system_alone", "nothing but a system", ARGS + constraints(SYSTEM))
+TOPIC.canonical("constraints_absent", "constraints absent", ARGS + outputs("a"))
+TOPIC.canonical("system_alone", "constraints: only a system", ARGS + constraints(SYSTEM))
 TOPIC.refused(
     "constraints_empty",
-    "present, so a system is required",
+    "constraints present but empty: system is required",
     ARGS + constraints(),
     ("required", "constraints.system"),
 )
 TOPIC.refused(
     "system_written_empty",
-    "an empty system that is written out is none",
+    "constraints: an empty system, written explicitly, is no system",
     ARGS + constraints(blob(1)),
     ("required", "constraints.system"),
 )
 TOPIC.refused(
     "system_missing",
-    "memory but no system",
+    "constraints: min_memory without a system",
     ARGS + constraints(uint(2, 1)),
     ("required", "constraints.system"),
 )
-TOPIC.canonical("system_any", "any text", ARGS + constraints(blob(1, "\0 €")))
-TOPIC.canonical("memory_1", "one byte of memory", ARGS + constraints(SYSTEM, uint(2, 1)))
+TOPIC.canonical(
+    "system_any", "constraints: a system of any text", ARGS + constraints(blob(1, "\0 €"))
+)
+TOPIC.canonical("memory_1", "constraints: min_memory 1", ARGS + constraints(SYSTEM, uint(2, 1)))
 TOPIC.canonical("memory_greatest", "2^64-1", ARGS + constraints(SYSTEM, uint(2, 2**64 - 1)))
 
 for _label, _about, _path in (
-    ("root", "the root alone is clean", "/"),
+    ("root", "the root", "/"),
     ("dev_kvm", "two components", "/dev/kvm"),
     ("one", "one component", "/a"),
-    ("dots_within", "dots within names", "/.a/..b/c./.../d.."),
-    ("nix", "above the store", "/nix"),
-    ("nix_var", "beside the store", "/nix/var"),
-    ("storefoo", "a name that only begins as the store's", "/nix/storefoo"),
-    ("store_dot", "a name that only begins as the store's, then a dot", "/nix/store."),
-    ("stor", "a prefix of the store's name", "/nix/stor"),
-    ("nix_store_below", "the store's path below another", "/a/nix/store/x"),
-    ("store_upper", "case matters", "/NIX/store"),
-    ("long", "components may be long", "/" + "n" * 300),
-    ("odd", "space, newline, UTF-8", "/ /\n/€"),
+    ("dots_within", "names that contain dots", "/.a/..b/c./.../d.."),
+    ("nix", "parent of the store", "/nix"),
+    ("nix_var", "sibling of the store", "/nix/var"),
+    ("storefoo", "/nix/store is a prefix of the text, not of the path", "/nix/storefoo"),
+    ("store_dot", "the store's path with a suffix that starts with a dot", "/nix/store."),
+    ("stor", "a prefix of the text of the store's path", "/nix/stor"),
+    ("nix_store_below", "the store's path below another directory", "/a/nix/store/x"),
+    ("store_upper", "the store's path in other case", "/NIX/store"),
+    ("long", "a long component", "/" + "n" * 300),
+    ("odd", "space, newline, non-ASCII characters", "/ /\n/€"),
 ):
-    TOPIC.canonical(f"path_{_label}", _about, ARGS + constraints(SYSTEM, ro_paths(_path)))
+    TOPIC.canonical(
+        f"path_{_label}", f"host path: {_about}", ARGS + constraints(SYSTEM, ro_paths(_path))
+    )
 for _label, _about, _path in (
     ("empty", "empty", ""),
     ("relative", "not absolute", "a"),
     ("relative_deep", "not absolute, two components", "dev/kvm"),
-    ("dot_alone", "not absolute, a dot", "."),
-    ("two_slashes", "superfluous slash: //", "//"),
-    ("slash_last", "superfluous slash at the end", "/a/"),
-    ("slashes_first", "superfluous slash at the start", "//a"),
-    ("slashes_within", "superfluous slash within", "/a//b"),
-    ("dot", "a . component within", "/a/./b"),
-    ("dot_first", "a . component first", "/./a"),
-    ("dot_last", "a . component last", "/a/."),
-    ("dot_only", "a . component alone", "/."),
-    ("two_dots", "a .. component within", "/a/../b"),
-    ("two_dots_first", "a .. component first", "/../a"),
-    ("two_dots_last", "a .. component last", "/a/.."),
-    ("two_dots_only", "a .. component alone", "/.."),
-    ("nul", "NUL within", "/a\0b"),
-    ("nul_last", "NUL at the end", "/a\0"),
-    ("nul_alone", "NUL alone", "\0"),
-    ("store", "the store", "/nix/store"),
-    ("store_slash", "the store with a slash at the end", "/nix/store/"),
+    ("dot_alone", "not absolute, only a dot", "."),
+    ("two_slashes", "only two slashes", "//"),
+    ("slash_last", "trailing slash", "/a/"),
+    ("slashes_first", "two leading slashes", "//a"),
+    ("slashes_within", "two consecutive slashes", "/a//b"),
+    ("dot", ". as a middle component", "/a/./b"),
+    ("dot_first", ". as the first component", "/./a"),
+    ("dot_last", ". as the last component", "/a/."),
+    ("dot_only", ". as the only component", "/."),
+    ("two_dots", ".. as a middle component", "/a/../b"),
+    ("two_dots_first", ".. as the first component", "/../a"),
+    ("two_dots_last", ".. as the last component", "/a/.."),
+    ("two_dots_only", ".. as the only component", "/.."),
+    ("nul", "contains a NUL", "/a\0b"),
+    ("nul_last", "trailing NUL", "/a\0"),
+    ("nul_alone", "argument: only a NUL", "\0"),
+    ("store", "the store itself", "/nix/store"),
+    ("store_slash", "the store with a trailing slash", "/nix/store/"),
     ("store_x", "below the store", "/nix/store/x"),
-    ("store_deep", "far below the store", "/nix/store/x/y/z"),
-    ("store_roundabout", "the store by way of ..", "/nix/x/../store"),
+    ("store_deep", "several levels below the store", "/nix/store/x/y/z"),
+    ("store_via_dots", "the store via a .. component", "/nix/x/../store"),
     ("store_unclean", "below the store, not clean", "/nix/store//x"),
 ):
     TOPIC.refused(
         f"path_{_label}",
-        _about,
+        f"host path: {_about}",
         ARGS + constraints(SYSTEM, ro_paths(_path)),
         ("invalid_path", "constraints.available_ro_paths[0]"),
     )
@@ -298,18 +335,18 @@ for _member, _node in (
 ):
     TOPIC.refused(
         f"output_is_{_member}",
-        f"the second output is the name of an input {_member}",
+        f"the second output has the name of an input {_member}",
         ARGS + outputs("a", "b", "c") + inputs(_node),
         ("output_is_input", "outputs[1]"),
     )
 TOPIC.canonical(
     "output_like_input",
-    "a name and a longer one that it begins",
+    "output names that are a prefix of an input name",
     ARGS + outputs("a", "ab") + inputs(file("aa"), file("abc")),
 )
 TOPIC.refused(
     "output_is_input_far",
-    "unsorted inputs are searched whole",
+    "outputs with names of inputs; the inputs are not sorted",
     ARGS + outputs("a", "m") + inputs(file("z"), file("m"), file("b"), file("a")),
     ("output_is_input", "outputs[0]"),
     ("output_is_input", "outputs[1]"),
@@ -317,7 +354,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "output_is_input_each",
-    "each of two equal outputs, though two inputs have the name: once per output",
+    "two equal outputs and two inputs with that name: one output_is_input per output",
     ARGS + outputs("a", "a") + inputs(file("a"), symlink("a")),
     ("output_is_input", "outputs[0]"),
     ("duplicate", "outputs[1]"),
@@ -326,7 +363,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "output_is_input_empty",
-    "an empty output and a node without member: both keys are empty",
+    "empty output name, and an input node without a member: both names are empty",
     ARGS + outputs("") + inputs(b""),
     ("invalid_name", "outputs[0]"),
     ("output_is_input", "outputs[0]"),
@@ -334,7 +371,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "output_is_input_invalid_name",
-    "names are compared though they are not valid",
+    "output with the invalid name of an input: invalid names are compared too",
     ARGS + outputs("..") + inputs(file("..")),
     ("invalid_name", "outputs[0]"),
     ("output_is_input", "outputs[0]"),
@@ -345,7 +382,7 @@ TOPIC.refused(
 
 TOPIC.refused(
     "order_of_violations",
-    "fields in descending number; violations by field, index, then the order of the table",
+    "violations are ordered by field, then by index, then as in the table",
     constraints(ro_paths("/z", "", ""), blob(9))
     + inputs(b"", blob(2, blob(2, b"short"), blob(1, "/"), blob(9)), file("/"))
     + env("A", "\0")
@@ -380,26 +417,26 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "index_order",
-    "indices are ordered as numbers: 2 before 10",
+    "violations are ordered by index as a number: 2 before 10",
     args(*(["a"] * 2 + ["\0"] + ["a"] * 7 + ["\0"])),
     ("invalid_arg", "command_args[2]"),
     ("invalid_arg", "command_args[10]"),
 )
 TOPIC.refused(
     "hundred_violations",
-    "exactly 100",
+    "100 violations",
     args(*["\0"] * 100),
     *(("invalid_arg", f"command_args[{i}]") for i in range(100)),
 )
 TOPIC.refused(
     "hundred_and_one_violations",
-    "101; a tool that lists the first 100 still counts them all",
+    "101 violations: a tool that lists only the first 100 must count all",
     args(*["\0"] * 101),
     *(("invalid_arg", f"command_args[{i}]") for i in range(101)),
 )
 TOPIC.refused(
     "first_violations_last_on_wire",
-    "150 on paths below inputs arrive before the first in order",
+    "150 violations in inputs come on the wire before the first violation in order",
     inputs(*[blob(2, blob(1, f"{i:03}"), blob(2, DIGEST[1:])) for i in range(150)])
     + outputs("/")
     + args("\0"),

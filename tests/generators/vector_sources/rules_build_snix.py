@@ -9,12 +9,15 @@ from vector_sources.topic import BUILD, SNIX, Topic
 from wire import blob, number
 
 TOPIC = Topic(
-    "rules_build_snix", BUILD, "each rule of a BuildResponse of snix.build.v1", schema=SNIX
+    "rules_build_snix",
+    BUILD,
+    "rules of a BuildResponse of snix.build.v1, alone and with its request",
+    schema=SNIX,
 )
 
 FILE = file("")
 
-TOPIC.canonical("empty", "no bytes at all: no output", b"")
+TOPIC.canonical("empty", "empty message: a response without outputs", b"")
 TOPIC.canonical(
     "everything",
     "outputs of every kind",
@@ -22,20 +25,22 @@ TOPIC.canonical(
     + output(file("", size=1, executable=True))
     + output(symlink("", "/x"), 2**64 - 1),
 )
-TOPIC.canonical("outputs_alike", "the same twice: no list with keys", output(FILE) + output(FILE))
+TOPIC.canonical(
+    "outputs_alike", "two equal outputs: outputs have no keys", output(FILE) + output(FILE)
+)
 
 # ---- entries
 
-TOPIC.refused("output_empty", "an output without entry", blob(1), ("required", "outputs[0].output"))
+TOPIC.refused("output_empty", "output without an entry", blob(1), ("required", "outputs[0].output"))
 TOPIC.refused(
     "entry_empty",
-    "an entry without member; the second is fine",
+    "entry without a member, followed by a valid output",
     blob(1, blob(1)) + output(FILE),
     ("required", "outputs[0].output"),
 )
 TOPIC.refused(
     "needles_alone",
-    "needles but no entry",
+    "output with needles but without an entry",
     output(FILE) + blob(1, packed(2, 1)),
     ("required", "outputs[1].output"),
 )
@@ -47,13 +52,13 @@ for _field, _member, _make in (
     for _label, _name in (("a", b"a"), ("slash", b"/"), ("nul", b"\0"), ("not_utf8", b"\xff")):
         TOPIC.refused(
             f"{_member}_named_{_label}",
-            f"a {_member} that has a name",
+            f"a {_member} with a name, where an entry must have none",
             output(_make(_name)),
             ("invalid_name", f"outputs[0].output.{_member}.name"),
         )
     TOPIC.other_bytes(
         f"{_member}_name_written_empty",
-        "a name that is written, but is empty",
+        "an empty name, written explicitly",
         blob(1, blob(1, blob(_field, blob(1), _make("")[2:]))),
         output(_make("")),
     )
@@ -65,11 +70,11 @@ for _length in (0, 31, 33):
             output(_make("", bytes(_length))),
             ("invalid_digest", f"outputs[0].output.{_member}.digest"),
         )
-TOPIC.canonical("target_4095", "4095 bytes", output(symlink("", "t" * 4095)))
+TOPIC.canonical("target_4095", "symlink target: 4095 bytes", output(symlink("", "t" * 4095)))
 for _label, _about, _target in (
     ("empty", "empty", ""),
     ("4096", "4096 bytes", "t" * 4096),
-    ("nul", "NUL within", "a\0b"),
+    ("nul", "contains a NUL", "a\0b"),
 ):
     TOPIC.refused(
         f"target_{_label}",
@@ -78,15 +83,15 @@ for _label, _about, _target in (
         ("invalid_symlink_target", "outputs[0].output.symlink.target"),
     )
 TOPIC.refused(
-    "several_of_one",
-    "a name and no digest",
+    "name_and_digest",
+    "a file with a name and without a digest: two violations",
     output(blob(2, blob(1, "a"))),
     ("invalid_name", "outputs[0].output.file.name"),
     ("invalid_digest", "outputs[0].output.file.digest"),
 )
 TOPIC.refused(
     "unknown_fields",
-    "at every depth",
+    "unknown fields at every level",
     blob(1, blob(1, blob(2, blob(2, DIGEST), number(9, 1)), number(4, 1)), number(3, 1))
     + number(2, 1),
     ("unknown_field", ""),
@@ -96,30 +101,34 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "unknown_field_and_no_member",
-    "an entry with nothing but an unknown field",
+    "an entry with only an unknown field",
     blob(1, blob(1, number(4, 1))),
     ("unknown_field", "outputs[0].output"),
     ("required", "outputs[0].output"),
 )
 TOPIC.other_bytes(
     "entry_merged",
-    "an entry in two parts, needles before and between",
+    "an entry in two parts, needles before and between them",
     blob(1, packed(2, 1), blob(1, blob(2, number(3, 5))), packed(2, 7), blob(1, file(""))),
     output(file("", size=5), 1, 7),
 )
 TOPIC.other_bytes(
     "member_switched",
-    "a symlink, then a file: the file",
+    "an entry with a symlink, then a file: the file replaces the symlink",
     blob(1, blob(1, symlink("x", "")), blob(1, file(""))),
     output(file("")),
 )
 
 # ---- needles
 
-TOPIC.canonical("needles_ascending", "by number", output(FILE, 2, 10, 127, 128, 255, 256, 2**63))
+TOPIC.canonical(
+    "needles_ascending",
+    "needles are sorted as numbers",
+    output(FILE, 2, 10, 127, 128, 255, 256, 2**63),
+)
 TOPIC.unsorted(
     "needles_unsorted",
-    "the first descent of each output",
+    "needles out of order: reported once per output",
     output(FILE, 3, 1, 2, 0) + output(FILE, 1) + output(FILE, 256, 255),
     output(FILE, 0, 1, 2, 3) + output(FILE, 1) + output(FILE, 255, 256),
     "outputs[0].needles[1]",
@@ -127,7 +136,7 @@ TOPIC.unsorted(
 )
 TOPIC.refused(
     "needles_duplicate",
-    "adjacent; and apart, which is out of order as well",
+    "duplicate needles, adjacent and not adjacent",
     output(FILE, 1, 1) + output(FILE, 0, 1, 0, 0) + output(FILE, 1),
     ("duplicate", "outputs[0].needles[1]"),
     ("not_sorted", "outputs[1].needles[2]"),
@@ -142,15 +151,17 @@ def _many_needles() -> None:
     descent = next(i for i in range(1, 500) if numbers[i] < numbers[i - 1])
     TOPIC.unsorted(
         "needles_five_hundred",
-        "500, the i-th is 7919 i mod 20011",
+        "500 needles out of order; needle i is 7919*i mod 20011",
         output(FILE, *numbers),
         output(FILE, *sorted(numbers)),
         f"outputs[0].needles[{descent}]",
     )
-    TOPIC.canonical("needles_five_hundred_sorted", "in order", output(FILE, *sorted(numbers)))
+    TOPIC.canonical(
+        "needles_five_hundred_sorted", "500 needles in order", output(FILE, *sorted(numbers))
+    )
     TOPIC.refused(
         "needles_five_hundred_and_one",
-        "the last is the first again",
+        "501 needles; the last is a duplicate of the first",
         output(FILE, *numbers, 0),
         ("not_sorted", f"outputs[0].needles[{descent}]"),
         ("duplicate", "outputs[0].needles[500]"),
@@ -160,7 +171,7 @@ def _many_needles() -> None:
 _many_needles()
 TOPIC.refused(
     "hundred_and_one_duplicates",
-    "101; a tool that lists the first 100 still counts them all",
+    "101 violations: a tool that lists only the first 100 must count all",
     output(FILE, *[5] * 102),
     *(("duplicate", f"outputs[0].needles[{i}]") for i in range(1, 102)),
 )
@@ -168,18 +179,27 @@ TOPIC.refused(
 # ---- with its request
 
 TOPIC.request = ARGS + outputs("a", "b") + refscan("x", "y", "z")
-TOPIC.canonical("response", "two outputs", output(FILE, 0, 1, 2) + output(directory("")))
+TOPIC.canonical(
+    "response",
+    "with its request: two outputs, as requested",
+    output(FILE, 0, 1, 2) + output(directory("")),
+)
 TOPIC.refused(
     "response_empty",
-    "nothing was produced",
+    "with its request: no outputs",
     b"",
     ("missing_output", "outputs[0]"),
     ("missing_output", "outputs[1]"),
 )
-TOPIC.refused("response_one", "one is missing", output(FILE), ("missing_output", "outputs[1]"))
 TOPIC.refused(
-    "response_four",
-    "two are too many, the last without entry",
+    "response_one_missing",
+    "with its request: one of two outputs is missing",
+    output(FILE),
+    ("missing_output", "outputs[1]"),
+)
+TOPIC.refused(
+    "response_two_unexpected",
+    "with its request: two outputs too many, the last without an entry",
     output(FILE) * 3 + blob(1),
     ("unexpected_output", "outputs[2]"),
     ("unexpected_output", "outputs[3]"),
@@ -187,7 +207,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "response_out_of_range",
-    "three needles are requested: 3 is out of range",
+    "with its request: needles out of range; the request has three needles, so 2 is the last",
     output(FILE, 2, 3, 2**64 - 1) + output(FILE, 4, 3, 3),
     ("invalid_needle", "outputs[0].needles[1]"),
     ("invalid_needle", "outputs[0].needles[2]"),
@@ -199,17 +219,23 @@ TOPIC.refused(
 )
 TOPIC.unsorted(
     "response_unsorted",
-    "needles out of order",
+    "with its request: needles out of order",
     output(FILE, 2, 0) + output(FILE),
     output(FILE, 0, 2) + output(FILE),
     "outputs[0].needles[1]",
 )
-TOPIC.malformed("response_malformed", "no message: no other violation", b"\x0a")
+TOPIC.malformed(
+    "response_malformed",
+    "with its request: malformed response, so no other violation is reported",
+    b"\x0a",
+)
 TOPIC.request = ARGS
-TOPIC.canonical("response_to_little", "no outputs were requested", b"")
+TOPIC.canonical(
+    "response_nothing_requested", "with its request: no outputs requested, none produced", b""
+)
 TOPIC.refused(
-    "response_too_much",
-    "no outputs and no needles were requested",
+    "response_unrequested",
+    "with its request: no outputs and no needles requested, but produced",
     output(FILE, 0),
     ("unexpected_output", "outputs[0]"),
     ("invalid_needle", "outputs[0].needles[0]"),
@@ -217,7 +243,7 @@ TOPIC.refused(
 TOPIC.request = ARGS + outputs(*(f"{i:03}" for i in range(150)))
 TOPIC.refused(
     "response_missing_150",
-    "none of 150; a tool that lists the first 100 still counts them all",
+    "with its request: 150 outputs missing; a tool that lists only 100 must count all",
     b"",
     *(("missing_output", f"outputs[{i}]") for i in range(150)),
 )

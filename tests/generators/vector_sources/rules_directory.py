@@ -7,14 +7,16 @@ from vector_sources.parts import directory, file, symlink
 from vector_sources.topic import DIRECTORY, Topic
 from wire import blob, number
 
-TOPIC = Topic("rules_directory", DIRECTORY, "each rule of a castore Directory and its bounds")
+TOPIC = Topic(
+    "rules_directory", DIRECTORY, "rules of a castore Directory, on both sides of their limits"
+)
 
 GREATEST = 2**64 - 1
 
-TOPIC.canonical("empty", "no bytes at all: the empty directory", b"")
+TOPIC.canonical("empty", "empty message: an empty directory", b"")
 TOPIC.canonical(
     "everything",
-    "each list set; names are sorted within each list, not across them",
+    "every field is set; names are sorted within each list, not across lists",
     directory("b", size=4)
     + directory("e")
     + file("a", size=1)
@@ -26,7 +28,7 @@ TOPIC.canonical(
 
 TOPIC.refused(
     "empty_elements",
-    "elements without any field; the empty name is there three times",
+    "elements without any field; the empty name occurs three times",
     blob(1) + blob(2) + blob(3),
     ("invalid_name", "directories[0].name"),
     ("invalid_digest", "directories[0].digest"),
@@ -49,8 +51,8 @@ for _list, _make in (("directories", directory), ("files", file), ("symlinks", s
         ("256", "256 bytes", b"n" * 256),
         ("dot", "one dot", b"."),
         ("two_dots", "two dots", b".."),
-        ("slash", "slash within", b"a/b"),
-        ("nul", "NUL within", b"a\0b"),
+        ("slash", "contains a slash", b"a/b"),
+        ("nul", "contains a NUL", b"a\0b"),
     ):
         TOPIC.refused(
             f"{_list}_name_{_label}",
@@ -66,10 +68,10 @@ for _list, _make in (("directories", directory), ("files", file)):
             _make("a", bytes(_length)),
             ("invalid_digest", f"{_list}[0].digest"),
         )
-TOPIC.canonical("target_4095", "symlink target of 4095 bytes", symlink("a", "t" * 4095))
+TOPIC.canonical("target_4095", "symlink target: 4095 bytes", symlink("a", "t" * 4095))
 TOPIC.refused(
     "targets",
-    "symlink targets: empty, 4096 bytes, NUL within",
+    "symlink targets: empty, 4096 bytes, contains a NUL",
     symlink("a", "") + symlink("b", "t" * 4096) + symlink("c", "t\0t"),
     ("invalid_symlink_target", "symlinks[0].target"),
     ("invalid_symlink_target", "symlinks[1].target"),
@@ -88,7 +90,7 @@ for _list, _make in (("directories", directory), ("files", file), ("symlinks", s
     )
 TOPIC.unsorted(
     "unsorted_each",
-    "each list out of order: reported once each, at the first descent",
+    "all lists out of order: reported once per list, at the first element that is out of order",
     directory("b")
     + directory("a")
     + file("e")
@@ -111,7 +113,7 @@ TOPIC.unsorted(
 )
 TOPIC.other_bytes(
     "lists_interleaved",
-    "elements of the three lists in turn, each list in order",
+    "interleaved elements of the three lists, each list sorted",
     symlink("c") + file("b") + directory("a") + file("e") + directory("d") + symlink("f"),
     directory("a") + directory("d") + file("b") + file("e") + symlink("c") + symlink("f"),
 )
@@ -120,13 +122,13 @@ TOPIC.other_bytes(
 
 TOPIC.refused(
     "duplicate_in_list",
-    "twice among the files",
+    "two files with the same name",
     file("a") + file("a"),
     ("duplicate", "files[1]"),
 )
 TOPIC.canonical(
-    "alike",
-    "names that differ behind eight bytes they share",
+    "common_prefix",
+    "names with a common prefix of ten bytes",
     file("same-name-1") + file("same-name-2") + file("z"),
 )
 for _pair, _data, _path in (
@@ -137,13 +139,13 @@ for _pair, _data, _path in (
 ):
     TOPIC.refused(
         f"duplicate_{_pair}",
-        "across two lists: the later list's element, whatever the order on the wire",
+        "the same name in two lists: the duplicate is in the list that is later in the schema",
         _data,
         ("duplicate", _path),
     )
 TOPIC.refused(
     "duplicate_across_all",
-    "in every list, twice in the first, with others in between",
+    "the same name in all lists, twice in the first, with other names between",
     directory("a")
     + directory("a")
     + directory("b")
@@ -157,7 +159,7 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "duplicate_unsorted",
-    "not adjacent, in lists out of order",
+    "duplicates in unsorted lists and across lists, not adjacent",
     directory("b") + directory("a") + directory("b") + file("c") + file("a"),
     ("not_sorted", "directories[1]"),
     ("duplicate", "directories[2]"),
@@ -167,16 +169,20 @@ TOPIC.refused(
 
 # ---- size
 
-TOPIC.canonical("size_one", "1 + 2^64-2 is 2^64-1", directory("a", size=GREATEST - 1))
+TOPIC.canonical(
+    "size_at_limit",
+    "one directory, 1 + size 2^64-2: the sum is 2^64-1",
+    directory("a", size=GREATEST - 1),
+)
 TOPIC.refused(
-    "size_one_above",
-    "1 + 2^64-1 is 2^64",
+    "size_above_limit",
+    "one directory, 1 + size 2^64-1: the sum is 2^64",
     directory("a", size=GREATEST),
     ("size_overflow", ""),
 )
 TOPIC.canonical(
     "size_sum",
-    "two directories, a file and a symlink: exactly 2^64-1",
+    "two directories, a file and a symlink: the sum is 2^64-1",
     directory("a", size=2**63)
     + directory("b", size=GREATEST - 2**63 - 4)
     + file("c", size=GREATEST)
@@ -184,7 +190,7 @@ TOPIC.canonical(
 )
 TOPIC.refused(
     "size_sum_above",
-    "two directories, a file and a symlink: exactly 2^64",
+    "two directories, a file and a symlink: the sum is 2^64",
     directory("a", size=2**63)
     + directory("b", size=GREATEST - 2**63 - 3)
     + file("c", size=GREATEST)
@@ -193,48 +199,48 @@ TOPIC.refused(
 )
 TOPIC.refused(
     "size_by_file",
-    "a full directory and one file: 2^64",
+    "a directory of size 2^64-2 and a file: the sum is 2^64",
     directory("a", size=GREATEST - 1) + file("b"),
     ("size_overflow", ""),
 )
 TOPIC.refused(
     "size_by_symlink",
-    "a full directory and one symlink: 2^64",
+    "a directory of size 2^64-2 and a symlink: the sum is 2^64",
     directory("a", size=GREATEST - 1) + symlink("b"),
     ("size_overflow", ""),
 )
 TOPIC.refused(
     "size_by_file_before",
-    "a file that arrives before the full directory",
+    "a file before the directory on the wire: the sum is 2^64",
     file("b") + directory("a", size=GREATEST - 1),
     ("size_overflow", ""),
 )
 TOPIC.refused(
-    "size_wraps_far",
-    "three sizes of 2^64-1: a sum that wraps round more than once",
+    "size_wraps_twice",
+    "three directories of size 2^64-1: the sum exceeds 2^65",
     directory("a", size=GREATEST) + directory("b", size=GREATEST) + directory("c", size=GREATEST),
     ("size_overflow", ""),
 )
 TOPIC.refused(
     "size_wraps_to_small",
-    "2^63 twice, plus two: wraps to 2",
+    "two directories of size 2^63: the sum modulo 2^64 is 2",
     directory("a", size=2**63) + directory("b", size=2**63),
     ("size_overflow", ""),
 )
 TOPIC.canonical(
     "size_of_files",
-    "the sizes of files do not count",
+    "sizes of files do not count",
     file("a", size=GREATEST) + file("b", size=GREATEST),
 )
 TOPIC.other_bytes(
     "size_overwritten",
-    "only the last size counts",
+    "size given twice: only the last value counts",
     blob(1, blob(1, "a"), blob(2, bytes(32)), number(3, GREATEST), number(3, 5)),
     directory("a", bytes(32), 5),
 )
 TOPIC.refused(
-    "size_and_more",
-    "beside an unknown field and other violations",
+    "size_and_other_violations",
+    "size_overflow together with other violations",
     directory("a", size=GREATEST) + blob(9) + file("", b""),
     ("unknown_field", ""),
     ("size_overflow", ""),

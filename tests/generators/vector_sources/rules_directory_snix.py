@@ -11,7 +11,7 @@ from vector_sources.topic import DIRECTORY, SNIX, Topic
 TOPIC = Topic(
     "rules_directory_snix",
     DIRECTORY,
-    "each rule of a castore Directory of snix, as those of tvix",
+    "rules of a castore Directory of snix, which are those of tvix",
     schema=SNIX,
     vectors=[replace(vector, schema=SNIX) for vector in rules_directory.TOPIC.vectors],
 )

@@ -28,10 +28,10 @@ STORE = inputs_dir("nix/store")
 
 
 def _whole_requests(topic: Topic) -> None:
-    topic.canonical("least", "a command alone", ARGS)
+    topic.canonical("minimal", "minimal: only command_args", ARGS)
     topic.canonical(
         "everything",
-        "every field set",
+        "every field is set",
         inputs(directory("a", size=3), file("b", executable=True), symlink("c", "/x"))
         + args("/bin/sh", "-c", "echo hi")
         + working_dir("build")
@@ -47,16 +47,21 @@ def _whole_requests(topic: Topic) -> None:
         + file_at("etc/hosts")
         + refscan("b" * 32, "a" * 32),
     )
-    topic.refused("empty_message", "no bytes at all", b"", ("required", "command_args"))
+    topic.refused(
+        "empty_message",
+        "empty message: only the missing command is reported",
+        b"",
+        ("required", "command_args"),
+    )
     topic.malformed(
         "first_schema",
-        "a request of tvix.build.v1, whose command is no input",
+        "a request of tvix.build.v1, whose command does not decode as an input",
         blob(1, "sh") + blob(2, "out"),
     )
-    topic.refused("unknown_field", "field 11", ARGS + number(11, 1), ("unknown_field", ""))
+    topic.refused("unknown_field", "unknown field 11", ARGS + number(11, 1), ("unknown_field", ""))
     topic.other_bytes(
         "descending",
-        "fields in descending number",
+        "fields in descending order of field number",
         refscan("b", "a") + env("A") + outputs("o") + working_dir("w") + ARGS,
         ARGS + working_dir("w") + outputs("o") + env("A") + refscan("b", "a"),
     )
@@ -65,7 +70,7 @@ def _whole_requests(topic: Topic) -> None:
 def _constraints(topic: Topic) -> None:
     topic.refused(
         "constraints_empty",
-        "present, so a system is required",
+        "constraints present but empty: system is required",
         ARGS + constraints(),
         ("required", "constraints.system"),
     )
@@ -73,7 +78,7 @@ def _constraints(topic: Topic) -> None:
         topic.canonical(f"{label}_true", f"{label} is set", ARGS + constraints(SYSTEM, flag))
         topic.other_bytes(
             f"{label}_2",
-            f"{label}: any number but 0 is true",
+            f"{label}: any number except 0 is true",
             ARGS + constraints(SYSTEM, flag[:1], b"\x82\x00"),
             ARGS + constraints(SYSTEM, flag),
         )
@@ -92,7 +97,7 @@ def _constraints(topic: Topic) -> None:
     )
     topic.refused(
         "constraints_unknown",
-        "field 6 of the constraints",
+        "unknown field 6 in the constraints",
         ARGS + constraints(SYSTEM, number(6, 1)),
         ("unknown_field", "constraints"),
     )
@@ -100,17 +105,19 @@ def _constraints(topic: Topic) -> None:
 
 def _needles(topic: Topic) -> None:
     topic.canonical(
-        "needles_keep_order", "not a sorted list; one may come twice", ARGS + refscan("b", "a", "b")
+        "needles_keep_order",
+        "needles keep their order and may repeat",
+        ARGS + refscan("b", "a", "b"),
     )
-    topic.canonical("needles_any_text", "any text", ARGS + refscan("\0", "/", "€"))
+    topic.canonical("needles_any_text", "needles of any text", ARGS + refscan("\0", "/", "€"))
     topic.refused(
         "needles_empty",
-        "each empty one",
+        "empty needles: each is reported",
         ARGS + refscan("", "a", ""),
         ("invalid_needle", "refscan_needles[0]"),
         ("invalid_needle", "refscan_needles[2]"),
     )
-    topic.malformed("needles_not_utf8", "they are text", ARGS + refscan(b"\xff"))
+    topic.malformed("needles_not_utf8", "a needle that is not UTF-8", ARGS + refscan(b"\xff"))
 
 
 def _outputs_and_inputs(topic: Topic) -> None:
@@ -118,32 +125,32 @@ def _outputs_and_inputs(topic: Topic) -> None:
     place = ("output_is_input", "outputs[0]")
     topic.refused(
         "output_is_input",
-        "in the directory of inputs",
+        "output with the path of an input in inputs_dir",
         node + ARGS + STORE + outputs("nix/store/a"),
         place,
     )
     topic.canonical(
         "output_is_named_as_input",
-        "elsewhere, or within an input",
+        "outputs with the name of an input in another directory, or below an input",
         node + ARGS + STORE + outputs("a", "nix/store/a/b", "nix/store/ab", "store/a"),
     )
     topic.refused(
         "output_is_input_at_root",
-        "without inputs_dir, the name alone",
+        "output with the name of an input; inputs_dir is absent",
         node + ARGS + outputs("a", "x/a"),
         place,
     )
     topic.refused(
-        "output_is_unset_input",
-        "a node without member has the empty name",
+        "output_is_empty_input",
+        "input node without a member, whose name is empty: it is at inputs_dir/",
         inputs(b"") + ARGS + inputs_dir("d") + outputs("d", "d/"),
         ("required", "inputs[0]"),
         ("invalid_path", "outputs[1]"),
         ("output_is_input", "outputs[1]"),
     )
     topic.refused(
-        "output_is_unset_input_at_root",
-        "nor has the path any name",
+        "output_is_empty_input_at_root",
+        "input node without a member and an empty output: both paths are empty",
         inputs(b"") + ARGS + outputs(""),
         ("required", "inputs[0]"),
         ("invalid_path", "outputs[0]"),
@@ -151,7 +158,7 @@ def _outputs_and_inputs(topic: Topic) -> None:
     )
     topic.refused(
         "output_is_input_invalid",
-        "compared as text, valid or not",
+        "paths of outputs and inputs are compared even if they are invalid",
         inputs(file("b/c")) + ARGS + inputs_dir("/") + outputs("//b/c", "b/c"),
         ("invalid_name", "inputs[0].file.name"),
         ("invalid_path", "inputs_dir"),
@@ -160,7 +167,7 @@ def _outputs_and_inputs(topic: Topic) -> None:
     )
     topic.refused(
         "outputs_that_are_inputs",
-        "several, in no order, of every kind",
+        "several outputs with paths of inputs of every kind; neither list is sorted",
         inputs(symlink("c"), directory("a"), file("b"), file(b"\xff"))
         + ARGS
         + STORE
@@ -175,12 +182,15 @@ def _outputs_and_inputs(topic: Topic) -> None:
 
 def _carried_over(topic: Topic) -> None:
     topic.refused(
-        "arg_nul", "NUL in an argument", args("a", "b\0"), ("invalid_arg", "command_args[1]")
+        "arg_nul",
+        "argument that contains a NUL",
+        args("a", "b\0"),
+        ("invalid_arg", "command_args[1]"),
     )
-    topic.canonical("args_keep_order", "command_args is not a sorted list", args("b", "a", "b"))
+    topic.canonical("args_keep_order", "command_args keeps its order", args("b", "a", "b"))
     topic.refused(
         "input_rules",
-        "names, digests, targets, nodes without member",
+        "inputs: names, digests, targets, nodes without a member",
         inputs(b"", directory("a", b""), file("/"), symlink("b", "")) + ARGS,
         ("required", "inputs[0]"),
         ("invalid_digest", "inputs[1].directory.digest"),
@@ -190,7 +200,7 @@ def _carried_over(topic: Topic) -> None:
     )
     topic.refused(
         "env_rules",
-        "keys and values of variables",
+        "environment_vars: invalid keys and values",
         ARGS + env("=", "\0") + env("A") + env("A", "w"),
         ("invalid_env_key", "environment_vars[0].key"),
         ("invalid_env_value", "environment_vars[0].value"),
@@ -198,7 +208,7 @@ def _carried_over(topic: Topic) -> None:
     )
     topic.unsorted(
         "all_lists",
-        "every list out of order",
+        "all lists out of order",
         inputs(file("f"), directory("e"))
         + ARGS
         + scratch_paths("b", "a")
@@ -224,7 +234,7 @@ def _carried_over(topic: Topic) -> None:
     )
     topic.refused(
         "order_of_violations",
-        "fields in descending number; violations by field, index, then the order of the table",
+        "violations are ordered by field, then by index, then as in the table",
         refscan("")
         + file_at("/")
         + constraints(ro_paths("/z", "", ""), number(9, 1))
@@ -259,7 +269,7 @@ def _carried_over(topic: Topic) -> None:
 
 
 def _topic(name: str, schema: str) -> Topic:
-    about = f"each rule of a BuildRequest of {schema} but those of paths"
+    about = f"rules of a BuildRequest of {schema}, except those of paths"
     topic = Topic(name, BUILD_REQUEST, about, schema=schema, source="rules_request_later")
     _whole_requests(topic)
     _constraints(topic)

@@ -20,7 +20,7 @@ from vector_sources.parts import (
 )
 from vector_sources.topic import BUILD_REQUEST, Topic
 
-TOPIC = Topic("sorting", BUILD_REQUEST, "order and duplicates of the sorted lists")
+TOPIC = Topic("sorting", BUILD_REQUEST, "order and duplicates in sorted lists")
 
 Maker = Callable[[Sequence[bytes | str]], bytes]
 
@@ -87,19 +87,19 @@ def _repeated(
 
 # ---- in order
 
-_in_order("one", "one element is in order", ["a"])
-_in_order("ascending", "ascending, of several lengths", ["a", "aa", "ab", "b", "ba"])
-_in_order("prefix_first", "a key before the longer one that it begins", ["ab", "ab\x01", "abc"])
-_in_order("case", "by byte, not by alphabet", ["A", "B", "_", "a", "b"])
-_in_order("numbers", "by byte, not by number", ["1", "10", "2"])
+_in_order("one", "one element", ["a"])
+_in_order("ascending", "ascending keys of several lengths", ["a", "aa", "ab", "b", "ba"])
+_in_order("prefix_first", "a key before a longer key with that prefix", ["ab", "ab\x01", "abc"])
+_in_order("case", "sorted by byte: upper case before lower case", ["A", "B", "_", "a", "b"])
+_in_order("numbers", "sorted by byte: 10 before 9", ["1", "10", "2"])
 _in_order(
     "unsigned",
-    "bytes are unsigned: 7f, then c2 80 (the least of two bytes), then f4",
+    "sorted by unsigned byte: 7f before c2 80, the first two-byte character, before f4",
     ["\x7f", "\u0080", "\U0010ffff"],
 )
 _in_order(
     "not_utf16",
-    "by byte: U+FFFD before U+10000, which UTF-16 would order the other way",
+    "sorted by byte: U+FFFD before U+10000; UTF-16 code units have the opposite order",
     ["\ufffd", "\U00010000"],
 )
 _in_order(
@@ -107,27 +107,27 @@ _in_order(
     "keys that differ after 8, 16 and 64 equal bytes",
     ["k" * 64 + "a", "k" * 64 + "b", "k" * 16 + "la", "k" * 16 + "lb", "k" * 8 + "mx"],
 )
-_in_order("lengths_7_to_9", "equal bytes, lengths 7, 8 and 9", ["k" * 7, "k" * 8, "k" * 9])
+_in_order("lengths_7_to_9", "keys of 7, 8 and 9 equal bytes", ["k" * 7, "k" * 8, "k" * 9])
 TOPIC.canonical(
     "names_unsigned",
-    "nodes' names are bytes: 7f, 80, ff",
+    "names of nodes are sorted by unsigned byte: 7f, 80, ff",
     ARGS + inputs(file(b"\x7f"), directory(b"\x80"), symlink(b"\xff"), file(b"\xff\x01")),
 )
 TOPIC.unsorted(
     "names_signed",
-    "nodes' names as signed bytes would order them: 80 before 7f",
+    "names of nodes sorted by signed byte: 80 before 7f",
     ARGS + inputs(file(b"\x80"), file(b"\x7f")),
     ARGS + inputs(file(b"\x7f"), file(b"\x80")),
     "inputs[1]",
 )
 TOPIC.canonical(
     "kinds_mixed",
-    "inputs are sorted by name, whatever their kind",
+    "inputs are sorted by name across kinds",
     ARGS + inputs(symlink("a"), file("b"), directory("c"), file("d"), symlink("e")),
 )
 TOPIC.unsorted(
     "kinds_grouped",
-    "inputs sorted within their kinds only",
+    "inputs sorted only within each kind",
     ARGS + inputs(directory("c"), file("b"), file("d"), symlink("a"), symlink("e")),
     ARGS + inputs(symlink("a"), file("b"), directory("c"), file("d"), symlink("e")),
     "inputs[1]",
@@ -135,16 +135,24 @@ TOPIC.unsorted(
 
 # ---- out of order: reported once per list, at the first descent
 
-_out_of_order("two", "two, swapped", ["b", "a"], "a b", 1)
-_out_of_order("descending", "descending: the first only", ["d", "c", "b", "a"], "a b c d", 1)
-_out_of_order("last", "only the last is too small", ["b", "c", "d", "a"], "a b c d", 3)
-_out_of_order("twice", "two descents: the first only", ["a", "c", "b", "e", "d"], "a b c d e", 2)
-_out_of_order("longer_first", "a key after the longer one", ["ab", "a"], "a ab", 1)
-_out_of_order("signed", "as signed bytes would order them", ["\u0080", "\x7f"], "\x7f \u0080", 1)
+_out_of_order("two", "two keys, swapped", ["b", "a"], "a b", 1)
 _out_of_order(
-    "utf16", "as UTF-16 would order them", ["\U00010000", "\ufffd"], "\ufffd \U00010000", 1
+    "descending",
+    "descending keys: only the first descent is reported",
+    ["d", "c", "b", "a"],
+    "a b c d",
+    1,
 )
-_out_of_order("by_case", "as an alphabet would order them", ["a", "B", "c"], "B a c", 1)
+_out_of_order("last", "only the last key is out of order", ["b", "c", "d", "a"], "a b c d", 3)
+_out_of_order(
+    "twice", "two descents: only the first is reported", ["a", "c", "b", "e", "d"], "a b c d e", 2
+)
+_out_of_order("longer_first", "a key after a longer key with that prefix", ["ab", "a"], "a ab", 1)
+_out_of_order("signed", "sorted by signed byte", ["\u0080", "\x7f"], "\x7f \u0080", 1)
+_out_of_order(
+    "utf16", "sorted by UTF-16 code unit", ["\U00010000", "\ufffd"], "\ufffd \U00010000", 1
+)
+_out_of_order("by_case", "sorted alphabetically, regardless of case", ["a", "B", "c"], "B a c", 1)
 _out_of_order(
     "nine_bytes",
     "keys that differ in the ninth byte",
@@ -154,7 +162,7 @@ _out_of_order(
 )
 _out_of_order(
     "lengths",
-    "shorter after longer",
+    "a shorter key after a longer one",
     ["k" * 9, "k" * 8, "k" * 7],
     f"{'k' * 7} {'k' * 8} {'k' * 9}",
     1,
@@ -162,7 +170,7 @@ _out_of_order(
 
 TOPIC.unsorted(
     "all_lists",
-    "every list of a request out of order",
+    "all lists of a request out of order",
     ARGS
     + outputs("b", "a")
     + env("D")
@@ -181,8 +189,8 @@ TOPIC.unsorted(
     "constraints.available_ro_paths[1]",
 )
 TOPIC.unsorted(
-    "values_move_with_keys",
-    "each variable keeps its value, each node its digest",
+    "values_sorted_with_keys",
+    "values of variables and digests of nodes are sorted with their keys",
     ARGS + env("B", "1") + env("A", "2") + inputs(file("y", DIGEST), directory("x", bytes(32), 5)),
     ARGS + env("A", "2") + env("B", "1") + inputs(directory("x", bytes(32), 5), file("y", DIGEST)),
     "environment_vars[1]",
@@ -196,7 +204,7 @@ def _long_list() -> None:
     descent = next(i for i in range(1, 300) if names[i] < names[i - 1])
     TOPIC.unsorted(
         "three_hundred",
-        "300 inputs, the i-th beginning with the number 7 i mod 300",
+        "300 inputs; the name of input i starts with the number 7*i mod 300",
         ARGS + _input_list(names),
         ARGS + _input_list(sorted(names)),
         f"inputs[{descent}]",
@@ -207,38 +215,53 @@ _long_list()
 
 # ---- duplicates
 
-_repeated("equal", "adjacent", ["a", "a"], [1])
-_repeated("equal_apart", "not adjacent, so not sorted either", ["a", "b", "a"], [2], descent=2)
-_repeated("equal_thrice", "three times, adjacent: the second and third", ["a", "a", "a"], [1, 2])
+_repeated("equal", "two equal keys, adjacent", ["a", "a"], [1])
+_repeated(
+    "equal_apart",
+    "two equal keys, not adjacent, so also out of order",
+    ["a", "b", "a"],
+    [2],
+    descent=2,
+)
+_repeated(
+    "equal_thrice",
+    "three equal keys, adjacent: the second and third are duplicates",
+    ["a", "a", "a"],
+    [1, 2],
+)
 _repeated(
     "equal_thrice_apart",
-    "three times, apart: each but the first; one descent reported",
+    "three equal keys, not adjacent: all but the first are duplicates; one descent is reported",
     ["b", "a", "b", "a", "b"],
     [2, 3, 4],
     descent=1,
 )
-_repeated("two_pairs", "two keys, twice each", ["a", "a", "b", "b"], [1, 3])
-_repeated("equal_long", "the same 100 bytes", ["k" * 100, "k" * 100], [1])
-_repeated("not_equal_before", "a descent before the repetition", ["c", "a", "c"], [2], descent=1)
+_repeated("two_pairs", "two keys, each twice", ["a", "a", "b", "b"], [1, 3])
+_repeated("equal_long", "two equal keys of 100 bytes", ["k" * 100, "k" * 100], [1])
+_repeated("not_equal_before", "a descent before the duplicate", ["c", "a", "c"], [2], descent=1)
 TOPIC.refused(
     "env_values_differ",
-    "a key twice is a duplicate though the values differ",
+    "equal keys of variables with different values",
     ARGS + env("A", "1") + env("A", "2"),
     ("duplicate", "environment_vars[1]"),
 )
 TOPIC.refused(
     "node_kinds_differ",
-    "a name twice is a duplicate though the kinds differ",
+    "equal names of nodes of different kinds",
     ARGS + inputs(directory("a"), symlink("a")),
     ("duplicate", "inputs[1]"),
 )
-TOPIC.canonical("equal_args", "arguments may repeat", ARGS + ARGS)
-TOPIC.canonical("equal_across_lists", "lists do not share keys", ARGS + outputs("a") + env("a"))
+TOPIC.canonical("equal_args", "equal arguments, which are allowed", ARGS + ARGS)
+TOPIC.canonical(
+    "equal_across_lists",
+    "the same key in different lists, which is allowed",
+    ARGS + outputs("a") + env("a"),
+)
 
 for _size in range(1, 10):
     TOPIC.refused(
         f"duplicate_of_{_size}_bytes",
-        "the same name twice; what follows the two differs",
+        f"equal names, length {_size}, followed by different bytes on the wire",
         ARGS + outputs("n" * _size, "n" * _size) + inputs(file("x")),
         ("duplicate", "outputs[1]"),
     )

@@ -103,22 +103,22 @@ _MEMORY = number(2, 2**64 - 1)
 _NODES = (directory(f"{C}-d", size=9), file(f"{A}-f", executable=True), symlink(f"{B}-l", "/x"))
 
 PAIRS = (
-    Pair("least", "a command and a system", first(), later()),
+    Pair("minimal", "minimal: a command and a system", first(), later()),
     Pair(
         "output",
-        "its hash part is a needle",
+        "an output, whose hash part becomes a needle",
         first(parts.outputs(f"{A}-hello")),
         later(outputs(f"{A}-hello"), needles=[A]),
     ),
     Pair(
         "inputs",
-        "of every kind",
+        "inputs of every kind",
         first(parts.inputs(*_NODES)),
         later(inputs=parts_later.inputs(*_NODES), needles=[C, A, B]),
     ),
     Pair(
         "needles_in_order",
-        "of outputs before inputs, each as the list is: not sorted as a whole",
+        "needles of outputs come before needles of inputs, each in the order of its list",
         first(parts.outputs(f"{C}-o", f"{B}-o"), parts.inputs(file(f"{A}-i"))),
         later(
             outputs(f"{C}-o", f"{B}-o"),
@@ -128,7 +128,7 @@ PAIRS = (
     ),
     Pair(
         "needle_twice",
-        "outputs and an input of one hash part: a needle for each",
+        "two outputs and an input with the same hash part: one needle for each",
         first(parts.outputs(f"{A}-a", f"{A}-b"), parts.inputs(file(f"{A}-c"))),
         later(
             outputs(f"{A}-a", f"{A}-b"),
@@ -138,7 +138,7 @@ PAIRS = (
     ),
     Pair(
         "everything",
-        "all fields",
+        "every field is set",
         first(
             parts.outputs(f"{A}-a"),
             parts.env("K", ""),
@@ -157,7 +157,7 @@ PAIRS = (
     ),
     Pair(
         "network_access",
-        "requested: the first schema has no field for it",
+        "network access, for which the first schema has no field",
         first(parts.outputs(f"{A}-a")),
         later(
             outputs(f"{A}-a"),
@@ -168,7 +168,7 @@ PAIRS = (
     ),
     Pair(
         "long_names",
-        "of 255 bytes, the input's not UTF-8",
+        "names of 255 bytes; the name of the input is not UTF-8",
         first(
             parts.outputs(f"{A}-" + "n" * 222),
             parts.inputs(file(f"{B}-".encode() + b"\xff" * 222)),
@@ -181,7 +181,7 @@ PAIRS = (
     ),
     Pair(
         "shortest_names",
-        "one byte behind the hash part, a line break or another control character",
+        "names with one byte after the hash part: a line break or another control character",
         first(parts.outputs(f"{A}-\n"), parts.inputs(file(f"{A}-\x01"))),
         later(outputs(f"{A}-\n"), inputs=parts_later.inputs(file(f"{A}-\x01")), needles=[A, A]),
     ),
@@ -197,29 +197,38 @@ def _from_later(name: str, about: str, data: bytes, *reasons: str) -> Refusal:
 
 
 _ODD_NAMES = (
-    ("31", "31 characters of a hash", A[:31] + "-name"),
-    ("33", "33 characters of a hash", A + "0-name"),
-    ("e", "an e, which is no digit of Nix's base 32", "e" + A[1:] + "-name"),
-    ("upper", "a capital", "A" + B[1:] + "-name"),
-    ("not_ascii", "a letter of two bytes", "ä" + A[2:] + "-name"),
-    ("no_dash", "no dash", A + "_name"),
-    ("hash_alone", "nothing behind the hash part", A),
-    ("dash_alone", "nothing behind the dash", A + "-"),
-    ("short", "a name as the first schema allows it", "out"),
+    ("31", "hash part of 31 characters", A[:31] + "-name"),
+    ("33", "hash part of 33 characters", A + "0-name"),
+    (
+        "e",
+        "hash part with the letter e, which is not a digit of Nix's base 32",
+        "e" + A[1:] + "-name",
+    ),
+    ("upper", "hash part with an upper-case letter", "A" + B[1:] + "-name"),
+    ("not_ascii", "hash part with a non-ASCII letter", "ä" + A[2:] + "-name"),
+    ("no_dash", "no dash after the hash part", A + "_name"),
+    ("hash_alone", "nothing after the hash part", A),
+    ("dash_alone", "nothing after the dash", A + "-"),
+    ("short", "a name without a hash part, which the first schema allows", "out"),
 )
 
 REFUSALS = (
-    _from_first("no_constraints", "provide_bin_sh needs a system", parts.ARGS, "constraints"),
+    _from_first(
+        "no_constraints",
+        "no constraints: provide_bin_sh needs constraints with a system",
+        parts.ARGS,
+        "constraints",
+    ),
     *(
         _from_first(
-            f"first_output_{label}", f"an output: {about}", first(parts.outputs(name)), "outputs[0]"
+            f"first_output_{label}", f"output: {about}", first(parts.outputs(name)), "outputs[0]"
         )
         for label, about, name in _ODD_NAMES
     ),
     *(
         _from_first(
             f"first_input_{label}",
-            f"an input: {about}",
+            f"input: {about}",
             first(parts.inputs(symlink(name))),
             "inputs[0].symlink.name",
         )
@@ -227,7 +236,7 @@ REFUSALS = (
     ),
     _from_first(
         "first_all_reasons",
-        "every name and no constraints, in the order of the fields",
+        "several names and missing constraints: reasons are in the order of the fields",
         parts.ARGS
         + parts.outputs(f"{A}-fine", "a", "b")
         + parts.inputs(file(f"{B}-fine"), directory("c"), file("d"), symlink(b"\xff")),
@@ -236,23 +245,23 @@ REFUSALS = (
     ),
     Refusal(
         "first_invalid",
-        "violations alone, not the missing hash part",
+        "invalid request: only violations are reported, not reasons",
         FIRST,
         parts.outputs("a/b"),
         violations=[("required", "command_args"), ("invalid_name", "outputs[0]")],
     ),
     Refusal(
         "first_unsorted",
-        "not even the order is mended",
+        "unsorted request: it is rejected, not sorted",
         FIRST,
         first(parts.outputs(f"{B}-b", f"{A}-a")),
         violations=[("not_sorted", "outputs[1]")],
     ),
-    Refusal("first_malformed", "no message", FIRST, b"\x0a", violations=[("malformed", "")]),
+    Refusal("first_malformed", "malformed request", FIRST, b"\x0a", violations=[("malformed", "")]),
     *(
         _from_later(
             f"later_output_{label}",
-            f"an output: {about}",
+            f"output: {about}",
             later(outputs(name), needles=[A]),
             "outputs[0]",
         )
@@ -261,7 +270,7 @@ REFUSALS = (
     *(
         _from_later(
             f"later_input_{label}",
-            f"an input: {about}",
+            f"input: {about}",
             later(inputs=parts_later.inputs(symlink(name)), needles=[A]),
             "inputs[0].symlink.name",
         )
@@ -275,22 +284,31 @@ REFUSALS = (
             "outputs[0]",
         )
         for label, about, path in (
-            ("elsewhere", "an output in another directory", f"build/{A}-a"),
-            ("at_the_root", "an output in no directory", f"{A}-a"),
-            ("deeper", "an output below another path of the store", f"nix/store/{A}-a/b"),
-            ("beside", "a directory that begins as the store does", f"nix/storehouse/{A}-a"),
-            ("store", "the store itself", "nix/store"),
-            ("256", "a name of 256 bytes", f"nix/store/{A}-" + "n" * 223),
+            ("elsewhere", "output in another directory", f"build/{A}-a"),
+            ("at_the_root", "output without a directory", f"{A}-a"),
+            ("deeper", "output below another path of the store", f"nix/store/{A}-a/b"),
+            (
+                "beside",
+                "output in a directory whose name starts with that of the store",
+                f"nix/storehouse/{A}-a",
+            ),
+            ("store", "output that is the store itself", "nix/store"),
+            ("256", "output with a name of 256 bytes", f"nix/store/{A}-" + "n" * 223),
         )
     ),
     *(
-        _from_later(f"working_dir_{label}", "another", later(working_dir=field), "working_dir")
+        _from_later(
+            f"working_dir_{label}",
+            "working_dir absent or another directory",
+            later(working_dir=field),
+            "working_dir",
+        )
         for label, field in (("absent", b""), ("store", parts_later.working_dir("nix/store")))
     ),
     *(
         _from_later(
             f"scratch_paths_{label}",
-            "others",
+            "scratch_paths absent or other paths",
             later(scratch=parts_later.scratch_paths(*paths)),
             "scratch_paths",
         )
@@ -302,29 +320,37 @@ REFUSALS = (
         )
     ),
     *(
-        _from_later(f"inputs_dir_{label}", "another", later(inputs_dir=field), "inputs_dir")
+        _from_later(
+            f"inputs_dir_{label}",
+            "inputs_dir absent or another directory",
+            later(inputs_dir=field),
+            "inputs_dir",
+        )
         for label, field in (("absent", b""), ("other", parts_later.inputs_dir("nix")))
     ),
     _from_later(
-        "network_not_asked_for",
-        "the request may use the network, the caller does not expect that",
+        "network_access_unexpected",
+        "the request has network access, network_access=False",
         later(constraints=SYSTEM + NETWORK_ACCESS + PROVIDE_BIN_SH),
         "constraints.network_access",
     ),
     Refusal(
-        "network_asked_for",
-        "the caller expects that the request may use the network, and it may not",
+        "network_access_missing",
+        "the request has no network access, network_access=True",
         SNIX,
         later(),
         ["constraints.network_access"],
         network_access=True,
     ),
     _from_later(
-        "no_bin_sh", "without /bin/sh", later(constraints=SYSTEM), "constraints.provide_bin_sh"
+        "no_bin_sh",
+        "provide_bin_sh is not set",
+        later(constraints=SYSTEM),
+        "constraints.provide_bin_sh",
     ),
     Refusal(
         "later_no_constraints",
-        "so neither network nor /bin/sh",
+        "constraints absent, so neither network_access nor provide_bin_sh is set",
         SNIX,
         later()[: -len(parts_later.constraints(SYSTEM + PROVIDE_BIN_SH))],
         ["constraints.network_access", "constraints.provide_bin_sh"],
@@ -332,38 +358,43 @@ REFUSALS = (
     ),
     _from_later(
         "additional_file",
-        "a file",
+        "an additional file",
         later(files=parts_later.file_at("build/a")),
         "additional_files",
     ),
     _from_later(
         "needles_absent",
-        "none for an output",
+        "no needle for an output",
         later(outputs(f"{A}-a")),
         "refscan_needles",
     ),
-    _from_later("needle_too_many", "one for nothing", later(needles=[A]), "refscan_needles"),
+    _from_later(
+        "needle_too_many",
+        "a needle without an output or input",
+        later(needles=[A]),
+        "refscan_needles",
+    ),
     _from_later(
         "needles_swapped",
-        "the input's before the output's",
+        "needle of the input before needle of the output",
         later(outputs(f"{A}-a"), inputs=parts_later.inputs(file(f"{B}-b")), needles=[B, A]),
         *("refscan_needles[0]", "refscan_needles[1]"),
     ),
     _from_later(
         "needle_of_another",
-        "the second is not the input's",
+        "the second needle is not that of the input",
         later(outputs(f"{A}-a"), inputs=parts_later.inputs(file(f"{B}-b")), needles=[A, C]),
         "refscan_needles[1]",
     ),
     _from_later(
-        "needle_twice_said_once",
-        "two outputs of one hash part need two needles",
+        "needle_missing_for_equal_hash",
+        "two outputs with the same hash part, which need two needles, and one needle",
         later(outputs(f"{A}-a", f"{A}-b"), needles=[A]),
         "refscan_needles",
     ),
     _from_later(
-        "host_paths_of_the_store",
-        "allowed where inputs are elsewhere, but never in the first schema",
+        "host_paths_in_the_store",
+        "host paths in /nix/store: allowed without inputs_dir, but not in the first schema",
         later(
             inputs_dir=b"",
             constraints=SYSTEM
@@ -374,8 +405,8 @@ REFUSALS = (
         *("constraints.available_ro_paths[1]", "constraints.available_ro_paths[2]"),
     ),
     _from_later(
-        "output_of_an_inputs_name",
-        "allowed where inputs are elsewhere, but never in the first schema",
+        "output_is_input",
+        "output with the name of an input: allowed without inputs_dir, but not in the first schema",
         later(
             outputs(f"{A}-a"),
             inputs=parts_later.inputs(file(f"{A}-a")),
@@ -386,7 +417,7 @@ REFUSALS = (
     ),
     _from_later(
         "later_all_reasons",
-        "every field, in the order of the fields; needles are not compared without all names",
+        "several reasons, in the order of the fields; needles need names with hash parts",
         later(
             parts_later.outputs("a", f"nix/store/{A}-a", "nix/store/b"),
             inputs=parts_later.inputs(file("in")),
@@ -403,21 +434,21 @@ REFUSALS = (
     ),
     Refusal(
         "later_invalid",
-        "violations alone, not the other form",
+        "invalid request: only violations are reported, not reasons",
         SNIX,
         parts_later.ARGS + parts_later.outputs("/a") + blob(10),
         violations=[("invalid_path", "outputs[0]"), ("invalid_needle", "refscan_needles[0]")],
     ),
     Refusal(
         "later_unsorted",
-        "not even the order is mended",
+        "unsorted request: it is rejected, not sorted",
         SNIX,
         later(scratch=parts_later.scratch_paths("nix/store", "build")),
         violations=[("not_sorted", "scratch_paths[1]")],
     ),
     Refusal(
         "later_unknown_field",
-        "nothing is dropped",
+        "unknown field: the request is rejected, the field is not dropped",
         SNIX,
         later() + number(11, 1),
         violations=[("unknown_field", "")],

@@ -18,7 +18,7 @@ from vector_sources.parts import (
 from vector_sources.topic import BUILD, BUILD_REQUEST, Topic
 from wire import blob
 
-TOPIC = Topic("utf8", BUILD_REQUEST, "text that is UTF-8 and text that is not")
+TOPIC = Topic("utf8", BUILD_REQUEST, "strings that are UTF-8 and strings that are not")
 
 
 def _utf8_vectors() -> None:
@@ -32,32 +32,35 @@ def _utf8_vectors() -> None:
         "four_least": ("U+10000", b"\xf0\x90\x80\x80"),
         "four_greatest": ("U+10FFFF", b"\xf4\x8f\xbf\xbf"),
         "bom": ("U+FEFF", b"\xef\xbb\xbf"),
-        "long": ("ASCII, then U+20AC after 4,000 bytes", b"a" * 4000 + b"\xe2\x82\xac"),
+        "long": ("U+20AC after 4000 bytes of ASCII", b"a" * 4000 + b"\xe2\x82\xac"),
     }
     bad = {
-        "continuation": ("80 alone", b"\x80"),
-        "bf": ("bf alone", b"\xbf"),
-        "c0_80": ("overlong NUL", b"\xc0\x80"),
-        "c1_bf": ("overlong U+007F", b"\xc1\xbf"),
-        "e0_9f_bf": ("overlong U+07FF", b"\xe0\x9f\xbf"),
-        "f0_8f": ("overlong U+FFFF", b"\xf0\x8f\xbf\xbf"),
-        "surrogate_first": ("U+D800", b"\xed\xa0\x80"),
-        "surrogate_last": ("U+DFFF", b"\xed\xbf\xbf"),
-        "surrogate_pair": ("a surrogate pair, six bytes", b"\xed\xa0\xbd\xed\xb8\x80"),
-        "110000": ("U+110000", b"\xf4\x90\x80\x80"),
-        "f5": ("f5", b"\xf5\x80\x80\x80"),
-        "f8": ("five bytes", b"\xf8\x88\x80\x80\x80"),
-        "fe": ("fe", b"\xfe"),
-        "ff": ("ff", b"\xff"),
-        "two_cut": ("first of two bytes", b"\xc3"),
-        "three_cut": ("two of three bytes", b"\xe2\x82"),
-        "four_cut": ("three of four bytes", b"\xf0\x9f\x98"),
-        "two_then_ascii": ("first of two bytes, then a letter", b"\xc3a"),
-        "four_then_ascii": ("three of four bytes, then a letter", b"\xf0\x9f\x98a"),
-        "three_many": ("a continuation too many", b"\xe2\x82\xac\x80"),
-        "after_ascii": ("ff as the 17th byte", b"a" * 16 + b"\xff"),
-        "after_long_ascii": ("a cut character after 4,000 bytes", b"a" * 4000 + b"\xe2\x82"),
-        "block_edge": ("a character cut by the end after 63 bytes", b"a" * 63 + b"\xc3"),
+        "continuation": ("continuation byte 80 without a lead byte", b"\x80"),
+        "bf": ("continuation byte bf without a lead byte", b"\xbf"),
+        "c0_80": ("overlong encoding of NUL", b"\xc0\x80"),
+        "c1_bf": ("overlong encoding of U+007F", b"\xc1\xbf"),
+        "e0_9f_bf": ("overlong encoding of U+07FF", b"\xe0\x9f\xbf"),
+        "f0_8f": ("overlong encoding of U+FFFF", b"\xf0\x8f\xbf\xbf"),
+        "surrogate_first": ("surrogate U+D800", b"\xed\xa0\x80"),
+        "surrogate_last": ("surrogate U+DFFF", b"\xed\xbf\xbf"),
+        "surrogate_pair": ("surrogate pair in six bytes", b"\xed\xa0\xbd\xed\xb8\x80"),
+        "110000": ("U+110000, above the last code point", b"\xf4\x90\x80\x80"),
+        "f5": ("lead byte f5, which is invalid", b"\xf5\x80\x80\x80"),
+        "f8": ("lead byte f8 of a five-byte sequence, which is invalid", b"\xf8\x88\x80\x80\x80"),
+        "fe": ("byte fe, which is invalid", b"\xfe"),
+        "ff": ("byte ff, which is invalid", b"\xff"),
+        "two_cut": ("first byte of two, then the end", b"\xc3"),
+        "three_cut": ("first two bytes of three, then the end", b"\xe2\x82"),
+        "four_cut": ("first three bytes of four, then the end", b"\xf0\x9f\x98"),
+        "two_then_ascii": ("first byte of two, then a letter", b"\xc3a"),
+        "four_then_ascii": ("first three bytes of four, then a letter", b"\xf0\x9f\x98a"),
+        "three_many": ("a superfluous continuation byte", b"\xe2\x82\xac\x80"),
+        "after_ascii": ("byte ff as the 17th byte", b"a" * 16 + b"\xff"),
+        "after_long_ascii": (
+            "a truncated character after 4000 bytes of ASCII",
+            b"a" * 4000 + b"\xe2\x82",
+        ),
+        "block_edge": ("a truncated character after 63 bytes of ASCII", b"a" * 63 + b"\xc3"),
     }
     for label, (about, value) in good.items():
         TOPIC.canonical(f"utf8_{label}", about, args(b"a" + value + b"b"))
@@ -75,10 +78,10 @@ def _utf8_vectors() -> None:
         ("merged_system", ARGS + constraints(blob(1, b"\xff")) + constraints(SYSTEM)),
         ("split_character", args(b"\xe2\x82", b"\xac")),
     ):
-        TOPIC.malformed(f"utf8_bad_in_{place}", f"not UTF-8: {place}", data)
+        TOPIC.malformed(f"utf8_bad_in_{place}", f"not UTF-8: {place.replace('_', ' ')}", data)
     TOPIC.malformed(
         "utf8_bad_in_build",
-        "not UTF-8: an argument of a Build's request",
+        "not UTF-8: argument in the request of a Build",
         build_request(args(b"\xff")),
         kind=BUILD,
     )
@@ -87,6 +90,6 @@ def _utf8_vectors() -> None:
 _utf8_vectors()
 TOPIC.canonical(
     "bytes_need_no_utf8",
-    "values, names and targets are bytes",
+    "values of variables, names and targets need not be UTF-8",
     ARGS + env("A", b"\xff\xc0\x80") + inputs(symlink(b"\xed\xa0\x80", b"\xf4\x90\x80\x80")),
 )

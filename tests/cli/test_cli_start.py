@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""Help, the version and completion start fast: without protobuf, the extension, rich and gRPC."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli_support import COMMAND, environment, run
+from tvix_build.cli import options
+from tvix_build.cli.group import COMMANDS, group
+from tvix_build.proxy.shared.services import SERVICES
+from tvix_build.records.source import FORMATS
+from waiting import LIMIT
+
+SLOW = {"asyncio", "google.protobuf", "grpc", "pyarrow", "rich", "tvix_build._native"}
+
+# Runs the command line, and prints the modules that it has imported.
+MODULES = """
+import sys
+from tvix_build.__main__ import main
+assert main() == 0
+print(*sys.modules, sep="\\n")
+"""
+
+
+def modules(*arguments: str, **variables: str) -> set[str]:
+    """Run the command line in a process, and return the modules that it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", MODULES, *arguments],
+        env={**environment(), **variables},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    return set(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_version_and_help_import_no_command(arguments: list[str]) -> None:
+    found = modules(*arguments)
+    assert found & SLOW == set()
+    assert [name for name in found if name.startswith("tvix_build.cli.commands.")] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_commands_imports_what_it_needs(command: str) -> None:
+    assert modules(command, "--help") & SLOW == set()
+
+
+def test_commands_import_what_they_need() -> None:
+    assert "tvix_build._native" in modules("validate", "examples/requests")
+
+
+def test_table_of_commands_has_each_command() -> None:
+    context = group.make_context("tvix-build", ["--help"], resilient_parsing=True)
+    for name in COMMANDS:
+        command = group.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+    assert run("nothing").status == 2
+
+
+def test_options_have_the_formats_and_schemas() -> None:
+    assert list(options.FORMATS) == list(FORMATS)
+    offered = [schema for schema, service in SERVICES.items() if service.module]
+    assert [schema.value for schema in offered] == ["tvix.build.v1", "snix.build.v1"]
+
+
+def complete(monkeypatch: pytest.MonkeyPatch, words: str) -> list[str]:
+    """Return the completions of the last word in bash, each with its type."""
+    for name, value in _completion(words).items():
+        monkeypatch.setenv(name, value)
+    result = run()
+    assert (result.status, result.stderr) == (0, "")
+    return result.stdout.decode().splitlines()
+
+
+def _completion(words: str) -> dict[str, str]:
+    return {
+        "_TVIX_BUILD_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("tvix-build va", ["plain,validate"]),
+        ("tvix-build --ver", ["plain,--version"]),
+        ("tvix-build validate --out", ["plain,--output"]),
+        ("tvix-build validate --input-format js", ["plain,json"]),
+        ("tvix-build validate re", ["file,re"]),
+        ("tvix-build serve --store re", ["file,re"]),
+        ("tvix-build store v", ["plain,verify"]),
+        ("tvix-build serve --schema sn", ["plain,snix.build.v1"]),
+    ],
+)
+def test_completion(monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]) -> None:
+    assert complete(monkeypatch, words) == expected
+
+
+def test_completion_of_all_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert complete(monkeypatch, "tvix-build ") == [f"plain,{name}" for name in COMMANDS]
+
+
+@pytest.mark.parametrize("words", ["tvix-build va", "tvix-build serve --schema t"])
+def test_completion_imports_what_it_needs(words: str) -> None:
+    assert modules(**_completion(words)) & SLOW == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setenv("_TVIX_BUILD_COMPLETE", f"{shell}_source")
+    script = run().stdout.decode()
+    assert f"_TVIX_BUILD_COMPLETE={shell}_complete" in script
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    program = tmp_path / "tvix-build"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    code = """
+        eval "$(_TVIX_BUILD_COMPLETE=bash_source tvix-build)"
+        complete -p tvix-build
+        COMP_WORDS=(tvix-build va) COMP_CWORD=1
+        _tvix_build_completion tvix-build
+        echo "${COMPREPLY[@]}"
+    """
+    variables = environment()
+    variables["PATH"] = f"{tmp_path}:{variables['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", code],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LIMIT,
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines == ["complete -o nosort -F _tvix_build_completion tvix-build", "validate"]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""No test depends on the speed of the machine: tests wait for events, with one generous limit.
+
+This is read from the sources of the tests, including those that a test runs in another process.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+CLOCK = re.compile(
+    r"\b(?:sleep\((?!0\))|Timer\(|alarm\(|timeout=\d|(?:wait|join|result|exception)\(\d"
+    r"|(?:monotonic|perf_counter|process_time)(?:_ns)?\()"
+)
+ALLOWED = {
+    "cli/test_cli_signals.py": 6,  # random moments of a run
+    "mutation/run_mutants.py": 3,  # a tool, which reports how long it ran
+    "project/test_public_api.py": 3,  # types of arguments; nothing is called
+    "proxy/test_serve.py": 1,  # a deadline that the builder receives
+    "support/hostile.py": 2,  # prints the time of worst cases
+    "support/waiting.py": 4,
+}
+"""The number of lines of a file that may use the clock."""
+
+
+def uses(text: str) -> list[str]:
+    """Return the lines that use the clock."""
+    return [line for line in text.splitlines() if CLOCK.search(line)]
+
+
+def test_no_test_knows_the_clock() -> None:
+    files = {str(path.relative_to(TESTS)): path for path in sorted(TESTS.rglob("*.py"))}
+    own = str(Path(__file__).relative_to(TESTS))
+    found = {name: uses(path.read_text()) for name, path in files.items() if name != own}
+    assert {name: len(lines) for name, lines in found.items() if lines} == ALLOWED, found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "time.sleep(0.05)",
+        "await asyncio.sleep(1)",
+        "process.wait(timeout=60)",
+        "process.wait(60)",
+        "thread.join(5)",
+        "threading.Timer(0.3, stop).start()",
+        "future.result(60)",
+        "time.monotonic() - begin",
+    ],
+)
+def test_uses_of_the_clock_are_found(line: str) -> None:
+    assert uses(line) == [line]
+    assert uses("process.wait(timeout=LIMIT)\nawait asyncio.sleep(0)  # a turn") == []
