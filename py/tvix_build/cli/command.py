@@ -41,7 +41,9 @@ class Command(click.Command):
         if verbosity:
             quiet = "Print only results and errors: no progress, notes and summaries."
             verbose = "Also print how each file is read, and the elapsed time, on stderr."
-            self.params += [_level("-q", "quiet", -1, quiet), _level("-v", "verbose", 1, verbose)]
+            self.params.extend(
+                [_level("-q", "quiet", -1, quiet), _level("-v", "verbose", 1, verbose)]
+            )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
