@@ -72,7 +72,10 @@ def _similar_file(path: str | None) -> str | None:
         names = os.listdir(directory or ".")
     except OSError:
         return None
-    return next((os.path.join(directory, one) for one in get_close_matches(name, names, 1)), None)
+    # All files have the same few suffixes, which make other names similar.
+    by_stem = {os.path.splitext(one)[0]: one for one in sorted(names)}
+    found = get_close_matches(os.path.splitext(name)[0], by_stem, 1)
+    return os.path.join(directory, by_stem[found[0]]) if found else None
 
 
 class Monitor:
