@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""The messages that protobuf 6 and 7 decode differently. docs/canonical-form.md describes 7."""
+"""The messages that protobuf 4 to 6 and 7 decode differently. docs/canonical-form.md describes 7."""
 
 from __future__ import annotations
 
-from google.protobuf import runtime_version
+from importlib import import_module
+
 from google.protobuf.descriptor import Descriptor
 
 from wire import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT
 
 #: Whether the installed protobuf decodes differently from what docs/canonical-form.md describes.
-IS_OLD = runtime_version.MAJOR < 7
-REASON = "protobuf 6 decodes lengths of six bytes, and rejects field number 0 within groups"
+IS_OLD = int(import_module("google.protobuf").__version__.partition(".")[0]) < 7
+REASON = "protobuf 4 to 6 decode lengths of six bytes, and reject field number 0 within groups"
 
 
 def may_differ(data: bytes, message: Descriptor) -> bool:
