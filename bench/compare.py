@@ -28,6 +28,13 @@ HASH_TOTAL = 4 << 20
 PEAK_SIZE = 256 << 10
 LIST_LENGTHS = [100, 1000, 10_000, 100_000, 1_000_000]
 BATCH_SIZES = [1, 10, 100, 1000, 10_000, 100_000]
+SINGLE_CALLS = {
+    "check": "blake3",
+    "digest": "blake3",
+    "check-message": "serialize",
+    "build-request": "construct",
+}
+"""Calls of bench.peers.python.single, and the call with which each is compared."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,7 @@ class Comparison:
         self._hashes()
         self._list_lengths()
         self._batch_sizes()
+        self._single_calls()
         self._memory()
         self._command_line()
         self._files()
@@ -173,6 +181,12 @@ class Comparison:
             self._tvix_build(str(size), "--size", str(size), hashes=False) for size in BATCH_SIZES
         ]
         self._race("batch", TINY, peers, 3, 2, 0.1)
+
+    def _single_calls(self) -> None:
+        """One call for each message, against calls that check nothing."""
+        for call, peer in SINGLE_CALLS.items():
+            peers = [_python(name, "single", "CORPUS", name) for name in (call, peer)]
+            self._race(f"single/{call}", TINY, peers, 7, 3, 0.1)
 
     def _race(
         self, name: str, corpus: Corpus, peers: list[Peer], rounds: int, quick: int, turn: float

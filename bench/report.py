@@ -121,6 +121,14 @@ def _mark(reached: bool) -> str:
     return "✓" if reached else "✗"
 
 
+_SINGLE_CALLS = {
+    "check": ("PyPI blake3 / `check(bytes)`, one message a call", 0.5),
+    "digest": ("PyPI blake3 / `digest(bytes)`, one message a call", 0.5),
+    "check-message": ("`SerializeToString` and PyPI blake3 / `check(message)`", 0.77),
+    "build-request": ("protobuf's constructor and PyPI blake3 / `build_request`", 0.33),
+}
+
+
 def _other_floors(results: Results) -> Iterator[list[str]]:
     """Yield what is compared, the corpus, the ratio, and the required minimum."""
     for variant, what, floor in [
@@ -140,6 +148,10 @@ def _other_floors(results: Results) -> Iterator[list[str]]:
         if name in results.races:
             slow, fast = results.races[name].values()
             yield _row(what, TITLES["direct"], ratio(slow, fast), floor)
+    for call, (what, floor) in _SINGLE_CALLS.items():
+        if f"single/{call}" in results.races:
+            of, to = results.races[f"single/{call}"].values()
+            yield _row(what, TITLES["tiny"], ratio(of, to), floor)
     if "files" in results.races:
         of, to = results.races["files"].values()
         what = "`tvix-build ingest` / b3sum, all CPUs"

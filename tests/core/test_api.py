@@ -28,6 +28,7 @@ import blake3
 import pytest
 
 import tvix_build
+import wire
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import Digests, Kind, Schema, ValidationError, ViolationCode
@@ -279,6 +280,18 @@ def mapped(data: bytes) -> mmap.mmap:
 
 def ctypes_array(data: bytes) -> Any:
     return (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+
+
+@pytest.mark.parametrize("size", [0, 100, 16383, 16384, 16385, 100_000])
+def test_messages_of_any_size_have_the_same_results(size: int) -> None:
+    """Small and large bytes objects, and other objects, are checked on different paths."""
+    canonical = wire.blob(1, b"x" * size) + wire.blob(1, "y")
+    for data in (canonical, canonical + wire.blob(2, "b") + wire.blob(2, "a"), canonical + b"\x0a"):
+        report, other = tvix_build.check(data), tvix_build.check(bytearray(data))
+        assert report == other == tvix_build.check_batch([data])[0]
+        if report.digest:
+            assert tvix_build.digest(data) == report.digest
+            assert blake3.blake3(tvix_build.canonicalize(data)).digest() == report.digest
 
 
 BYTES_LIKE: list[Callable[[bytes], Any]] = [

@@ -54,7 +54,30 @@ def _built(arguments: dict[str, Any]) -> bytes:
     return blake3(tvix_build.build_request(**arguments).SerializeToString()).digest()
 
 
+def _serialized(message: BuildRequest) -> bytes:
+    return blake3(message.SerializeToString()).digest()
+
+
+def _constructed(arguments: dict[str, Any]) -> bytes:
+    """The digest of the request that protobuf constructs, with lists in the opposite order."""
+    variables = reversed(arguments["environment_vars"].items())
+    request = BuildRequest(
+        command_args=arguments["command_args"],
+        outputs=arguments["outputs"][::-1],
+        environment_vars=[BuildRequest.EnvVar(key=key, value=value) for key, value in variables],
+        inputs=arguments["inputs"][::-1],
+        constraints=BuildRequest.BuildConstraints(system=arguments["system"]),
+    )
+    return blake3(request.SerializeToString()).digest()
+
+
 CALLS = {
+    # PyPI's blake3 and protobuf, which check nothing.
+    "blake3": Call(bytes, lambda data: blake3(data).digest()),
+    "parse": Call(bytes, lambda data: _serialized(BuildRequest.FromString(data))),
+    "serialize": Call(BuildRequest.FromString, _serialized),
+    "construct": Call(_fields, _constructed),
+    # tvix_build
     "check": Call(bytes, lambda data: tvix_build.check(data).digest),
     "digest": Call(bytes, tvix_build.digest),
     "check-message": Call(

@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 _TYPE_BY_NAME = {
     found.full_name: found for found in TYPES if found.schema != Schema.TVIX_BUILD_V1_2024
 }
+# The types of classes that have been seen, as message descriptors are slow. A process that creates
+# many classes of a message does not keep all of them.
+_TYPE_BY_CLASS: dict[type, MessageType] = {bytes: message_type()}
+_CLASS_LIMIT = 64
 # For bytes.translate: verdicts to bools.
 _VALID = bytes(verdict <= Verdict.VALID for verdict in range(256))
 _CANONICAL = bytes(verdict == Verdict.CANONICAL for verdict in range(256))
@@ -64,6 +68,10 @@ def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> M
             of another kind or schema than the given ones.
         ValueError: if the kind or the schema is unknown.
     """
+    if kind is None and schema is None:
+        known_type = _TYPE_BY_CLASS.get(type(item))
+        if known_type:
+            return known_type
     kind = None if kind is None else Kind(kind)
     schema = None if schema is None else Schema(schema)
     if isinstance(item, Message):
@@ -78,6 +86,8 @@ def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> M
             has_module = wanted.full_name in _TYPE_BY_NAME
             suffix = "" if has_module else " as bytes, as the schema has no Python module"
             raise TypeError(f"expected {wanted}{suffix}, found a message {name}")
+        if wanted is found and len(_TYPE_BY_CLASS) < _CLASS_LIMIT:
+            _TYPE_BY_CLASS[type(item)] = found
         return wanted
     if type(item) is not bytes:
         bytes_like(item, "a message or a bytes-like object")
@@ -87,7 +97,7 @@ def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> M
 def serialized(item: BytesLike | Message) -> bytes | memoryview:
     """Return the bytes of an item that `type_of` accepts. A bytes-like object is not copied."""
     if isinstance(item, Message):
-        return item.SerializeToString(deterministic=True)
+        return item.SerializeToString()  # The messages have no maps, so this is deterministic.
     return item if type(item) is bytes else bytes_like(item)
 
 

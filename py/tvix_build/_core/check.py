@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from tvix_build._core import engine
 from tvix_build._core.batch import report_of, serialized, type_of
-from tvix_build._core.engine import Encodings
+from tvix_build._core.engine import Encodings, single_digest
 from tvix_build._core.hints import find_hint, may_be_another
 from tvix_build._core.names import publish
 from tvix_build._core.ranges import BytesLike
@@ -22,6 +22,7 @@ from tvix_build._core.report import (
     Schema,
     SchemaLike,
     ValidationError,
+    canonical_report,
     message_type,
     refusal,
 )
@@ -53,7 +54,13 @@ def check(
         ValueError: if the kind or the schema is unknown, if `request` is given and the message is
             not a BuildResponse of snix.build.v1, or if `request` is malformed.
     """
-    return _run(message, kind, schema, request=request)
+    found = type_of(message, kind, schema)
+    data = serialized(message)
+    if request is None:
+        digest = single_digest[found](data)
+        if digest is not None:
+            return canonical_report(digest)
+    return _run(message, found, data, request=request)
 
 
 def validate(
@@ -88,12 +95,15 @@ def canonicalize(
         ValidationError: if the message has a violation other than `not_sorted`.
         TypeError, ValueError: as `check`.
     """
+    found = type_of(message, kind, schema)
+    data = serialized(message)
+    if isinstance(data, bytes) and single_digest[found](data) is not None:
+        return data
     encodings = Encodings()
-    report = _run(message, kind, schema, encodings)
+    report = _run(message, found, data, encodings)
     if report.digest is None:
         raise refusal(report)
-    data, _ = encodings.finish()
-    return bytes(data)
+    return bytes(encodings.finish()[0])
 
 
 def digest(
@@ -109,7 +119,12 @@ def digest(
         ValidationError: if the message has a violation other than `not_sorted`.
         TypeError, ValueError: as `check`.
     """
-    report = check(message, kind=kind, schema=schema)
+    found = type_of(message, kind, schema)
+    data = serialized(message)
+    digest = single_digest[found](data)
+    if digest is not None:
+        return digest
+    report = _run(message, found, data)
     if report.digest is None:
         raise refusal(report)
     return report.digest
@@ -117,14 +132,12 @@ def digest(
 
 def _run(
     message: BytesLike | Message,
-    kind: KindLike | None,
-    schema: SchemaLike | None,
+    found: MessageType,
+    data: bytes | memoryview,
     encodings: Encodings | None = None,
     request: BytesLike | Message | None = None,
 ) -> Report:
-    found = type_of(message, kind, schema)
     counts = None if request is None else _counts(found, request)
-    data = serialized(message)
     report = report_of(found, *engine.run_one(found, data, encodings, counts))
     if report.digest is None and not isinstance(message, Message) and may_be_another(report):
         # The report is a frozen dataclass, and `_source` is not a field.

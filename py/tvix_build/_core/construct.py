@@ -292,7 +292,12 @@ def assemble_request(
     from tvix.castore.protos import castore_pb2
 
     paths = _strings(available_ro_paths, "available_ro_paths")
-    request = build_pb2.BuildRequest(
+    least = _uint64(min_memory, "min_memory")
+    constraints = None
+    if system is not None or least or paths:
+        name = "" if system is None else _string(system, "system")
+        constraints = {"system": name, "min_memory": least, "available_ro_paths": paths}
+    return build_pb2.BuildRequest(
         command_args=_strings(command_args, "command_args"),
         outputs=_strings(outputs, "outputs"),
         environment_vars=_pairs(environment_vars, "environment_vars", "key", "value"),
@@ -300,14 +305,8 @@ def assemble_request(
             _expect(node, castore_pb2.Node, f"inputs[{i}]", "a tvix.castore.v1.Node")
             for i, node in enumerate(_several(inputs, "inputs"))
         ],
+        constraints=constraints,
     )
-    least = _uint64(min_memory, "min_memory")
-    if system is not None or least or paths:
-        request.constraints.SetInParent()
-        request.constraints.system = "" if system is None else _string(system, "system")
-        request.constraints.min_memory = least
-        request.constraints.available_ro_paths.extend(paths)
-    return request
 
 
 def _pairs(values: Pairs, argument: str, *fields: str) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def check_request(service: Service, data: bytes) -> Checked:
     Raises:
         ValidationError: with the violations; `not_sorted` alone makes a request invalid, too.
     """
-    digest = engine.digest_if_canonical(service.request, data)
+    digest = engine.single_digest[service.request](data)
     if digest is not None:
         return Checked(data, digest)
     return _canonicalize(service.request, data)
