@@ -35,12 +35,14 @@ def _source_folder(ctx):
     return folder
 
 def _blake3_repository_impl(ctx):
-    ctx.symlink(_source_folder(ctx), "c")
-    ctx.symlink(ctx.attr._build_file, "BUILD.bazel")
+    for file in _source_folder(ctx).readdir():
+        ctx.symlink(file, "c/" + file.basename)
+    ctx.file("BUILD.bazel")
+    ctx.symlink(ctx.attr._build_file, "c/BUILD.bazel")
 
 blake3_repository = repository_rule(
     implementation = _blake3_repository_impl,
-    doc = "@NAME//:blake3, a cc_library of the official BLAKE3 sources.",
+    doc = "@NAME//c:blake3, a cc_library of the official BLAKE3 sources.",
     attrs = {"_build_file": attr.label(default = Label("//bazel:blake3.BUILD"))},
     environ = ["BLAKE3_C_DIR"],
 )

@@ -20,6 +20,7 @@ py_library(
     name = "packages",
     data = ["site-packages"],
     imports = ["site-packages"],
+    deps = ["@tvix_build_python//:check"],
 )
 """
 
@@ -53,13 +54,16 @@ def library(distribution: Distribution, packages: str, known: set[str]) -> str:
     paths = [f"{packages}/{path}" for path in listed(files)]
     sources = [path for path in paths if path.endswith(".py")]
     data = [path for path in paths if not path.endswith(".py")]
+    deps = [f":{name}" for name in required(distribution, known)]
+    if any(".cpython-" in path for path in data):  # for one version of Python
+        deps.append("@tvix_build_python//:check")
     lines = [
         "py_library(",
         f"    name = {target_name(distribution.metadata['Name'])!r},",
         f"    srcs = {sources!r},",
         f"    data = {data!r},",
         f"    imports = [{packages!r}],",
-        f"    deps = {[':' + name for name in required(distribution, known)]!r},",
+        f"    deps = {deps!r},",
         ")",
     ]
     return "\n".join(lines)
