@@ -20,7 +20,7 @@ py_library(
     name = "packages",
     data = ["site-packages"],
     imports = ["site-packages"],
-    deps = ["@tvix_build_python//:check"],
+    deps = [CHECK],
 )
 """
 
@@ -46,8 +46,18 @@ def listed(files: list[PurePosixPath]) -> list[PurePosixPath]:
     )
 
 
-def library(distribution: Distribution, packages: str, known: set[str]) -> str:
-    """Return the py_library of a distribution; `packages` is the directory in the repository."""
+def library(distribution: Distribution, packages: str, known: set[str], check: str) -> str:
+    """Return the py_library of a distribution.
+
+    Args:
+        distribution: the distribution.
+        packages: the directory in the repository.
+        known: the targets of all distributions.
+        check: the target that checks the version of Python.
+
+    Returns:
+        The text for a BUILD file.
+    """
     # Scripts are recorded as ../../bin/NAME, but are in the directory itself.
     recorded = (PurePosixPath(str(file)) for file in distribution.files or [])
     files = [file for file in recorded if ".." not in file.parts and file.suffix != ".pyc"]
@@ -56,7 +66,7 @@ def library(distribution: Distribution, packages: str, known: set[str]) -> str:
     data = [path for path in paths if not path.endswith(".py")]
     deps = [f":{name}" for name in required(distribution, known)]
     if any(".cpython-" in path for path in data):  # for one version of Python
-        deps.append("@tvix_build_python//:check")
+        deps.append(check)
     lines = [
         "py_library(",
         f"    name = {target_name(distribution.metadata['Name'])!r},",
@@ -70,12 +80,12 @@ def library(distribution: Distribution, packages: str, known: set[str]) -> str:
 
 
 def main() -> None:
-    """Write the BUILD file for the directory that the first argument names."""
-    folder = Path(sys.argv[1])
+    """Write the BUILD file: arguments are the directory and the target that checks the version."""
+    folder, check = Path(sys.argv[1]), sys.argv[2]
     found = {target_name(item.metadata["Name"]): item for item in distributions(path=[str(folder)])}
-    print(HEADER)
+    print(HEADER.replace("CHECK", repr(check)))
     for name in sorted(found):
-        print(library(found[name], folder.name, set(found)), end="\n\n")
+        print(library(found[name], folder.name, set(found), check), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def _pip_repository_impl(ctx):
     ] + arguments, "pip install of " + str(lock), environment = environment, timeout = 1800)
     build = run(
         ctx,
-        [python, "-I", ctx.path(ctx.attr._writer), packages],
+        [python, "-I", ctx.path(ctx.attr._writer), packages, str(ctx.attr._check)],
         "describing the distributions of " + str(lock),
     )
     ctx.file("BUILD.bazel", build)
@@ -48,6 +48,7 @@ repository: @NAME//:site-packages/bin/ruff; so is the folder of all, @NAME//:sit
         "lock": attr.label(mandatory = True, allow_single_file = True),
         "setuptools": attr.label(doc = "The __init__.py of setuptools, which `sources` need."),
         "sources": attr.string_list(doc = "Distributions of which only sources are published."),
+        "_check": attr.label(default = Label("@tvix_build_python//:check")),
         # Each interpreter needs other files.
         "_python": attr.label(default = Label("@tvix_build_python//:interpreter")),
         "_writer": attr.label(default = Label("//bazel:pip_build_file.py")),

@@ -9,8 +9,8 @@ load("@rules_python//python:defs.bzl", "PyInfo")
 _TOOLCHAIN = "@rules_python//python:toolchain_type"
 
 _ERROR = """
-The toolchain has Python {found}, but {packages} has packages for Python {version}. Either install them for the Python \
-of the toolchain, or use packages of your own: see docs/bazel.md of tvix_build."""
+The toolchain has Python {found}, but packages from PyPI are installed for Python {version}. Name the Python of the \
+toolchain, or set the flags of @tvix_build//bazel/python: see docs/bazel.md of tvix_build."""
 
 def _python_check_impl(ctx):
     runtime = ctx.toolchains[_TOOLCHAIN].py3_runtime
@@ -19,7 +19,7 @@ def _python_check_impl(ctx):
     info = getattr(runtime, "interpreter_version_info", None)
     found = "%s.%s" % (info.major, info.minor) if info and info.major else ctx.attr.version
     if found != ctx.attr.version:
-        fail(_ERROR.format(found = found, packages = ctx.label.workspace_name, version = ctx.attr.version))
+        fail(_ERROR.format(found = found, version = ctx.attr.version))
     return [DefaultInfo(), PyInfo(transitive_sources = depset())]
 
 python_check = rule(
