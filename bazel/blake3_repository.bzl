@@ -13,7 +13,7 @@ _RELEASE = {
     "url": "https://github.com/BLAKE3-team/BLAKE3/archive/refs/tags/1.8.2.tar.gz",
 }
 
-def _debian_folder(ctx):
+def _debian_directory(ctx):
     registry = ctx.path(_DEBIAN)
     if registry.exists:
         for entry in registry.readdir():
@@ -21,26 +21,28 @@ def _debian_folder(ctx):
                 return entry.get_child("c")
     return None
 
-def _source_folder(ctx):
+def _source_directory(ctx):
     named = ctx.os.environ.get("BLAKE3_C_DIR")
     if named:
-        folder = ctx.path(named)
-        if not folder.get_child("blake3.h").exists:
+        directory = ctx.path(named)
+        if not directory.get_child("blake3.h").exists:
             fail("BLAKE3_C_DIR=%s holds no blake3.h" % named)
-        return folder
-    folder = _debian_folder(ctx)
-    if not folder:
+        return directory
+    directory = _debian_directory(ctx)
+    if not directory:
         ctx.download_and_extract(output = "release", stripPrefix = _RELEASE["strip_prefix"], url = _RELEASE["url"], integrity = _RELEASE["integrity"])
-        folder = ctx.path("release/c")
-    return folder
+        directory = ctx.path("release/c")
+    return directory
 
 def _blake3_repository_impl(ctx):
-    ctx.symlink(_source_folder(ctx), "c")
-    ctx.symlink(ctx.attr._build_file, "BUILD.bazel")
+    for file in _source_directory(ctx).readdir():
+        ctx.symlink(file, "c/" + file.basename)
+    ctx.file("BUILD.bazel")
+    ctx.symlink(ctx.attr._build_file, "c/BUILD.bazel")
 
 blake3_repository = repository_rule(
     implementation = _blake3_repository_impl,
-    doc = "@NAME//:blake3, a cc_library of the official BLAKE3 sources.",
+    doc = "@NAME//c:blake3, a cc_library of the official BLAKE3 sources.",
     attrs = {"_build_file": attr.label(default = Label("//bazel:blake3.BUILD"))},
     environ = ["BLAKE3_C_DIR"],
 )

@@ -2,16 +2,16 @@
 """Repositories made from the directory compat/, see compat/README.md."""
 
 def _compat_repository_impl(ctx):
-    folder = ctx.path(ctx.attr._anchor).dirname.get_child("compat").get_child(ctx.attr.folder)
+    directory = ctx.path(ctx.attr._anchor).dirname.get_child("compat").get_child(ctx.attr.directory)
     for file in ctx.attr.files:
-        ctx.symlink(str(folder) + "/" + file, file)
+        ctx.symlink(str(directory) + "/" + file, file)
 
 compat_repository = repository_rule(
     implementation = _compat_repository_impl,
-    doc = "A repository of the given files of a folder in compat/, wherever this project lies.",
+    doc = "A repository of the given files of a directory in compat/, wherever this project lies.",
     attrs = {
         "files": attr.string_list(mandatory = True),
-        "folder": attr.string(mandatory = True),
+        "directory": attr.string(mandatory = True),
         "_anchor": attr.label(default = Label("//bazel:BUILD.bazel")),
     },
 )

@@ -20,11 +20,14 @@ C_COPTS = [
     ],
 })
 
-C_LINKOPTS = [
-    "-Wl,-z,relro",
-    "-Wl,-z,now",
-    "-Wl,-z,noexecstack",
-]
+C_LINKOPTS = select({
+    "@platforms//os:linux": [
+        "-Wl,-z,relro",
+        "-Wl,-z,now",
+        "-Wl,-z,noexecstack",
+    ],
+    "//conditions:default": [],
+})
 
 # CPU levels to test in addition to the best one of the machine (native/cpu.h).
 LEVELS = [

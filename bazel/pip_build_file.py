@@ -20,6 +20,7 @@ py_library(
     name = "packages",
     data = ["site-packages"],
     imports = ["site-packages"],
+    deps = [CHECK],
 )
 """
 
@@ -41,37 +42,55 @@ def listed(files: list[PurePosixPath]) -> list[PurePosixPath]:
     """Return the source files; for a file with a space, its directory: runfiles allow no spaces."""
     opaque = {file.parent for file in files if " " in str(file)}
     return sorted(
-        {next((folder for folder in file.parents if folder in opaque), file) for file in files}
+        {next((parent for parent in file.parents if parent in opaque), file) for file in files}
     )
 
 
-def library(distribution: Distribution, packages: str, known: set[str]) -> str:
-    """Return the py_library of a distribution; `packages` is the directory in the repository."""
+def library(distribution: Distribution, packages: str, known: set[str], check: str) -> str:
+    """Return the py_library of a distribution.
+
+    Args:
+        distribution: the distribution.
+        packages: the directory in the repository.
+        known: the targets of all distributions.
+        check: the target that checks the version of Python.
+
+    Returns:
+        The text for a BUILD file.
+    """
     # Scripts are recorded as ../../bin/NAME, but are in the directory itself.
     recorded = (PurePosixPath(str(file)) for file in distribution.files or [])
     files = [file for file in recorded if ".." not in file.parts and file.suffix != ".pyc"]
     paths = [f"{packages}/{path}" for path in listed(files)]
     sources = [path for path in paths if path.endswith(".py")]
     data = [path for path in paths if not path.endswith(".py")]
+    deps = [f":{name}" for name in required(distribution, known)]
+    if any(".cpython-" in path for path in data):  # for one version of Python
+        deps.append(check)
     lines = [
         "py_library(",
         f"    name = {target_name(distribution.metadata['Name'])!r},",
         f"    srcs = {sources!r},",
         f"    data = {data!r},",
         f"    imports = [{packages!r}],",
-        f"    deps = {[':' + name for name in required(distribution, known)]!r},",
+        f"    deps = {deps!r},",
         ")",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Write the BUILD file for the directory that the first argument names."""
-    folder = Path(sys.argv[1])
-    found = {target_name(item.metadata["Name"]): item for item in distributions(path=[str(folder)])}
-    print(HEADER)
+    """Write the BUILD file: arguments are the directory, the target that checks the version, and
+    the lock file."""
+    directory, check, lock = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    installed = distributions(path=[str(directory)])
+    found = {target_name(item.metadata["Name"]): item for item in installed}
+    print(HEADER.replace("CHECK", repr(check)))
     for name in sorted(found):
-        print(library(found[name], folder.name, set(found)), end="\n\n")
+        print(library(found[name], directory.name, set(found), check), end="\n\n")
+    locked = {target_name(line) for line in lock.read_text().splitlines() if line[:1].isalnum()}
+    for name in sorted(locked - set(found)):  # This Python does not need it.
+        print(f"py_library(name = {name!r})", end="\n\n")
 
 
 if __name__ == "__main__":

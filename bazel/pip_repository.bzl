@@ -31,7 +31,7 @@ def _pip_repository_impl(ctx):
     ] + arguments, "pip install of " + str(lock), environment = environment, timeout = 1800)
     build = run(
         ctx,
-        [python, "-I", ctx.path(ctx.attr._writer), packages],
+        [python, "-I", ctx.path(ctx.attr._writer), packages, str(ctx.attr._check), lock],
         "describing the distributions of " + str(lock),
     )
     ctx.file("BUILD.bazel", build)
@@ -41,13 +41,15 @@ pip_repository = repository_rule(
     doc = """The distributions of a lock file, installed with pip.
 
 The target for a distribution is its name, normalized, with underscores: @NAME//:grpcio_tools. It depends on those
-that the distribution requires, as far as they are in the lock file. A distribution's scripts are files of the
-repository: @NAME//:site-packages/bin/ruff; so is the folder of all, @NAME//:site-packages.
+that the distribution requires, as far as they are in the lock file, and is empty if this Python does not need the
+distribution. A distribution's scripts are files of the
+repository: @NAME//:site-packages/bin/ruff; so is the directory of all, @NAME//:site-packages.
 @NAME//:packages is a library of it.""",
     attrs = {
         "lock": attr.label(mandatory = True, allow_single_file = True),
         "setuptools": attr.label(doc = "The __init__.py of setuptools, which `sources` need."),
         "sources": attr.string_list(doc = "Distributions of which only sources are published."),
+        "_check": attr.label(default = Label("@tvix_build_python//:check")),
         # Each interpreter needs other files.
         "_python": attr.label(default = Label("@tvix_build_python//:interpreter")),
         "_writer": attr.label(default = Label("//bazel:pip_build_file.py")),

@@ -50,7 +50,7 @@ def _generate(ctx, label, info, suffixes, options):
       options: protoc's option for each generator, without its value.
 
     Returns:
-      The list of generated files and the folder to put on sys.path.
+      The list of generated files and the directory to put on sys.path.
     """
     paths = [_import_path(proto, info) for proto in info.direct_sources]
     package = label.package + "/" if label.package else ""
@@ -62,9 +62,9 @@ def _generate(ctx, label, info, suffixes, options):
         for path in paths
         for suffix in suffixes
     ]
-    folder = label.workspace_name or ctx.workspace_name
+    directory = label.workspace_name or ctx.workspace_name
     if not below:
-        folder += "/" + label.package
+        directory += "/" + label.package
     if outputs:
         first = paths[0][:-len(".proto")] + suffixes[0]
         arguments = ctx.actions.args()
@@ -82,14 +82,14 @@ def _generate(ctx, label, info, suffixes, options):
             mnemonic = "PythonProtoc",
             progress_message = "Generating Python from %s" % label,
         )
-    return outputs, folder
+    return outputs, directory
 
 def _python_proto_aspect_impl(target, ctx):
     info = target[ProtoInfo]
-    outputs, folder = _generate(ctx, target.label, info, ["_pb2.py", "_pb2.pyi"], ["--python_out", "--pyi_out"])
+    outputs, directory = _generate(ctx, target.label, info, ["_pb2.py", "_pb2.pyi"], ["--python_out", "--pyi_out"])
     below = [dep[PythonProtoInfo] for dep in ctx.rule.attr.deps if PythonProtoInfo in dep]
     return [PythonProtoInfo(
-        imports = depset([folder], transitive = [dep.imports for dep in below]),
+        imports = depset([directory], transitive = [dep.imports for dep in below]),
         sources = depset([f for f in outputs if f.extension == "py"], transitive = [dep.sources for dep in below]),
         stubs = depset([f for f in outputs if f.extension == "pyi"], transitive = [dep.stubs for dep in below]),
     )]
@@ -139,8 +139,8 @@ def _python_grpc_library_impl(ctx):
     proto = ctx.attr.proto
     if proto.label.package != ctx.label.package:
         fail("%s is not in the package of its proto_library" % ctx.label)
-    outputs, folder = _generate(ctx, proto.label, proto[ProtoInfo], ["_pb2_grpc.py"], ["--grpc_python_out"])
-    return _python_providers(ctx, depset(outputs), depset(), depset([folder]))
+    outputs, directory = _generate(ctx, proto.label, proto[ProtoInfo], ["_pb2_grpc.py"], ["--grpc_python_out"])
+    return _python_providers(ctx, depset(outputs), depset(), depset([directory]))
 
 python_grpc_library = rule(
     implementation = _python_grpc_library_impl,

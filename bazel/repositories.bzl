@@ -13,30 +13,40 @@ def _pip(purpose, **attributes):
 
 # The repositories that public targets and macros need: for each name, a rule and its attributes. Bazel fetches a
 # repository only if it is used; only pytest_tests uses tvix_build_pip_test.
-REPOSITORIES = {
-    "tvix_build_blake3": (blake3_repository, {}),
+_REPOSITORIES = {
     "tvix_build_metadata": (metadata_repository, {"version_file": Label("//py/tvix_build:_version.py")}),
     "tvix_build_pip_generate": _pip("generate"),
     "tvix_build_pip_runtime": _pip("runtime"),
+    "tvix_build_pip_serve": _pip("serve"),
     "tvix_build_pip_test": _pip("test"),
-    "tvix_build_python": (python_repository, {}),
 }
 
 # Repositories that only the project's own tests need.
 DEVELOPMENT_REPOSITORIES = {
     "shared": (shared_data_repository, {}),
+    "tvix_build_blake3": (blake3_repository, {}),
     "tvix_build_buildifier": (buildifier_repository, {}),
     "tvix_build_pip_arrow": _pip("arrow"),
     "tvix_build_pip_docs": _pip("docs"),
     "tvix_build_pip_lint": _pip("lint"),
     "tvix_build_pip_pyright": _pip("pyright"),
-    "tvix_build_pip_serve": _pip("serve"),
     "tvix_build_pip_spark": _pip(
         "spark",
         setuptools = Label("@tvix_build_pip_generate//:site-packages/setuptools/__init__.py"),
         sources = ["pyspark"],
     ),
 }
+
+def public_repositories(python = None):
+    """Return the repositories that public targets and macros need.
+
+    Args:
+      python: label of the interpreter for which packages are installed, or None.
+
+    Returns:
+      A dictionary like those above.
+    """
+    return dict(_REPOSITORIES, tvix_build_python = (python_repository, {"interpreter": python}))
 
 def define_repositories(repositories, defined = []):
     """Define repositories.

@@ -14,9 +14,9 @@ filegroup(
 """
 
 def _shared_data_repository_impl(ctx):
-    folder = ctx.path(ctx.attr.root).dirname.dirname.get_child("shared").get_child("data")
-    if folder.exists:
-        ctx.symlink(folder, "data")
+    directory = ctx.path(ctx.attr.root).dirname.dirname.get_child("shared").get_child("data")
+    if directory.exists:
+        ctx.symlink(directory, "data")
     ctx.file("BUILD.bazel", _BUILD)
 
 shared_data_repository = repository_rule(

@@ -8,8 +8,8 @@ def _wheel_path(file, ctx):
     if file.owner.workspace_name != ctx.label.workspace_name:
         return None
     repository = "../%s/" % ctx.label.workspace_name if ctx.label.workspace_name else ""
-    for folder in ctx.attr.strip_prefixes:
-        prefix = repository + folder + "/"
+    for directory in ctx.attr.strip_prefixes:
+        prefix = repository + directory + "/"
         if file.short_path.startswith(prefix):
             return file.short_path[len(prefix):]
     return None
@@ -60,7 +60,7 @@ python_wheel = rule(
         "pyproject": attr.label(allow_single_file = True, mandatory = True),
         "python_tag": attr.string(doc = "Such as cp310-abi3.", mandatory = True),
         "readme": attr.label(allow_single_file = True, mandatory = True),
-        "strip_prefixes": attr.string_list(doc = "Folders of the repository that are roots of the wheel."),
+        "strip_prefixes": attr.string_list(doc = "Directorys of the repository that are roots of the wheel."),
         "version": attr.string(mandatory = True),
         "_builder": attr.label(
             default = Label("//bazel:wheel_builder"),

@@ -8,42 +8,56 @@
 The macros do not replace repositories that are already defined.
 """
 
+load(":blake3_repository.bzl", "blake3_repository")
 load(":compat.bzl", "compat_repository")
 load(":protoc_repository.bzl", "protoc_repository")
-load(":repositories.bzl", "DEVELOPMENT_REPOSITORIES", "REPOSITORIES", "define_repositories")
+load(":repositories.bzl", "DEVELOPMENT_REPOSITORIES", "define_repositories", "public_repositories")
 
 _RULES = {
+    "blake3": (blake3_repository, {}),
     "com_google_protobuf": (protoc_repository, {"protoc": "@tvix_build_pip_generate//:site-packages/bin/protoc"}),
     "remote_coverage_tools": (compat_repository, {
         "files": ["BUILD.bazel"],
-        "folder": "remote_coverage_tools",
+        "directory": "remote_coverage_tools",
     }),
     "rules_cc": (compat_repository, {
         "files": ["cc/BUILD.bazel", "cc/defs.bzl"],
-        "folder": "rules_cc",
+        "directory": "rules_cc",
     }),
     "rules_java": (compat_repository, {
         "files": ["java/BUILD.bazel", "java/defs.bzl"],
-        "folder": "rules_java",
+        "directory": "rules_java",
     }),
     "rules_proto": (compat_repository, {
         "files": ["proto/BUILD.bazel", "proto/defs.bzl", "proto/native.bzl"],
-        "folder": "rules_proto",
+        "directory": "rules_proto",
     }),
     "rules_python": (compat_repository, {
         "files": ["python/BUILD.bazel", "python/defs.bzl", "python/native.bzl"],
-        "folder": "rules_python",
+        "directory": "rules_python",
     }),
 }
 
-def tvix_build_dependencies():
-    """Define the repositories that public targets need."""
-    define_repositories(dict(_RULES, **REPOSITORIES), native.existing_rules())
+_DEVELOPMENT_RULES = {
+    "rules_shell": (compat_repository, {
+        "files": ["shell/BUILD.bazel", "shell/sh_test.bzl"],
+        "directory": "rules_shell",
+    }),
+}
+
+def tvix_build_dependencies(python = None):
+    """Define the repositories that public targets need.
+
+    Args:
+      python: label of the interpreter for which packages from PyPI are installed, a file of a repository; by default the
+        python3 on the PATH, or the one that PYTHON_BIN_PATH names.
+    """
+    define_repositories(dict(_RULES, **public_repositories(python)), native.existing_rules())
 
 def tvix_build_development_dependencies():
     """Define the additional repositories of the project's own tests."""
-    define_repositories(DEVELOPMENT_REPOSITORIES, native.existing_rules())
+    define_repositories(dict(_DEVELOPMENT_RULES, **DEVELOPMENT_REPOSITORIES), native.existing_rules())
 
 def tvix_build_toolchains():
-    """Register the toolchain of the Python for which the extension and the PyPI packages are built."""
+    """Register the toolchain of the Python for which packages are installed; not for workspaces with a Python of theirs."""
     native.register_toolchains("@tvix_build_python//:toolchain")

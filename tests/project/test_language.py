@@ -28,7 +28,7 @@ PROGRAMS = ("bench/run", "tools/*")
 """Text files without a suffix."""
 NOT_SCANNED = (
     *("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "build", "dist", "bazel-*"),  # generated
-    *(".*", "bazel", "external", "third_party"),
+    *(".*", "bazel/registry", "external", "third_party"),
     "tests/project/test_language.py",
 )
 
