@@ -96,13 +96,20 @@ def _message(value: Any, descriptor: Any, place: str) -> Any:
             raise ValueError(f"{place}: {reason}" if place else reason)
         seen[field.name] = name
         below = f"{place}.{name}" if place else name
-        if field.is_repeated and isinstance(item, list):
+        if isinstance(item, list) and _is_repeated(field):
             checked[name] = [
                 _element(element, field, f"{below}[{i}]") for i, element in enumerate(item)
             ]
         else:
             checked[name] = _element(item, field, below)
     return checked
+
+
+def _is_repeated(field: Any) -> bool:
+    # Newer versions of protobuf warn of `label`, older ones lack `is_repeated`.
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED)
 
 
 def _element(item: Any, field: Any, place: str) -> Any:
