@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Run the command line; with `bazel run`, relative paths are relative to the caller's directory.
 
-Not in py/: Python puts the true directory of the program first on its path, and the source tree there
-has no extension and no generated modules.
+Not in py/: Python puts the true directory of the program first on its path, and the source tree
+there has no extension and no generated modules.
 """
 
 import os

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from tvix_build.cli.command import PROGRAM
 from tvix_build.cli.group import group
+from tvix_build.cli.program import PROGRAM
 
 PAGE = Path(__file__).parents[2] / "docs" / "tvix-build.1"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The messages that protobuf 4 to 6 and 7 decode differently. docs/canonical-form.md describes 7."""
+"""Messages that protobuf 4 to 6 decode differently from 7. docs/canonical-form.md describes 7."""
 
 from __future__ import annotations
 
