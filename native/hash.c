@@ -16,8 +16,8 @@
 // A message with more chunks than this fills the lanes by itself and is hashed
 // by the BLAKE3 library.
 #define MESSAGE_CHUNKS 64
-// This number of messages leaves most lanes empty, so that the BLAKE3 library is
-// faster.
+// This number of messages leaves most lanes empty, so that the BLAKE3 library
+// is faster.
 #define ALONE_COUNT 2
 #define PART_CHUNKS (TVIXB_HASH_PART_SIZE / TVIXB_HASH_CHUNK_SIZE)
 

@@ -57,9 +57,9 @@ void* tvixb_single_digest(const tvixb_kind* kind) {
   single* new = malloc(sizeof *new);
   if (!new) return PyErr_NoMemory();
   *new = (single){kind, tvixb_context_new()};
-  PyObject* capsule =
-      new->context ? PyCapsule_New(new, SINGLE_NAME, single_free)
-                   : PyErr_NoMemory();
+  PyObject* capsule = new->context
+                          ? PyCapsule_New(new, SINGLE_NAME, single_free)
+                          : PyErr_NoMemory();
   if (!capsule) {
     tvixb_context_free(new->context);
     free(new);
