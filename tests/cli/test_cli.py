@@ -357,6 +357,13 @@ def test_json_numbers_are_exact(number: str, value: int) -> None:
         (r'command_args: "a\?"', r"1:17: expected an escape of the text format, found \?"),
         (r'command_args: "a" "\N{DIGIT ONE}"', r"1:20: expected an escape of the text format"),
         (r"environment_vars { value: '\8' }", r"1:28: expected an escape of the text format"),
+        *(
+            (
+                f'outputs: "{escape}"',
+                f"1:11: expected an escape of a Unicode character, found {escape}",
+            )
+            for escape in (r"\ud800", r"\uDFFF", r"\U0000d800", r"\U00110000", r"\UFFFFFFFF")
+        ),
         ('command_args:\u00a0"a"', r"1:14: expected a field or its value, found '\xa0'"),
     ],
 )

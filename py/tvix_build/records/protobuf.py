@@ -76,8 +76,7 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
         raise TextError(f"expected {what}, found a text that does not begin with '{{'")
     try:
         if format_name == "txtpb":
-            strict_text.refuse_loss(text.decode())
-            text_format.Parse(text.decode(), message)
+            text_format.Parse(strict_text.without_loss(text.decode()), message)
         else:
             strict_json.parse(strict_json.load(text.decode()), message)
         return message.SerializeToString(deterministic=True)
