@@ -176,10 +176,11 @@ def test_ranges_that_outgrow_their_room(ranges: tuple[array[int], Messages]) -> 
     offsets, messages = ranges
     kind = message_type()
     rows = engine.Table(2).rows(2)
-    rows = rows._replace(encodings=engine.Encodings().add(kind, messages))
+    large_room, small_room = engine.Encodings(), engine.Encodings()  # These own the memory.
+    rows = rows._replace(encodings=large_room.add(kind, messages))
     offsets[0] = offsets[1] = 0
     offsets[2], kept = 0, offsets[2]
-    small = engine.Encodings().add(kind, messages)
+    small = small_room.add(kind, messages)
     offsets[2] = kept
     assert engine.run(kind, messages, rows)  # The first one is empty, which is a violation.
     with pytest.raises(ValueError, match=r"^messages 7 to 8: another thread changed the offsets"):
