@@ -20,8 +20,14 @@ HEADERS = [ROOT / "native" / f"{name}.h" for name in ("tvix_build", "arrow", "fi
 SOURCES = [ROOT / "py" / f"{name}.c" for name in ("byte_rows", "capsules", "pieces", "single")]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
-# The official C code of BLAKE3 for one kind of processor.
-BLAKE3_OF_PLATFORM = {"linux-x86_64": "blake3_*.S", "linux-aarch64": "blake3_neon.c"}
+# The official C code of BLAKE3, and that for one kind of processor.
+BLAKE3 = ["blake3.c", "blake3_dispatch.c", "blake3_portable.c"]
+BLAKE3_OF_PLATFORM = {
+    "linux-x86_64": [
+        f"blake3_{name}_x86-64_unix.S" for name in ("avx2", "avx512", "sse2", "sse41")
+    ],
+    "linux-aarch64": ["blake3_neon.c"],
+}
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -47,17 +53,12 @@ def make_builder(**options: Any) -> cffi.FFI:
 def ffibuilder() -> cffi.FFI:
     """Return the builder with all files for setuptools. Paths are relative to the project root."""
     blake3 = Path("third_party", "blake3")
-    sources = [
-        *Path("native").glob("*.c"),
-        *(blake3 / f"blake3{part}.c" for part in ("", "_dispatch", "_portable")),
-    ]
-    if special := BLAKE3_OF_PLATFORM.get(sysconfig.get_platform()):
-        sources += blake3.glob(special)
+    special = BLAKE3_OF_PLATFORM.get(sysconfig.get_platform(), [])
+    sources = [*Path("native").glob("*.c"), *(blake3 / name for name in [*BLAKE3, *special])]
+    depends = [*Path("native").glob("*.h"), *Path("py").glob("*.c"), blake3 / "blake3_impl.h"]
     return make_builder(
         sources=sorted(map(str, sources)),
-        depends=sorted(
-            map(str, [*Path("native").glob("*.h"), *blake3.glob("*.h"), *Path("py").glob("*.c")])
-        ),
+        depends=sorted(map(str, depends)),
         include_dirs=["native", str(blake3)],
         define_macros=[LIMITED_API],
         extra_compile_args=[
