@@ -19,6 +19,7 @@ import os
 import re
 import runpy
 import shutil
+import sysconfig
 import tarfile
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -182,7 +183,7 @@ class BuildExt(build_ext):
         compile_some = self.compiler.compile
 
         def compile_all(sources: list[str], *args: Any, **options: Any) -> list[str]:
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
                 objects = pool.map(lambda one: compile_some([one], *args, **options), sources)
                 return list(itertools.chain.from_iterable(objects))
 
@@ -192,9 +193,10 @@ class BuildExt(build_ext):
 
 if __name__ == "__main__":
     os.chdir(Path(__file__).resolve().parent)
+    free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED")  # It has no limited API.
     setup(
         cffi_modules=["py/build_native.py:ffibuilder"],
         cmdclass={"build_ext": BuildExt, "build_py": BuildPy, "sdist": Sdist},
-        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+        options={} if free_threaded else {"bdist_wheel": {"py_limited_api": "cp310"}},
         **index_page(),
     )

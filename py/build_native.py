@@ -20,6 +20,7 @@ HEADERS = [ROOT / "native" / f"{name}.h" for name in ("tvix_build", "arrow", "fi
 SOURCES = [ROOT / "py" / f"{name}.c" for name in ("byte_rows", "capsules", "pieces", "single")]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # It has no limited API.
 # The official C code of BLAKE3, and that for one kind of processor.
 BLAKE3 = ["blake3.c", "blake3_dispatch.c", "blake3_portable.c"]
 BLAKE3_OF_PLATFORM = {
@@ -46,7 +47,7 @@ def make_builder(**options: Any) -> cffi.FFI:
         builder.cdef(declarations(file.read_text()))
     code = "".join(f'#include "{header.name}"\n' for header in HEADERS)
     code += "".join(source.read_text() for source in SOURCES)
-    builder.set_source(MODULE, code, py_limited_api=True, **options)
+    builder.set_source(MODULE, code, py_limited_api=not FREE_THREADED, **options)
     return builder
 
 
@@ -60,7 +61,7 @@ def ffibuilder() -> cffi.FFI:
         sources=sorted(map(str, sources)),
         depends=sorted(map(str, depends)),
         include_dirs=["native", str(blake3)],
-        define_macros=[LIMITED_API],
+        define_macros=[] if FREE_THREADED else [LIMITED_API],
         extra_compile_args=[
             "-std=c11",
             "-O3",
