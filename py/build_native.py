@@ -21,14 +21,13 @@ SOURCES = [ROOT / "py" / f"{name}.c" for name in ("byte_rows", "capsules", "piec
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # It has no limited API.
-# The official C code of BLAKE3, and that for one kind of processor.
-BLAKE3 = ["blake3.c", "blake3_dispatch.c", "blake3_portable.c"]
-BLAKE3_OF_PLATFORM = {
-    "linux-x86_64": [
-        f"blake3_{name}_x86-64_unix.S" for name in ("avx2", "avx512", "sse2", "sse41")
-    ],
-    "linux-aarch64": ["blake3_neon.c"],
-}
+BLAKE3 = ["blake3.c", "blake3_dispatch.c", "blake3_portable.c"]  # for any processor
+HARDENED = [
+    "-Wl,-z,relro",
+    "-Wl,-z,now",
+    "-Wl,-z,noexecstack",
+    "-Wl,--version-script=py/native.lds",
+]
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -51,11 +50,22 @@ def make_builder(**options: Any) -> cffi.FFI:
     return builder
 
 
+def blake3_of(platform: str) -> list[str]:
+    """Return the official C code of BLAKE3 for a platform, such as `macosx-11.0-arm64`."""
+    if platform.endswith(("-x86_64", "-amd64")):
+        system = "windows_gnu" if platform.startswith("win") else "unix"
+        levels = ("avx2", "avx512", "sse2", "sse41")
+        return [*BLAKE3, *(f"blake3_{level}_x86-64_{system}.S" for level in levels)]
+    if platform.endswith(("-aarch64", "-arm64")):
+        return [*BLAKE3, "blake3_neon.c"]
+    return BLAKE3
+
+
 def ffibuilder() -> cffi.FFI:
     """Return the builder with all files for setuptools. Paths are relative to the project root."""
     blake3 = Path("third_party", "blake3")
-    special = BLAKE3_OF_PLATFORM.get(sysconfig.get_platform(), [])
-    sources = [*Path("native").glob("*.c"), *(blake3 / name for name in [*BLAKE3, *special])]
+    platform = sysconfig.get_platform()
+    sources = [*Path("native").glob("*.c"), *(blake3 / name for name in blake3_of(platform))]
     depends = [*Path("native").glob("*.h"), *Path("py").glob("*.c"), blake3 / "blake3_impl.h"]
     return make_builder(
         sources=sorted(map(str, sources)),
@@ -71,12 +81,7 @@ def ffibuilder() -> cffi.FFI:
             "-U_FORTIFY_SOURCE",
             "-D_FORTIFY_SOURCE=2",
         ],
-        extra_link_args=[
-            "-Wl,-z,relro",
-            "-Wl,-z,now",
-            "-Wl,-z,noexecstack",
-            "-Wl,--version-script=py/native.lds",
-        ],
+        extra_link_args=HARDENED if platform.startswith("linux") else [],
     )
 
 
