@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Builds the wheel and the source distribution with setuptools, in addition to pyproject.toml.
 
-It generates the modules snix/** and tvix/** from proto/ with grpcio-tools, compiles the extension
-with py/build_native.py, and copies the official C code of BLAKE3 to third_party/blake3, which the
-source distribution contains.
+It generates the modules snix/** and tvix/** from proto/ with grpcio-tools, and compiles the
+extension with py/build_native.py and the official C code of BLAKE3 in third_party/blake3. A source
+distribution contains that code, of the release whose files have the hashes in py/blake3.sha256. In
+a checkout, the commands that need the code copy or download it.
 
 A package index does not know where the repository is, so the release workflow names it in
 TVIX_BUILD_REPOSITORY; the links of the README and the project's links then lead there.
@@ -18,6 +19,7 @@ import os
 import re
 import runpy
 import shutil
+import sysconfig
 import tarfile
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -27,17 +29,14 @@ from typing import Any
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
+from setuptools.errors import SetupError
 
 PROTO = Path("proto")
 BLAKE3 = Path("third_party", "blake3")
-BLAKE3_FILES = [
-    *("blake3.c", "blake3.h", "blake3_dispatch.c", "blake3_impl.h", "blake3_portable.c"),
-    *(f"blake3_{name}_x86-64_unix.S" for name in ("sse2", "sse41", "avx2", "avx512")),
-    "blake3_neon.c",
-]
+BLAKE3_SUMS = Path("py", "blake3.sha256")  # of the release, as sha256sum writes it
 BLAKE3_DEBIAN = Path("/usr/share/cargo/registry")
 BLAKE3_RELEASE = "https://github.com/BLAKE3-team/BLAKE3/archive/refs/tags/1.8.2.tar.gz"
-BLAKE3_SHA256 = "6b51aefe515969785da02e87befafc7fdc7a065cd3458cf1141f29267749e81f"
 
 
 def with_absolute_links(readme: str, repository: str, tag: str) -> str:
@@ -68,12 +67,31 @@ def index_page() -> dict[str, Any]:
     }
 
 
-def blake3_release() -> dict[str, bytes]:
+def blake3_sums() -> dict[str, str]:
+    """Return the names of the files of BLAKE3 that the builds need, and their hashes."""
+    lines = BLAKE3_SUMS.read_text().splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}
+
+
+def unusable_files(files: dict[str, bytes], *, release: bool) -> list[str]:
+    """Return the names of missing files and, with `release`, of those with another hash."""
+    return [
+        name
+        for name, digest in blake3_sums().items()
+        if name not in files or (release and hashlib.sha256(files[name]).hexdigest() != digest)
+    ]
+
+
+def download_blake3() -> dict[str, bytes]:
     """Return the names and contents of the files in the C directory of the release archive."""
-    with urllib.request.urlopen(BLAKE3_RELEASE) as response:
-        archive = response.read()
-    if hashlib.sha256(archive).hexdigest() != BLAKE3_SHA256:
-        raise RuntimeError(f"{BLAKE3_RELEASE}: expected the SHA-256 {BLAKE3_SHA256}")
+    try:
+        with urllib.request.urlopen(BLAKE3_RELEASE) as response:
+            archive = response.read()
+    except OSError as error:
+        raise SetupError(
+            f"cannot download {BLAKE3_RELEASE}: {error}; "
+            "set BLAKE3_C_DIR to the directory `c` of this release"
+        ) from error
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         return {
             Path(member.name).name: file.read()
@@ -82,24 +100,41 @@ def blake3_release() -> dict[str, bytes]:
         }
 
 
-def blake3_files() -> dict[str, bytes]:
-    """Return the official C code from the same places as bazel/blake3_repository.bzl."""
-    debian = [directory / "c" for directory in BLAKE3_DEBIAN.glob("blake3-*")]
+def find_blake3(*, release: bool) -> dict[str, bytes]:
+    """Return the files of the directory in BLAKE3_C_DIR, else of the first usable source."""
     named = os.environ.get("BLAKE3_C_DIR")
-    for directory in [Path(named)] if named else debian:
-        return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
-    return blake3_release()
+    debian = [directory / "c" for directory in BLAKE3_DEBIAN.glob("blake3-*")]
+    for directory in [Path(named)] if named else [BLAKE3, *debian]:
+        paths = [directory / name for name in blake3_sums()]
+        files = {path.name: path.read_bytes() for path in paths if path.exists()}
+        unusable = unusable_files(files, release=release)
+        if not unusable:
+            return files
+        if named:
+            raise SetupError(
+                f"BLAKE3_C_DIR={named}: expected the files of {BLAKE3_RELEASE}, "
+                f"which are missing or differ: {', '.join(unusable)}"
+            )
+    files = download_blake3()
+    if unusable := unusable_files(files, release=True):
+        raise SetupError(
+            f"{BLAKE3_RELEASE}: expected the hashes of {BLAKE3_SUMS}, "
+            f"found others for {', '.join(unusable)}"
+        )
+    return files
 
 
-def provide_blake3() -> None:
-    """Fill third_party/blake3, unless this is a source distribution that contains it."""
-    if Path("PKG-INFO").exists() and all((BLAKE3 / name).exists() for name in BLAKE3_FILES):
+def provide_blake3(*, release: bool) -> None:
+    """Fill third_party/blake3, unless this is a source distribution. With `release`, only the files
+    of the release are usable."""
+    if Path("PKG-INFO").exists():
         return
-    files = blake3_files()
-    shutil.rmtree(BLAKE3, ignore_errors=True)
-    BLAKE3.mkdir(parents=True)
-    for name in BLAKE3_FILES:
-        (BLAKE3 / name).write_bytes(files[name])
+    files = find_blake3(release=release)
+    BLAKE3.mkdir(parents=True, exist_ok=True)
+    for name in blake3_sums():
+        path = BLAKE3 / name
+        if not path.exists() or path.read_bytes() != files[name]:  # else nothing to compile again
+            path.write_bytes(files[name])
 
 
 def generate_protobuf_modules(directory: Path) -> None:
@@ -127,8 +162,20 @@ class BuildPy(build_py):
         generate_protobuf_modules(Path("py") if self.editable_mode else Path(self.build_lib))
 
 
+class Sdist(sdist):
+    """Adds the release of BLAKE3."""
+
+    def run(self) -> None:
+        provide_blake3(release=True)
+        super().run()
+
+
 class BuildExt(build_ext):
     """Also compiles the assembly of BLAKE3, and several files at a time."""
+
+    def run(self) -> None:
+        provide_blake3(release=False)
+        super().run()
 
     def build_extensions(self) -> None:
         if ".S" not in self.compiler.src_extensions:
@@ -136,7 +183,7 @@ class BuildExt(build_ext):
         compile_some = self.compiler.compile
 
         def compile_all(sources: list[str], *args: Any, **options: Any) -> list[str]:
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
                 objects = pool.map(lambda one: compile_some([one], *args, **options), sources)
                 return list(itertools.chain.from_iterable(objects))
 
@@ -146,10 +193,10 @@ class BuildExt(build_ext):
 
 if __name__ == "__main__":
     os.chdir(Path(__file__).resolve().parent)
-    provide_blake3()
+    free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED")  # It has no limited API.
     setup(
         cffi_modules=["py/build_native.py:ffibuilder"],
-        cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
-        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+        cmdclass={"build_ext": BuildExt, "build_py": BuildPy, "sdist": Sdist},
+        options={} if free_threaded else {"bdist_wheel": {"py_limited_api": "cp310"}},
         **index_page(),
     )

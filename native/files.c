@@ -4,23 +4,53 @@
 
 #include <assert.h>
 #include <errno.h>
+
+#include "hash.h"
+
+#define HASH_SIZE 32  // of digests and chaining values
+
+void tvixb_file_join(uint8_t* cvs, size_t n, uint8_t* digest) {
+  tvixb_hash_join(cvs, n, digest);
+}
+
+#ifdef _WIN32
+
+const int tvixb_files_here = -1;
+
+int32_t tvixb_file_hash_parts(int file, uint64_t size, uint64_t first,
+                              uint64_t end, uint8_t* buffer, uint8_t* cvs) {
+  (void)file, (void)size, (void)first, (void)end, (void)buffer, (void)cvs;
+  return ENOSYS;
+}
+
+void tvixb_files_hash(int directory, const char* names, size_t n,
+                      uint8_t* buffer, const tvixb_files* found) {
+  (void)directory, (void)names, (void)buffer;
+  for (size_t i = 0; i < n; i++) found->statuses[i] = ENOSYS;
+}
+
+#else
+
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "hash.h"
+#ifdef __APPLE__
+#define st_mtim st_mtimespec
+#define st_ctim st_ctimespec
+#endif
 
-#define HASH_SIZE 32  // of digests and chaining values
 #define LARGE_PARTS (TVIXB_FILES_LARGE_SIZE / TVIXB_FILES_PART_SIZE)
 #define BATCH_FILES 256
 
 static_assert(TVIXB_FILES_PART_SIZE == TVIXB_HASH_PART_SIZE, "same parts");
-static_assert(TVIXB_FILES_HERE == AT_FDCWD, "an argument of openat");
 // Room for two parts, each with one more byte to detect the end of the file.
 static_assert(TVIXB_FILES_BUFFER_SIZE == 2 * (TVIXB_FILES_PART_SIZE + 1),
               "room for a file after others");
+
+const int tvixb_files_here = AT_FDCWD;
 
 // Small files that were read and will be hashed together. `views` has an entry
 // for every file since the last run; its data is NULL if there is nothing to
@@ -69,10 +99,6 @@ int32_t tvixb_file_hash_parts(int file, uint64_t size, uint64_t first,
   return TVIXB_FILE_OK;
 }
 
-void tvixb_file_join(uint8_t* cvs, size_t n, uint8_t* digest) {
-  tvixb_hash_join(cvs, n, digest);
-}
-
 static int32_t hash_parts(int file, uint64_t size, uint8_t* buffer,
                           uint8_t* digest) {
   uint8_t cvs[LARGE_PARTS * HASH_SIZE];
@@ -88,10 +114,10 @@ typedef struct file_state {
   int64_t times[4];
 } file_state;
 
-// Reads the state of a file. Returns its status. Uses statx, which glibc has
-// since 2.28: code compiled with a current fstat needs 2.33 or newer.
+// Reads the state of a file. Returns its status. With glibc, uses statx, which
+// it has since 2.28: code compiled with a current fstat needs 2.33 or newer.
 static int32_t state_of(int file, file_state* state) {
-#ifdef STATX_BASIC_STATS
+#ifdef __GLIBC__
   struct statx found;
   if (statx(file, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &found)) return errno;
   *state = (file_state){
@@ -176,3 +202,5 @@ void tvixb_files_hash(int directory, const char* names, size_t n,
   }
   run_batch(&batch);
 }
+
+#endif  // _WIN32

@@ -2,7 +2,7 @@
 //
 // Reads and hashes files. A file that changes during reading gets an error, as
 // far as its size and timestamps show the change. The core does not depend on
-// this file.
+// this file. On Windows, which has no openat, every file gets ENOSYS.
 //
 // The rules of tvix_build.h for NULL, alignment, aliasing, retention and
 // ownership apply here too. The functions have no state: any number of threads
@@ -26,8 +26,8 @@ extern "C" {
 // A file is large if it has more bytes than this: 64 parts.
 #define TVIXB_FILES_LARGE_SIZE 16777216
 
-// The working directory, instead of a descriptor (AT_FDCWD).
-#define TVIXB_FILES_HERE -100
+// The working directory, instead of a descriptor: AT_FDCWD.
+extern const int tvixb_files_here;
 
 // The status of a file. A positive status is an errno.
 typedef enum tvixb_file_status {
@@ -50,7 +50,7 @@ typedef struct tvixb_files {
 } tvixb_files;
 
 // Reads and hashes n regular files in a directory: an open descriptor, or
-// TVIXB_FILES_HERE. `names` has their names back to back, each with a
+// tvixb_files_here. `names` has their names back to back, each with a
 // terminating NUL. Does not follow symbolic links. `buffer` has
 // TVIXB_FILES_BUFFER_SIZE bytes. Writes a status for each file: TVIXB_FILE_OK,
 // TVIXB_FILE_CHANGED, TVIXB_FILE_LARGE or an errno.

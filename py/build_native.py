@@ -20,8 +20,14 @@ HEADERS = [ROOT / "native" / f"{name}.h" for name in ("tvix_build", "arrow", "fi
 SOURCES = [ROOT / "py" / f"{name}.c" for name in ("byte_rows", "capsules", "pieces", "single")]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10
-# The official C code of BLAKE3 for one kind of processor.
-BLAKE3_OF_PLATFORM = {"linux-x86_64": "blake3_*.S", "linux-aarch64": "blake3_neon.c"}
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # It has no limited API.
+BLAKE3 = ["blake3.c", "blake3_dispatch.c", "blake3_portable.c"]  # for any processor
+HARDENED = [
+    "-Wl,-z,relro",
+    "-Wl,-z,now",
+    "-Wl,-z,noexecstack",
+    "-Wl,--version-script=py/native.lds",
+]
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 
@@ -40,26 +46,32 @@ def make_builder(**options: Any) -> cffi.FFI:
         builder.cdef(declarations(file.read_text()))
     code = "".join(f'#include "{header.name}"\n' for header in HEADERS)
     code += "".join(source.read_text() for source in SOURCES)
-    builder.set_source(MODULE, code, py_limited_api=True, **options)
+    builder.set_source(MODULE, code, py_limited_api=not FREE_THREADED, **options)
     return builder
+
+
+def blake3_of(platform: str) -> list[str]:
+    """Return the official C code of BLAKE3 for a platform, such as `macosx-11.0-arm64`."""
+    if platform.endswith(("-x86_64", "-amd64")):
+        system = "windows_gnu" if platform.startswith("win") else "unix"
+        levels = ("avx2", "avx512", "sse2", "sse41")
+        return [*BLAKE3, *(f"blake3_{level}_x86-64_{system}.S" for level in levels)]
+    if platform.endswith(("-aarch64", "-arm64")):
+        return [*BLAKE3, "blake3_neon.c"]
+    return BLAKE3
 
 
 def ffibuilder() -> cffi.FFI:
     """Return the builder with all files for setuptools. Paths are relative to the project root."""
     blake3 = Path("third_party", "blake3")
-    sources = [
-        *Path("native").glob("*.c"),
-        *(blake3 / f"blake3{part}.c" for part in ("", "_dispatch", "_portable")),
-    ]
-    if special := BLAKE3_OF_PLATFORM.get(sysconfig.get_platform()):
-        sources += blake3.glob(special)
+    platform = sysconfig.get_platform()
+    sources = [*Path("native").glob("*.c"), *(blake3 / name for name in blake3_of(platform))]
+    depends = [*Path("native").glob("*.h"), *Path("py").glob("*.c"), blake3 / "blake3_impl.h"]
     return make_builder(
         sources=sorted(map(str, sources)),
-        depends=sorted(
-            map(str, [*Path("native").glob("*.h"), *blake3.glob("*.h"), *Path("py").glob("*.c")])
-        ),
+        depends=sorted(map(str, depends)),
         include_dirs=["native", str(blake3)],
-        define_macros=[LIMITED_API],
+        define_macros=[] if FREE_THREADED else [LIMITED_API],
         extra_compile_args=[
             "-std=c11",
             "-O3",
@@ -69,12 +81,7 @@ def ffibuilder() -> cffi.FFI:
             "-U_FORTIFY_SOURCE",
             "-D_FORTIFY_SOURCE=2",
         ],
-        extra_link_args=[
-            "-Wl,-z,relro",
-            "-Wl,-z,now",
-            "-Wl,-z,noexecstack",
-            "-Wl,--version-script=py/native.lds",
-        ],
+        extra_link_args=HARDENED if platform.startswith("linux") else [],
     )
 
 

@@ -63,12 +63,16 @@ static PyObject* next_item(PyObject* source, Py_ssize_t index) {
   if (!PyList_CheckExact(source)) return PyIter_Next(source);
   Py_ssize_t left = PyList_Size(source) - index;
   if (left <= 0) return NULL;
+#ifdef Py_GIL_DISABLED
+  return PyList_GetItemRef(source, index);
+#else
   if (left > PREFETCH_DISTANCE) {
     __builtin_prefetch(PyList_GetItem(source, index + PREFETCH_DISTANCE));
   }
   PyObject* item = PyList_GetItem(source, index);
   Py_INCREF(item);
   return item;
+#endif
 }
 
 // Returns a list of the items of one piece. Sets *last if there are no more

@@ -22,8 +22,16 @@ void* tvixb_single_digest(const tvixb_kind* kind);
 
 typedef struct single {
   const tvixb_kind* kind;
-  tvixb_context* context;  // protected by the GIL
+  tvixb_context* context;  // protected by the GIL or by the capsule's lock
 } single;
+
+#ifdef Py_GIL_DISABLED
+#define BEGIN_LOCKED Py_BEGIN_CRITICAL_SECTION
+#define END_LOCKED Py_END_CRITICAL_SECTION
+#else
+#define BEGIN_LOCKED(object)
+#define END_LOCKED()
+#endif
 
 #define SINGLE_NAME "tvix_build.single"
 
@@ -36,10 +44,12 @@ static PyObject* single_call(PyObject* self, PyObject* message) {
   const uint8_t* data = (const uint8_t*)PyBytes_AsString(message);
   uint8_t verdict, digest[TVIXB_DIGEST_SIZE];
   const tvixb_results results = {.verdicts = &verdict, .digests = digest};
-  if (tvixb_check(single->context, single->kind, data, (size_t)end, &begin,
-                  &end, 1, &results) != TVIXB_OK) {
-    return PyErr_NoMemory();
-  }
+  tvixb_status status;
+  BEGIN_LOCKED(self);
+  status = tvixb_check(single->context, single->kind, data, (size_t)end, &begin,
+                       &end, 1, &results);
+  END_LOCKED();
+  if (status != TVIXB_OK) return PyErr_NoMemory();
   if (verdict != TVIXB_CANONICAL) Py_RETURN_NONE;
   return PyBytes_FromStringAndSize((const char*)digest, TVIXB_DIGEST_SIZE);
 }

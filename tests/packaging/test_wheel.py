@@ -8,6 +8,7 @@ extension is compared by the symbols that it exports, and both are hardened alik
 from __future__ import annotations
 
 import email
+import hashlib
 import os
 import re
 import shutil
@@ -61,6 +62,14 @@ def call_backend(call: str, tree: Path, blake3: Path) -> None:
     )
 
 
+def pin_blake3(sums: Path, blake3: Path) -> None:
+    """Require the version that Bazel uses, because both wheels must have the same code."""
+    sums.chmod(0o644)
+    names = [line.split()[1] for line in sums.read_text().splitlines()]
+    digests = {name: hashlib.sha256((blake3 / name).read_bytes()).hexdigest() for name in names}
+    sums.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()))
+
+
 def build_with_setuptools(directory: Path) -> Path:
     """Build the wheel from a source distribution of a copy of the source tree in `directory`."""
     tree = directory / "tree"
@@ -74,6 +83,7 @@ def build_with_setuptools(directory: Path) -> Path:
         shutil.copytree(ROOT / name, tree / name, ignore=generated)
     # Of a module the repository's name has its module in front.
     (blake3,) = ROOT.parent.glob("*tvix_build_blake3/c")
+    pin_blake3(tree / "py" / "blake3.sha256", blake3)
     call_backend("build_sdist", tree, blake3)
     (sdist,) = directory.glob("*.tar.gz")
     shutil.unpack_archive(sdist, directory)

@@ -20,7 +20,10 @@ from typing import Any, NamedTuple
 from tvix_build._core.report import Error
 from tvix_build._native import ffi, lib
 
-HERE: int = lib.TVIXB_FILES_HERE
+if os.open not in os.supports_dir_fd:
+    raise ImportError("tvix_build.castore needs openat, which Windows lacks")
+
+HERE: int = lib.tvixb_files_here
 """The working directory, instead of a descriptor of a directory."""
 HASH_SIZE = 32  # bytes of a digest, and of the chaining value of a part
 PART_SIZE: int = lib.TVIXB_FILES_PART_SIZE
