@@ -23,7 +23,10 @@ from waiting import LIMIT
 ROOT = Path(__file__).parents[2]
 SUBJECT_LENGTH = 72
 
-SUFFIXES = {".bazel", ".bzl", ".c", ".cc", ".cpp", ".h", ".md", ".proto", ".py", ".pyi", ".toml"}
+SUFFIXES = {
+    *(".bazel", ".bzl", ".c", ".cc", ".cpp", ".go", ".h", ".md", ".proto", ".py", ".pyi"),
+    *(".toml", ".yaml"),
+}
 PROGRAMS = ("bench/run", "tools/*")
 """Text files without a suffix."""
 NOT_SCANNED = (

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""The recipes of packages and of Buf parse, and name versions and dependencies that are right."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from waiting import LIMIT
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_buf_module_has_the_protos() -> None:
+    buf = yaml.safe_load((ROOT / "buf.yaml").read_text())
+    assert buf["version"] == "v2"
+    (module,) = buf["modules"]
+    protos = {path.name for path in (ROOT / module["path"]).rglob("*.proto")}
+    assert protos == {"build.proto", "castore.proto", "rpc_build.proto"}
+    # Exceptions only for names of upstream.
+    assert sorted(buf["lint"]["except"]) == [
+        "PACKAGE_DIRECTORY_MATCH",
+        "RPC_REQUEST_STANDARD_NAME",
+        "RPC_RESPONSE_STANDARD_NAME",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("buf") is None, reason="needs buf: npm install @bufbuild/buf")
+@pytest.mark.parametrize("command", ["build", "lint"])
+def test_buf_accepts_the_module(command: str) -> None:
+    subprocess.run(["buf", command], cwd=ROOT, check=True, timeout=LIMIT)
