@@ -27,7 +27,7 @@ SUFFIXES = {
     *(".bazel", ".bzl", ".c", ".cc", ".cpp", ".go", ".h", ".md", ".proto", ".py", ".pyi"),
     *(".toml", ".yaml"),
 }
-PROGRAMS = ("bench/run", "tools/*")
+PROGRAMS = ("bench/run", "packaging/*", "tools/*")
 """Text files without a suffix."""
 NOT_SCANNED = (
     *("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "build", "dist", "bazel-*"),  # generated

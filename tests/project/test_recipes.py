@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+import tvix_build
 from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
+PACKAGING = ROOT / "packaging"
 
 
 def test_buf_module_has_the_protos() -> None:
@@ -33,3 +35,18 @@ def test_buf_module_has_the_protos() -> None:
 @pytest.mark.parametrize("command", ["build", "lint"])
 def test_buf_accepts_the_module(command: str) -> None:
     subprocess.run(["buf", command], cwd=ROOT, check=True, timeout=LIMIT)
+
+
+def test_debian_changelog_has_the_version() -> None:
+    changelog = (PACKAGING / "debian" / "changelog").read_text()
+    assert changelog.startswith(f"tvix-build ({tvix_build.__version__}-")
+
+
+def test_debian_patch_applies() -> None:
+    (patch,) = (PACKAGING / "debian" / "patches").glob("*.patch")
+    _, *hunks = patch.read_text().split("\n@@")
+    assert hunks
+    for hunk in hunks:
+        _, *lines = hunk.splitlines()
+        before = [line[1:] for line in lines if not line.startswith("+")]
+        assert "\n".join(before) in (ROOT / "pyproject.toml").read_text()
