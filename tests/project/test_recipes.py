@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +19,26 @@ from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
 PACKAGING = ROOT / "packaging"
+NIX = sorted((PACKAGING / "nix").glob("*.nix"))
+
+needs_nix = pytest.mark.skipif(
+    shutil.which("nix-instantiate") is None, reason="needs nix-instantiate: apt install nix-bin"
+)
+
+
+def requirements() -> dict[str, str]:
+    """Return the requirements of the package with its command line: lower bounds by name."""
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    lists = re.findall(r"^(?:dependencies|cli) = \[(.*)\]$", pyproject, re.MULTILINE)
+    assert len(lists) == 2
+    return dict(re.findall(r'"([\w.]+)>=([\d.]+)', "".join(lists)))
+
+
+def nix_instantiate(*arguments: str | Path) -> str:
+    """Return the output of nix-instantiate, which needs no store for these arguments."""
+    command = ["nix-instantiate", "--store", "dummy://", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LIMIT)
+    return done.stdout
 
 
 def test_buf_module_has_the_protos() -> None:
@@ -50,3 +74,39 @@ def test_debian_patch_applies() -> None:
         _, *lines = hunk.splitlines()
         before = [line[1:] for line in lines if not line.startswith("+")]
         assert "\n".join(before) in (ROOT / "pyproject.toml").read_text()
+
+
+@needs_nix
+@pytest.mark.parametrize("file", NIX, ids=lambda path: path.name)
+def test_nix_parses(file: Path) -> None:
+    assert nix_instantiate("--parse", file)
+
+
+@needs_nix
+def test_nix_evaluates_without_nixpkgs() -> None:
+    assert [file.name for file in NIX] == ["flake.nix", "package.nix"]
+    stub = ROOT / "tests" / "project" / "nixpkgs_stub.nix"
+    systems = json.loads(nix_instantiate("--eval", "--strict", "--json", stub))
+    assert sorted(systems) == ["aarch64-linux", "x86_64-linux"]
+    for packages in systems.values():
+        package = packages["default"]
+        assert package["version"] == tvix_build.__version__
+        assert (Path(package["src"]) / "pyproject.toml").exists()
+        names = {name.replace(".", "-") for name in requirements()}
+        assert set(package["dependencies"]) == names
+        assert {"cffi", "grpcio-tools", "setuptools"} == set(package["build-system"])
+
+
+def test_conda_recipe_names_what_the_package_needs() -> None:
+    recipe: Any = yaml.safe_load((PACKAGING / "conda" / "recipe.yaml").read_text())
+    assert recipe["context"]["version"] == tvix_build.__version__
+    run = recipe["requirements"]["run"]
+    plain = [one if isinstance(one, str) else one["then"] for one in run]
+    found = dict(one.split(" >=") for one in plain if ">=" in one)
+    assert '${{ pin_compatible("protobuf") }}' in plain
+    assert {**found, "protobuf": requirements()["protobuf"]} == requirements()
+    tree, blake3 = recipe["source"]
+    assert (PACKAGING / "conda" / tree["path"]).resolve() == ROOT.resolve()
+    rule = (ROOT / "bazel" / "blake3_repository.bzl").read_text()
+    assert blake3["url"] in rule
+    assert base64.b64encode(bytes.fromhex(blake3["sha256"])).decode() in rule
