@@ -245,6 +245,17 @@ def test_links_lead_somewhere(page: str) -> None:
         assert ((ROOT / page).parent / target).exists(), target
 
 
+def test_combinations_that_were_tried_name_a_command() -> None:
+    table = read("docs/platforms.md").partition("\n## ")[0]
+    _, _, *statuses = re.findall(r"^\|.* \| (.*) \|$", table, re.MULTILINE)
+    assert {status.partition(":")[0] for status in statuses} == {"tried", "built only", "read"}
+    for status in statuses:
+        if status != "read":
+            path = re.match(r"(?:tried|built only): `(?:cd )?([\w./]+)", status)
+            assert path, status
+            assert (ROOT / path[1]).exists(), status
+
+
 def test_promises_name_tests_that_exist() -> None:
     sources = {file.stem: file.read_text() for file in (ROOT / "tests").glob("*/test_*.py")}
     named = re.findall(r"`(test_\w+)(?:::(\w+))?`", read("docs/promises.md"))

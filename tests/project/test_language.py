@@ -23,8 +23,11 @@ from waiting import LIMIT
 ROOT = Path(__file__).parents[2]
 SUBJECT_LENGTH = 72
 
-SUFFIXES = {".bazel", ".bzl", ".c", ".cc", ".cpp", ".h", ".md", ".proto", ".py", ".pyi", ".toml"}
-PROGRAMS = ("bench/run", "tools/*")
+SUFFIXES = {
+    *(".bazel", ".bzl", ".c", ".cc", ".cpp", ".go", ".h", ".md", ".proto", ".py", ".pyi"),
+    *(".toml", ".yaml"),
+}
+PROGRAMS = ("bench/run", "packaging/*", "tools/*")
 """Text files without a suffix."""
 NOT_SCANNED = (
     *("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "build", "dist", "bazel-*"),  # generated

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""The recipes of packages and of Buf parse, and name versions and dependencies that are right."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tvix_build
+from waiting import LIMIT
+
+ROOT = Path(__file__).parents[2]
+PACKAGING = ROOT / "packaging"
+NIX = sorted((PACKAGING / "nix").glob("*.nix"))
+
+needs_nix = pytest.mark.skipif(
+    shutil.which("nix-instantiate") is None, reason="needs nix-instantiate: apt install nix-bin"
+)
+
+
+def requirements() -> dict[str, str]:
+    """Return the requirements of the package with its command line: lower bounds by name."""
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    lists = re.findall(r"^(?:dependencies|cli) = \[(.*)\]$", pyproject, re.MULTILINE)
+    assert len(lists) == 2
+    return dict(re.findall(r'"([\w.]+)>=([\d.]+)', "".join(lists)))
+
+
+def nix_instantiate(*arguments: str | Path) -> str:
+    """Return the output of nix-instantiate, which needs no store for these arguments."""
+    command = ["nix-instantiate", "--store", "dummy://", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=LIMIT)
+    return done.stdout
+
+
+def test_buf_module_has_the_protos() -> None:
+    buf = yaml.safe_load((ROOT / "buf.yaml").read_text())
+    assert buf["version"] == "v2"
+    (module,) = buf["modules"]
+    protos = {path.name for path in (ROOT / module["path"]).rglob("*.proto")}
+    assert protos == {"build.proto", "castore.proto", "rpc_build.proto"}
+    # Exceptions only for names of upstream.
+    assert sorted(buf["lint"]["except"]) == [
+        "PACKAGE_DIRECTORY_MATCH",
+        "RPC_REQUEST_STANDARD_NAME",
+        "RPC_RESPONSE_STANDARD_NAME",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("buf") is None, reason="needs buf: npm install @bufbuild/buf")
+@pytest.mark.parametrize("command", ["build", "lint"])
+def test_buf_accepts_the_module(command: str) -> None:
+    subprocess.run(["buf", command], cwd=ROOT, check=True, timeout=LIMIT)
+
+
+def test_debian_changelog_has_the_version() -> None:
+    changelog = (PACKAGING / "debian" / "changelog").read_text()
+    assert changelog.startswith(f"tvix-build ({tvix_build.__version__}-")
+
+
+def test_debian_patch_applies() -> None:
+    (patch,) = (PACKAGING / "debian" / "patches").glob("*.patch")
+    _, *hunks = patch.read_text().split("\n@@")
+    assert hunks
+    for hunk in hunks:
+        _, *lines = hunk.splitlines()
+        before = [line[1:] for line in lines if not line.startswith("+")]
+        assert "\n".join(before) in (ROOT / "pyproject.toml").read_text()
+
+
+@needs_nix
+@pytest.mark.parametrize("file", NIX, ids=lambda path: path.name)
+def test_nix_parses(file: Path) -> None:
+    assert nix_instantiate("--parse", file)
+
+
+@needs_nix
+def test_nix_evaluates_without_nixpkgs() -> None:
+    assert [file.name for file in NIX] == ["flake.nix", "package.nix"]
+    stub = ROOT / "tests" / "project" / "nixpkgs_stub.nix"
+    systems = json.loads(nix_instantiate("--eval", "--strict", "--json", stub))
+    assert sorted(systems) == ["aarch64-linux", "x86_64-linux"]
+    for packages in systems.values():
+        package = packages["default"]
+        assert package["version"] == tvix_build.__version__
+        assert (Path(package["src"]) / "pyproject.toml").exists()
+        names = {name.replace(".", "-") for name in requirements()}
+        assert set(package["dependencies"]) == names
+        assert {"cffi", "grpcio-tools", "setuptools"} == set(package["build-system"])
+
+
+def test_conda_recipe_names_what_the_package_needs() -> None:
+    recipe: Any = yaml.safe_load((PACKAGING / "conda" / "recipe.yaml").read_text())
+    assert recipe["context"]["version"] == tvix_build.__version__
+    run = recipe["requirements"]["run"]
+    plain = [one if isinstance(one, str) else one["then"] for one in run]
+    found = dict(one.split(" >=") for one in plain if ">=" in one)
+    assert '${{ pin_compatible("protobuf") }}' in plain
+    assert {**found, "protobuf": requirements()["protobuf"]} == requirements()
+    tree, blake3 = recipe["source"]
+    assert (PACKAGING / "conda" / tree["path"]).resolve() == ROOT.resolve()
+    rule = (ROOT / "bazel" / "blake3_repository.bzl").read_text()
+    assert blake3["url"] in rule
+    assert base64.b64encode(bytes.fromhex(blake3["sha256"])).decode() in rule
