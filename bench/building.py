@@ -44,6 +44,10 @@ def copy_sources(tree: Path, copied: Path) -> None:
             shutil.copytree(tree / name, copied / name, ignore=ignore)
         else:
             shutil.copy(tree / name, copied / name)
+    manual = Path("docs", "tvix-build.1")
+    if (tree / manual).exists():  # Commits before the manual page are measured, too.
+        (copied / "docs").mkdir()
+        shutil.copy(tree / manual, copied / manual)
 
 
 def install(copied: Path, *options: str) -> None:
