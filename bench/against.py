@@ -14,18 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import compare, corpora, machine
+from bench import machine
 from bench.building import DIRECTORY, copy_sources, install
-from bench.compare import CLOSURE, DIRECT, TINY, Corpus
+from bench.compare import CLOSURE, DERIVATIONS, DIRECT, SHUFFLED, TINY, Corpus
 from bench.corpora import ROOT, Cache, NoDataError
 from bench.measure import Peer, Race, ratio
 
 BEFORE, AFTER = "before", "after"
 ROUNDS, QUICK_ROUNDS, TURN = 9, 3, 0.3
 """TURN is in seconds."""
-
-SHUFFLED = next(one for one in compare.CORPORA if one.name == "direct-shuffled")
-DERIVATIONS = Corpus("derivations", corpora.derivations)
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,12 @@ LONG = Corpus(
 )
 MILLION = Corpus("million", partial(corpora.unsorted, 1, 1_000_000))
 PREFIX = Corpus("prefix", partial(corpora.common_prefix, 4, 100_000))
+SHUFFLED = Corpus("direct-shuffled", lambda: corpora.shuffled(corpora.nixpkgs("direct")))
+DERIVATIONS = Corpus("derivations", corpora.derivations)
 CORPORA = [
     DIRECT,
     CLOSURE,
-    Corpus("direct-shuffled", lambda: corpora.shuffled(corpora.nixpkgs("direct"))),
+    SHUFFLED,
     Corpus("closure-shuffled", lambda: corpora.shuffled(corpora.nixpkgs("closure"))),
     TINY,
     MILLION,
@@ -245,12 +247,11 @@ class Comparison:
 
     def _derivations(self) -> None:
         """Whole processes, one CPU."""
-        files = Corpus("derivations", corpora.derivations)
         peers = [
             _python(name, "derivations", "CORPUS", word)
             for name, word in [("tvix-build from-drv", "from-drv"), ("plain Python", "plain")]
         ]
-        self._race("derivations", files, peers, 3, 1, 0)
+        self._race("derivations", DERIVATIONS, peers, 3, 1, 0)
 
     def _note(self, text: str) -> None:
         if text not in self.results.notes:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from tvix_build._core.engine import Buffer, Results
+from tvix_build._core.engine import Buffer, Results, address_of
 from tvix_build._core.report import MessageType
 from tvix_build._native import ffi, lib
 
@@ -272,10 +272,6 @@ _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c
 )
 
 
-def _address(pointer: Any) -> int:
-    return int(ffi.cast("uintptr_t", pointer))
-
-
 def _new_capsule(noun: str) -> tuple[Any, Any]:
     """Return the capsule of a new struct, and a pointer to it. `noun`: schema, array or stream."""
     struct = getattr(lib, f"tvixb_capsule_new_{noun}")()
@@ -283,12 +279,12 @@ def _new_capsule(noun: str) -> tuple[Any, Any]:
         raise MemoryError
     name = getattr(lib, f"tvixb_capsule_{noun}")
     free = ffi.addressof(lib, f"tvixb_capsule_free_{noun}")
-    return _capsule_new(_address(struct), _address(name), _address(free)), struct
+    return _capsule_new(address_of(struct), address_of(name), address_of(free)), struct
 
 
 def _struct(capsule: object, struct: str, name: Any) -> Any:
     """Return the struct in a capsule. The capsule owns it, and its destructor releases it."""
-    pointer = ffi.cast(struct, _capsule_pointer(capsule, _address(name)))
+    pointer = ffi.cast(struct, _capsule_pointer(capsule, address_of(name)))
     if not pointer.release:
         raise ValueError(f"this {struct[7:-2]} has already been consumed")
     return pointer

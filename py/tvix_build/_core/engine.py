@@ -86,7 +86,7 @@ def messages(data: Buffer, begins: Buffer, ends: Buffer | None = None) -> Messag
 def _aligned(offsets: Buffer) -> Any:
     """Return the offsets in a buffer, copied if the buffer is not aligned."""
     pointer = ffi.from_buffer("uint64_t[]", offsets)
-    if int(ffi.cast("uintptr_t", pointer)) % ffi.alignof("uint64_t"):
+    if address_of(pointer) % ffi.alignof("uint64_t"):
         return ffi.from_buffer("uint64_t[]", array("Q", memoryview(offsets).tobytes()))
     return pointer
 
@@ -112,10 +112,21 @@ def pieces_of(whole: Messages) -> Iterator[Messages]:
         left -= number
 
 
-# The GIL is held, because cffi cannot pass Python objects.
-_piece_of_items = ctypes.PYFUNCTYPE(
-    ctypes.py_object, ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object
-)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_piece_of_items"))))
+def address_of(pointer: Any) -> int:
+    """Return the address in a cffi pointer."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def _python_function(name: str, *arguments: Any) -> Callable[..., Any]:
+    """Return a function of the extension that returns a Python object, with these ctypes of its
+    arguments. It is called with the GIL held, because cffi cannot pass Python objects."""
+    signature = ctypes.PYFUNCTYPE(ctypes.py_object, *arguments)
+    return signature(address_of(ffi.addressof(lib, name)))
+
+
+_piece_of_items = _python_function(
+    "tvixb_piece_of_items", ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object
+)
 
 
 def pieces_of_items(items: Any, convert: Callable[[Any, int], bytes]) -> Iterator[Messages]:
@@ -359,11 +370,9 @@ def run_one(
         _return_context(context)
 
 
-_new_single_digest = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p)(
-    int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_single_digest")))
-)
+_new_single_digest = _python_function("tvixb_single_digest", ctypes.c_void_p)
 single_digest: dict[MessageType, Callable[[Buffer], bytes | None]] = {
-    kind: _new_single_digest(int(ffi.cast("uintptr_t", native))) for kind, native in _KINDS.items()
+    kind: _new_single_digest(address_of(native)) for kind, native in _KINDS.items()
 }
 """For each type, the fastest check of a single message: a function that returns the digest of a
 bytes object of at most 16 KiB with a canonical message, and None for any other object. `run_one`
@@ -380,19 +389,15 @@ def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None
     try:
         if request:
             lib.tvixb_context_set_request(context.native, *request)
-        return _is_canonical(context, kind, data, context.verdict_alone)
+        size = context.end[0] = len(data)
+        begin, end, results = context.begin, context.end, context.verdict_alone
+        if lib.tvixb_check(context.native, _KINDS[kind], data, size, begin, end, 1, results):
+            raise MemoryError
+        return bool(context.verdict[0] == _CANONICAL)
     finally:
         if request:
             lib.tvixb_context_set_request(context.native, _ANY, _ANY)
         _return_context(context)
-
-
-def _is_canonical(context: _Context, kind: MessageType, data: bytes, results: Any) -> bool:
-    size = context.end[0] = len(data)
-    begin, end = context.begin, context.end
-    if lib.tvixb_check(context.native, _KINDS[kind], data, size, begin, end, 1, results):
-        raise MemoryError
-    return bool(context.verdict[0] == _CANONICAL)
 
 
 def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
@@ -407,21 +412,21 @@ def blake3(some: Messages, rows: Rows, first: int = 0) -> None:
         raise _error(status, some, first)
 
 
-# The GIL is held, as for `_piece_of_items`.
-ByteRows: type = ctypes.PYFUNCTYPE(ctypes.py_object)(
-    int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_byte_rows_type")))
-)()
+ByteRows: type = _python_function("tvixb_byte_rows_type")()
 """A base class whose objects export rows of 32 bytes as a read-only buffer."""
-_new_byte_rows = ctypes.PYFUNCTYPE(
-    ctypes.py_object, ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.py_object
-)(int(ffi.cast("uintptr_t", ffi.addressof(lib, "tvixb_byte_rows_new"))))
+_new_byte_rows = _python_function(
+    "tvixb_byte_rows_new",
+    ctypes.py_object,
+    ctypes.c_void_p,
+    ctypes.c_ssize_t,
+    ctypes.py_object,
+)
 
 
 def new_byte_rows(derived: type, data: Buffer) -> Any:
     """Return an object of a class derived from ByteRows, with the rows of `data`, not copied."""
     memory = ffi.from_buffer("uint8_t[]", data)
-    address = int(ffi.cast("uintptr_t", memory))
-    return _new_byte_rows(derived, address, len(memory) // DIGEST_SIZE, memory)
+    return _new_byte_rows(derived, address_of(memory), len(memory) // DIGEST_SIZE, memory)
 
 
 def _run(
