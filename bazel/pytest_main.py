@@ -23,6 +23,7 @@ class Shard:
         self._index = index
         self._count = count
 
+    @pytest.hookimpl(trylast=True)  # after -m
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Pytest's hook."""
         items[:] = items[self._index :: self._count]

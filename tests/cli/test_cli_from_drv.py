@@ -505,6 +505,7 @@ def make(real: tuple[Path, list[str]], target: Path, *arguments: str | Path) -> 
     return run("from-drv", "--nodes", real[0].parent / "nodes.binpbs", "-o", target, *arguments)
 
 
+@pytest.mark.exhaustive
 def test_real_derivations_are_written_as_they_were(real: tuple[Path, list[str]]) -> None:
     directory, names = real
     assert len(names) == 20_800
@@ -538,6 +539,7 @@ def test_real_requests(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     assert list(messages_of(target.read_bytes())) == wanted
 
 
+@pytest.mark.exhaustive
 def test_real_requests_in_a_later_schema(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     target = tmp_path / "direct.binpbs"
     result = make(real, target, real[0], "--schema", "snix.build.v1")
@@ -547,6 +549,7 @@ def test_real_requests_in_a_later_schema(real: tuple[Path, list[str]], tmp_path:
     assert network_access(made, first, "snix.build.v1") > 1_000
 
 
+@pytest.mark.exhaustive
 def test_real_closures(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     target = tmp_path / "closure.binpbs"
     directory, names = real

@@ -253,6 +253,7 @@ def test_output_replaces_its_own_input(tmp_path: Path) -> None:
     assert path.read_bytes() == delimited([encoded(request(1, outputs=["a", "b"]))])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("what", ["valid", "invalid"])
 @pytest.mark.parametrize("options", [(), ("--output",)])
 def test_memory_of_a_long_stream(tmp_path: Path, what: str, options: tuple[str, ...]) -> None:
@@ -263,6 +264,7 @@ def test_memory_of_a_long_stream(tmp_path: Path, what: str, options: tuple[str, 
     assert peak([*STREAM, *options, *map(str, output), "-"], data, megabytes) < MEMORY
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("compression", SUFFIXES[1:])
 def test_memory_of_what_expands_much(tmp_path: Path, compression: str) -> None:
     message = encoded(request(command_args=["x" * MEGABYTE]))
@@ -272,11 +274,13 @@ def test_memory_of_what_expands_much(tmp_path: Path, compression: str) -> None:
     assert peak(["validate", str(path)], b"", 0) < MEMORY
 
 
+@pytest.mark.exhaustive
 def test_memory_of_many_violations() -> None:
     data = delimited([encoded(request(command_args=[], outputs=[""] * 100))] * 4000)
     assert peak([*STREAM, "--output", "/dev/null", "-"], data, 3) < MEMORY * 4 // 3
 
 
+@pytest.mark.exhaustive
 def test_memory_of_tiny_records() -> None:
     command = [*STREAM, "--kind", "directory", "--output", "/dev/null", "-"]
     assert peak(command, bytes(MEGABYTE), 4) < MEMORY

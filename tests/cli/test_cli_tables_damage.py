@@ -43,6 +43,7 @@ def suffix(format: str) -> str:
     return "parquet" if format == "parquet" else "arrow"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("format", FORMATS)
 def test_truncated_at_every_byte(tmp_path: Path, format: str) -> None:
     data = table_bytes(format)
@@ -215,6 +216,7 @@ def test_nobody_reads_stdout(tmp_path: Path) -> None:
     assert process.communicate(timeout=LIMIT)[1] == b""
 
 
+@pytest.mark.exhaustive
 def test_signal_at_every_line(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
@@ -247,6 +249,7 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 TABLE_MEMORY = MEMORY + 150 * MEGABYTE
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("dictionary", "different"), [(False, 300), (True, 300), (True, 700)])
 def test_memory_of_a_large_row_group(tmp_path: Path, dictionary: bool, different: int) -> None:
     """The dictionary is all there is, or is full after a while."""
@@ -260,12 +263,14 @@ def test_memory_of_a_large_row_group(tmp_path: Path, dictionary: bool, different
     assert peak(["validate", "--output", output, str(path)], b"", 0) < TABLE_MEMORY
 
 
+@pytest.mark.exhaustive
 def test_memory_of_what_is_converted(tmp_path: Path) -> None:
     item = encoded(request(command_args=["x" * MEGABYTE]))
     command = ["convert", "--input-format", "binpbs", "-", str(tmp_path / "x.parquet")]
     assert peak(command, delimited([item]), 400) < TABLE_MEMORY
 
 
+@pytest.mark.exhaustive
 def test_memory_of_a_dictionary(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     item = encoded(request(command_args=["x" * MEGABYTE]))

@@ -81,6 +81,7 @@ def test_fork_after_use(busy: bool) -> None:
     assert run(FORK, busy) == "ok\n"
 
 
+@pytest.mark.exhaustive
 def test_threads_share_items_buffer_and_report() -> None:
     many = MESSAGES * 2000
     data = b"".join(many)

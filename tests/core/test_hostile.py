@@ -41,6 +41,7 @@ def violations(name: str, n: int) -> int:
     return one + (two - one) * (n // 1584 - 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.MAKERS)
 def test_large(name: str) -> None:

@@ -99,6 +99,7 @@ def test_shuffled_come_back(requests: Requests) -> None:
     assert list(tvix_build.canonicalize_batch(disorder)) == requests.good
 
 
+@pytest.mark.exhaustive
 def test_translated_there_and_back(requests: Requests) -> None:
     sample = requests.good[::TRANSLATED]
     later = [tvix_build.convert(data, to="snix.build.v1") for data in sample]

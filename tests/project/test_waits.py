@@ -55,3 +55,13 @@ def test_no_test_knows_the_clock() -> None:
 def test_uses_of_the_clock_are_found(line: str) -> None:
     assert uses(line) == [line]
     assert uses("process.wait(timeout=LIMIT)\nawait asyncio.sleep(0)  # a turn") == []
+
+
+def test_bazel_knows_the_files_with_tests_that_repeat() -> None:
+    """tools/test leaves out the tests with the mark `exhaustive`, tools/test --all runs them."""
+    mark = "@pytest.mark." + "exhaustive"
+    build = (TESTS / "BUILD.bazel").read_text()
+    listed = re.search(r"^PARTLY_EXHAUSTIVE_TESTS = \[(.*?)\]", build, re.DOTALL | re.MULTILINE)
+    assert listed
+    files = [path for path in TESTS.rglob("test_*.py") if mark in path.read_text()]
+    assert re.findall('"(.*)"', listed[1]) == sorted(str(path.relative_to(TESTS)) for path in files)

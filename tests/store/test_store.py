@@ -500,6 +500,7 @@ def test_a_writer_waits_for_another(path: Path) -> None:
         release.result(LIMIT)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_killed_writers(path: Path) -> None:
     acknowledged: set[int] = set()
