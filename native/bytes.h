@@ -4,9 +4,12 @@
 #ifndef TVIXB_BYTES_H
 #define TVIXB_BYTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "cpu.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -62,10 +65,15 @@ static inline unsigned tvixb_bytes_find_short(const uint8_t* p, size_t size,
   return tvixb_bytes_find_word(word, repeated);
 }
 
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define TVIXB_BYTES_INLINE \
+  static inline __attribute__((always_inline)) TVIXB_TARGET
+
+#if defined(TVIXB_FOR_AVX512)
 // No branch depends on a size of up to 64.
-static inline unsigned tvixb_bytes_find_avx512(const uint8_t* p, size_t size,
-                                               unsigned wanted, uint8_t byte) {
+TVIXB_BYTES_INLINE unsigned tvixb_bytes_find_avx512(const uint8_t* p,
+                                                    size_t size,
+                                                    unsigned wanted,
+                                                    uint8_t byte) {
   const __m512i bytes = _mm512_set1_epi8((char)byte);
   __mmask64 nul = 0, match = 0, high = 0;
   for (; size > 64; p += 64, size -= 64) {
@@ -88,13 +96,57 @@ static inline unsigned tvixb_bytes_find_avx512(const uint8_t* p, size_t size,
 }
 #endif
 
+#if defined(TVIXB_FOR_AVX2)
+// Returns a vector with the highest bit set in each byte of p[0 .. 32) that is
+// wanted.
+TVIXB_BYTES_INLINE __m256i tvixb_bytes_match_avx2(const uint8_t* p,
+                                                  unsigned wanted,
+                                                  uint8_t byte) {
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i block = _mm256_loadu_si256((const __m256i*)(const void*)p);
+  __m256i found = wanted & TVIXB_BYTES_HIGH ? block : zero;
+  if (wanted & TVIXB_BYTES_NUL) {
+    found = _mm256_or_si256(found, _mm256_cmpeq_epi8(block, zero));
+  }
+  if (wanted & TVIXB_BYTES_BYTE) {
+    const __m256i bytes = _mm256_set1_epi8((char)byte);
+    found = _mm256_or_si256(found, _mm256_cmpeq_epi8(block, bytes));
+  }
+  return found;
+}
+
+// Returns whether no wanted byte is in p[0 .. size). Reads at least 32 bytes.
+TVIXB_BYTES_INLINE bool tvixb_bytes_none_avx2(const uint8_t* p, size_t size,
+                                              unsigned wanted, uint8_t byte) {
+  if (size <= 32) {
+    __m256i found = tvixb_bytes_match_avx2(p, wanted, byte);
+    uint64_t in = ((uint64_t)1 << size) - 1;
+    return !((uint32_t)_mm256_movemask_epi8(found) & in);
+  }
+  size_t last = size - 32;
+  __m256i found = tvixb_bytes_match_avx2(p + last, wanted, byte);
+  for (size_t i = 0; i < last; i += 32) {
+    found = _mm256_or_si256(found, tvixb_bytes_match_avx2(p + i, wanted, byte));
+  }
+  return !_mm256_movemask_epi8(found);
+}
+#endif
+
 // Returns which of NUL, `byte` (not 'a') and bytes above 0x7f are in p[0 ..
 // size), as bits of the enum above. Bits that are not in `wanted` may be
-// missing.
-static inline unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
-                                        unsigned wanted, uint8_t byte) {
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
+// missing. May read the bytes up to `end`, which is not before p + size.
+TVIXB_BYTES_INLINE unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
+                                             const uint8_t* end,
+                                             unsigned wanted, uint8_t byte) {
+  (void)end;
+#if defined(TVIXB_FOR_AVX512)
   return tvixb_bytes_find_avx512(p, size, wanted, byte);
+#endif
+#if defined(TVIXB_FOR_AVX2)
+  if (__builtin_expect(end - p >= 32, 1) &&
+      __builtin_expect(tvixb_bytes_none_avx2(p, size, wanted, byte), 1)) {
+    return 0;
+  }
 #endif
   (void)wanted;  // skipping bits is not faster below
   uint64_t repeated = byte * 0x0101010101010101u;

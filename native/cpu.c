@@ -2,6 +2,7 @@
 #include "cpu.h"
 
 #ifdef TVIXB_TEST_BUILD
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #endif
@@ -20,14 +21,36 @@ static tvixb_cpu_level level_of_this_cpu(void) {
   return TVIXB_CPU_PLAIN;
 }
 
-tvixb_cpu_level tvixb_cpu_best(void) {
-  tvixb_cpu_level best = level_of_this_cpu();
+// Written before there are threads.
+static tvixb_cpu_level level;
+
 #ifdef TVIXB_TEST_BUILD
-  const char* forced = getenv("TVIXB_CPU_LEVEL");
-  if (forced && strcmp(forced, "plain") == 0) return TVIXB_CPU_PLAIN;
-  if (forced && strcmp(forced, "avx2") == 0 && best > TVIXB_CPU_AVX2) {
-    return TVIXB_CPU_AVX2;
+void tvixb_cpu_lower(const char* name) {
+  static const char* const names[] = {"plain", "avx2", "avx512", "best"};
+  static const tvixb_cpu_level levels[] = {TVIXB_CPU_PLAIN, TVIXB_CPU_AVX2,
+                                           TVIXB_CPU_AVX512, TVIXB_CPU_AVX512};
+  level = level_of_this_cpu();
+  if (!name) return;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    if (strcmp(name, names[i]) != 0) continue;
+    if (levels[i] < level) level = levels[i];
+    return;
   }
-#endif
-  return best;
+  fprintf(stderr, "TVIXB_CPU_LEVEL: expected plain, avx2, avx512 or best, ");
+  fprintf(stderr, "found %s\n", name);
+  abort();
 }
+#endif
+
+__attribute__((constructor)) static void find_level(void) {
+#ifdef TVIXB_HAVE_AVX2
+  __builtin_cpu_init();
+#endif
+#ifdef TVIXB_TEST_BUILD
+  tvixb_cpu_lower(getenv("TVIXB_CPU_LEVEL"));
+#else
+  level = level_of_this_cpu();
+#endif
+}
+
+tvixb_cpu_level tvixb_cpu_best(void) { return level; }

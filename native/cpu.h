@@ -20,18 +20,26 @@ typedef enum tvixb_cpu_level {
 #define TVIXB_TARGET_AVX512 __attribute__((target(TVIXB_AVX512_FEATURES)))
 #endif
 
-// Compiles the rest of a file for AVX-512, if the compiler supports that.
-#if defined(TVIXB_HAVE_AVX512) && defined(__GNUC__) && !defined(__clang__)
-#define TVIXB_PRAGMA(directive) _Pragma(#directive)
-#define TVIXB_PRAGMA_TARGET(features) TVIXB_PRAGMA(GCC target(features))
-#define TVIXB_REST_AVX512 TVIXB_PRAGMA_TARGET(TVIXB_AVX512_FEATURES)
+// Code in headers can be compiled for a level: a file defines TVIXB_FOR_AVX2 or
+// TVIXB_FOR_AVX512 before it includes them. TVIXB_TARGET is the attribute of
+// that code.
+#if defined(TVIXB_FOR_AVX512)
+#define TVIXB_TARGET TVIXB_TARGET_AVX512
+#elif defined(TVIXB_FOR_AVX2)
+#define TVIXB_TARGET TVIXB_TARGET_AVX2
 #else
-#define TVIXB_REST_AVX512
+#define TVIXB_TARGET
 #endif
 
-// Returns the highest level that this CPU supports. In test builds
-// (TVIXB_TEST_BUILD), the environment variable TVIXB_CPU_LEVEL lowers it to
-// "plain" or "avx2".
+// Returns the highest level that this CPU supports, which is found out once,
+// when the library is loaded. In test builds (TVIXB_TEST_BUILD), the
+// environment variable TVIXB_CPU_LEVEL lowers it, as tvixb_cpu_lower does.
 tvixb_cpu_level tvixb_cpu_best(void);
+
+// Lowers the level for the kinds that are found from now on, and for hashing
+// and sorting: to "plain", "avx2" or "avx512"; NULL or "best" restores it. Does
+// nothing if the CPU lacks the level. Aborts if the name is unknown. Only in
+// test builds.
+void tvixb_cpu_lower(const char* name);
 
 #endif  // TVIXB_CPU_H

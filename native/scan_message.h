@@ -14,7 +14,8 @@
 #include "utf8.h"
 #include "wire.h"
 
-#define TVIXB_SCAN_INLINE static inline __attribute__((always_inline))
+#define TVIXB_SCAN_INLINE \
+  static inline __attribute__((always_inline)) TVIXB_TARGET
 
 // Reads a varint. Returns its end; NULL if it is not the shortest form or is
 // incomplete.
@@ -59,7 +60,8 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
   unsigned found = 0;
   if (text || rule->forbidden) {
     unsigned wanted = rule->forbidden | (text ? TVIXB_BYTES_HIGH : 0);
-    found = tvixb_bytes_find(value.data, value.size, wanted, rule->byte);
+    found =
+        tvixb_bytes_find(value.data, value.size, scan->end, wanted, rule->byte);
     if (text && __builtin_expect(found & TVIXB_BYTES_HIGH, 0) &&
         tvixb_utf8_valid(value.data, value.size) != value.size) {
       return false;

@@ -196,6 +196,10 @@ extern const tvixb_code_row tvixb_codes[];
 // their scan functions. A kind without a name ends each table.
 extern const struct tvixb_kind tvixb_schema_tvix_build_v1[];
 extern const struct tvixb_kind tvixb_schema_snix_build_v1[];
+#ifdef TVIXB_HAVE_AVX2
+extern const struct tvixb_kind tvixb_schema_tvix_build_v1_avx2[];
+extern const struct tvixb_kind tvixb_schema_snix_build_v1_avx2[];
+#endif
 #ifdef TVIXB_HAVE_AVX512
 extern const struct tvixb_kind tvixb_schema_tvix_build_v1_avx512[];
 extern const struct tvixb_kind tvixb_schema_snix_build_v1_avx512[];

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu.h"
 #include "guard.h"
 #include "sort.h"
 
@@ -64,8 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size) {
   compared = &scan;
   qsort(expected, count, sizeof *expected, compare);
   check(&scan, count, expected);
-  setenv("TVIXB_CPU_LEVEL", "plain", 1);
+  tvixb_cpu_lower("plain");
   check(&scan, count, expected);
-  unsetenv("TVIXB_CPU_LEVEL");
+  tvixb_cpu_lower(NULL);
   return 0;
 }

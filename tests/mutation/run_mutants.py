@@ -49,10 +49,10 @@ LEVELS = ("best", "avx2", "plain")  # TVIXB_CPU_LEVEL; the C core ignores "best"
 # Fast tests first. The others run only for mutants that survive these.
 C_TESTS = (
     *("vectors", "context", "schema", "utf8", "arrow", "files", "sort", "hash"),
-    *("bytes_avx512", "bytes"),
+    *("bytes_avx512", "bytes_avx2", "bytes"),
 )
-C_TESTS_WITHOUT_LEVELS = ("schema", "utf8", "arrow", "files", "hash", "bytes_avx512", "bytes")
-C_TESTS_OF_HEADERS = ("bytes_avx512", "bytes")  # which need no other compiled code
+C_TESTS_OF_HEADERS = ("bytes_avx512", "bytes_avx2", "bytes")  # which need only cpu.c
+C_TESTS_WITHOUT_LEVELS = ("schema", "utf8", "arrow", "files", "hash", *C_TESTS_OF_HEADERS)
 # The Python tests of each room. The first pattern that matches a file applies.
 TESTS_OF_ROOMS = (
     ("native/arrow*", ("test_arrow*",)),

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+//
+// The tables of snix.build.v1, with scan functions for CPUs with AVX2.
+#define TVIXB_FOR_AVX2
+#include "cpu.h"
+
+#ifdef TVIXB_HAVE_AVX2
+#define TVIXB_SCHEMA_NAME tvixb_schema_snix_build_v1_avx2
+#include "schema_snix_build_v1.h"
+#endif
