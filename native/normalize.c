@@ -201,7 +201,7 @@ static bool write_field(writer* writer, const tvixb_field* field,
 static bool write_content(writer* writer, const tvixb_message* message,
                           tvixb_view content) {
   survey found = survey_content(message, content);
-  for (unsigned number = 1; number <= TVIXB_FIELD_NUMBER_MAX; number++) {
+  for (unsigned number = 1; number <= message->number_max; number++) {
     if (!(found.present >> number & 1)) continue;
     const tvixb_field* field = &message->fields[number];
     tvixb_view part = content;

@@ -303,10 +303,12 @@ static void report_elements(const tvixb_length_rule* rule, uint64_t first,
 }
 
 // Compares the length of a list with the count that the caller gives.
-static void check_length(const tvixb_scan* scan, const tvixb_length_rule* rule,
+static void check_length(const tvixb_scan* scan, const tvixb_kind* kind,
                          const uint64_t* caller_counts, tvixb_report* report) {
-  uint64_t found = scan->counts[rule->count];
-  uint64_t length = caller_counts[rule->count];
+  const tvixb_length_rule* rule = &kind->length;
+  unsigned count = kind->message->fields[rule->field].count;
+  uint64_t found = scan->counts[count];
+  uint64_t length = caller_counts[count];
   if (length == TVIXB_ANY) return;
   if (found > length) {
     report_elements(rule, length, found, rule->unexpected_code, length, report);
@@ -331,9 +333,7 @@ bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
       report_shared_duplicates(order, scan, i, report);
   }
   if (kind->parallel.list) order_parallel(order, scan, kind->parallel, report);
-  if (kind->length.field) {
-    check_length(scan, &kind->length, caller_counts, report);
-  }
+  if (kind->length.field) check_length(scan, kind, caller_counts, report);
   return check_relations(order, scan, kind, report) &&
          (!scan->packed.count ||
           tvixb_packed_order(scan, &order->numbers, arena, report));

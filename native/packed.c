@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "schema_rules.h"
+#include "rules.h"
 #include "wire.h"
 
 // A number and its index in the list.
@@ -99,9 +99,9 @@ bool tvixb_packed_scan(tvixb_scan* scan, const tvixb_field* field,
                     value);
     }
     has_equals |= index && value == before;
-    if (value >= limit && limit != TVIXB_ANY) {
-      report_number(scan->report, tvixb_rules[field->rule].code, &scan->path,
-                    index, value);
+    if ((value >= limit && limit != TVIXB_ANY) ||
+        !tvixb_rule_allows_number(field->rule, value)) {
+      report_number(scan->report, field->rule->code, &scan->path, index, value);
     }
   }
   return !(unsorted || has_equals) || record_list(scan, list, unsorted);

@@ -1,27 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// Checks values against rules. The rules are in schema_rules.h.
+// Checks values against rules (tvixb_rule). The rules are in schema_rules.h.
 #ifndef TVIXB_RULES_H
 #define TVIXB_RULES_H
 
 #include <stdbool.h>
 
 #include "bytes.h"
+#include "schema.h"
 #include "view.h"
-
-typedef struct tvixb_rule_row {
-  const char* expected;  // description of a valid value, for messages
-  size_t size_min;
-  size_t size_max;
-  // Another check, for values of up to `extra_check_size_max` bytes; NULL:
-  // none.
-  bool (*extra_check)(tvixb_view value);
-  size_t extra_check_size_max;
-  uint8_t code;              // tvixb_code
-  uint8_t forbidden;         // bits: TVIXB_BYTES_NUL, TVIXB_BYTES_BYTE
-  uint8_t byte;              // the byte for TVIXB_BYTES_BYTE
-  uint8_t forbidden_prefix;  // tvixb_prefix
-} tvixb_rule_row;
 
 // Whether a value must not be the path prefix of its message, or below it,
 // unless the prefix is empty: 1 + the number of leading bytes of the value that
@@ -46,18 +33,24 @@ bool tvixb_rule_is_below(tvixb_view path, tvixb_view prefix);
 
 // Returns whether a value satisfies a rule, apart from its forbidden prefix.
 // `found` is the result of tvixb_bytes_find for the rule's byte.
-static inline bool tvixb_rule_holds(const tvixb_rule_row* rule,
-                                    tvixb_view value, unsigned found) {
-  if (value.size < rule->size_min || value.size > rule->size_max) return false;
+static inline bool tvixb_rule_holds(const tvixb_rule* rule, tvixb_view value,
+                                    unsigned found) {
+  if (value.size < rule->min || value.size > rule->max) return false;
   if (found & rule->forbidden) return false;
   return value.size > rule->extra_check_size_max || !rule->extra_check ||
          rule->extra_check(value);
 }
 
+// Returns whether a number satisfies a rule.
+static inline bool tvixb_rule_allows_number(const tvixb_rule* rule,
+                                            uint64_t number) {
+  return number >= rule->min && number <= rule->max;
+}
+
 // Returns whether a value, which satisfies the rest of its rule, is outside the
 // path prefix. True if the rule does not forbid the prefix or the prefix is
 // empty.
-static inline bool tvixb_rule_is_outside(const tvixb_rule_row* rule,
+static inline bool tvixb_rule_is_outside(const tvixb_rule* rule,
                                          tvixb_view value, tvixb_view prefix) {
   if (!rule->forbidden_prefix || !prefix.size) return true;
   size_t before = rule->forbidden_prefix - TVIXB_PREFIX_RELATIVE;

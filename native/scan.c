@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "scan.h"
 
-#include "schema_rules.h"
 #include "wire.h"
 
 const uint8_t* tvixb_scan_long_varint(const uint8_t* p, const uint8_t* end,
@@ -19,14 +18,19 @@ void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
   tvixb_report_add(scan->report, code, &scan->path, value.size, value);
 }
 
-void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, uint64_t index,
+void tvixb_scan_report_number(tvixb_scan* scan, uint8_t code, unsigned depth,
+                              uint64_t number) {
+  scan->path.depth = depth;
+  tvixb_report_add(scan->report, code, &scan->path, number, (tvixb_view){0});
+}
+
+void tvixb_scan_add_smaller(tvixb_scan* scan, tvixb_list* list, uint64_t index,
                             unsigned depth, tvixb_view key) {
-  tvixb_list* state = &scan->lists[list];
   int order =
       tvixb_view_compare(key, tvixb_scan_key(scan, scan->elements.count - 1));
-  state->has_equals |= order == 0;
+  list->has_equals |= order == 0;
   if (order < 0) {
-    state->unsorted = true;
+    list->unsorted = true;
     scan->path.index[depth] = index;
     tvixb_scan_report(scan, TVIXB_CODE_NOT_SORTED, depth + 1, key);
   }
@@ -54,18 +58,23 @@ const uint8_t* tvixb_scan_unknown(tvixb_scan* scan,
 void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
                        unsigned depth, unsigned seen) {
   const tvixb_view nothing = {0};
-  if (message->oneof && !(message->oneof & seen)) {
+  bool lacks_member = tvixb_message_has_oneof(message);
+  for (unsigned i = 1; i <= message->number_max; i++) {
+    if (message->fields[i].oneof && (seen >> i & 1)) lacks_member = false;
+  }
+  if (lacks_member) {
     tvixb_scan_report(scan, TVIXB_CODE_REQUIRED, depth, nothing);
   }
-  for (unsigned number = 1; number <= TVIXB_FIELD_NUMBER_MAX; number++) {
-    if (!(message->needed & ~seen & (1u << number))) continue;
-    const tvixb_field* field = &message->fields[number];
-    scan->path.field[depth] = (uint8_t)number;
+  for (unsigned i = 1; i <= message->number_max; i++) {
+    const tvixb_field* field = &message->fields[i];
+    if (!field->tag || (seen >> i & 1) || !tvixb_field_is_needed(field)) {
+      continue;
+    }
+    scan->path.field[depth] = (uint8_t)i;
     scan->path.index[depth] = TVIXB_NO_INDEX;
-    tvixb_scan_report(
-        scan,
-        field->required ? TVIXB_CODE_REQUIRED : tvixb_rules[field->rule].code,
-        depth + 1, nothing);
+    tvixb_scan_report(scan,
+                      field->required ? TVIXB_CODE_REQUIRED : field->rule->code,
+                      depth + 1, nothing);
   }
 }
 
@@ -82,12 +91,13 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   scan->packed.count = 0;
   scan->path_prefix = (tvixb_view){0};
   memset(scan->counts, 0, sizeof scan->counts);
-  scan->counts[kind->caller_count] = caller_counts[kind->caller_count];
+  for (unsigned i = 0; i < TVIXB_COUNTS; i++) {
+    if (kind->caller_counts >> i & 1) scan->counts[i] = caller_counts[i];
+  }
   scan->total = 0;
   scan->total_overflow = false;
   scan->out_of_memory = false;
-  tvixb_view key;
-  if (!kind->message->scan(scan, bytes.data, scan->end, 0, &key)) {
+  if (!kind->scan(scan, bytes.data, scan->end)) {
     return false;
   }
   tvixb_scan_add_to_total(scan, scan->elements.count);

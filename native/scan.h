@@ -27,7 +27,7 @@ typedef struct tvixb_element {
 } tvixb_element;
 
 // A list that must be sorted, in the order of the message.
-typedef struct tvixb_list {
+struct tvixb_list {
   size_t first;  // its elements are elements[first .. first + count)
   size_t count;
   uint64_t end;     // offset in the message, in bytes
@@ -38,7 +38,7 @@ typedef struct tvixb_list {
   // Fields from the root to the list. Only the last one has an index.
   uint8_t depth;
   uint8_t field[TVIXB_DEPTH_MAX];
-} tvixb_list;
+};
 
 // A packed list that is unsorted or has equal numbers.
 typedef struct tvixb_packed_list {
@@ -117,6 +117,10 @@ static inline const uint8_t* tvixb_scan_number(const uint8_t* p,
 void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,
                        tvixb_view value);
 
+// Reports a number at the first `depth` fields of the path.
+void tvixb_scan_report_number(tvixb_scan* scan, uint8_t code, unsigned depth,
+                              uint64_t number);
+
 // Skips the rest of a message, which must be unknown fields, and reports the
 // first. Returns the end; NULL if the rest is not unknown fields.
 const uint8_t* tvixb_scan_unknown(tvixb_scan* scan,
@@ -131,7 +135,7 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
 
 // Slow path of tvixb_scan_add_element, for a key that may not be greater than
 // the previous one.
-void tvixb_scan_add_smaller(tvixb_scan* scan, unsigned list, uint64_t index,
+void tvixb_scan_add_smaller(tvixb_scan* scan, tvixb_list* list, uint64_t index,
                             unsigned depth, tvixb_view key);
 
 static inline void tvixb_scan_add_to_total(tvixb_scan* scan, uint64_t value) {
@@ -140,17 +144,16 @@ static inline void tvixb_scan_add_to_total(tvixb_scan* scan, uint64_t value) {
 }
 
 // Begins a list, whose field is at this depth of the path.
-static inline void tvixb_scan_begin_list(tvixb_scan* scan, unsigned list,
+static inline void tvixb_scan_begin_list(tvixb_scan* scan, tvixb_list* list,
                                          unsigned depth) {
-  tvixb_list* state = &scan->lists[list];
-  state->first = scan->elements.count;
-  state->depth = (uint8_t)(depth + 1);
-  memcpy(state->field, scan->path.field, sizeof state->field);
+  list->first = scan->elements.count;
+  list->depth = (uint8_t)(depth + 1);
+  memcpy(list->field, scan->path.field, sizeof list->field);
 }
 
 // Records element `index` of a sorted list, which has a key if `keyed`. Returns
 // false if an allocation fails.
-static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
+static inline bool tvixb_scan_add_element(tvixb_scan* scan, tvixb_list* list,
                                           bool keyed, uint64_t index,
                                           unsigned depth, const uint8_t* begin,
                                           tvixb_view key) {
@@ -161,8 +164,7 @@ static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
   uint64_t prefix = tvixb_view_prefix_before(key, scan->end);
   tvixb_element* element =
       (tvixb_element*)scan->elements.items + scan->elements.count;
-  if (keyed && index && !scan->lists[list].unsorted &&
-      prefix <= element[-1].prefix) {
+  if (keyed && index && !list->unsorted && prefix <= element[-1].prefix) {
     tvixb_scan_add_smaller(scan, list, index, depth, key);
   }
   element->begin = (uint64_t)(begin - scan->data);
@@ -174,10 +176,10 @@ static inline bool tvixb_scan_add_element(tvixb_scan* scan, unsigned list,
 }
 
 // Ends a list of `count` elements at `end`.
-static inline void tvixb_scan_end_list(tvixb_scan* scan, unsigned list,
+static inline void tvixb_scan_end_list(tvixb_scan* scan, tvixb_list* list,
                                        uint64_t count, const uint8_t* end) {
-  scan->lists[list].count = count;
-  scan->lists[list].end = (uint64_t)(end - scan->data);
+  list->count = count;
+  list->end = (uint64_t)(end - scan->data);
 }
 
 #endif  // TVIXB_SCAN_H

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// TVIXB_SCAN_MESSAGE(table) defines the scan function of a message from its
-// table. It must be in the file that defines the table, so that the compiler
-// can fold its constants into the code. Fields are in ascending order in the
-// ordinary form, so the code tries the fields in that order, without a lookup.
+// The code of scan functions, which schema_rows.h makes from the rows of a
+// message. It must be compiled in the file that defines the table, so that the
+// compiler can fold its constants into the code. Fields are in ascending order
+// in the ordinary form, so the code tries the fields in that order, without a
+// lookup.
 #ifndef TVIXB_SCAN_MESSAGE_H
 #define TVIXB_SCAN_MESSAGE_H
 
 #include "packed.h"
 #include "rules.h"
 #include "scan.h"
-#include "schema_rules.h"
 #include "utf8.h"
 #include "wire.h"
 
@@ -38,8 +38,9 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_varint(const uint8_t* p,
 // values.
 typedef struct tvixb_scan_place {
   unsigned depth;
-  unsigned number;  // of the field
-  uint64_t index;   // TVIXB_NO_INDEX: not a list element
+  unsigned number;   // of the field
+  tvixb_list* list;  // a sorted list, or the first one in an embedded message
+  uint64_t index;    // TVIXB_NO_INDEX: not a list element
 } tvixb_scan_place;
 
 // Sets the scan's path to a place.
@@ -55,7 +56,7 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
                                         const tvixb_field* field,
                                         tvixb_scan_place place,
                                         tvixb_view value) {
-  const tvixb_rule_row* rule = &tvixb_rules[field->rule];
+  const tvixb_rule* rule = field->rule;
   bool text = field->type == TVIXB_TYPE_STRING;
   unsigned found = 0;
   if (text || rule->forbidden) {
@@ -72,30 +73,35 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
               !tvixb_rule_is_outside(rule, value, scan->path_prefix),
           0)) {
     tvixb_scan_enter(scan, place);
-    tvixb_scan_report(scan, tvixb_rules[field->rule].code, place.depth + 1,
-                      value);
+    tvixb_scan_report(scan, rule->code, place.depth + 1, value);
   }
   return true;
 }
 
-// Scans a value, after its tag. Returns its end; NULL if it is not in the
-// ordinary form.
+// Scans a value, after its tag. `embedded` scans a TVIXB_TYPE_MESSAGE. Returns
+// its end; NULL if it is not in the ordinary form.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
-    tvixb_scan* scan, const tvixb_field* field, const uint8_t* p,
-    const uint8_t* end, tvixb_scan_place place, tvixb_view* key) {
+    tvixb_scan* scan, const tvixb_field* field, tvixb_scan_function* embedded,
+    const uint8_t* p, const uint8_t* end, tvixb_scan_place place,
+    tvixb_view* key) {
   uint64_t number;
   p = tvixb_scan_varint(p, end, &number);
   if (!p) return NULL;
   if ((field->tag & 7) == TVIXB_WIRE_VARINT) {
-    if (number == 0) return NULL;
-    if (field->type == TVIXB_TYPE_BOOL && number != 1) return NULL;
+    if (number == 0 && !field->oneof) return NULL;
+    if (field->type == TVIXB_TYPE_BOOL && number > 1) return NULL;
+    if (!tvixb_rule_allows_number(field->rule, number)) {
+      tvixb_scan_enter(scan, place);
+      tvixb_scan_report_number(scan, field->rule->code, place.depth + 1,
+                               number);
+    }
     if (field->adds_to_total) tvixb_scan_add_to_total(scan, number);
     return p;
   }
   if (number > (size_t)(end - p) || number > INT32_MAX) return NULL;
   if (field->type == TVIXB_TYPE_MESSAGE) {
     tvixb_scan_enter(scan, place);
-    return field->message->scan(scan, p, p + number, place.depth + 1, key);
+    return embedded(scan, p, p + number, place.depth + 1, place.list, key);
   }
   if (number == 0 && !field->repeated && !field->oneof) return NULL;
   tvixb_view value = {p, (size_t)number};
@@ -105,78 +111,66 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
                                                               : NULL;
   }
   if (field->path_prefix) scan->path_prefix = value;
-  if (field->key || field->list) *key = value;
+  if (field->key || field->sorted) *key = value;
   return tvixb_scan_check(scan, field, place, value) ? p + number : NULL;
 }
 
 // Scans all elements of a list. Returns their end; NULL if one is not in the
 // ordinary form.
-TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(tvixb_scan* scan,
-                                                 const tvixb_field* field,
-                                                 const uint8_t* p,
-                                                 const uint8_t* end,
-                                                 tvixb_scan_place place) {
+TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_list(
+    tvixb_scan* scan, const tvixb_field* field, tvixb_scan_function* embedded,
+    const uint8_t* p, const uint8_t* end, tvixb_scan_place place) {
   tvixb_scan_enter(scan, place);
-  if (field->list) tvixb_scan_begin_list(scan, field->list - 1, place.depth);
+  if (field->sorted) tvixb_scan_begin_list(scan, place.list, place.depth);
   do {
     const uint8_t* begin = p;
     tvixb_view key = {0};
-    p = tvixb_scan_value(scan, field, p + 1, end, place, &key);
+    p = tvixb_scan_value(scan, field, embedded, p + 1, end, place, &key);
     if (!p) return NULL;
-    if (field->list &&
-        !tvixb_scan_add_element(scan, field->list - 1, !field->unkeyed,
-                                place.index, place.depth, begin, key)) {
+    if (field->sorted &&
+        !tvixb_scan_add_element(scan, place.list, !field->unkeyed, place.index,
+                                place.depth, begin, key)) {
       return NULL;
     }
     place.index++;
   } while (p < end && *p == field->tag);
-  if (field->list) tvixb_scan_end_list(scan, field->list - 1, place.index, p);
+  if (field->sorted) tvixb_scan_end_list(scan, place.list, place.index, p);
   if (field->count) scan->counts[field->count] = place.index;
   return p;
 }
 
-// Scans a field of a message if it is the next one. Returns its end or, if it
-// is absent, p; NULL if it is not in the ordinary form.
+// Scans a field of a message if it is the next one. `embedded` is as in
+// tvixb_scan_value, `list` as in tvixb_scan_place, and `oneof` has a bit for
+// each member of the message's oneof. Returns its end or, if it is absent, p;
+// NULL if it is not in the ordinary form.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_field(
-    tvixb_scan* scan, const tvixb_message* message, unsigned number,
-    const uint8_t* p, const uint8_t* end, unsigned depth, unsigned* seen,
-    tvixb_view* key) {
-  const tvixb_field* field = &message->fields[number];
-  if (!field->tag || !p || p == end || *p != field->tag) return p;
-  if (field->oneof && (*seen & message->oneof)) return NULL;
+    tvixb_scan* scan, const tvixb_field* field, tvixb_scan_function* embedded,
+    tvixb_list* list, unsigned oneof, const uint8_t* p, const uint8_t* end,
+    unsigned depth, unsigned* seen, tvixb_view* key) {
+  if (!p || p == end || *p != field->tag) return p;
+  if (field->oneof && (*seen & oneof)) return NULL;
+  unsigned number = field->tag >> 3;
   *seen |= 1u << number;
-  tvixb_scan_place place = {depth, number,
+  tvixb_scan_place place = {depth, number, list,
                             field->repeated ? 0 : TVIXB_NO_INDEX};
-  if (field->repeated) return tvixb_scan_list(scan, field, p, end, place);
-  return tvixb_scan_value(scan, field, p + 1, end, place, key);
+  if (field->repeated) {
+    return tvixb_scan_list(scan, field, embedded, p, end, place);
+  }
+  return tvixb_scan_value(scan, field, embedded, p + 1, end, place, key);
 }
 
-#define TVIXB_SCAN_FIELD(number, table) \
-  p = tvixb_scan_field(scan, &(table), number, p, end, depth, &seen, key);
-
-// Defines scan_TABLE, a tvixb_scan_function, for the message with this table.
-#define TVIXB_SCAN_MESSAGE(table)                                             \
-  TVIXB_SCAN_INLINE const uint8_t* scan_##table(                              \
-      tvixb_scan* scan, const uint8_t* p, const uint8_t* end, unsigned depth, \
-      tvixb_view* key) {                                                      \
-    unsigned seen = 0;                                                        \
-    TVIXB_SCAN_FIELD(1, table)                                                \
-    TVIXB_SCAN_FIELD(2, table)                                                \
-    TVIXB_SCAN_FIELD(3, table)                                                \
-    TVIXB_SCAN_FIELD(4, table)                                                \
-    TVIXB_SCAN_FIELD(5, table)                                                \
-    TVIXB_SCAN_FIELD(6, table)                                                \
-    TVIXB_SCAN_FIELD(7, table)                                                \
-    TVIXB_SCAN_FIELD(8, table)                                                \
-    TVIXB_SCAN_FIELD(9, table)                                                \
-    TVIXB_SCAN_FIELD(10, table)                                               \
-    if (!p) return NULL;                                                      \
-    if (p < end) p = tvixb_scan_unknown(scan, &(table), p, end, depth);       \
-    if (((table).needed & ~seen) ||                                           \
-        ((table).oneof && !((table).oneof & seen))) {                         \
-      tvixb_scan_absent(scan, &(table), depth, seen);                         \
-    }                                                                         \
-    return p;                                                                 \
+// Ends the scan of a message after its known fields at p. `needed` has a bit
+// for each field whose absence violates a rule.
+TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_rest(
+    tvixb_scan* scan, const tvixb_message* message, const uint8_t* p,
+    const uint8_t* end, unsigned depth, unsigned seen, unsigned needed,
+    unsigned oneof) {
+  if (!p) return NULL;
+  if (p < end) p = tvixb_scan_unknown(scan, message, p, end, depth);
+  if ((needed & ~seen) || (oneof && !(oneof & seen))) {
+    tvixb_scan_absent(scan, message, depth, seen);
   }
+  return p;
+}
 
 #endif  // TVIXB_SCAN_MESSAGE_H

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // The types of schemas: constant tables of kinds, messages and fields, which
-// the stages interpret. The tables are in schema_*.h, their rules for values in
-// schema_rules.h, and the messages for codes in schema_codes.c. The stages do
-// not refer to particular messages or fields, so a new kind or a new version of
-// a schema needs only a table and test vectors.
+// the stages interpret. schema_rows.h makes the tables from the rows in
+// schema_*.h. The rules for values are in schema_rules.h, and the messages for
+// codes in schema_codes.c. The stages do not refer to particular messages or
+// fields, so a new kind or a new version of a schema needs only rows and test
+// vectors.
 #ifndef TVIXB_SCHEMA_H
 #define TVIXB_SCHEMA_H
 
@@ -16,12 +17,10 @@
 #include "view.h"
 #include "wire.h"
 
-// The greatest field number of any message. It must be at most 15, so that a
-// canonical tag is one byte. TVIXB_SCAN_MESSAGE has a line for each number.
-#define TVIXB_FIELD_NUMBER_MAX 10
+// The greatest possible field number, so that a canonical tag is one byte.
+#define TVIXB_FIELD_NUMBER_MAX 15
 
-// Maximum number of sorted lists of a kind, in all its messages. Lists are
-// numbered in the order in which they are encoded.
+// Maximum number of sorted lists of a kind, in all its messages.
 #define TVIXB_LIST_MAX 8
 
 // Number of fields on the longest path of a kind.
@@ -48,63 +47,86 @@ typedef enum tvixb_type {
   TVIXB_TYPE_PACKED,
 } tvixb_type;
 
-// The wire type of each type.
-enum {
-  TVIXB_TYPE_UINT64_WIRE = TVIXB_WIRE_VARINT,
-  TVIXB_TYPE_BOOL_WIRE = TVIXB_WIRE_VARINT,
-  TVIXB_TYPE_BYTES_WIRE = TVIXB_WIRE_LENGTH,
-  TVIXB_TYPE_STRING_WIRE = TVIXB_WIRE_LENGTH,
-  TVIXB_TYPE_MESSAGE_WIRE = TVIXB_WIRE_LENGTH,
-  TVIXB_TYPE_PACKED_WIRE = TVIXB_WIRE_LENGTH,
-};
+// A rule for the values of a field. An absent value is empty or 0.
+typedef struct tvixb_rule {
+  const char* expected;  // description of a valid value, for messages
+  // Bounds of a number, or of the size of other values in bytes.
+  uint64_t min;
+  uint64_t max;
+  // Another check, for values of up to `extra_check_size_max` bytes; NULL:
+  // none. Satisfied by an empty value if `min` is 0. This and the rest are not
+  // for numbers.
+  bool (*extra_check)(tvixb_view value);
+  size_t extra_check_size_max;
+  uint8_t code;              // tvixb_code
+  uint8_t forbidden;         // bits: TVIXB_BYTES_NUL, TVIXB_BYTES_BYTE
+  uint8_t byte;              // the byte for TVIXB_BYTES_BYTE
+  uint8_t forbidden_prefix;  // tvixb_prefix (rules.h)
+} tvixb_rule;
 
 typedef struct tvixb_message tvixb_message;
 
 typedef struct tvixb_field {
-  const char* name;
+  const char* name;              // NULL: no field has this number
   const tvixb_message* message;  // type of a TVIXB_TYPE_MESSAGE
+  const tvixb_rule* rule;        // of each value
   uint8_t tag;                   // number << 3 | wire type; 0: no such field
   uint8_t type;                  // tvixb_type
-  // tvixb_rule (schema_rules.h) of each value. For a TVIXB_TYPE_PACKED, the
-  // rule that a number violates if it is not less than the limit.
-  uint8_t rule;
-  uint8_t list;   // 1 + index of the sorted list in its kind; 0: not sorted
-  uint8_t count;  // tvixb_count that the number of elements sets
+  uint8_t count;                 // tvixb_count that the number of elements sets
   uint8_t limit;  // tvixb_count that limits the numbers of a TVIXB_TYPE_PACKED
   bool repeated;  // a list, sorted or not; false for a TVIXB_TYPE_PACKED
+  bool sorted;    // a sorted list
   bool unkeyed;   // a sorted list without keys: a tvixb_parallel_list
+  bool oneof;     // member of the message's oneof
+  bool key;       // the value is the sort key of its list element
+  bool required;  // must be present and not empty (TVIXB_CODE_REQUIRED)
+  bool adds_to_total;  // the value adds to the total of the kind
   bool path_prefix;    // the value is the path prefix for the rules and
                        // relations of the fields after it
-  bool oneof;          // member of the message's oneof
-  bool key;            // the value is the sort key of its list element
-  bool adds_to_total;  // the value adds to the total of the kind
-  bool required;       // must be present and not empty (TVIXB_CODE_REQUIRED)
 } tvixb_field;
 
 typedef struct tvixb_scan tvixb_scan;
 
-// Scans the content of a message, `depth` messages below the root. Sets *key to
-// the sort key in it, if there is one. Returns the end; NULL if the content is
-// not in the ordinary form (scan.h).
+typedef struct tvixb_list tvixb_list;
+
+// Scans the content of a message, `depth` messages below the root. Records its
+// sorted lists in lists[0 ..]. Sets *key to the sort key in it, if there
+// is one. Returns the end; NULL if the content is not in the ordinary form
+// (scan.h).
 typedef const uint8_t* tvixb_scan_function(tvixb_scan* scan, const uint8_t* p,
                                            const uint8_t* end, unsigned depth,
-                                           tvixb_view* key);
+                                           tvixb_list* lists, tvixb_view* key);
 
 struct tvixb_message {
-  // Indexed by field number; [0] is unused.
-  tvixb_field fields[TVIXB_FIELD_NUMBER_MAX + 1];
-  tvixb_scan_function* scan;  // made from this table by scan_message.h
-  // A bit for each field number: fields whose absence violates a rule.
-  uint16_t needed;
-  // A bit for each field number: members of the oneof. One must be set.
-  uint16_t oneof;
+  const tvixb_field* fields;  // indexed by field number; [0] is unused
+  uint8_t number_max;         // the greatest field number
 };
+
+// Returns whether a field's absence violates a rule.
+static inline bool tvixb_field_is_needed(const tvixb_field* field) {
+  return field->required ||
+         (!field->repeated && !field->oneof && field->rule->min);
+}
+
+// Returns whether the values of a field are numbers.
+static inline bool tvixb_field_is_number(const tvixb_field* field) {
+  return (field->tag & 7) == TVIXB_WIRE_VARINT ||
+         field->type == TVIXB_TYPE_PACKED;
+}
+
+// Returns whether a message has a oneof. One of its members must be set.
+static inline bool tvixb_message_has_oneof(const tvixb_message* message) {
+  for (unsigned i = 1; i <= message->number_max; i++) {
+    if (message->fields[i].oneof) return true;
+  }
+  return false;
+}
 
 // Returns the field with the number and wire type of a tag; NULL if the message
 // has none.
 static inline const tvixb_field* tvixb_message_field(
     const tvixb_message* message, uint32_t tag) {
-  if (tag >> 3 > TVIXB_FIELD_NUMBER_MAX) return NULL;
+  if (tag >> 3 > message->number_max) return NULL;
   const tvixb_field* field = &message->fields[tag >> 3];
   if (!field->tag) return NULL;
   // A list of numbers may also be unpacked.
@@ -146,11 +168,11 @@ typedef struct tvixb_parallel_list {
   uint8_t code;        // tvixb_code for a wrong length
 } tvixb_parallel_list;
 
-// The length that a list of the root message must have, which the caller gives.
+// The length that a list of the root message must have: the count that the list
+// sets (tvixb_field.count), as the caller gives it.
 typedef struct tvixb_length_rule {
-  uint8_t field;         // number of the list; 0: the kind has no such rule
-  uint8_t count;         // tvixb_count of the field and of the caller's count
-  uint8_t missing_code;  // tvixb_code for elements that the list lacks
+  uint8_t field;            // number of the list; 0: the kind has no such rule
+  uint8_t missing_code;     // tvixb_code for elements that the list lacks
   uint8_t unexpected_code;  // tvixb_code for elements beyond the length
   const char* expected;     // the length in words, for messages
 } tvixb_length_rule;
@@ -158,17 +180,22 @@ typedef struct tvixb_length_rule {
 struct tvixb_kind {
   const char* name;  // full protobuf name of the root message
   const tvixb_message* message;
+  // Scans a message. Returns its end; NULL if it is not in the ordinary form.
+  const uint8_t* (*scan)(tvixb_scan* scan, const uint8_t* p,
+                         const uint8_t* end);
   const tvixb_relation* relations;
   uint8_t relation_count;
   uint8_t list_count;
   bool shared_keys;  // keys must be unique across all lists
   // Has a TVIXB_TYPE_PACKED field, whose packed form may be longer.
   bool packed_lists;
+  // A bit for each tvixb_count that limits a list and that only the caller can
+  // give, because no list sets it.
+  uint8_t caller_counts;
   // tvixb_code if the total does not fit 64 bits: the sum of the adds_to_total
   // fields and the number of elements of the sorted lists. 0: there is no
   // total.
   uint8_t overflow_code;
-  uint8_t caller_count;  // tvixb_count that the caller gives
   tvixb_parallel_list parallel;
   tvixb_length_rule length;
 };
@@ -192,17 +219,15 @@ typedef struct tvixb_code_row {
 #define TVIXB_CODE_COUNT (TVIXB_CODE_NEEDLES_MISMATCH + 1)
 extern const tvixb_code_row tvixb_codes[];
 
-// The kinds of the schemas. The tables for different CPU levels differ only in
-// their scan functions. A kind without a name ends each table.
-extern const struct tvixb_kind tvixb_schema_tvix_build_v1[];
-extern const struct tvixb_kind tvixb_schema_snix_build_v1[];
+// The schemas for each CPU level, which differ only in their scan functions. A
+// schema is an array of kinds; a kind without a name ends it. NULL ends the
+// array of schemas.
+extern const struct tvixb_kind* const tvixb_schemas_plain[];
 #ifdef TVIXB_HAVE_AVX2
-extern const struct tvixb_kind tvixb_schema_tvix_build_v1_avx2[];
-extern const struct tvixb_kind tvixb_schema_snix_build_v1_avx2[];
+extern const struct tvixb_kind* const tvixb_schemas_avx2[];
 #endif
 #ifdef TVIXB_HAVE_AVX512
-extern const struct tvixb_kind tvixb_schema_tvix_build_v1_avx512[];
-extern const struct tvixb_kind tvixb_schema_snix_build_v1_avx512[];
+extern const struct tvixb_kind* const tvixb_schemas_avx512[];
 #endif
 
 #endif  // TVIXB_SCHEMA_H

@@ -1,128 +1,69 @@
 // SPDX-License-Identifier: MIT
 //
-// The castore tables of every schema: nodes, which snix calls entries, and
-// Directory. The wire format is the same in all schemas. A file includes this
-// once for each set of tables. It must first define CASTORE_TABLE(name) and
-// CASTORE_SCAN(name), the names of a table and of its scan function, and
-// CASTORE_NAMED: 1 if nodes have a name, which is their key; 0 if their name
-// must be empty.
-#if CASTORE_NAMED
-#define CASTORE_NAME_RULE TVIXB_RULE_NAME
-#else
-#define CASTORE_NAME_RULE TVIXB_RULE_NO_NAME
-#endif
+// castore, which every schema has in its own package: nodes, which snix calls
+// entries, and Directory. The wire format is the same in all packages.
+#ifndef TVIXB_SCHEMA_CASTORE_H
+#define TVIXB_SCHEMA_CASTORE_H
 
-static tvixb_scan_function CASTORE_SCAN(directory_node);
+#include "schema_rows.h"
 
-static const tvixb_message CASTORE_TABLE(directory_node) = {
-    .fields =
-        {
-            [1] = {.name = "name",
-                   TYPE(1, BYTES),
-                   .rule = CASTORE_NAME_RULE,
-                   .key = CASTORE_NAMED},
-            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
-            [3] = {.name = "size", TYPE(3, UINT64), .adds_to_total = true},
-        },
-    .needed = (CASTORE_NAMED ? BIT(1) : 0) | BIT(2),
-    .scan = CASTORE_SCAN(directory_node),
+#define DIRECTORY_NODE(F, label, name_rule) \
+  F(1, label, BYTES, name, name_rule)       \
+  F(2, SINGLE, BYTES, digest, digest)       \
+  F(3, SINGLE, UINT64, size, none, .adds_to_total = true)
+
+#define FILE_NODE(F, label, name_rule) \
+  F(1, label, BYTES, name, name_rule)  \
+  F(2, SINGLE, BYTES, digest, digest)  \
+  F(3, SINGLE, UINT64, size, none)     \
+  F(4, SINGLE, BOOL, executable, none)
+
+#define SYMLINK_NODE(F, label, name_rule) \
+  F(1, label, BYTES, name, name_rule)     \
+  F(2, SINGLE, BYTES, target, symlink_target)
+
+// Nodes whose name is their key.
+#define NAMED_DIRECTORY_NODE(F) DIRECTORY_NODE(F, KEY, name)
+#define NAMED_FILE_NODE(F) FILE_NODE(F, KEY, name)
+#define NAMED_SYMLINK_NODE(F) SYMLINK_NODE(F, KEY, name)
+TVIXB_MESSAGE(directory_node, NAMED_DIRECTORY_NODE)
+TVIXB_MESSAGE(file_node, NAMED_FILE_NODE)
+TVIXB_MESSAGE(symlink_node, NAMED_SYMLINK_NODE)
+
+#define NODE(F)                                         \
+  F(1, ONEOF, MESSAGE(directory_node), directory, none) \
+  F(2, ONEOF, MESSAGE(file_node), file, none)           \
+  F(3, ONEOF, MESSAGE(symlink_node), symlink, none)
+TVIXB_MESSAGE(node, NODE)
+
+// Nodes of responses whose names the request has.
+#define NAMELESS_DIRECTORY_NODE(F) DIRECTORY_NODE(F, SINGLE, no_name)
+#define NAMELESS_FILE_NODE(F) FILE_NODE(F, SINGLE, no_name)
+#define NAMELESS_SYMLINK_NODE(F) SYMLINK_NODE(F, SINGLE, no_name)
+TVIXB_MESSAGE(nameless_directory_node, NAMELESS_DIRECTORY_NODE)
+TVIXB_MESSAGE(nameless_file_node, NAMELESS_FILE_NODE)
+TVIXB_MESSAGE(nameless_symlink_node, NAMELESS_SYMLINK_NODE)
+
+#define NAMELESS_NODE(F)                                         \
+  F(1, ONEOF, MESSAGE(nameless_directory_node), directory, none) \
+  F(2, ONEOF, MESSAGE(nameless_file_node), file, none)           \
+  F(3, ONEOF, MESSAGE(nameless_symlink_node), symlink, none)
+TVIXB_MESSAGE(nameless_node, NAMELESS_NODE)
+
+#define DIRECTORY(F)                                       \
+  F(1, SORTED, MESSAGE(directory_node), directories, none) \
+  F(2, SORTED, MESSAGE(file_node), files, none)            \
+  F(3, SORTED, MESSAGE(symlink_node), symlinks, none)
+TVIXB_MESSAGE(directory, DIRECTORY)
+
+#define DIRECTORY_KIND(name)                       \
+  TVIXB_KIND(name, directory, .shared_keys = true, \
+             .overflow_code = TVIXB_CODE_SIZE_OVERFLOW)
+
+static const struct tvixb_kind castore[] = {
+    DIRECTORY_KIND("tvix.castore.v1.Directory"),
+    DIRECTORY_KIND("snix.castore.v1.Directory"),
+    {0},
 };
 
-TVIXB_SCAN_TABLE(CASTORE_TABLE(directory_node))
-
-static tvixb_scan_function CASTORE_SCAN(file_node);
-
-static const tvixb_message CASTORE_TABLE(file_node) = {
-    .fields =
-        {
-            [1] = {.name = "name",
-                   TYPE(1, BYTES),
-                   .rule = CASTORE_NAME_RULE,
-                   .key = CASTORE_NAMED},
-            [2] = {.name = "digest", TYPE(2, BYTES), .rule = TVIXB_RULE_DIGEST},
-            [3] = {.name = "size", TYPE(3, UINT64)},
-            [4] = {.name = "executable", TYPE(4, BOOL)},
-        },
-    .needed = (CASTORE_NAMED ? BIT(1) : 0) | BIT(2),
-    .scan = CASTORE_SCAN(file_node),
-};
-
-TVIXB_SCAN_TABLE(CASTORE_TABLE(file_node))
-
-static tvixb_scan_function CASTORE_SCAN(symlink_node);
-
-static const tvixb_message CASTORE_TABLE(symlink_node) = {
-    .fields =
-        {
-            [1] = {.name = "name",
-                   TYPE(1, BYTES),
-                   .rule = CASTORE_NAME_RULE,
-                   .key = CASTORE_NAMED},
-            [2] = {.name = "target",
-                   TYPE(2, BYTES),
-                   .rule = TVIXB_RULE_SYMLINK_TARGET},
-        },
-    .needed = (CASTORE_NAMED ? BIT(1) : 0) | BIT(2),
-    .scan = CASTORE_SCAN(symlink_node),
-};
-
-TVIXB_SCAN_TABLE(CASTORE_TABLE(symlink_node))
-
-static tvixb_scan_function CASTORE_SCAN(node);
-
-static const tvixb_message CASTORE_TABLE(node) = {
-    .fields =
-        {
-            [1] = {.name = "directory",
-                   TYPE(1, MESSAGE),
-                   .message = &CASTORE_TABLE(directory_node),
-                   .oneof = true},
-            [2] = {.name = "file",
-                   TYPE(2, MESSAGE),
-                   .message = &CASTORE_TABLE(file_node),
-                   .oneof = true},
-            [3] = {.name = "symlink",
-                   TYPE(3, MESSAGE),
-                   .message = &CASTORE_TABLE(symlink_node),
-                   .oneof = true},
-        },
-    .oneof = BIT(1) | BIT(2) | BIT(3),
-    .scan = CASTORE_SCAN(node),
-};
-
-TVIXB_SCAN_TABLE(CASTORE_TABLE(node))
-
-#if CASTORE_NAMED
-
-static tvixb_scan_function CASTORE_SCAN(directory);
-
-static const tvixb_message CASTORE_TABLE(directory) = {
-    .fields =
-        {
-            [1] = {.name = "directories",
-                   TYPE(1, MESSAGE),
-                   .message = &CASTORE_TABLE(directory_node),
-                   .repeated = true,
-                   .list = 1},
-            [2] = {.name = "files",
-                   TYPE(2, MESSAGE),
-                   .message = &CASTORE_TABLE(file_node),
-                   .repeated = true,
-                   .list = 2},
-            [3] = {.name = "symlinks",
-                   TYPE(3, MESSAGE),
-                   .message = &CASTORE_TABLE(symlink_node),
-                   .repeated = true,
-                   .list = 3},
-        },
-    .scan = CASTORE_SCAN(directory),
-};
-
-TVIXB_SCAN_TABLE(CASTORE_TABLE(directory))
-
-#endif
-
-#undef CASTORE_NAME_RULE
-#undef CASTORE_NAMED
-#undef CASTORE_SCAN
-#undef CASTORE_TABLE
+#endif  // TVIXB_SCHEMA_CASTORE_H

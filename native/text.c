@@ -7,7 +7,6 @@
 
 #include "report.h"
 #include "schema.h"
-#include "schema_rules.h"
 #include "tvix_build.h"
 
 const char* tvixb_code_name(uint8_t code) {
@@ -88,7 +87,7 @@ static void put_quoted(text* text, const tvixb_violation* violation) {
 
 static void put_members(text* text, const tvixb_message* message) {
   const char* between = "";
-  for (unsigned i = 1; i <= TVIXB_FIELD_NUMBER_MAX; i++) {
+  for (unsigned i = 1; i <= message->number_max; i++) {
     if (!message->fields[i].oneof) continue;
     put(text, "%s%s", between, message->fields[i].name);
     between = ", ";
@@ -99,7 +98,7 @@ static void put_required(text* text, const tvixb_kind* kind,
                          const tvixb_violation* violation) {
   const tvixb_field* field = walk(kind, violation, NULL);
   const tvixb_message* message = message_in(kind, field);
-  if (message && message->oneof) {
+  if (message && tvixb_message_has_oneof(message)) {
     put(text, "expected one of ");
     put_members(text, message);
     put(text, " to be set, found none");
@@ -120,7 +119,7 @@ static void put_unknown(text* text, const tvixb_kind* kind,
       (unsigned)violation->number & 7);
 }
 
-// Writes the message for a number in a packed list.
+// Writes the message for a number, alone or in a packed list.
 static void put_number(text* text, const tvixb_field* field,
                        const tvixb_violation* violation) {
   if (violation->code == TVIXB_CODE_NOT_SORTED) {
@@ -131,8 +130,11 @@ static void put_number(text* text, const tvixb_field* field,
   } else if (violation->code == TVIXB_CODE_DUPLICATE) {
     put(text, "expected unique numbers, found duplicate %" PRIu64,
         violation->number);
+  } else if (field->type == TVIXB_TYPE_BOOL) {
+    put(text, "expected %s, found %s", field->rule->expected,
+        violation->number ? "true" : "false");
   } else {
-    put(text, "expected %s, found %" PRIu64, tvixb_rules[field->rule].expected,
+    put(text, "expected %s, found %" PRIu64, field->rule->expected,
         violation->number);
   }
 }
@@ -162,8 +164,7 @@ static void put_value(text* text, const tvixb_field* field,
   if (row->before) {
     put(text, "%s", row->before);
   } else {
-    put(text, "expected %s, found ",
-        field ? tvixb_rules[field->rule].expected : "");
+    put(text, "expected %s, found ", field ? field->rule->expected : "");
   }
   if (row->shown == TVIXB_SHOWN_VALUE) put_quoted(text, violation);
   if (row->shown == TVIXB_SHOWN_NUMBER) {
@@ -177,7 +178,7 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
                                size_t capacity) {
   text text = {out, capacity, 0};
   const tvixb_field* field = walk(kind, violation, NULL);
-  if (field && field->type == TVIXB_TYPE_PACKED) {
+  if (field && tvixb_field_is_number(field)) {
     put_number(&text, field, violation);
     return text.size;
   }

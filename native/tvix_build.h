@@ -127,7 +127,7 @@ typedef struct tvixb_violation {
   // - TVIXB_CODE_NEEDLES_MISMATCH: length of the list
   // - TVIXB_CODE_MISSING_OUTPUT and TVIXB_CODE_UNEXPECTED_OUTPUT in a
   //   "snix.build.v1.BuildResponse": number of outputs of the request
-  // - an element of a list of numbers: its value
+  // - a number, also in a list of numbers: its value
   // - otherwise: size of the value or key in bytes
   uint64_t number;
   // Indices of the list elements on the path, outermost first.
@@ -208,6 +208,11 @@ typedef struct tvixb_context tvixb_context;
 //   "snix.build.v1.BuildRequest", "snix.build.v1.BuildResponse",
 //   "snix.castore.v1.Directory".
 const tvixb_kind* tvixb_kind_find(const char* name);
+
+// Returns a kind by its index, which is 0 or more; NULL if there are not that
+// many kinds. Calls with ascending indices return every kind once. The indices
+// may change between versions. The kind is a constant and is never freed.
+const tvixb_kind* tvixb_kind_at(size_t index);
 
 // Returns the name of a kind: a NUL-terminated constant, which is never freed.
 const char* tvixb_kind_name(const tvixb_kind* kind);

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The tables of the C core have the fields of the descriptors: all of them, and no others.
+"""The rows of the C core's schemas have the fields of the descriptors: all of them, and no others.
 
-Read from the sources: a table may say a field's name, number or type wrong where no vector shows
-it.
+The rows are read from the sources: a row may say a field's name, number or type wrong where no
+vector shows it. Rows that no table can have do not compile.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,122 +17,178 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 import reference
-from tvix_build._core.report import TYPES, MessageType
+from tvix_build._core import engine
+from tvix_build._core.report import TYPES
 
 NATIVE = Path(__file__).parents[2] / "native"
 
-_TABLE = re.compile(r"^static const tvixb_message (\w+) = \{(.*?)^\};", re.M | re.S)
-_ROW = re.compile(r"\[(\d+)\] = \{(.*?)\}", re.S)
-_KIND = re.compile(r'^    \{\s*\.name = "([^"]+)",\s*\.message = &(\w+),', re.M)
-_INCLUDE = re.compile(r'((?:^#define CASTORE_.*\n)+)#include "schema_castore.h"\n', re.M)
+_ROWS = re.compile(r"^#define (\w+)\((F\b[^)]*)\)((?:.*\\\n)*.*)\n", re.M)
+_ROW = re.compile(r"F\((\d+), (\w+)(?:\(\w+\))?, (\w+)(?:\((\w+)\))?, (\w+), (\w+)")
+_CALL = re.compile(r"(\w+)\(F\b")
+_MESSAGE = re.compile(r"^TVIXB_MESSAGE\((\w+), (\w+)\)$", re.M)
+_KIND = re.compile(r'^ +(?:TVIXB_KIND\(\s*"([^"]+)", (\w+)|DIRECTORY_KIND\("([^"]+)"\))', re.M)
 
 
 class Field(NamedTuple):
-    """A field as a table or a descriptor says it; `message` names a table, and is not compared."""
+    """A field as a row or a descriptor says it; `message` names a message, and is not compared."""
 
     name: str
     number: int
-    tag_number: int
     type: str
     repeated: bool
     oneof: bool
     message: str | None = None
 
 
-def read_source(path: Path) -> str:
-    """Return a schema's source with its castore in the place of each #include."""
-    castore = next(NATIVE.rglob("schema_castore.h")).read_text()
-
-    def expand(match: re.Match[str]) -> str:
-        prefix = re.search(r"CASTORE_TABLE\(name\) (\w*?)(?:##)?name\n", match[1])
-        assert prefix
-        return re.sub(r"CASTORE_TABLE\((\w+)\)", rf"{prefix[1]}\1", castore)
-
-    return _INCLUDE.sub(expand, path.read_text())
+def read_row(row: tuple[str, ...]) -> Field:
+    """Return what a row says."""
+    number, label, kind, argument, name, _rule = row
+    repeated = label in ("REPEATED", "COUNTED", "SORTED", "PARALLEL")
+    message = argument if kind == "MESSAGE" else None
+    return Field(name, int(number), kind, repeated, label == "ONEOF", message)
 
 
-def read_field(number: str, row: str) -> Field:
-    """Return what a row of a table says."""
-    members = dict(re.findall(r"\.(\w+) = (&?\w+|\"\w+\")", row))
-    declared = re.search(r"TYPE\((\d+), (\w+)\)", row)
-    assert declared, row
-    return Field(
-        members["name"].strip('"'),
-        int(number),
-        int(declared[1]),
-        declared[2],
-        members.get("repeated") == "true",
-        members.get("oneof") == "true",
-        members.get("message", "").lstrip("&") or None,
-    )
-
-
-def read_tables(source: str) -> dict[str, list[Field]]:
-    """Return the fields of each table."""
+def read_messages(source: str) -> dict[str, list[Field]]:
+    """Return the fields of each message. Rows may be those of another macro."""
+    rows = {name: body for name, _, body in _ROWS.findall(source)}
+    for name, body in rows.items():
+        call = _CALL.search(body)
+        if call and call[1] in rows:
+            rows[name] = rows[call[1]]
     return {
-        name: [read_field(*row) for row in _ROW.findall(body)]
-        for name, body in _TABLE.findall(source)
+        message: [read_row(row) for row in _ROW.findall(rows[macro])]
+        for message, macro in _MESSAGE.findall(source)
     }
 
 
 def declared_field(field: FieldDescriptorProto) -> Field:
-    """Return what a table should say of a field."""
+    """Return what a row should say of a field."""
     repeated = field.label == FieldDescriptorProto.LABEL_REPEATED
     kind = FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_")
     if repeated and kind == "UINT64":
         kind, repeated = "PACKED", False
     oneof = field.HasField("oneof_index")
-    return Field(field.name, field.number, field.number, kind, repeated, oneof)
+    return Field(field.name, field.number, kind, repeated, oneof)
 
 
-def compare(tables: dict[str, list[Field]], table: str, message: Any) -> None:
-    """Compare a table, and the tables of its fields, with a descriptor."""
+def compare(messages: dict[str, list[Field]], name: str, message: Any) -> None:
+    """Compare a message, and the messages of its fields, with a descriptor."""
     declared = DescriptorProto()
     message.CopyToProto(declared)
     fields = sorted(declared.field, key=lambda field: field.number)
-    found = [row._replace(message=None) for row in tables[table]]
-    assert found == [declared_field(field) for field in fields], f"{table}, {message.full_name}"
-    for row in tables[table]:
+    found = [row._replace(message=None) for row in messages[name]]
+    assert found == [declared_field(field) for field in fields], f"{name}, {message.full_name}"
+    for row in messages[name]:
         child = message.fields_by_number[row.number].message_type
         assert (row.message is None) == (child is None)
         if row.message:
-            compare(tables, row.message, child)
+            compare(messages, row.message, child)
 
 
-SOURCES = {path.name: read_source(path) for path in sorted(NATIVE.rglob("schema_*_v1.h"))}
-KINDS = {
-    name: (file, table) for file, source in SOURCES.items() for name, table in _KIND.findall(source)
-}
+def descriptor(kind: str) -> Any:
+    """Return the descriptor of a kind of the engine."""
+    return reference.message_class(*reference.TYPES[kind]).DESCRIPTOR
 
 
-def test_every_kind_has_a_table() -> None:
-    assert set(KINDS) == {kind.full_name for kind in TYPES}
+SOURCE = "".join(path.read_text() for path in sorted(NATIVE.rglob("schema_*_v1.h")))
+SOURCE += next(NATIVE.rglob("schema_castore.h")).read_text()
+KINDS = {name or directory: root or "directory" for name, root, directory in _KIND.findall(SOURCE)}
 
 
-@pytest.mark.parametrize("kind", TYPES, ids=str)
-def test_tables_have_the_fields_of_the_descriptors(kind: MessageType) -> None:
-    file, table = KINDS[kind.full_name]
-    tables = read_tables(SOURCES[file])
-    compare(tables, table, reference.message_class(kind.kind, kind.schema).DESCRIPTOR)
+def test_every_kind_is_one_of_the_engine() -> None:
+    assert {kind.full_name for kind in TYPES} == set(engine.KINDS)
+    assert set(reference.TYPES) == set(engine.KINDS)
+    assert set(KINDS) == set(engine.KINDS)
+
+
+def test_the_header_lists_the_kinds() -> None:
+    header = next(NATIVE.rglob("tvix_build.h")).read_text()
+    listed = header.partition("The names are:")[2].partition("tvixb_kind_find")[0]
+    assert set(re.findall(r'"([^"]+)"', listed)) == set(engine.KINDS)
+
+
+@pytest.mark.parametrize("kind", engine.KINDS)
+def test_rows_have_the_fields_of_the_descriptors(kind: str) -> None:
+    compare(read_messages(SOURCE), KINDS[kind], descriptor(kind))
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ('"scratch_paths"', '"scratch_path"'),
-        ('[4] = {.name = "scratch_paths"', '[11] = {.name = "scratch_paths"'),
-        ("TYPE(4, STRING)", "TYPE(11, STRING)"),
-        ("TYPE(2, BYTES)", "TYPE(2, STRING)"),
-        ("TYPE(4, BOOL)", "TYPE(4, UINT64)"),
-        (".repeated = true", ".repeated = false"),
-        (".oneof = true", ".oneof = false"),
-        (".message = &env_var", ".message = &node"),
+        ("STRING, scratch_paths,", "STRING, scratch_path,"),
+        ("F(4, SORTED, STRING, scratch_paths", "F(11, SORTED, STRING, scratch_paths"),
+        ("BYTES, value", "STRING, value"),
+        ("BOOL, network_access", "UINT64, network_access"),
+        ("REPEATED, STRING, command_args", "SINGLE, STRING, command_args"),
+        ("ONEOF, MESSAGE(file_node)", "SINGLE, MESSAGE(file_node)"),
+        ("MESSAGE(snix_env_var)", "MESSAGE(node)"),
     ],
 )
-def test_wrong_tables_are_found(right: str, wrong: str) -> None:
-    kind = next(kind for kind in TYPES if kind.full_name == "snix.build.v1.BuildRequest")
-    file, table = KINDS[kind.full_name]
-    assert right in SOURCES[file]
-    tables = read_tables(SOURCES[file].replace(right, wrong))
+def test_wrong_rows_are_found(right: str, wrong: str) -> None:
+    assert right in SOURCE
+    messages = read_messages(SOURCE.replace(right, wrong))
+    kind = "snix.build.v1.BuildRequest"
     with pytest.raises(AssertionError):
-        compare(tables, table, reference.message_class(kind.kind, kind.schema).DESCRIPTOR)
+        compare(messages, KINDS[kind], descriptor(kind))
+
+
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+RIGHT = """
+#include "schema_rows.h"
+#define ELEMENT(F) F(1, KEY, STRING, name, name) F(2, SINGLE, BOOL, flag, none)
+TVIXB_MESSAGE(element, ELEMENT)
+#define INNER(F) F(1, SORTED, STRING, names, name)
+TVIXB_MESSAGE(inner, INNER)
+#define ROOT(F)                             \\
+  F(1, SORTED, MESSAGE(element), list, none) \\
+  F(2, SINGLE, MESSAGE(inner), inner, none)  \\
+  F(3, REPEATED, STRING, words, none)
+TVIXB_MESSAGE(root, ROOT)
+static const tvixb_relation relations[] = {
+    {.left = TVIXB_LIST(root, list), .right = TVIXB_LIST(root, inner.names)}};
+const struct tvixb_kind kind = TVIXB_KIND("a.Root", root, TVIXB_RELATIONS(relations));
+"""
+NESTED = "".join(
+    f"#define NEST_{i}(F) F(1, SINGLE, MESSAGE({inner}), m, none)\n"
+    f"TVIXB_MESSAGE(nest_{i}, NEST_{i})\n"
+    for i, inner in enumerate(("inner", "nest_0", "nest_1", "nest_2"))
+)
+LISTS = "".join(f"F({i}, SORTED, STRING, list_{i}, name) " for i in range(1, 10))
+MANY = f"#define MANY(F) {LISTS}\nTVIXB_MESSAGE(many, MANY)\n"
+
+
+def compiles(source: str) -> bool:
+    """Return whether a schema compiles; warnings are allowed."""
+    assert COMPILER
+    header = next(NATIVE.rglob("schema_rows.h"))
+    command = [COMPILER, "-std=c11", "-fsyntax-only", f"-I{header.parent}", "-xc", "-"]
+    done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        pytest.param("F(3, REPEATED", "F(16, REPEATED", id="number-too-large"),
+        pytest.param("F(3, REPEATED", "F(2, REPEATED", id="number-twice"),
+        pytest.param("F(1, KEY, STRING", "F(3, KEY, STRING", id="numbers-descend"),
+        pytest.param("BOOL, flag, none", "BOOL, flag, name", id="rule-for-bytes-of-a-bool"),
+        pytest.param("words, none", "words, needle_index", id="rule-for-numbers-of-a-string"),
+        pytest.param("list, none", "list, name", id="rule-of-a-message"),
+        pytest.param("words, none", "words, nothing", id="no-such-rule"),
+        pytest.param("SINGLE, BOOL", "KEY, BOOL", id="key-is-a-number"),
+        pytest.param("SINGLE, BOOL", "REPEATED, BOOL", id="list-of-bools"),
+        pytest.param("SINGLE, BOOL", "SORTED, PACKED(1)", id="sorted-packed"),
+        pytest.param("SINGLE, MESSAGE(inner)", "SORTED, MESSAGE(inner)", id="list-in-a-list"),
+        pytest.param("(root, list)", "(root, words)", id="relation-of-an-unsorted-list"),
+        pytest.param("(root, list)", "(root, names)", id="relation-of-no-field"),
+        pytest.param("MESSAGE(element)", "MESSAGE(other)", id="no-such-message"),
+        pytest.param("\n#define ROOT", f"\n{NESTED}#define ROOT", id="path-too-long"),
+        pytest.param("\n#define ROOT", f"\n{MANY}#define ROOT", id="too-many-lists"),
+    ],
+)
+def test_wrong_rows_do_not_compile(right: str, wrong: str) -> None:
+    assert RIGHT.count(right) == 1
+    assert compiles(RIGHT)
+    assert not compiles(RIGHT.replace(right, wrong))

@@ -16,17 +16,6 @@ import reference
 
 #: Maximum number of violations to list. All are counted.
 LISTED = 100
-#: The kind and schema of each name.
-KINDS = {
-    b"tvix.build.v1.BuildRequest": ("build-request", reference.FIRST),
-    b"tvix.build.v1.Build": ("build", reference.FIRST),
-    b"tvix.castore.v1.Directory": ("directory", reference.FIRST),
-    b"tvix.build.v1@2024.BuildRequest": ("build-request", reference.TVIX_2024),
-    b"tvix.build.v1@2024.Build": ("build", reference.TVIX_2024),
-    b"snix.build.v1.BuildRequest": ("build-request", reference.SNIX),
-    b"snix.build.v1.BuildResponse": ("build", reference.SNIX),
-    b"snix.castore.v1.Directory": ("directory", reference.SNIX),
-}
 
 
 def verdict(report: reference.ReferenceReport) -> str:
@@ -52,8 +41,8 @@ def result_of(data: bytes, kind: str, schema: str) -> bytes:
 def main() -> None:
     """Check messages until the end of standard input."""
     while head := sys.stdin.buffer.readline():
-        name, size = head.split()
-        text = result_of(sys.stdin.buffer.read(int(size)), *KINDS[name])
+        name, size = head.decode("ascii").split()
+        text = result_of(sys.stdin.buffer.read(int(size)), *reference.TYPES[name])
         sys.stdout.buffer.write(b"%d\n" % len(text) + text)
         sys.stdout.buffer.flush()
 

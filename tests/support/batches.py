@@ -14,19 +14,16 @@ from typing import Final
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis.strategies import SearchStrategy
 
+import reference
 from strategies import Batch
 
-KINDS: Final = ("build-request", "build", "directory")
-FIRST: Final = "tvix.build.v1"
-TVIX_2024: Final = "tvix.build.v1@2024"
-SNIX: Final = "snix.build.v1"
+FIRST: Final = reference.FIRST
+TVIX_2024: Final = reference.TVIX_2024
+SNIX: Final = reference.SNIX
 
 #: All kinds with their schemas. tvix.build.v1@2024 has the Directory of tvix.build.v1.
-TYPES = (
-    *((kind, FIRST) for kind in KINDS),
-    *(("build-request", TVIX_2024), ("build", TVIX_2024)),
-    *((kind, SNIX) for kind in KINDS),
-)
+TYPES = tuple(reference.TYPES.values())
+KINDS = tuple(dict.fromkeys(kind for kind, _ in TYPES))
 
 _FACTOR = int(os.environ.get("TVIX_BUILD_CASE_FACTOR", "1"))
 

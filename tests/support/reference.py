@@ -84,6 +84,18 @@ _RULES: dict[
 }
 
 
+def _full_name(kind: str, schema: str) -> str:
+    name: str = _RULES[kind, schema][0].DESCRIPTOR.full_name
+    return name.replace(FIRST, TVIX_2024) if schema == TVIX_2024 else name
+
+
+#: The kind and schema of each type of message, by its name in the engine. The schemas of tvix have
+#: the same Directory.
+TYPES: dict[str, tuple[str, str]] = {}
+for _kind, _schema in _RULES:
+    TYPES.setdefault(_full_name(_kind, _schema), (_kind, _schema))
+
+
 @dataclass(frozen=True)
 class ReferenceReport:
     """The result for one message. `digest` is None if it has no canonical encoding."""

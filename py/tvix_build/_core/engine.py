@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import count, takewhile
 from typing import Any, NamedTuple, TypeAlias
 
 from tvix_build._core.report import TYPES, MessageType, Violation, ViolationCode
@@ -37,7 +38,12 @@ class Verdict(IntEnum):
     MALFORMED = lib.TVIXB_MALFORMED
 
 
-_KINDS = {kind: lib.tvixb_kind_find(kind.full_name.encode()) for kind in TYPES}
+KINDS: dict[str, Any] = {
+    ffi.string(lib.tvixb_kind_name(kind)).decode(): kind
+    for kind in takewhile(bool, map(lib.tvixb_kind_at, count()))
+}
+"""The kinds of the engine by their names."""
+_KINDS = {found: KINDS[found.full_name] for found in TYPES}
 _ANY: int = lib.TVIXB_ANY
 _CODES = {
     code: ViolationCode(ffi.string(lib.tvixb_code_name(code)).decode())
