@@ -14,6 +14,9 @@
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 // The kinds of bytes that tvixb_bytes_find looks for.
 enum {
@@ -132,6 +135,34 @@ TVIXB_BYTES_INLINE bool tvixb_bytes_none_avx2(const uint8_t* p, size_t size,
 }
 #endif
 
+#if defined(__aarch64__)
+// For values of at least 8 bytes. Reads overlap, so that they stay within the
+// value.
+static inline unsigned tvixb_bytes_find_neon(const uint8_t* p, size_t size,
+                                             unsigned wanted, uint8_t byte) {
+  const uint8x16_t bytes = vdupq_n_u8(byte);
+  uint8x16_t block = size < 16 ? vcombine_u8(vld1_u8(p), vld1_u8(p + size - 8))
+                               : vld1q_u8(p + size - 16);
+  uint8x16_t least = block, high = block, match = vceqq_u8(block, bytes);
+  for (size_t i = 0; i + 16 < size; i += 16) {
+    block = vld1q_u8(p + i);
+    least = vminq_u8(least, block);
+    match = vorrq_u8(match, vceqq_u8(block, bytes));
+    high = vorrq_u8(high, block);
+  }
+  uint8x16_t any = vdupq_n_u8(0);
+  if (wanted & TVIXB_BYTES_NUL) any = vceqzq_u8(least);
+  if (wanted & TVIXB_BYTES_BYTE) any = vorrq_u8(any, match);
+  if (wanted & TVIXB_BYTES_HIGH) {
+    any = vorrq_u8(any, vcltzq_s8(vreinterpretq_s8_u8(high)));
+  }
+  if (__builtin_expect(vmaxvq_u8(any) == 0, 1)) return 0;
+  return (vminvq_u8(least) ? 0 : TVIXB_BYTES_NUL) |
+         (vmaxvq_u8(match) ? TVIXB_BYTES_BYTE : 0) |
+         (vmaxvq_u8(high) > 0x7f ? TVIXB_BYTES_HIGH : 0);
+}
+#endif
+
 // Returns which of NUL, `byte` (not 'a') and bytes above 0x7f are in p[0 ..
 // size), as bits of the enum above. Bits that are not in `wanted` may be
 // missing. May read the bytes up to `end`, which is not before p + size.
@@ -147,6 +178,9 @@ TVIXB_BYTES_INLINE unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
       __builtin_expect(tvixb_bytes_none_avx2(p, size, wanted, byte), 1)) {
     return 0;
   }
+#endif
+#if defined(__aarch64__)
+  if (size >= 8) return tvixb_bytes_find_neon(p, size, wanted, byte);
 #endif
   (void)wanted;  // skipping bits is not faster below
   uint64_t repeated = byte * 0x0101010101010101u;

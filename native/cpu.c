@@ -18,6 +18,9 @@ static tvixb_cpu_level level_of_this_cpu(void) {
 #ifdef TVIXB_HAVE_AVX2
   if (__builtin_cpu_supports("avx2")) return TVIXB_CPU_AVX2;
 #endif
+#ifdef TVIXB_HAVE_NEON
+  return TVIXB_CPU_NEON;
+#endif
   return TVIXB_CPU_PLAIN;
 }
 
@@ -26,18 +29,21 @@ static tvixb_cpu_level level;
 
 #ifdef TVIXB_TEST_BUILD
 void tvixb_cpu_lower(const char* name) {
-  static const char* const names[] = {"plain", "avx2", "avx512", "best"};
-  static const tvixb_cpu_level levels[] = {TVIXB_CPU_PLAIN, TVIXB_CPU_AVX2,
-                                           TVIXB_CPU_AVX512, TVIXB_CPU_AVX512};
   level = level_of_this_cpu();
-  if (!name) return;
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    if (strcmp(name, names[i]) != 0) continue;
-    if (levels[i] < level) level = levels[i];
+  if (!name || strcmp(name, "best") == 0 || strcmp(name, "avx512") == 0 ||
+      strcmp(name, "neon") == 0) {
     return;
   }
-  fprintf(stderr, "TVIXB_CPU_LEVEL: expected plain, avx2, avx512 or best, ");
-  fprintf(stderr, "found %s\n", name);
+  if (strcmp(name, "plain") == 0) {
+    level = TVIXB_CPU_PLAIN;
+    return;
+  }
+  if (strcmp(name, "avx2") == 0) {
+    if (level == TVIXB_CPU_AVX512) level = TVIXB_CPU_AVX2;
+    return;
+  }
+  fprintf(stderr, "TVIXB_CPU_LEVEL: expected plain, avx2, avx512, neon or ");
+  fprintf(stderr, "best, found %s\n", name);
   abort();
 }
 #endif

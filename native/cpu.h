@@ -8,6 +8,7 @@ typedef enum tvixb_cpu_level {
   TVIXB_CPU_PLAIN = 0,   // any CPU
   TVIXB_CPU_AVX2 = 1,    // x86-64 with AVX2
   TVIXB_CPU_AVX512 = 2,  // also with AVX-512 F, BW, DQ and VL, and BMI2
+  TVIXB_CPU_NEON = 3,    // little-endian aarch64, which always has NEON
 } tvixb_cpu_level;
 
 // TVIXB_HAVE_... is defined if code for a level can be compiled.
@@ -18,6 +19,10 @@ typedef enum tvixb_cpu_level {
 #define TVIXB_TARGET_AVX2 __attribute__((target("avx2")))
 #define TVIXB_AVX512_FEATURES "avx512f,avx512bw,avx512dq,avx512vl,bmi2"
 #define TVIXB_TARGET_AVX512 __attribute__((target(TVIXB_AVX512_FEATURES)))
+#endif
+
+#if defined(__aarch64__) && !defined(__AARCH64EB__)
+#define TVIXB_HAVE_NEON 1
 #endif
 
 // Code in headers can be compiled for a level: a file defines TVIXB_FOR_AVX2 or
@@ -37,9 +42,9 @@ typedef enum tvixb_cpu_level {
 tvixb_cpu_level tvixb_cpu_best(void);
 
 // Lowers the level for the kinds that are found from now on, and for hashing
-// and sorting: to "plain", "avx2" or "avx512"; NULL or "best" restores it. Does
-// nothing if the CPU lacks the level. Aborts if the name is unknown. Only in
-// test builds.
+// and sorting: to "plain", "avx2", "avx512" or "neon"; NULL or "best" restores
+// it. Does nothing if the CPU lacks the level. Aborts if the name is unknown.
+// Only in test builds.
 void tvixb_cpu_lower(const char* name);
 
 #endif  // TVIXB_CPU_H

@@ -205,6 +205,9 @@ static const tvixb_hash_kernel* kernel_of(tvixb_cpu_level level) {
 #ifdef TVIXB_HAVE_AVX2
   if (level == TVIXB_CPU_AVX2) return &tvixb_hash_avx2;
 #endif
+#ifdef TVIXB_HAVE_NEON
+  if (level == TVIXB_CPU_NEON) return &tvixb_hash_neon;
+#endif
   (void)level;
   return &tvixb_hash_plain;
 }

@@ -68,6 +68,9 @@ extern const tvixb_hash_kernel tvixb_hash_avx2;
 #ifdef TVIXB_HAVE_AVX512
 extern const tvixb_hash_kernel tvixb_hash_avx512;
 #endif
+#ifdef TVIXB_HAVE_NEON
+extern const tvixb_hash_kernel tvixb_hash_neon;
+#endif
 
 // tvixb_hash_many with a given level, which the CPU must support.
 void tvixb_hash_many_with(tvixb_cpu_level level, const tvixb_view* views,
