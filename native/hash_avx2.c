@@ -78,10 +78,25 @@ INLINE void scatter(const tvixb_hash_job* jobs, vector low, vector high) {
   store_32(jobs[4].out, _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-INLINE void copy_block(uint8_t* block, const uint8_t* data, size_t size) {
-  memset(block, 0, TVIXB_HASH_BLOCK_SIZE);
-  memcpy(block, data,
-         size < TVIXB_HASH_BLOCK_SIZE ? size : TVIXB_HASH_BLOCK_SIZE);
+// The compiler keeps too many message words in registers otherwise, and spills
+// words of the state, which are needed sooner.
+#define PARK(vector) __asm__("" : "+m"(vector))
+
+INLINE const uint8_t* block_of(const tvixb_hash_job* job, size_t begin,
+                               uint8_t copy[2 * TVIXB_HASH_BLOCK_SIZE]) {
+  enum { SIZE = TVIXB_HASH_BLOCK_SIZE };
+  static const uint8_t empty[SIZE];
+  if (job->size <= begin) return empty;
+  size_t size = job->size - begin;
+  if (size >= SIZE) return job->data + begin;
+  if (begin == 0) {
+    memset(copy, 0, SIZE);
+    memcpy(copy, job->data, size);
+    return copy;
+  }
+  memcpy(copy, job->data + job->size - SIZE, SIZE);
+  memset(copy + SIZE, 0, SIZE);
+  return copy + SIZE - size;
 }
 
 #include "hash_kernel.h"

@@ -67,10 +67,13 @@ INLINE void scatter(const tvixb_hash_job* jobs, vector low, vector high) {
   store_32(jobs[12].out, _mm512_extracti64x4_epi64(b, 1));
 }
 
-INLINE void copy_block(uint8_t* block, const uint8_t* data, size_t size) {
+INLINE const uint8_t* block_of(const tvixb_hash_job* job, size_t begin,
+                               uint8_t copy[2 * TVIXB_HASH_BLOCK_SIZE]) {
+  size_t size = job->size > begin ? job->size - begin : 0;
   __mmask64 in =
       size < TVIXB_HASH_BLOCK_SIZE ? ((__mmask64)1 << size) - 1 : ~(__mmask64)0;
-  _mm512_storeu_si512(block, _mm512_maskz_loadu_epi8(in, data));
+  _mm512_storeu_si512(copy, _mm512_maskz_loadu_epi8(in, job->data + begin));
+  return copy;
 }
 
 #include "hash_kernel.h"

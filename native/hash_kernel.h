@@ -6,12 +6,19 @@
 //
 // The file of an instruction set includes this file. It must first define
 // LANES; `vector`, which has a word for each lane; the operations on vectors;
-// gather, which loads 16 bytes of every fourth lane into a vector; and scatter,
-// which stores two vectors into every fourth lane.
+// gather, which loads 16 bytes of every fourth lane into a vector; scatter,
+// which stores two vectors into every fourth lane; and block_of, which returns
+// the block of a job at `begin`, with 0 beyond the end of its data, in the data
+// or in the copy. It may define PARK(vector), which keeps a vector in memory
+// until its next use.
 #ifndef TVIXB_HASH_KERNEL_H
 #define TVIXB_HASH_KERNEL_H
 
 #include <assert.h>
+
+#ifndef PARK
+#define PARK(vector) (void)0
+#endif
 
 #define EACH_OF_4 _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
 #define EACH_OF_8 _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++)
@@ -41,12 +48,16 @@ INLINE void half_round(vector v[16], const vector m[16], const uint8_t words[8],
   EACH_OF_4 A = add(A, B);
   EACH_OF_4 D = ror16(xor(D, A));
   EACH_OF_4 C = add(C, D);
-  EACH_OF_4 B = ror12(xor(B, C));
+  EACH_OF_4 B = xor(B, C);
+  PARK(v[8]);
+  EACH_OF_4 B = ror12(B);
   EACH_OF_4 A = add(A, m[words[2 * i + 1]]);
   EACH_OF_4 A = add(A, B);
   EACH_OF_4 D = ror8(xor(D, A));
   EACH_OF_4 C = add(C, D);
-  EACH_OF_4 B = ror7(xor(B, C));
+  EACH_OF_4 B = xor(B, C);
+  PARK(v[8]);
+  EACH_OF_4 B = ror7(B);
 }
 #undef A
 #undef B
@@ -115,15 +126,11 @@ INLINE lanes load_lanes(const tvixb_hash_job* jobs) {
 INLINE void load_block(const tvixb_hash_job* jobs, size_t begin, bool whole,
                        vector m[16]) {
   const uint8_t* at[LANES];
-  uint8_t blocks[LANES][TVIXB_HASH_BLOCK_SIZE];
-  EACH_LANE {
-    at[i] = jobs[i].data + begin;
-    if (whole) continue;
-    copy_block(blocks[i], at[i],
-               jobs[i].size > begin ? jobs[i].size - begin : 0);
-    at[i] = blocks[i];
-  }
+  uint8_t copies[LANES][2 * TVIXB_HASH_BLOCK_SIZE];
+  EACH_LANE at[i] =
+      whole ? jobs[i].data + begin : block_of(&jobs[i], begin, copies[i]);
   EACH_OF_4 load_words(at, (size_t)i * 16, m + (size_t)i * 4);
+  for (int i = 0; i < 16; i++) PARK(m[i]);
 }
 
 // Runs LANES jobs. The first must have the most blocks.
