@@ -118,18 +118,22 @@ TVIXB_BYTES_INLINE __m256i tvixb_bytes_match_avx2(const uint8_t* p,
   return found;
 }
 
-// Returns whether no wanted byte is in p[0 .. size). Reads at least 32 bytes.
+// Returns whether no wanted byte is in p[0 .. size). Reads at least 64 bytes.
+// No branch depends on a size of up to 64.
 TVIXB_BYTES_INLINE bool tvixb_bytes_none_avx2(const uint8_t* p, size_t size,
                                               unsigned wanted, uint8_t byte) {
-  if (size <= 32) {
-    __m256i found = tvixb_bytes_match_avx2(p, wanted, byte);
-    uint64_t in = ((uint64_t)1 << size) - 1;
-    return !((uint32_t)_mm256_movemask_epi8(found) & in);
+  __m256i low = tvixb_bytes_match_avx2(p, wanted, byte);
+  __m256i high = tvixb_bytes_match_avx2(p + 32, wanted, byte);
+  if (__builtin_expect(size <= 64, 1)) {
+    uint64_t found = (uint32_t)_mm256_movemask_epi8(low) |
+                     (uint64_t)(uint32_t)_mm256_movemask_epi8(high) << 32;
+    return !_bzhi_u64(found, (unsigned)size);
   }
-  size_t last = size - 32;
-  __m256i found = tvixb_bytes_match_avx2(p + last, wanted, byte);
-  for (size_t i = 0; i < last; i += 32) {
-    found = _mm256_or_si256(found, tvixb_bytes_match_avx2(p + i, wanted, byte));
+  __m256i found = _mm256_or_si256(low, high);
+  for (size_t i = 64; i < size; i += 32) {
+    size_t at = i < size - 32 ? i : size - 32;
+    found =
+        _mm256_or_si256(found, tvixb_bytes_match_avx2(p + at, wanted, byte));
   }
   return !_mm256_movemask_epi8(found);
 }
@@ -174,7 +178,7 @@ TVIXB_BYTES_INLINE unsigned tvixb_bytes_find(const uint8_t* p, size_t size,
   return tvixb_bytes_find_avx512(p, size, wanted, byte);
 #endif
 #if defined(TVIXB_FOR_AVX2)
-  if (__builtin_expect(end - p >= 32, 1) &&
+  if (__builtin_expect(end - p >= 64, 1) &&
       __builtin_expect(tvixb_bytes_none_avx2(p, size, wanted, byte), 1)) {
     return 0;
   }

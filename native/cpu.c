@@ -16,7 +16,9 @@ static tvixb_cpu_level level_of_this_cpu(void) {
   }
 #endif
 #ifdef TVIXB_HAVE_AVX2
-  if (__builtin_cpu_supports("avx2")) return TVIXB_CPU_AVX2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
+    return TVIXB_CPU_AVX2;
+  }
 #endif
 #ifdef TVIXB_HAVE_NEON
   return TVIXB_CPU_NEON;

@@ -6,8 +6,8 @@
 
 typedef enum tvixb_cpu_level {
   TVIXB_CPU_PLAIN = 0,   // any CPU
-  TVIXB_CPU_AVX2 = 1,    // x86-64 with AVX2
-  TVIXB_CPU_AVX512 = 2,  // also with AVX-512 F, BW, DQ and VL, and BMI2
+  TVIXB_CPU_AVX2 = 1,    // x86-64 with AVX2 and BMI2
+  TVIXB_CPU_AVX512 = 2,  // also with AVX-512 F, BW, DQ and VL
   TVIXB_CPU_NEON = 3,    // little-endian aarch64, which always has NEON
 } tvixb_cpu_level;
 
@@ -16,7 +16,7 @@ typedef enum tvixb_cpu_level {
 #if defined(__x86_64__)
 #define TVIXB_HAVE_AVX2 1
 #define TVIXB_HAVE_AVX512 1
-#define TVIXB_TARGET_AVX2 __attribute__((target("avx2")))
+#define TVIXB_TARGET_AVX2 __attribute__((target("avx2,bmi2")))
 #define TVIXB_AVX512_FEATURES "avx512f,avx512bw,avx512dq,avx512vl,bmi2"
 #define TVIXB_TARGET_AVX512 __attribute__((target(TVIXB_AVX512_FEATURES)))
 #endif
