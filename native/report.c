@@ -5,6 +5,8 @@
 #include <string.h>
 
 static_assert(sizeof(tvixb_violation) == 64, "hundreds of them are kept");
+static_assert(sizeof((tvixb_violation*)0)->field == TVIXB_DEPTH_MAX,
+              "a violation has the longest path");
 
 void tvixb_report_clear(tvixb_report* report) {
   report->violations.count = 0;

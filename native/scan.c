@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "scan.h"
 
+#include <assert.h>
+
 #include "wire.h"
+
+static_assert(TVIXB_COUNTS <= 8, "caller_counts has 8 bits");
 
 const uint8_t* tvixb_scan_long_varint(const uint8_t* p, const uint8_t* end,
                                       uint64_t* value) {
