@@ -176,6 +176,8 @@ def test_c_mutants_compile_and_differ(file: str, tmp_path: Path) -> None:
         done = subprocess.run([*command, tmp_path / user_of(file)], capture_output=True, text=True)
         print(done.stderr)
         errors.update(re.findall(r"^[^:]+:(\d+:\d+): error: (.*)", done.stderr, re.MULTILINE))
+    # Assertions find wrong schemas, once for each message.
+    errors = {error for error in errors if not error[1].startswith("static assertion failed")}
     # Few mutants have type errors, for example a sum of two pointers.
     assert not [error for error in errors if error[1].startswith("expected")]
     assert len(errors) <= max(3, len(BY_FILE[file]) // 5)
