@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, overload
 
@@ -301,20 +302,28 @@ def assemble_request(
         command_args=_strings(command_args, "command_args"),
         outputs=_strings(outputs, "outputs"),
         environment_vars=_pairs(environment_vars, "environment_vars", "key", "value"),
-        inputs=[
-            _expect(node, castore_pb2.Node, f"inputs[{i}]", "a tvix.castore.v1.Node")
-            for i, node in enumerate(_several(inputs, "inputs"))
-        ],
+        inputs=_messages(inputs, castore_pb2.Node, "inputs", "a tvix.castore.v1.Node"),
         constraints=constraints,
     )
 
 
-def _pairs(values: Pairs, argument: str, *fields: str) -> list[dict[str, Any]]:
+def _pairs(values: Pairs, argument: str, first: str, second: str) -> list[dict[str, Any]]:
     """Return pairs of text and bytes as values of two fields. Errors name the argument."""
-    pairs = _several(values.items() if isinstance(values, Mapping) else values, argument)
-    return [
-        dict(zip(fields, _pair(pair, i, argument), strict=True)) for i, pair in enumerate(pairs)
-    ]
+    pairs = list(_several(values.items() if isinstance(values, Mapping) else values, argument))
+    if not _are_plain(pairs):
+        pairs = [_pair(pair, i, argument) for i, pair in enumerate(pairs)]
+    return [{first: key, second: value} for key, value in pairs]
+
+
+def _are_plain(pairs: list[Any]) -> bool:
+    """Return whether all pairs are tuples of an ASCII str and bytes, which need no conversion."""
+    with suppress(TypeError, ValueError):
+        return (
+            {*map(type, pairs)} <= {tuple}
+            and {type(value) for _, value in pairs} <= {bytes}
+            and "".join([key for key, _ in pairs]).isascii()
+        )
+    return False
 
 
 def _pair(pair: Any, index: int, argument: str) -> tuple[str, bytes]:
@@ -360,7 +369,10 @@ def _string(value: str | BytesLike, argument: str) -> str:
 
 
 def _strings(values: Iterable[str | BytesLike], argument: str) -> list[str]:
-    several = _several(values, argument)
+    several = list(_several(values, argument))
+    with suppress(TypeError):  # An item is not a str.
+        if "".join(several).isascii():
+            return several
     return [_string(value, f"{argument}[{i}]") for i, value in enumerate(several)]
 
 
@@ -385,12 +397,15 @@ def _uint64(value: SupportsIndex, argument: str) -> int:
     return number
 
 
-def _expect(value: Any, wanted: type, argument: str, expected: str) -> Any:
-    if isinstance(value, wanted):
-        return value
-    descriptor = getattr(value, "DESCRIPTOR", None)
-    found = type(value).__name__ if descriptor is None else f"a message {descriptor.full_name}"
-    raise TypeError(f"{argument}: expected {expected}, found {found}")
+def _messages(values: Iterable[Any], wanted: type, argument: str, expected: str) -> list[Any]:
+    several = list(_several(values, argument))
+    for i, value in enumerate(several):
+        if not isinstance(value, wanted):
+            descriptor = getattr(value, "DESCRIPTOR", None)
+            name = None if descriptor is None else descriptor.full_name
+            found = f"a message {name}" if name else type(value).__name__
+            raise TypeError(f"{argument}[{i}]: expected {expected}, found {found}")
+    return several
 
 
 publish("tvix_build", build_request, directory_node, file_node, symlink_node)
