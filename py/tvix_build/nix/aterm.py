@@ -86,7 +86,7 @@ def parse(data: bytes) -> Term:
         raise _unexpected(data, shape, complete=len(parts) % 2 == 1)
     strings = parts[1::2]
     if b"\0" in text:
-        strings = [_without_marks(one) if b"\0" in one else one for one in strings]
+        strings = _without_marks(strings)
 
     _, outputs, inputs, sources, _, _, arguments, _, _ = match.groups()
     first = 4 * outputs.count(b"(")
@@ -148,8 +148,10 @@ def _texts_of_tuples(tuples: Iterable[Sequence[bytes]]) -> bytes:
     return b"[%s]" % b",".join(b"(%s)" % b",".join(map(_quoted, one)) for one in tuples)
 
 
-def _without_marks(string: bytes) -> bytes:
-    return string.replace(b"\0q", b'"').replace(b"\0b", b"\\")
+def _without_marks(strings: list[bytes]) -> list[bytes]:
+    """Replace the marks in strings, all at once. A third mark separates the strings."""
+    joined = b"\0,".join(strings).replace(b"\0q", b'"').replace(b"\0b", b"\\")
+    return joined.split(b"\0,")
 
 
 def _unknown_escape(data: bytes) -> ATermError:

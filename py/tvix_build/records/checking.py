@@ -32,8 +32,10 @@ def check_source(
         InputError: as `read_source`, after all batches before the damage.
     """
     threads = min(threads or cpu_count(), MOST_THREADS)
-    most_waiting = 2 * (threads - 1)
-    ahead = 2 * threads if threads > 1 else 0
+    # So many that no other thread waits for work while this thread checks a batch, nor this thread
+    # for the first batch.
+    most_waiting = 3 * (threads - 1)
+    ahead = 3 * threads if threads > 1 else 0
     begun: deque[tuple[Batch, Future[BatchReport]]] = deque()
     damage = None
     with ThreadPoolExecutor(threads) as pool:  # starts threads on demand

@@ -107,13 +107,15 @@ def _delimited(window: Window, source: Source, kind: MessageType) -> Iterator[Ba
     needed = 0
     while not window.ended:
         yield from window.fill(needed)
-        while True:
+        count = BATCH_RECORDS
+        while count == BATCH_RECORDS:  # After fewer records, the next one is incomplete.
             view = window.view()
             split = split_delimited(view, BATCH_RECORDS)
-            if not split.begins:
+            count = len(split.begins)
+            if not count:
                 break
             first, offset = window.records, window.offset
-            window.records += len(split.begins)
+            window.records += count
             yield Batch(
                 *(source, kind, view, split.begins, split.ends, first),
                 consumed=window.consumed,
@@ -123,6 +125,7 @@ def _delimited(window: Window, source: Source, kind: MessageType) -> Iterator[Ba
             window.skip(split.consumed)
         if split.error is not None:
             raise InputError(split.error)
+        view = window.view()
         prefix, length = _length(view)
         needed = prefix + length
         rest = len(view)
