@@ -84,19 +84,7 @@ INLINE void scatter(const tvixb_hash_job* jobs, vector low, vector high) {
 
 INLINE const uint8_t* block_of(const tvixb_hash_job* job, size_t begin,
                                uint8_t copy[2 * TVIXB_HASH_BLOCK_SIZE]) {
-  enum { SIZE = TVIXB_HASH_BLOCK_SIZE };
-  static const uint8_t empty[SIZE];
-  if (job->size <= begin) return empty;
-  size_t size = job->size - begin;
-  if (size >= SIZE) return job->data + begin;
-  if (begin == 0) {
-    memset(copy, 0, SIZE);
-    memcpy(copy, job->data, size);
-    return copy;
-  }
-  memcpy(copy, job->data + job->size - SIZE, SIZE);
-  memset(copy + SIZE, 0, SIZE);
-  return copy + SIZE - size;
+  return tvixb_hash_job_block(job, begin, copy);
 }
 
 #include "hash_kernel.h"

@@ -42,6 +42,26 @@ static inline size_t tvixb_hash_job_blocks(const tvixb_hash_job* job) {
              : 1;
 }
 
+// Returns the block of a job at `begin`, with 0 beyond the end of its data: in
+// the data or in the copy.
+static inline const uint8_t* tvixb_hash_job_block(
+    const tvixb_hash_job* job, size_t begin,
+    uint8_t copy[2 * TVIXB_HASH_BLOCK_SIZE]) {
+  enum { SIZE = TVIXB_HASH_BLOCK_SIZE };
+  static const uint8_t empty[SIZE];
+  if (job->size <= begin) return empty;
+  size_t size = job->size - begin;
+  if (size >= SIZE) return job->data + begin;
+  if (begin == 0) {
+    memset(copy, 0, SIZE);
+    memcpy(copy, job->data, size);
+    return copy;
+  }
+  memcpy(copy, job->data + job->size - SIZE, SIZE);
+  memset(copy + SIZE, 0, SIZE);
+  return copy + SIZE - size;
+}
+
 // Number of jobs to pass to a kernel at once, if there are enough.
 #define TVIXB_HASH_LANES_MAX 16
 

@@ -66,10 +66,9 @@ INLINE void scatter(const tvixb_hash_job* jobs, vector low, vector high) {
   vst1q_u8(jobs->out + 16, vreinterpretq_u8_u32(high));
 }
 
-INLINE void copy_block(uint8_t* block, const uint8_t* data, size_t size) {
-  memset(block, 0, TVIXB_HASH_BLOCK_SIZE);
-  memcpy(block, data,
-         size < TVIXB_HASH_BLOCK_SIZE ? size : TVIXB_HASH_BLOCK_SIZE);
+INLINE const uint8_t* block_of(const tvixb_hash_job* job, size_t begin,
+                               uint8_t copy[2 * TVIXB_HASH_BLOCK_SIZE]) {
+  return tvixb_hash_job_block(job, begin, copy);
 }
 
 #include "hash_kernel.h"

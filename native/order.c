@@ -17,7 +17,6 @@ typedef struct search {
 static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
                           size_t first, size_t count) {
   order->keys.count = 0;
-  if (!count) return true;  // keys.items may be NULL
   if (!tvixb_vector_reserve(&order->keys, scan->elements.count,
                             sizeof(tvixb_sort_key))) {
     return false;

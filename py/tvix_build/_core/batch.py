@@ -96,9 +96,11 @@ def type_of(item: object, kind: KindLike | None, schema: SchemaLike | None) -> M
 
 def serialized(item: BytesLike | Message) -> bytes | memoryview:
     """Return the bytes of an item that `type_of` accepts. A bytes-like object is not copied."""
+    if type(item) is bytes:
+        return item
     if isinstance(item, Message):
         return item.SerializeToString()  # The messages have no maps, so this is deterministic.
-    return item if type(item) is bytes else bytes_like(item)
+    return bytes_like(item)
 
 
 def report_of(

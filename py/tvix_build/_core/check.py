@@ -10,7 +10,13 @@ from google.protobuf.message import DecodeError, Message
 
 from tvix_build._core import engine
 from tvix_build._core.batch import report_of, serialized, type_of
-from tvix_build._core.engine import Encodings, single_digest
+from tvix_build._core.engine import (
+    Encodings,
+    SingleDetails,
+    single_canonical,
+    single_digest,
+    violations_of,
+)
 from tvix_build._core.hints import find_hint, may_be_another
 from tvix_build._core.names import publish
 from tvix_build._core.ranges import BytesLike
@@ -57,9 +63,11 @@ def check(
     found = type_of(message, kind, schema)
     data = serialized(message)
     if request is None:
-        digest = single_digest[found](data)
-        if digest is not None:
-            return canonical_report(digest)
+        result = single_digest[found](data)
+        if isinstance(result, bytes):
+            return canonical_report(result)
+        if result is not None:
+            return _report_of_details(message, found, data, result)
     return _run(message, found, data, request=request)
 
 
@@ -97,8 +105,11 @@ def canonicalize(
     """
     found = type_of(message, kind, schema)
     data = serialized(message)
-    if isinstance(data, bytes) and single_digest[found](data) is not None:
-        return data
+    result = single_canonical[found](data)
+    if isinstance(result, bytes):
+        return result
+    if result is not None:
+        raise refusal(_report_of_details(message, found, data, result))
     encodings = Encodings()
     report = _run(message, found, data, encodings)
     if report.digest is None:
@@ -121,10 +132,13 @@ def digest(
     """
     found = type_of(message, kind, schema)
     data = serialized(message)
-    digest = single_digest[found](data)
-    if digest is not None:
-        return digest
-    report = _run(message, found, data)
+    result = single_digest[found](data)
+    if isinstance(result, bytes):
+        return result
+    if result is None:
+        report = _run(message, found, data)
+    else:
+        report = _report_of_details(message, found, data, result)
     if report.digest is None:
         raise refusal(report)
     return report.digest
@@ -139,6 +153,24 @@ def _run(
 ) -> Report:
     counts = None if request is None else _counts(found, request)
     report = report_of(found, *engine.run_one(found, data, encodings, counts))
+    return _with_hint(report, message, found, data)
+
+
+def _report_of_details(
+    message: BytesLike | Message,
+    found: MessageType,
+    data: bytes | memoryview,
+    details: SingleDetails,
+) -> Report:
+    digest, violations, total = details
+    report = Report(not total, False, digest, violations_of(violations), total)
+    return _with_hint(report, message, found, data)
+
+
+def _with_hint(
+    report: Report, message: BytesLike | Message, found: MessageType, data: bytes | memoryview
+) -> Report:
+    """Return the report, which will find a hint if the bytes may be of another type."""
     if report.digest is None and not isinstance(message, Message) and may_be_another(report):
         # The report is a frozen dataclass, and `_source` is not a field.
         object.__setattr__(report, "_source", partial(find_hint, found, bytes(data)))

@@ -239,15 +239,15 @@ def build_request(
         available_ro_paths=available_ro_paths,
     )
     if schema is Schema.TVIX_BUILD_V1:
-        for name, value in {
-            "working_dir": working_dir,
-            "scratch_paths": scratch_paths,
-            "inputs_dir": inputs_dir,
-            "network_access": network_access,
-            "provide_bin_sh": provide_bin_sh,
-            "additional_files": additional_files,
-            "refscan_needles": refscan_needles,
-        }.items():
+        for name, value in (
+            ("working_dir", working_dir),
+            ("scratch_paths", scratch_paths),
+            ("inputs_dir", inputs_dir),
+            ("network_access", network_access),
+            ("provide_bin_sh", provide_bin_sh),
+            ("additional_files", additional_files),
+            ("refscan_needles", refscan_needles),
+        ):
             if value:
                 raise ValueError(
                     f"{name}: expected a schema with this field, such as snix.build.v1, found "
@@ -310,20 +310,23 @@ def assemble_request(
 def _pairs(values: Pairs, argument: str, first: str, second: str) -> list[dict[str, Any]]:
     """Return pairs of text and bytes as values of two fields. Errors name the argument."""
     pairs = list(_several(values.items() if isinstance(values, Mapping) else values, argument))
-    if not _are_plain(pairs):
-        pairs = [_pair(pair, i, argument) for i, pair in enumerate(pairs)]
-    return [{first: key, second: value} for key, value in pairs]
+    plain = _plain_pairs(pairs)
+    if plain is None:
+        plain = [_pair(pair, i, argument) for i, pair in enumerate(pairs)]
+    return [{first: key, second: value} for key, value in plain]
 
 
-def _are_plain(pairs: list[Any]) -> bool:
-    """Return whether all pairs are tuples of an ASCII str and bytes, which need no conversion."""
+def _plain_pairs(pairs: list[Any]) -> list[tuple[str, bytes]] | None:
+    """Return tuples of ASCII text and either text or bytes with their text encoded; None if a pair
+    needs another conversion."""
     with suppress(TypeError, ValueError):
-        return (
-            {*map(type, pairs)} <= {tuple}
-            and {type(value) for _, value in pairs} <= {bytes}
-            and "".join([key for key, _ in pairs]).isascii()
-        )
-    return False
+        if {*map(type, pairs)} <= {tuple} and "".join([key for key, _ in pairs]).isascii():
+            types = {type(value) for _, value in pairs}
+            if types <= {bytes}:
+                return pairs
+            if types == {str}:
+                return [(key, value.encode()) for key, value in pairs]
+    return None
 
 
 def _pair(pair: Any, index: int, argument: str) -> tuple[str, bytes]:

@@ -376,13 +376,27 @@ def run_one(
         _return_context(context)
 
 
-_new_single_digest = _python_function("tvixb_single_digest", ctypes.c_void_p)
-single_digest: dict[MessageType, Callable[[Buffer], bytes | None]] = {
-    kind: _new_single_digest(address_of(native)) for kind, native in _KINDS.items()
+SingleDetails: TypeAlias = tuple[bytes | None, tuple[tuple[int, str, str], ...], int]
+"""The digest of a message or None, its violations and their total number. `violations_of` converts
+the violations."""
+
+_new_single = _python_function("tvixb_single_new", ctypes.c_void_p)
+_singles = {kind: _new_single(address_of(native)) for kind, native in _KINDS.items()}
+single_digest: dict[MessageType, Callable[[Buffer], bytes | SingleDetails | None]] = {
+    kind: functions[0] for kind, functions in _singles.items()
 }
 """For each type, the fastest check of a single message: a function that returns the digest of a
-bytes object of at most 16 KiB with a canonical message, and None for any other object. `run_one`
-returns the details."""
+canonical message, or else the details. It returns None if the argument is not a bytes object of at
+most 16 KiB: call `run_one`."""
+single_canonical: dict[MessageType, Callable[[Buffer], bytes | SingleDetails | None]] = {
+    kind: functions[1] for kind, functions in _singles.items()
+}
+"""As `single_digest`, but the functions return canonical encodings."""
+
+
+def violations_of(found: tuple[tuple[int, str, str], ...]) -> tuple[Violation, ...]:
+    """Return the violations in the details of a single message."""
+    return tuple(Violation(_CODES[code], path, text) for code, path, text in found)
 
 
 def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None = None) -> bool:

@@ -231,16 +231,15 @@ class Report:
         return table(state(self), digest, ("path", "code", "message"), rows, self.violation_count)
 
 
-_CANONICAL = vars(Report(True, True, None, (), 0))
-
-
 def canonical_report(digest: bytes) -> Report:
     """Return the report on a canonical message, in less time than the constructor, which assigns to
     a frozen dataclass."""
     report = object.__new__(Report)
     values = report.__dict__
-    values.update(_CANONICAL)
+    values["valid"] = values["canonical"] = True
     values["digest"] = digest
+    values["violations"] = ()
+    values["violation_count"] = 0
     return report
 
 

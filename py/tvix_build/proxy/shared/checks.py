@@ -57,9 +57,9 @@ def check_request(service: Service, data: bytes) -> Checked:
     Raises:
         ValidationError: with the violations; `not_sorted` alone makes a request invalid, too.
     """
-    digest = engine.single_digest[service.request](data)
-    if digest is not None:
-        return Checked(data, digest)
+    result = engine.single_digest[service.request](data)
+    if isinstance(result, bytes):
+        return Checked(data, result)
     return _canonicalize(service.request, data)
 
 
