@@ -32,8 +32,8 @@ def check_source(
         InputError: as `read_source`, after all batches before the damage.
     """
     threads = min(threads or cpu_count(), MOST_THREADS)
-    # So many that no other thread waits for work while this thread checks a batch, nor this thread
-    # for the first batch.
+    # With lower limits, other threads wait for work while this thread checks a batch, or this
+    # thread waits for the first batch.
     most_waiting = 3 * (threads - 1)
     ahead = 3 * threads if threads > 1 else 0
     begun: deque[tuple[Batch, Future[BatchReport]]] = deque()
