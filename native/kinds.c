@@ -17,6 +17,9 @@ static const tvixb_kind* const* const schemas_of_level[] = {
 #ifdef TVIXB_HAVE_AVX512
     [TVIXB_CPU_AVX512] = tvixb_schemas_avx512,
 #endif
+#ifdef TVIXB_HAVE_NEON
+    [TVIXB_CPU_NEON] = tvixb_schemas_plain,  // its search has no level
+#endif
 };
 
 const tvixb_kind* tvixb_kind_at(size_t index) {
