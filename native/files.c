@@ -55,8 +55,10 @@ int32_t tvixb_file_clone(int source, int target) {
 #include <unistd.h>
 
 #ifdef __linux__
-#include <linux/fs.h>
 #include <sys/ioctl.h>
+#ifndef FICLONE
+#define FICLONE _IOW(0x94, 9, int)  // of linux/fs.h, since Linux 4.5
+#endif
 #endif
 
 #ifdef __APPLE__

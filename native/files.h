@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Reads, hashes and saves files. A file that changes during reading gets an error, as
-// far as its size and timestamps show the change. The core does not depend on
-// this file. On Windows, which has no openat, every file gets ENOSYS.
+// Reads, hashes and saves files. A file that changes during reading gets an
+// error, as far as its size and timestamps show the change. The core does not
+// depend on this file. On Windows, which has no openat, every file gets ENOSYS.
 //
 // The rules of tvix_build.h for NULL, alignment, aliasing, retention and
 // ownership apply here too. The functions have no state: any number of threads
@@ -61,7 +61,7 @@ void tvixb_files_hash(int directory, const char* names, size_t n,
 
 // The directories to which tvixb_files_save saves files, as open descriptors.
 typedef struct tvixb_files_target {
-  int saved;     // saved files, DD/D{62} by the hexadecimal digits of the digest
+  int saved;  // saved files, DD/D{62} by the hexadecimal digits of the digest
   int incoming;  // new files, D{64}
 } tvixb_files_target;
 

@@ -62,9 +62,9 @@ TESTS_OF_ROOMS = (
     ("py/tvix_build/proxy/*", ("test_serve*",)),
     ("py/tvix_build/spark/*", ("test_spark*",)),
     ("py/tvix_build/nix/*", ("test_nix*",)),
-    ("py/tvix_build/castore/*", ("test_castore",)),
+    ("py/tvix_build/castore/*", ("test_castore*",)),
     ("py/tvix_build/_core/convert.py", ("test_translation",)),
-    ("py/tvix_build/_core/file_hashing.py", ("test_castore",)),
+    ("py/tvix_build/_core/file_hashing.py", ("test_castore*",)),
     ("py/tvix_build/*", ("test_api*", "test_arrow", "test_vectors")),
 )
 FLAGS = ("-std=c11", "-w", "-fPIC", "-DTVIXB_TEST_BUILD", "-DPy_LIMITED_API=0x030A0000")
