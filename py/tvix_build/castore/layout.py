@@ -104,12 +104,12 @@ class Layout:
             os.makedirs(self._file(name), exist_ok=True)
         os.close(os.open(self._file("lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644))
         made = self._file(f"incoming/{os.urandom(8).hex()}.version")
-        with open(made, "xb") as file:
-            file.write(_VERSION)
-            file.flush()
-            os.fsync(file.fileno())
         # The version last: without it, the next process creates the rest again.
-        with opened(self.path) as directory:
+        with self.locked(), opened(self.path) as directory:
+            with open(made, "xb") as file:
+                file.write(_VERSION)
+                file.flush()
+                os.fsync(file.fileno())
             os.fsync(directory)
             os.replace(made, self._file("castore.version"))
             os.fsync(directory)

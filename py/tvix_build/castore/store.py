@@ -256,8 +256,10 @@ class CastoreStore:
 
     def verify(self) -> Iterator[Damage]:
         """Read the whole store, and yield all damage: files with another digest, mode or name,
-        Directories that are not canonical, and those that refer to what is missing."""
-        return find_damage(self._layout)
+        Directories that are not canonical, and those that refer to what is missing. Garbage
+        collection waits until the iterator is exhausted or closed."""
+        with self._layout.locked():
+            yield from find_damage(self._layout)
 
     def collect_garbage(
         self,

@@ -18,7 +18,7 @@ from tvix_build._core.pieces import cpu_count
 from tvix_build.castore.ingestion import Ingestion
 from tvix_build.castore.layout import MODES, TIMES, KindName, Layout, opened, place
 
-_FEW = 16  # files; more are written to disk by one call for the whole file system
+_FEW = 16  # files and directories; more are written to disk by one call for the file system
 _COPY_SIZE = 1 << 20
 
 
@@ -83,6 +83,15 @@ class Writer:
         os.fchmod(file.fileno(), MODES[kind])
         os.utime(file.fileno(), TIMES)
 
+    def add_found(self, files: Files) -> None:
+        """Note the blobs that `hash_files` has saved or found."""
+        rows = range(0, len(files.digests), file_hashing.HASH_SIZE)
+        self._found.update(
+            ("blobs", f"{files.digests[row]:02x}")
+            for row, status in zip(rows, files.statuses, strict=True)
+            if not status
+        )
+
     def _touch(self, kind: KindName, digest: bytes) -> bool:
         found = self._layout.touch(kind, digest)
         if found:
@@ -103,7 +112,7 @@ class Writer:
         # Blobs, then Directories in the order in which they were added, children before parents: a
         # killed writer leaves no Directory without what it refers to.
         names = blobs + list(self._kinds)
-        if len(names) > _FEW:
+        if len(names) + len(self._found) > _FEW:
             self._commit_many(names)
         else:
             self._commit_few(names)
@@ -182,7 +191,9 @@ class SavingIngestion(Ingestion):
 
     def hash_files(self, directory: int, names: list[bytes]) -> Files:
         """Hash and save files in a directory. Called by several threads."""
-        return file_hashing.hash_files(directory, names, self._adding.target)
+        found = file_hashing.hash_files(directory, names, self._adding.target)
+        self._adding.add_found(found)
+        return found
 
     def hash_large(self, directory: int, name: bytes, path: bytes) -> Hashed:
         """Copy a file, and hash the copy."""
