@@ -589,6 +589,42 @@ def test_killed_often(tmp_path: Path, tree: Path, seed: int) -> None:
     kill_and_check(tmp_path, tree, seed)
 
 
+@pytest.mark.parametrize("count", [1, 5, 50])
+def test_files_are_on_disk_before_they_are_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    calls: list[str] = []
+    rename, fsync, sync = os.rename, os.fsync, file_hashing.sync
+
+    def spy_rename(source: str, target: str, **directories: int) -> None:
+        calls.append("rename")
+        rename(source, target, **directories)
+
+    def spy_fsync(descriptor: int) -> None:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        calls.append("file" if is_file else "directory")
+        fsync(descriptor)
+
+    def spy_sync(descriptor: int) -> None:
+        calls.append("all")
+        sync(descriptor)
+
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for i in range(count):
+        (tree / f"{i}").write_bytes(b"%d" % i)
+    with CastoreStore(tmp_path / "store") as store:
+        monkeypatch.setattr(os, "rename", spy_rename)
+        monkeypatch.setattr(os, "fsync", spy_fsync)
+        monkeypatch.setattr(file_hashing, "sync", spy_sync)
+        store.ingest(tree)
+    first = calls.index("rename")
+    last = len(calls) - calls[::-1].index("rename")
+    assert calls[:first].count("file") == count + 1 or calls[:first] == ["all"]
+    assert calls[last:].count("directory") > 1 or calls[last:] == ["all"]
+    assert count < 50 or "all" in calls
+
+
 def test_killed_while_it_creates_the_store(tmp_path: Path) -> None:
     with CastoreStore(tmp_path / "store"):
         pass
