@@ -77,7 +77,7 @@ def remains(castore: CastoreStore) -> list[str]:
 
 def contents(castore: CastoreStore, response: Any, index: int = 0) -> bytes:
     with castore.open_blob(response.outputs[index].output.file.digest) as file:
-        return file.read()
+        return bytes(file.read())
 
 
 def processes_with(word: str) -> list[str]:
@@ -234,7 +234,11 @@ def test_inputs_beside_a_root_that_is_read_only(castore: CastoreStore, tmp_path:
     (tmp_path / "two").symlink_to("one")
     result = SandboxBuilder(castore).build(
         tvix_build.build_request(
-            command_args=["/bin/sh", "-c", "read -r x < /in/two; echo $x $? > out; ! echo x > /in/one"],
+            command_args=[
+                "/bin/sh",
+                "-c",
+                "read -r x < /in/two; echo $x $? > out; ! echo x > /in/one",
+            ],
             inputs=[tvix_entry(castore.ingest(tmp_path / name)) for name in ("one", "two")],
             outputs=["tmp/out"],
             system=SYSTEM,
@@ -533,7 +537,7 @@ def test_async_builds_run_concurrently(castore: CastoreStore) -> None:
     async def run() -> list[Any]:
         builder = SandboxBuilder(castore)
         scripts = [f"echo {i} > /nix/store/out" for i in range(4)]
-        return await asyncio.gather(*(builder.build_async(request(one)) for one in scripts))
+        return list(await asyncio.gather(*(builder.build_async(request(one)) for one in scripts)))
 
     results = asyncio.run(run())
     assert [contents(castore, one.response) for one in results] == [b"%d\n" % i for i in range(4)]

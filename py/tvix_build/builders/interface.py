@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
+from tvix.castore.protos.castore_pb2 import Node
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, SchemaLike
 
@@ -66,10 +67,12 @@ class BuildResult(Generic[Response]):
     Attributes:
         response: a Build of tvix.build.v1 or a BuildResponse of snix.build.v1: a message if the
             request was a message, and canonical bytes if it was bytes.
+        outputs: the castore nodes of the outputs, by their paths relative to the root.
         record: how the build ran.
     """
 
     response: Response
+    outputs: Mapping[str, Node]
     record: BuildRecord
 
 

@@ -129,7 +129,9 @@ class SandboxBuilder:
             if failure:
                 kept = build.keep(command) if self._keep_failed else None
                 raise BuildFailedError(failure, record, kept)
-            return BuildResult(write_response(request, nodes, needles), record)
+            response = write_response(request, nodes, needles)
+            outputs = dict(zip(request.message.outputs, nodes, strict=True))
+            return BuildResult(response, outputs, record)
 
     def _refuse(self, request: Request) -> None:
         """Raise RefusedError if this host lacks what the request needs."""
