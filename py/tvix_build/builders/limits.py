@@ -88,17 +88,22 @@ class Cgroup:
             self.path.rmdir()
 
 
-def make_cgroup(name: str, limits: Limits, root: Path = CGROUPS) -> Cgroup | None:
-    """Make a cgroup below the one of this process, or beside it. Return None if this process may
-    not do that, or the cgroup has no controllers of memory and processes."""
+def _own_cgroup() -> str | None:
+    """Return the cgroup (version 2) of this process, relative to the root."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return None
-    here = next((line[3:] for line in lines if line.startswith("0::")), None)
+    return next((line[3:].lstrip("/") for line in lines if line.startswith("0::")), None)
+
+
+def make_cgroup(name: str, limits: Limits, root: Path = CGROUPS) -> Cgroup | None:
+    """Make a cgroup below the one of this process, or beside it. Return None if this process may
+    not do that, or the cgroup has no controllers of memory and processes."""
+    here = _own_cgroup()
     if here is None:
         return None
-    own = root / here.lstrip("/")
+    own = root / here
     for parent in [own, own.parent][: 2 if own != root else 1]:
         path = parent / name
         with suppress(OSError):

@@ -157,13 +157,13 @@ class SandboxBuilder:
                 reasons.append(f"constraints.available_ro_paths[{i}]: this host has no {path}")
         for i, entry in enumerate(message.inputs):
             if entry.HasField("file"):
-                kind, digest, found = "blob", entry.file.digest, self._castore.has_blob
+                kind, digest, has = "blob", entry.file.digest, self._castore.has_blob
             elif entry.HasField("directory"):
                 kind, digest = "Directory", entry.directory.digest
-                found = self._castore.has_directory
+                has = self._castore.has_directory
             else:
                 continue
-            if not found(digest):
+            if not has(digest):
                 reasons.append(f"inputs[{i}]: the castore has no {kind} {digest.hex()}")
         if reasons:
             raise RefusedError(reasons)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvix_build import Schema
 from tvix_build.builders import (
@@ -60,8 +60,8 @@ class Sandbox:
         """
         if self.out_link is not None and os.path.lexists(self.out_link):
             raise OutputError(self.out_link, "expected a new directory, found a file or directory")
-        given = {name: value for name, value in self.limits.items() if value is not None}
-        limits = Limits(**given, **({} if self.timeout is None else {"seconds": self.timeout}))
+        given: dict[str, Any] = {"seconds": self.timeout, **self.limits}
+        limits = Limits(**{name: value for name, value in given.items() if value is not None})
         with CastoreStore(self.castore) as castore:
             try:
                 builder = SandboxBuilder(castore, limits=limits, keep_failed=self.keep_failed)
