@@ -32,8 +32,7 @@ class BuildRecord:
         exit_status: the exit status of the command, 128 plus the number of the signal that ended
             it, or None if the builder ended it.
         cpu_seconds: CPU time of the command and of its descendants.
-        peak_memory: the largest memory of one process, or of all processes if the builder uses
-            cgroups, in bytes.
+        peak_memory: the largest memory of all processes that was measured, in bytes.
         log_digest: the digest of the log, which is a blob in the castore, 32 bytes.
         log_size: the size of the log in bytes.
         failure: why the build failed; None if it did not.

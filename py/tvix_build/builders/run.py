@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from tvix_build.builders.interface import OnLog, RefusedError, UnavailableError
-from tvix_build.builders.limits import Limits, Usage, make_cgroup, measure, set_rlimits
+from tvix_build.builders.limits import Limits, make_cgroup, measure, set_rlimits
 from tvix_build.builders.seccomp import seccomp_filter
 
 _CHUNK = 1 << 18
@@ -112,6 +112,7 @@ class _Running:
         self._stack = ExitStack()
         self._failure: str | None = None
         self._killed = False
+        self._peak = 0
 
     def __enter__(self) -> _Running:
         try:
@@ -195,6 +196,7 @@ class _Running:
             self._cgroup.add(self._child)
         set_rlimits(self._child, self._limits)
         os.write(release, b"1")
+        self._measure()
 
     def wait(self, cancelled: int | None) -> Ended:
         """Wait until the command has ended."""
@@ -219,15 +221,14 @@ class _Running:
                 break
             if time.monotonic() >= next_measurement:
                 begin = time.monotonic()
-                self._check(self._measure())
+                self._measure()
                 interval = max(_INTERVAL, _SHARE * (time.monotonic() - begin))
                 next_measurement = time.monotonic() + interval
         return self._ended()
 
-    def _measure(self) -> Usage:
-        return measure(self._child, self._command.writable)
-
-    def _check(self, usage: Usage) -> None:
+    def _measure(self) -> None:
+        usage = measure(self._child, self._command.writable)
+        self._peak = max(self._peak, usage.memory)
         exceeded = usage.exceeded(self._limits)
         if exceeded:
             self._stop(exceeded)
@@ -274,12 +275,12 @@ class _Running:
         self._finish()
         if not self._failure:
             # The files of a failed build may be why it failed.
-            self._check(self._measure())
+            self._measure()
         rest = self._status.read()
         exit_status = json.loads(rest)["exit-code"] if rest.strip() else None
         if exit_status is None and not self._killed:
             self._fail_to_start()
-        peak = self._resources.ru_maxrss * 1024
+        peak = self._peak
         if self._cgroup:
             peak = self._cgroup.peak_memory() or peak
             exceeded = self._cgroup.exceeded() if exit_status else None

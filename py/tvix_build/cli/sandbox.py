@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from tvix_build import Schema
 from tvix_build.builders import (
     BuilderError,
@@ -24,7 +26,6 @@ from tvix_build.castore import CastoreStore
 from tvix_build.cli.command import verbosity
 from tvix_build.cli.failures import FailedError
 from tvix_build.cli.terminal import Monitor
-from tvix_build.records.errors import OutputError
 
 if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
@@ -59,7 +60,9 @@ class Sandbox:
             FailedError: if the build fails.
         """
         if self.out_link is not None and os.path.lexists(self.out_link):
-            raise OutputError(self.out_link, "expected a new directory, found a file or directory")
+            raise click.UsageError(
+                f"--out-link: {self.out_link!r} exists; expected a new directory"
+            )
         given: dict[str, Any] = {"seconds": self.timeout, **self.limits}
         limits = Limits(**{name: value for name, value in given.items() if value is not None})
         with CastoreStore(self.castore) as castore:
