@@ -33,6 +33,7 @@ from tvix_build.builders import (
     SandboxBuilder,
     UnavailableError,
 )
+from tvix_build.builders.layout import MANY_INPUTS
 from tvix_build.castore import CastoreStore
 from waiting import LIMIT, wait_until
 
@@ -278,6 +279,24 @@ def test_a_build_cannot_change_a_symbolic_link_among_its_inputs(
         inputs=[busybox, castore.ingest(tmp_path / "link")],
     )
     assert reason == "the build changed its input nix/store/link"
+
+
+def test_many_inputs(castore: CastoreStore, tmp_path: Path) -> None:
+    count = 3 * MANY_INPUTS
+    names = [f"{i:04} \udcff\n" for i in range(count)]
+    for i, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(f"{i}\n")
+    (tmp_path / "link").symlink_to(f"{names[0]}/file")
+    inputs = [castore.ingest(tmp_path / name) for name in [*names, "link"]]
+    script = """
+        for one in /nix/store/0*/file /nix/store/link; do read x < "$one"; echo $x; done > $out
+        ! echo x > /nix/store/link
+        ls /dev/shm >> $out
+    """
+    result = build(castore, script.replace("$out", "/nix/store/out"), inputs=inputs)
+    expected = "".join(f"{i}\n" for i in [*range(count), 0])
+    assert contents(castore, result.response) == expected.encode()
 
 
 @pytest.mark.parametrize(

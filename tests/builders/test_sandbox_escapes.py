@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
-from builders_support import PYTHON, needs_sandbox, python_paths, request
+from builders_support import PYTHON, needs_sandbox, python_paths
+from builders_support import request as make_request
 from tvix_build.builders import SandboxBuilder
+from tvix_build.builders.layout import MANY_INPUTS
 from tvix_build.castore import CastoreStore
 
 INPUT, LINKED = "1" * 32 + "-input", "2" * 32 + "-file"
@@ -297,9 +299,11 @@ json.dump(results, open('/nix/store/out', 'w'))
 """
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
-    """The results of all probes, by name."""
+@pytest.fixture(scope="module", params=[0, MANY_INPUTS], ids=["few inputs", "many inputs"])
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, object]]:
+    """The results of all probes, by name. Many inputs are mounted in another way than few."""
     directory = tmp_path_factory.mktemp("host")
     secret = directory / "secret"
     secret.write_text("secret")
@@ -323,10 +327,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
             "abstract": f"tvix-build-{os.getpid()}",
         }
         codes = [(one.name, _fill(one.code)) for one in PROBES]
-        build = request(
+        others = [castore.ingest(directory / LINKED, name=f"{i}") for i in range(request.param)]
+        build = make_request(
             "",
             command_args=[PYTHON, "-IEsc", PROGRAM, json.dumps(codes)],
-            inputs=[castore.ingest(directory / INPUT), castore.ingest(directory / LINKED)],
+            inputs=[castore.ingest(directory / INPUT), castore.ingest(directory / LINKED), *others],
             available_ro_paths=python_paths(),
             environment_vars={
                 "CASTORE": str(directory / "castore"),

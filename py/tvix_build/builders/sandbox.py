@@ -234,7 +234,8 @@ class _Build:
     def make_root(self, castore: CastoreStore) -> None:
         """Make the root with all files, and the inputs."""
         os.mkdir(self.root, 0o755)
-        os.mkdir(self._inputs)
+        if self.layout.mounted_inputs and self.layout.inputs:
+            os.mkdir(self._inputs)
         for path in self.layout.directories:
             os.mkdir(f"{self.root}/{path}")
         os.chmod(f"{self.root}/tmp", 0o1777)
@@ -291,6 +292,11 @@ class _Build:
             environment=[one.key.encode() + b"=" + one.value for one in message.environment_vars],
             writable=[f"{self.root}/{path}" for path in self.layout.writable],
             name=f"tvix-build-{self.directory.name}",
+            mounted_later=[
+                os.fsencode(f"/{path}") for path in self.layout.inputs if path not in self._symlinks
+            ]
+            if self.layout.has_many_inputs
+            else (),
         )
 
     def keep(self, command: Command) -> Path:
