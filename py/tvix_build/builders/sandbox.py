@@ -34,10 +34,10 @@ from tvix_build.builders.limits import Limits, host_memory
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.outputs import InvalidOutputError, OutputScan, find_output
 from tvix_build.builders.run import REMEDY, Command, Ended, describe_limit, run
+from tvix_build.castore import CastoreStore, IngestError, MissingError
 
 if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
-    from tvix_build.castore import CastoreStore
 
 SANDBOX = "sandbox:"
 _SYSTEMS = {
@@ -188,7 +188,7 @@ class SandboxBuilder:
             if scan.exceeded:
                 return nodes, needles, describe_limit("output_size", self._limits)
             nodes = [self._castore.ingest(path) for path in paths.values()]
-        except InvalidOutputError as error:
+        except (InvalidOutputError, IngestError) as error:
             return nodes, needles, str(error)
         return nodes, needles, None
 
@@ -250,7 +250,10 @@ class _Build:
             if not path.startswith("/dev/"):
                 self._make_mount_point(path[1:], os.path.isdir(path))
         for path, index in self.layout.inputs.items():
-            self._make_input(castore, path, self.request.message.inputs[index])
+            try:
+                self._make_input(castore, path, self.request.message.inputs[index])
+            except MissingError as error:
+                raise RefusedError([f"inputs[{index}]: {error}"]) from None
 
     def _make_input(self, castore: CastoreStore, path: str, entry: Any) -> None:
         if entry.WhichOneof("entry") == "symlink":
