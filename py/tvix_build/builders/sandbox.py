@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast, overload
 
 from google.protobuf.message import Message
 
@@ -37,6 +37,8 @@ from tvix_build.builders.run import REMEDY, Command, Ended, describe_limit, run
 from tvix_build.castore import CastoreStore, IngestError, MissingError
 
 if TYPE_CHECKING:
+    from snix.build.protos import build_pb2 as snix_build_pb2
+    from tvix.build.protos import build_pb2
     from tvix.castore.protos.castore_pb2 import Node
 
 SANDBOX = "sandbox:"
@@ -79,6 +81,38 @@ class SandboxBuilder:
         self._bubblewrap = _find_program("bwrap")
         self._busybox = _find_program("busybox")
 
+    @overload
+    def build(
+        self,
+        request: build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[build_pb2.Build]: ...
+    @overload
+    def build(
+        self,
+        request: snix_build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[snix_build_pb2.BuildResponse]: ...
+    @overload
+    def build(
+        self,
+        request: BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[bytes]: ...
+    @overload
+    def build(
+        self,
+        request: Message | BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[Any]: ...
     def build(
         self,
         request: Message | BytesLike,
@@ -89,6 +123,38 @@ class SandboxBuilder:
         """As `Builder.build`."""
         return self._build(read_request(request, schema), on_log, None)
 
+    @overload
+    async def build_async(
+        self,
+        request: build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[build_pb2.Build]: ...
+    @overload
+    async def build_async(
+        self,
+        request: snix_build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[snix_build_pb2.BuildResponse]: ...
+    @overload
+    async def build_async(
+        self,
+        request: BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[bytes]: ...
+    @overload
+    async def build_async(
+        self,
+        request: Message | BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[Any]: ...
     async def build_async(
         self,
         request: Message | BytesLike,
