@@ -30,6 +30,7 @@ ROOMS = {
     "castore": Room(("tvix_build.castore",), ("core",)),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "store": Room(("tvix_build.store",), ("core",)),
+    "builders": Room(("tvix_build.builders",), ("core", "castore", "proxy.shared")),
     "proxy": Room(("tvix_build.proxy",), ("core", "public", "store", "proxy.shared")),
     "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),
@@ -39,6 +40,7 @@ ROOMS = {
         (
             "core",
             "public",
+            "builders",
             "castore",
             "nix",
             "store",
