@@ -11,10 +11,10 @@ import asyncio
 import dataclasses
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 import grpc
@@ -338,6 +338,36 @@ def test_files(tmp_path: Path) -> None:
     assert not isinstance(error, castore.ChangedError)
     assert assert_type(error.path, bytes) == b"/dev/null"
     assert assert_type(error.reason, str)
+
+
+def test_castore_store(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with castore.CastoreStore(tmp_path / "store", create=True) as store:
+        digest = assert_type(store.add_blob(b"words"), bytes)
+        assert assert_type(store.has_blob(digest), bool)
+        with assert_type(store.open_blob(digest), BinaryIO) as file:
+            assert assert_type(store.add_blob(file), bytes) == digest
+        assert assert_type(store.blob_size(digest), int) == 5
+        empty = assert_type(store.add_directory(b"", check_children=True), bytes)
+        assert assert_type(store.has_directory(empty), bool)
+        assert_type(store.directory(empty), castore_pb2.Directory)
+        with pytest.raises(castore.MissingError) as caught:
+            store.directory(DIGEST)
+        assert assert_type(caught.value.digest, bytes) == DIGEST
+        node = assert_type(store.ingest(tmp_path / "in", name="a", threads=1), castore_pb2.Node)
+        for method in ("copy", castore.LinkMethod.COPY):
+            store.materialize(node, tmp_path / method, method=method)
+        closure = assert_type(store.closure(node), castore.Closure)
+        assert_type(closure.blobs, dict[bytes, int])
+        assert_type(closure.directories, dict[bytes, int])
+        damages = assert_type(store.verify(), Iterator[castore.Damage])
+        assert [(damage.path, damage.digest, damage.message) for damage in damages] == []
+        garbage = assert_type(store.collect_garbage([node], grace_seconds=1.0), castore.Garbage)
+        assert garbage.blobs + garbage.directories + garbage.size == 0 < garbage.kept
+        store.close()
+    with pytest.raises(castore.CastoreError):
+        castore.CastoreStore(tmp_path, create=False)
+    assert not issubclass(castore.SizeMismatchError, castore.CastoreError)
 
 
 def test_derivations(tmp_path: Path) -> None:
