@@ -91,6 +91,11 @@ class CastoreStore:
     def __init__(self, path: str | bytes | os.PathLike[str], *, create: bool = True) -> None:
         self._layout = Layout(os.fsdecode(path), create=create)
 
+    @property
+    def path(self) -> str:
+        """The directory."""
+        return self._layout.path
+
     def has_blob(self, digest: bytes) -> bool:
         """Return whether a blob is stored. If it is, garbage collection does not remove it during
         the grace period that begins now."""
