@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
-from builders_support import PYTHON, needs_sandbox, python_paths, request
+from builders_support import PYTHON, needs_sandbox, python_paths
+from builders_support import request as make_request
 from tvix_build.builders import SandboxBuilder
+from tvix_build.builders.layout import MANY_INPUTS
 from tvix_build.castore import CastoreStore
 
 INPUT, LINKED = "1" * 32 + "-input", "2" * 32 + "-file"
@@ -41,6 +43,7 @@ class Probe(NamedTuple):
 
 ABSENT = ("ENOENT",)
 READ_ONLY = ("EROFS",)
+UNWRITABLE = ("EROFS", "EACCES")  # whichever the kernel checks first
 DENIED = ("EPERM",)
 WORDS = {
     "{secret}": "os.environ['SECRET_PATH']",
@@ -211,8 +214,8 @@ PROBES = [
         "see shared memory of the host", "len(open('/proc/sysvipc/shm').readlines())", (1, "ENOENT")
     ),
     # Inputs.
-    Probe("write to an input", "open({file}, 'a')", READ_ONLY),
-    Probe("truncate an input", "os.truncate({file}, 0)", READ_ONLY),
+    Probe("write to an input", "open({file}, 'a')", UNWRITABLE),
+    Probe("truncate an input", "os.truncate({file}, 0)", UNWRITABLE),
     Probe("change the mode of an input", "os.chmod({file}, 0o777)", READ_ONLY),
     Probe("change the times of an input", "os.utime({file}, (9, 9))", READ_ONLY),
     Probe(
@@ -225,9 +228,9 @@ PROBES = [
     Probe("rename an input", "os.rename({input}, '/nix/store/other')", ("EBUSY", "EROFS")),
     Probe("replace an input", "os.rename(here('replacement'), {file})", ("EBUSY", "EXDEV")),
     Probe("add a file to an input", "open({input} + '/new', 'w')", READ_ONLY),
-    Probe("write to a file in an input", "open({input} + '/file', 'r+')", READ_ONLY),
+    Probe("write to a file in an input", "open({input} + '/file', 'r+')", UNWRITABLE),
     Probe("rename the store", "os.rename('/nix/store', '/nix/other')", ("EBUSY", "EROFS")),
-    Probe("map an input writable", "mmap.mmap(os.open({file}, os.O_RDWR), 1)", READ_ONLY),
+    Probe("map an input writable", "mmap.mmap(os.open({file}, os.O_RDWR), 1)", UNWRITABLE),
 ]
 PROGRAM = """
 import ctypes, errno, fcntl, json, mmap, os, platform, socket, sys, termios, time
@@ -296,9 +299,11 @@ json.dump(results, open('/nix/store/out', 'w'))
 """
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
-    """The results of all probes, by name."""
+@pytest.fixture(scope="module", params=[0, MANY_INPUTS], ids=["few inputs", "many inputs"])
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, object]]:
+    """The results of all probes, by name. Many inputs are mounted in another way than few."""
     directory = tmp_path_factory.mktemp("host")
     secret = directory / "secret"
     secret.write_text("secret")
@@ -322,10 +327,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
             "abstract": f"tvix-build-{os.getpid()}",
         }
         codes = [(one.name, _fill(one.code)) for one in PROBES]
-        build = request(
+        others = [castore.ingest(directory / LINKED, name=f"{i}") for i in range(request.param)]
+        build = make_request(
             "",
             command_args=[PYTHON, "-IEsc", PROGRAM, json.dumps(codes)],
-            inputs=[castore.ingest(directory / INPUT), castore.ingest(directory / LINKED)],
+            inputs=[castore.ingest(directory / INPUT), castore.ingest(directory / LINKED), *others],
             available_ro_paths=python_paths(),
             environment_vars={
                 "CASTORE": str(directory / "castore"),
@@ -339,7 +345,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, obje
         finally:
             print(b"".join(logs).decode())
         digest = result.response.outputs[0].output.file.digest
-        yield json.loads(castore.open_blob(digest).read())
+        with castore.open_blob(digest) as file:
+            found = json.loads(file.read())
+        yield found
         assert Path(secret).read_text() == "secret"
 
 

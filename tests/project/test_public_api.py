@@ -12,6 +12,7 @@ import dataclasses
 import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -27,7 +28,7 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
-from tvix_build import castore, nix, records
+from tvix_build import builders, castore, nix, records
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
@@ -368,6 +369,44 @@ def test_castore_store(tmp_path: Path) -> None:
     with pytest.raises(castore.CastoreError):
         castore.CastoreStore(tmp_path, create=False)
     assert not issubclass(castore.SizeMismatchError, castore.CastoreError)
+
+
+def test_builders(tmp_path: Path) -> None:
+    limits = builders.Limits(seconds=1.5, memory=1, disk=1, processes=1, output_size=1, log_size=1)
+    assert assert_type(limits.memory_bytes, int) == 1
+    now = datetime.now(timezone.utc)
+    record = builders.BuildRecord(
+        builder="sandbox:",
+        request_digest=DIGEST,
+        started=now,
+        finished=now,
+        exit_status=0,
+        cpu_seconds=0.5,
+        peak_memory=1,
+        log_digest=DIGEST,
+        log_size=0,
+        failure=None,
+    )
+    assert record.to_json()["cpu_seconds"] == 0.5
+    result = builders.BuildResult(b"", {"out": castore_pb2.Node()}, record)
+    assert_type(result.response, bytes)
+    assert_type(result.outputs, Mapping[str, castore_pb2.Node])
+    error = builders.BuildFailedError("exit status 1", record, kept=None)
+    assert assert_type(error.reason, str) == str(error)
+    assert_type(error.record, builders.BuildRecord)
+    assert assert_type(error.kept, Path | None) is None
+    with castore.CastoreStore(tmp_path / "store") as store:
+        try:
+            builder: builders.Builder = builders.SandboxBuilder(
+                store, directory=tmp_path / "builds", limits=limits, keep_failed=True
+            )
+        except builders.UnavailableError as missing:
+            pytest.skip(str(missing))
+        with pytest.raises(builders.RefusedError) as caught:
+            builder.build(request(), schema="tvix.build.v1", on_log=print)
+        assert assert_type(caught.value.reasons, tuple[str, ...])
+        with pytest.raises(builders.BuilderError):
+            asyncio.run(builder.build_async(request()))
 
 
 def test_derivations(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,7 +66,8 @@ def remove(path: Path) -> None:
     """Remove a directory of any depth and with any modes. Nothing happens if it is missing."""
     if not path.exists():
         return
-    command = ["rm", "-rf", "--", str(path)]
-    if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
+    try:
+        shutil.rmtree(path)
+    except (OSError, RecursionError):
         subprocess.run(["chmod", "-R", "u+rwX", "--", str(path)], check=False)
-        subprocess.run(command, check=True)
+        subprocess.run(["rm", "-rf", "--", str(path)], check=True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
+from tvix.castore.protos.castore_pb2 import Node
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, SchemaLike
 
@@ -31,8 +32,7 @@ class BuildRecord:
         exit_status: the exit status of the command, 128 plus the number of the signal that ended
             it, or None if the builder ended it.
         cpu_seconds: CPU time of the command and of its descendants.
-        peak_memory: the largest memory of one process, or of all processes if the builder uses
-            cgroups, in bytes.
+        peak_memory: the largest memory of all processes that was measured, in bytes.
         log_digest: the digest of the log, which is a blob in the castore, 32 bytes.
         log_size: the size of the log in bytes.
         failure: why the build failed; None if it did not.
@@ -66,10 +66,12 @@ class BuildResult(Generic[Response]):
     Attributes:
         response: a Build of tvix.build.v1 or a BuildResponse of snix.build.v1: a message if the
             request was a message, and canonical bytes if it was bytes.
+        outputs: the castore nodes of the outputs, by their paths relative to the root.
         record: how the build ran.
     """
 
     response: Response
+    outputs: Mapping[str, Node]
     record: BuildRecord
 
 

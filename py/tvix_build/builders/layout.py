@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tvix_build.builders.interface import RefusedError
+from tvix_build.builders.mount_inputs import STAGE
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
@@ -33,6 +34,8 @@ ETC = {
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")
 """Files of the host that a build with network access gets copies of."""
 SHM_SIZE = 64 << 20
+MANY_INPUTS = 32
+"""Number of inputs above which mount_inputs.py mounts them instead of bubblewrap."""
 _HOST_PATHS = "constraints.available_ro_paths"
 
 
@@ -60,6 +63,11 @@ class Layout:
     network: bool = False
     shell: bool = False
     working_dir: str = ""
+
+    @property
+    def has_many_inputs(self) -> bool:
+        """Whether a program mounts the inputs after bubblewrap has made the sandbox."""
+        return self.mounted_inputs and len(self.inputs) > MANY_INPUTS
 
 
 def is_below(path: str, parent: str) -> bool:
@@ -219,7 +227,9 @@ def bubblewrap_arguments(
     options += ["--remount-ro", "/dev", "--remount-ro", "/proc"]
     for path in [*layout.writable, *layout.pinned]:
         options += ["--bind", f"{root}/{path}", f"/{path}"]
-    if layout.mounted_inputs:
+    if layout.has_many_inputs:
+        options += ["--ro-bind", inputs, os.fsdecode(STAGE)]
+    elif layout.mounted_inputs:
         for path in layout.inputs:
             if not symlinks(path):
                 name = path.rpartition("/")[2]

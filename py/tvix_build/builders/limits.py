@@ -88,17 +88,22 @@ class Cgroup:
             self.path.rmdir()
 
 
-def make_cgroup(name: str, limits: Limits, root: Path = CGROUPS) -> Cgroup | None:
-    """Make a cgroup below the one of this process, or beside it. Return None if this process may
-    not do that, or the cgroup has no controllers of memory and processes."""
+def _own_cgroup() -> str | None:
+    """Return the cgroup (version 2) of this process, relative to the root."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return None
-    here = next((line[3:] for line in lines if line.startswith("0::")), None)
+    return next((line[3:].lstrip("/") for line in lines if line.startswith("0::")), None)
+
+
+def make_cgroup(name: str, limits: Limits, root: Path = CGROUPS) -> Cgroup | None:
+    """Make a cgroup below the one of this process, or beside it. Return None if this process may
+    not do that, or the cgroup has no controllers of memory and processes."""
+    here = _own_cgroup()
     if here is None:
         return None
-    own = root / here.lstrip("/")
+    own = root / here
     for parent in [own, own.parent][: 2 if own != root else 1]:
         path = parent / name
         with suppress(OSError):
@@ -113,14 +118,20 @@ def make_cgroup(name: str, limits: Limits, root: Path = CGROUPS) -> Cgroup | Non
 
 
 def set_rlimits(process: int, limits: Limits) -> None:
-    """Set the rlimits of a process and its future descendants. Memory and files are limited for
-    each process, and `Usage` measures their sum. The limit of processes does not apply to root."""
-    for kind, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_DATA, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, limits.disk),
-        (resource.RLIMIT_NPROC, limits.processes),
-    ):
+    """Set the rlimits of a process and its future descendants.
+
+    They stop what grows faster than `Usage` is measured. Memory and processes get more than the
+    limit, so that a measurement finds the excess and the failure names the limit. Without a limit
+    of memory, programs may map more than the host has. The limit of processes is not one for root.
+    """
+    values = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: limits.disk,
+        resource.RLIMIT_NPROC: 2 * limits.processes,
+    }
+    if limits.memory is not None:
+        values[resource.RLIMIT_DATA] = 2 * limits.memory_bytes
+    for kind, value in values.items():
         _, hard = resource.prlimit(process, kind)
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)

@@ -8,29 +8,36 @@ other processes of the namespace before bubblewrap sees the end.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import platform
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO
 
+from tvix_build.builders import mount_inputs
 from tvix_build.builders.interface import OnLog, RefusedError, UnavailableError
-from tvix_build.builders.limits import Limits, Usage, make_cgroup, measure, set_rlimits
+from tvix_build.builders.limits import Limits, make_cgroup, measure, set_rlimits
 from tvix_build.builders.seccomp import seccomp_filter
 
 _CHUNK = 1 << 18
 _INTERVAL = 0.1  # seconds between measurements, at least
 _SHARE = 10  # a measurement takes at most one part of this many of the time
+_GET_USER_NAMESPACE = 0xB701  # NS_GET_USERNS
 _SIGNALS = {128 + one: one.name for one in signal.Signals}
-# Closes the directory of busybox, and runs the command with exactly the environment of the request:
-# bubblewrap sets PWD.
-_TRAMPOLINE = 'exec {0}<&-; exec env -i -- "$@"'
+# Says that the sandbox is ready, waits, closes all descriptors, and runs the command with exactly
+# the environment of the request: bubblewrap sets PWD.
+_TRAMPOLINE = (
+    "echo >&{ready}; read -r _ <&{go} || exit; exec {tools}<&- {ready}>&- {go}<&-; "
+    'exec env -i -- "$@"'
+)
 REMEDY = (
     "install bubblewrap 0.8 or newer and a static busybox (Debian: apt-get install bubblewrap "
     "busybox-static), and allow user namespaces (sysctl kernel.unprivileged_userns_clone=1 and "
@@ -50,6 +57,7 @@ class Command:
         environment: the environment, all of it.
         writable: directories of the host that the command can write to.
         name: the name of a cgroup.
+        mounted_later: the paths of inputs to mount before the command starts.
     """
 
     bubblewrap: str
@@ -59,6 +67,7 @@ class Command:
     environment: Sequence[bytes]
     writable: Sequence[str]
     name: str
+    mounted_later: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,7 @@ class _Running:
         self._stack = ExitStack()
         self._failure: str | None = None
         self._killed = False
+        self._peak = 0
 
     def __enter__(self) -> _Running:
         try:
@@ -152,17 +162,18 @@ class _Running:
         directory, program = os.path.split(self._command.busybox)
         tools = self._descriptor(os.open(directory, os.O_PATH | os.O_DIRECTORY))
         status, status_end = os.pipe()
-        released, release = os.pipe()
+        ready, ready_end = os.pipe()
+        go_end, go = os.pipe()
         self.output, output_end = os.pipe()
-        for one in (status, release, self.output):
+        for one in (ready, go, self.output):
             self._descriptor(one)
-        self._status = os.fdopen(os.dup(status), "rb")
-        self._stack.callback(self._status.close)
-        given += [options, tools, status_end, released]
+        self._status = self._stack.enter_context(os.fdopen(status, "rb"))
+        given += [options, tools, status_end, ready_end, go_end]
+        trampoline = _TRAMPOLINE.format(tools=tools, ready=ready_end, go=go_end)
         command: list[str | bytes] = [
             *(self._command.bubblewrap, "--args", str(options)),
-            *("--json-status-fd", str(status_end), "--block-fd", str(released), "--"),
-            *(f"/proc/self/fd/{tools}/{program}", "sh", "-c", _TRAMPOLINE.format(tools), "sh"),
+            *("--json-status-fd", str(status_end), "--"),
+            *(f"/proc/self/fd/{tools}/{program}", "sh", "-c", trampoline, "sh"),
             *self._command.environment,
             *self._command.arguments,
         ]
@@ -182,7 +193,7 @@ class _Running:
                 f"{self._command.bubblewrap}: {error.strerror}: {REMEDY}"
             ) from None
         finally:
-            for one in (status_end, released, output_end):
+            for one in (status_end, ready_end, go_end, output_end):
                 os.close(one)
         self._stack.callback(self._finish)
         first = self._status.readline()
@@ -191,10 +202,32 @@ class _Running:
         self._child = json.loads(first)["child-pid"]
         self._pidfd = self._descriptor(os.pidfd_open(self._child))
         self._stack.callback(self._kill)
+        if not os.read(ready, 1):
+            self._fail_to_start()
         if self._cgroup:
             self._cgroup.add(self._child)
         set_rlimits(self._child, self._limits)
-        os.write(release, b"1")
+        if self._command.mounted_later:
+            self._mount(self._command.mounted_later)
+        self._measure()
+        os.write(go, b"\n")
+
+    def _mount(self, paths: Sequence[bytes]) -> None:
+        """Mount inputs in the namespaces of the sandbox."""
+        mounts = self._descriptor(os.open(f"/proc/{self._child}/ns/mnt", os.O_RDONLY))
+        # The owner of the mounts is not the namespace of the command, which has no rights.
+        user = self._descriptor(fcntl.ioctl(mounts, _GET_USER_NAMESPACE))
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", mount_inputs.__file__, str(user), str(mounts)],
+            input=b"".join(path + b"\0" for path in paths),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(user, mounts),
+            check=False,
+        )
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip()
+            raise UnavailableError(f"cannot mount the inputs: {reason}: {REMEDY}")
 
     def wait(self, cancelled: int | None) -> Ended:
         """Wait until the command has ended."""
@@ -219,15 +252,14 @@ class _Running:
                 break
             if time.monotonic() >= next_measurement:
                 begin = time.monotonic()
-                self._check(self._measure())
+                self._measure()
                 interval = max(_INTERVAL, _SHARE * (time.monotonic() - begin))
                 next_measurement = time.monotonic() + interval
         return self._ended()
 
-    def _measure(self) -> Usage:
-        return measure(self._child, self._command.writable)
-
-    def _check(self, usage: Usage) -> None:
+    def _measure(self) -> None:
+        usage = measure(self._child, self._command.writable)
+        self._peak = max(self._peak, usage.memory)
         exceeded = usage.exceeded(self._limits)
         if exceeded:
             self._stop(exceeded)
@@ -274,12 +306,12 @@ class _Running:
         self._finish()
         if not self._failure:
             # The files of a failed build may be why it failed.
-            self._check(self._measure())
+            self._measure()
         rest = self._status.read()
         exit_status = json.loads(rest)["exit-code"] if rest.strip() else None
         if exit_status is None and not self._killed:
             self._fail_to_start()
-        peak = self._resources.ru_maxrss * 1024
+        peak = self._peak
         if self._cgroup:
             peak = self._cgroup.peak_memory() or peak
             exceeded = self._cgroup.exceeded() if exit_status else None

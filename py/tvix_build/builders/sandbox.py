@@ -129,7 +129,9 @@ class SandboxBuilder:
             if failure:
                 kept = build.keep(command) if self._keep_failed else None
                 raise BuildFailedError(failure, record, kept)
-            return BuildResult(write_response(request, nodes, needles), record)
+            response = write_response(request, nodes, needles)
+            outputs = dict(zip(request.message.outputs, nodes, strict=True))
+            return BuildResult(response, outputs, record)
 
     def _refuse(self, request: Request) -> None:
         """Raise RefusedError if this host lacks what the request needs."""
@@ -155,13 +157,13 @@ class SandboxBuilder:
                 reasons.append(f"constraints.available_ro_paths[{i}]: this host has no {path}")
         for i, entry in enumerate(message.inputs):
             if entry.HasField("file"):
-                kind, digest, found = "blob", entry.file.digest, self._castore.has_blob
+                kind, digest, has = "blob", entry.file.digest, self._castore.has_blob
             elif entry.HasField("directory"):
                 kind, digest = "Directory", entry.directory.digest
-                found = self._castore.has_directory
+                has = self._castore.has_directory
             else:
                 continue
-            if not found(digest):
+            if not has(digest):
                 reasons.append(f"inputs[{i}]: the castore has no {kind} {digest.hex()}")
         if reasons:
             raise RefusedError(reasons)
@@ -232,7 +234,8 @@ class _Build:
     def make_root(self, castore: CastoreStore) -> None:
         """Make the root with all files, and the inputs."""
         os.mkdir(self.root, 0o755)
-        os.mkdir(self._inputs)
+        if self.layout.mounted_inputs and self.layout.inputs:
+            os.mkdir(self._inputs)
         for path in self.layout.directories:
             os.mkdir(f"{self.root}/{path}")
         os.chmod(f"{self.root}/tmp", 0o1777)
@@ -289,6 +292,11 @@ class _Build:
             environment=[one.key.encode() + b"=" + one.value for one in message.environment_vars],
             writable=[f"{self.root}/{path}" for path in self.layout.writable],
             name=f"tvix-build-{self.directory.name}",
+            mounted_later=[
+                os.fsencode(f"/{path}") for path in self.layout.inputs if path not in self._symlinks
+            ]
+            if self.layout.has_many_inputs
+            else (),
         )
 
     def keep(self, command: Command) -> Path:

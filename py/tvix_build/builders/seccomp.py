@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The seccomp filter of a sandbox: denies system calls that reach what namespaces do not separate.
 
-Key rings, the kernel's log and sockets of virtual machines (AF_VSOCK) belong to the whole host. The other calls are
-interfaces of the kernel that no build needs. io_uring could open sockets beside the filter.
+Key rings, the kernel's log and sockets of virtual machines (AF_VSOCK) belong to the whole host. The
+other calls are interfaces of the kernel that no build needs. io_uring could open sockets beside the
+filter.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class CastoreStore:
 
     @property
     def path(self) -> str:
-        """The directory."""
+        """The directory of the store."""
         return self._layout.path
 
     def has_blob(self, digest: bytes) -> bool:

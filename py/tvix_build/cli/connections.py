@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import grpc
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SANDBOX = Address("sandbox:", "", False, None)
+"""The builder that runs requests in a sandbox on this machine."""
 
 
 def parse_address(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
@@ -29,6 +31,20 @@ def parse_address(_context: click.Context, _option: click.Parameter, value: Any)
         return None if value is None else parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def parse_builder(context: click.Context, option: click.Parameter, value: str) -> Address:
+    """Parse the address of a builder: `sandbox:`, or that of a server.
+
+    Raises:
+        click.BadParameter: if it has another form.
+    """
+    if value == SANDBOX.text:
+        return SANDBOX
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error).replace("expected ", "expected sandbox:, ")) from None
 
 
 def server_credentials(

@@ -16,7 +16,7 @@ from tvix_build.cli.program import PROGRAM
 COMPLETION = "_TVIX_BUILD_COMPLETE"
 """The environment variable with which a shell asks for completions."""
 COMMANDS = {
-    "build": "Send a request to a builder.",
+    "build": "Run a request with a builder.",
     "canonicalize": "Write records in canonical encoding.",
     "convert": "Write records in another format or schema.",
     "diff": "Show the differences between two records.",

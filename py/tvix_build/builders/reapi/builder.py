@@ -344,7 +344,9 @@ class _Build:
         needles = [
             self._scan(node, list(self.request.message.refscan_needles)) for node in raised.nodes
         ]
-        return BuildResult(write_response(self.request, raised.nodes, needles), record)
+        response = write_response(self.request, raised.nodes, needles)
+        outputs = dict(zip(self.request.message.outputs, raised.nodes, strict=True))
+        return BuildResult(response, outputs, record)
 
     def _fetch_log(self, result: reapi.ActionResult) -> bytes:
         log = b""
