@@ -60,10 +60,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = BUILDBOX / "buildbox-casd"
+    program = str(BUILDBOX / "buildbox-casd")
     command = [program, f"--bind=127.0.0.1:{port}", f"--buildbox-run={BUILDBOX}/buildbox-run"]
     with (directory / "log").open("wb") as log:
-        casd = subprocess.Popen([*command, directory / "cas"], stdout=log, stderr=log)
+        casd = subprocess.Popen([*command, str(directory / "cas")], stdout=log, stderr=log)
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 grpc.channel_ready_future(channel).result(READY_SECONDS)

@@ -28,6 +28,18 @@ def _parse_range(
     return int(match[1]), int(match[2] or match[1])
 
 
+def _parse_properties(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, str, str | None]]:
+    found = []
+    for value in values:
+        match = re.fullmatch(r"(?:(network_access|min_memory|/[^:=]+):)?([^=]+)=(.*)", value)
+        if match is None:
+            raise click.BadParameter(f"expected [CONSTRAINT:]NAME=VALUE, found {value!r}")
+        found.append((match[2], match[3], match[1]))
+    return found
+
+
 @click.command(cls=Command)
 @click.argument("file", metavar="FILE", type=PATH)
 @kind_option
@@ -41,6 +53,25 @@ def _parse_range(
 )
 @click.option("--full", is_flag=True, help="Show long values in full.")
 @click.option("--json", is_flag=True, help="Print one JSON object per record.")
+@click.option(
+    "--reapi",
+    type=click.Choice(["sha256", "blake3"]),
+    help="Print the digest of each request's Remote Execution action, in this digest function.",
+)
+@click.option(
+    "--castore",
+    metavar="DIR",
+    type=click.Path(file_okay=False, exists=True),
+    help="With --reapi: the castore store of the inputs.",
+)
+@click.option(
+    "--property",
+    "properties",
+    metavar="[CONSTRAINT:]NAME=VALUE",
+    multiple=True,
+    callback=_parse_properties,
+    help="With --reapi: a platform property, of all actions or for a constraint.",
+)
 def show(**options: Any) -> int:
     """Print the records of FILE in readable form, with their violations. '-' is stdin.
 
@@ -49,10 +80,14 @@ def show(**options: Any) -> int:
       tvix-build show 'requests.binpbs.zst[17]'
       tvix-build show --records 17-19 requests.binpbs.zst
       tvix-build show --json requests.binpbs.zst | jq .message.environmentVars
+      tvix-build show --reapi sha256 --castore store request.json
 
     With --json, each record is one line with an object: {"source", "index", "valid", "canonical",
     "digest", "violations": [{"code", "path", "message"}], "message"}. The message is proto3 JSON,
     or null if the record is malformed.
+
+    With --reapi, each record is one line "HASH/SIZE  SOURCE[INDEX]": the digest of the action that
+    an engine runs. A CONSTRAINT is network_access, min_memory or a path of available_ro_paths.
     """
     from tvix_build.cli.show import run
 
