@@ -39,7 +39,16 @@ def _why_not() -> str | None:
     for name in ("bwrap", "busybox"):
         if which(name) is None:
             return f"{name} is not installed: {REMEDY}"
-    options = ("--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "--proc", "/proc")
+    options = (
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+    )
     command = ["bwrap", *options, "true"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"{done.stderr}: {REMEDY}" if done.returncode else None

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import stat
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -97,10 +98,11 @@ class SandboxBuilder:
     ) -> BuildResult[Any]:
         """As `Builder.build_async`."""
         cancelled = os.eventfd(0)
+        # A thread of its own, because a build may take long. It must not end before bubblewrap.
+        pool = ThreadPoolExecutor(1)
         try:
-            checked = read_request(request, schema)
-            running = asyncio.ensure_future(
-                asyncio.to_thread(self._build, checked, on_log, cancelled)
+            running = asyncio.get_running_loop().run_in_executor(
+                pool, lambda: self._build(read_request(request, schema), on_log, cancelled)
             )
             try:
                 return await asyncio.shield(running)
@@ -110,6 +112,7 @@ class SandboxBuilder:
                 running.exception()  # so that it is not reported
                 raise
         finally:
+            pool.shutdown(wait=False)
             os.close(cancelled)
 
     def _build(

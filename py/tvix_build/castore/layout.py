@@ -32,6 +32,7 @@ KINDS: tuple[KindName, ...] = ("blobs", "directories", "executables")
 MODES: dict[KindName, int] = {"blobs": 0o444, "directories": 0o444, "executables": 0o555}
 TIMES = (1, 1)
 DIGITS = re.compile(f"[0-9a-f]{{{2 * DIGEST_SIZE - 2}}}")
+PREFIX = re.compile(f"[0-9a-fA-F]{{1,{2 * DIGEST_SIZE}}}")
 FIRST = re.compile("[0-9a-f]{2}")
 _VERSION = b"tvix-build castore 1\n"
 _NAMES = {"castore.version", "lock", "incoming", *KINDS}
@@ -119,7 +120,8 @@ class Layout:
                 found = file.read(100)
         except (FileNotFoundError, NotADirectoryError):
             raise CastoreError(
-                f"{self.path}: expected a castore store, found no file castore.version in it"
+                f"{self.path}: expected a castore store, found no file castore.version in it; "
+                "create one with `tvix-build castore add`"
             ) from None
         if found != _VERSION:
             raise CastoreError(
@@ -183,6 +185,24 @@ class Layout:
                     if DIGITS.fullmatch(name):
                         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                         yield bytes.fromhex(first + name), status
+
+    def find(self, prefix: str) -> set[bytes]:
+        """Return the digests of blobs and Directories that begin with some hexadecimal digits."""
+        if not PREFIX.fullmatch(prefix):
+            raise ValueError(f"expected 1 to {2 * DIGEST_SIZE} hex digits, found {prefix!r}")
+        prefix = prefix.lower()
+        found: set[bytes] = set()
+        kinds: tuple[KindName, ...] = ("blobs", "directories")
+        for kind in kinds:
+            for first in self.shards(kind):
+                if first.startswith(prefix[:2]):
+                    names = os.listdir(os.path.join(self.path, kind, first))
+                    found |= {
+                        bytes.fromhex(first + name)
+                        for name in names
+                        if DIGITS.fullmatch(name) and name.startswith(prefix[2:])
+                    }
+        return found
 
     def shards(self, kind: KindName) -> list[str]:
         """Return the names of the directories that hold the objects of a kind."""

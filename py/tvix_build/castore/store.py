@@ -176,6 +176,15 @@ class CastoreStore:
             raise self._layout.damaged("directories", digest, f"found {found}")
         return _parse(encoding)
 
+    def find(self, prefix: str) -> list[bytes]:
+        """Return the digests of blobs and Directories that begin with some hexadecimal digits, in
+        order.
+
+        Raises:
+            ValueError: if the prefix is not 1 to 64 hexadecimal digits.
+        """
+        return sorted(self._layout.find(prefix))
+
     def ingest(
         self,
         path: str | bytes | os.PathLike[str] | os.PathLike[bytes],

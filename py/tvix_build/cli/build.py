@@ -47,7 +47,7 @@ def run(
     column: str | None,
     input_format: str | None,
     output_format: str | None,
-    limits: dict[str, int | None],
+    limits: dict[str, int],
 ) -> int:
     """Run the command, and return its exit status."""
     credentials = client_credentials(builder, ca, certificate, key)
@@ -59,7 +59,7 @@ def run(
 
         call = Sandbox(file, schema, castore, out_link, keep_failed, timeout, limits).build
     else:
-        if castore or out_link or keep_failed or any(limits.values()):
+        if castore or out_link or keep_failed or limits:
             raise click.UsageError(
                 "expected --builder sandbox: with --castore, --out-link, --keep-failed and limits"
             )

@@ -33,7 +33,9 @@ def parse_address(_context: click.Context, _option: click.Parameter, value: Any)
         raise click.BadParameter(str(error)) from None
 
 
-def parse_builder(context: click.Context, option: click.Parameter, value: str) -> Address:
+def parse_builder(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> Address | None:
     """Parse the address of a builder: `sandbox:`, or that of a server.
 
     Raises:
@@ -42,7 +44,7 @@ def parse_builder(context: click.Context, option: click.Parameter, value: str) -
     if value == SANDBOX.text:
         return SANDBOX
     try:
-        return parse(value)
+        return None if value is None else parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error).replace("expected ", "expected sandbox:, ")) from None
 

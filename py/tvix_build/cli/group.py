@@ -18,6 +18,7 @@ COMPLETION = "_TVIX_BUILD_COMPLETE"
 COMMANDS = {
     "build": "Run a request with a builder.",
     "canonicalize": "Write records in canonical encoding.",
+    "castore": "Store files and directories by digest.",
     "convert": "Write records in another format or schema.",
     "diff": "Show the differences between two records.",
     "digest": "Print the digest of each record.",

@@ -8,9 +8,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -42,7 +42,7 @@ class Sandbox:
         out_link: the directory for the outputs, or None.
         keep_failed: whether to keep the directory of a failed build.
         timeout: the limit of time in seconds, or None for the default.
-        limits: the other members of Limits; None for the default.
+        limits: the other members of Limits that are given.
     """
 
     file: str
@@ -51,7 +51,7 @@ class Sandbox:
     out_link: str | None
     keep_failed: bool
     timeout: float | None
-    limits: dict[str, int | None]
+    limits: dict[str, int]
 
     def build(self, monitor: Monitor, request: bytes) -> bytes:
         """Return the response. Print the log while the build runs.
@@ -63,8 +63,9 @@ class Sandbox:
             raise click.UsageError(
                 f"--out-link: {self.out_link!r} exists; expected a new directory"
             )
-        given: dict[str, Any] = {"seconds": self.timeout, **self.limits}
-        limits = Limits(**{name: value for name, value in given.items() if value is not None})
+        limits = Limits(**self.limits)
+        if self.timeout is not None:
+            limits = replace(limits, seconds=self.timeout)
         with CastoreStore(self.castore) as castore:
             try:
                 builder = SandboxBuilder(castore, limits=limits, keep_failed=self.keep_failed)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,21 +12,14 @@ from tvix_build.cli.connections import FILE, parse_builder
 from tvix_build.cli.options import (
     PATH,
     SECONDS,
+    castore_option,
     column_option,
     input_format_option,
+    limit_options,
     output_format_option,
     schema_option,
 )
 from tvix_build.proxy.shared.addresses import FORMS
-
-
-def _limit(name: str, metavar: str, what: str) -> Callable[[Any], Any]:
-    return click.option(
-        f"--max-{name}",
-        metavar=metavar,
-        type=click.IntRange(1),
-        help=f"With sandbox: limit of {what}.",
-    )
 
 
 @click.command(cls=Command)
@@ -51,12 +43,7 @@ def _limit(name: str, metavar: str, what: str) -> Callable[[Any], Any]:
 @click.option(
     "--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of the call or of the build."
 )
-@click.option(
-    "--castore",
-    metavar="DIR",
-    type=click.Path(file_okay=False),
-    help="With sandbox: the castore store of inputs, outputs and logs.",
-)
+@castore_option
 @click.option(
     "--out-link",
     metavar="DIR",
@@ -68,11 +55,7 @@ def _limit(name: str, metavar: str, what: str) -> Callable[[Any], Any]:
     is_flag=True,
     help="With sandbox: keep the directory of a failed build, and print how to enter it.",
 )
-@_limit("memory", "BYTES", "memory of all processes; the default is the memory of this machine")
-@_limit("disk", "BYTES", "files in scratch paths and /tmp; by default 64 GiB")
-@_limit("processes", "N", "processes and threads; by default 4096")
-@_limit("output-size", "BYTES", "files of all outputs; by default 16 GiB")
-@_limit("log-size", "BYTES", "the log; by default 1 GiB")
+@limit_options
 @click.option(
     "--ca",
     metavar="FILE",
@@ -104,9 +87,4 @@ def build(**options: Any) -> int:
     """
     from tvix_build.cli.build import run
 
-    limits = {
-        name.removeprefix("max_"): options.pop(name)
-        for name in list(options)
-        if name.startswith("max_")
-    }
-    return run(**options, limits=limits)
+    return run(**options)
