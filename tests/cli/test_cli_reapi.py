@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`show --reapi` prints the digest of the action that ReapiBuilder executes."""
+"""`show --reapi` prints the digest of the action that ReapiBuilder executes; `build` runs it."""
 
 from __future__ import annotations
 
@@ -88,3 +88,68 @@ def test_wrong_usage(
     result = show(tmp_path, request_, *options)
     assert result.status == 2
     assert message in result.stderr
+
+
+def result_of_link() -> reapi.ExecuteResponse:
+    result = reapi.ActionResult(stdout_raw=b"working\n")
+    result.output_symlinks.add(path="out", target="/source")
+    return reapi.ExecuteResponse(result=result)
+
+
+def build(directory: Path, request: BuildRequest, target: str, *options: str) -> Result:
+    (directory / "request.binpb").write_bytes(request.SerializeToString())
+    arguments = ["--schema", "snix.build.v1", "--builder", f"reapi+grpc://{target}", *options]
+    return run("build", *arguments, "request.binpb", cwd=directory)
+
+
+def test_builds_on_an_engine(tmp_path: Path, request_: BuildRequest) -> None:
+    engine = Engine()
+    engine.execute = lambda _: result_of_link()
+    options = ["--castore", "store", "--property", "network_access:network=on"]
+    with serve(engine) as target:
+        arguments = [
+            *("--out-link", "result", "--no-cache"),
+            *("--timeout", "1.5", "--output", "a.binpb"),
+        ]
+        result = build(tmp_path, request_, target, *options, *arguments)
+        assert (result.status, result.stdout, result.stderr) == (0, b"", "working\n")
+        assert (tmp_path / "result/out").readlink() == Path("/source")
+        (execution,) = engine.requests
+        assert execution.skip_cache_lookup
+        action = reapi.Action.FromString(engine.blobs[execution.action_digest.hash])
+        assert action.timeout.seconds == 2
+
+        engine.execute = lambda _: reapi.ExecuteResponse(result=reapi.ActionResult(exit_code=9))
+        result = build(tmp_path, request_, target, *options)
+        assert (result.status, result.stderr) == (
+            1,
+            "tvix-build: request.binpb: exit status 9\n",
+        )
+
+        result = build(tmp_path, request_, target, "--castore", "store")
+        assert result.status == 1
+        assert "constraints.network_access: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ("a", ["--castore", "store"], "expected reapi+grpc://HOST:PORT/INSTANCE"),
+        ("a:1", [], "expected --castore with --builder reapi+grpc://"),
+        ("a:1", ["--castore", "store", "--keep-failed"], "and no --keep-failed"),
+    ],
+)
+def test_wrong_usage_of_build(
+    tmp_path: Path, request_: BuildRequest, target: str, options: list[str], message: str
+) -> None:
+    result = build(tmp_path, request_, target, *options)
+    assert result.status == 2
+    assert message in result.stderr
+
+
+def test_options_of_engines_need_an_engine(tmp_path: Path, request_: BuildRequest) -> None:
+    (tmp_path / "request.binpb").write_bytes(request_.SerializeToString())
+    options = ["--builder", "sandbox:", "--castore", str(tmp_path / "store"), "--no-cache"]
+    result = run("build", *options, str(tmp_path / "request.binpb"))
+    assert result.status == 2
+    assert "with --property and --no-cache" in result.stderr

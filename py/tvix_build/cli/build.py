@@ -29,18 +29,21 @@ from tvix_build.records.writing import write_target
 if TYPE_CHECKING:
     import grpc
 
+    from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.proxy.client import InvalidResponseError
 
 
 def run(
     file: str,
-    builder: Address,
+    builder: Address | ReapiAddress,
     schema: Schema,
     target: str | None,
     timeout: float | None,
     castore: str | None,
     out_link: str | None,
     keep_failed: bool,
+    properties: list[tuple[str, str, str | None]],
+    no_cache: bool,
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
@@ -52,7 +55,20 @@ def run(
     """Run the command, and return its exit status."""
     credentials = client_credentials(builder, ca, certificate, key)
     call: Callable[[Monitor, bytes], bytes]
-    if builder is SANDBOX:
+    if not isinstance(builder, Address):
+        if castore is None or keep_failed or limits:
+            raise click.UsageError(
+                "expected --castore with --builder reapi+grpc://…, and no --keep-failed and limits"
+            )
+        from tvix_build.cli.remote_execution import RemoteExecution
+
+        call = RemoteExecution(
+            *(file, schema, castore, out_link, False, timeout, limits),
+            *(builder.text, credentials, properties, not no_cache),
+        ).build
+    elif properties or no_cache:
+        raise click.UsageError("expected --builder reapi+grpc://… with --property and --no-cache")
+    elif builder is SANDBOX:
         if castore is None:
             raise click.UsageError("expected --castore with --builder sandbox:")
         from tvix_build.cli.sandbox import Sandbox

@@ -14,6 +14,8 @@ from tvix_build.proxy.shared.addresses import Address, parse
 if TYPE_CHECKING:
     import grpc
 
+    from tvix_build.builders.reapi.address import Address as ReapiAddress
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 SANDBOX = Address("sandbox:", "", False, None)
 """The builder that runs requests in a sandbox on this machine."""
@@ -49,6 +51,20 @@ def parse_builder(
         raise click.BadParameter(str(error).replace("expected ", "expected sandbox:, ")) from None
 
 
+def parse_any_builder(
+    context: click.Context, option: click.Parameter, value: str
+) -> Address | ReapiAddress | None:
+    """As `parse_builder`, and also parse the address of a Remote Execution engine."""
+    if not value.startswith("reapi+"):
+        return parse_builder(context, option, value)
+    from tvix_build.builders.reapi import address
+
+    try:
+        return address.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def server_credentials(
     listen: Sequence[Address], certificate: Path | None, key: Path | None, client_ca: Path | None
 ) -> grpc.ServerCredentials | None:
@@ -73,7 +89,7 @@ def server_credentials(
 
 
 def client_credentials(
-    address: Address | None,
+    address: Address | ReapiAddress | None,
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,

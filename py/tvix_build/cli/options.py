@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -59,7 +60,7 @@ castore_option: Decorator = click.option(
     "--castore",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="With sandbox: the castore store of inputs, outputs and logs.",
+    help="With sandbox or Remote Execution: the castore store of inputs, outputs and logs.",
 )
 _LIMITS = {
     "memory": ("BYTES", "memory of all processes; the default is the memory of this machine"),
@@ -146,4 +147,26 @@ output_format_option: Decorator = click.option(
     "--output-format",
     type=click.Choice(FORMATS),
     help="Output format; overrides the file name. Required for stdout.",
+)
+
+
+def _parse_properties(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, str, str | None]]:
+    found = []
+    for value in values:
+        match = re.fullmatch(r"(?:(network_access|min_memory|/[^:=]+):)?([^=]+)=(.*)", value)
+        if match is None:
+            raise click.BadParameter(f"expected [CONSTRAINT:]NAME=VALUE, found {value!r}")
+        found.append((match[2], match[3], match[1]))
+    return found
+
+
+property_option = click.option(
+    "--property",
+    "properties",
+    metavar="[CONSTRAINT:]NAME=VALUE",
+    multiple=True,
+    callback=_parse_properties,
+    help="With Remote Execution: a platform property, of all actions or for a constraint.",
 )

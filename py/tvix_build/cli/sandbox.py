@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import click
 
 from tvix_build import Schema
 from tvix_build.builders import (
+    Builder,
     BuilderError,
     BuildFailedError,
     BuildRecord,
@@ -63,14 +65,11 @@ class Sandbox:
             raise click.UsageError(
                 f"--out-link: {self.out_link!r} exists; expected a new directory"
             )
-        limits = Limits(**self.limits)
-        if self.timeout is not None:
-            limits = replace(limits, seconds=self.timeout)
         with CastoreStore(self.castore) as castore:
             try:
-                builder = SandboxBuilder(castore, limits=limits, keep_failed=self.keep_failed)
                 on_log = None if verbosity() < 0 or sys.stderr is None else _write_log
-                result = builder.build(request, schema=self.schema, on_log=on_log)
+                with self.open_builder(castore) as builder:
+                    result = builder.build(request, schema=self.schema, on_log=on_log)
             except BuildFailedError as error:
                 monitor.error(f"{self.file}: {error}")
                 _note_record(monitor, error.record)
@@ -86,6 +85,13 @@ class Sandbox:
             if self.out_link is not None:
                 _materialize(castore, result.outputs, self.out_link)
         return bytes(result.response)
+
+    def open_builder(self, castore: CastoreStore) -> AbstractContextManager[Builder]:
+        """Return the builder."""
+        limits = Limits(**self.limits)
+        if self.timeout is not None:
+            limits = replace(limits, seconds=self.timeout)
+        return nullcontext(SandboxBuilder(castore, limits=limits, keep_failed=self.keep_failed))
 
 
 def _write_log(data: bytes) -> None:

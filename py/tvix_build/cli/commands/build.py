@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.connections import FILE, parse_builder
+from tvix_build.cli.connections import FILE, parse_any_builder
 from tvix_build.cli.options import (
     PATH,
     SECONDS,
@@ -17,9 +17,12 @@ from tvix_build.cli.options import (
     input_format_option,
     limit_options,
     output_format_option,
+    property_option,
     schema_option,
 )
 from tvix_build.proxy.shared.addresses import FORMS
+
+_REAPI = "reapi+grpc://HOST:PORT/INSTANCE or reapi+grpcs://HOST:PORT/INSTANCE"
 
 
 @click.command(cls=Command)
@@ -28,8 +31,9 @@ from tvix_build.proxy.shared.addresses import FORMS
     "--builder",
     metavar="ADDRESS",
     required=True,
-    callback=parse_builder,
-    help=f"The builder: 'sandbox:' on this machine, or the address of a server: {FORMS}.",
+    callback=parse_any_builder,
+    help=f"The builder: 'sandbox:' on this machine, a Remote Execution engine at {_REAPI}, or the "
+    f"address of a server: {FORMS}.",
 )
 @schema_option
 @click.option(
@@ -48,7 +52,7 @@ from tvix_build.proxy.shared.addresses import FORMS
     "--out-link",
     metavar="DIR",
     type=PATH,
-    help="With sandbox: also write the outputs to this new directory, by name.",
+    help="With --castore: also write the outputs to this new directory, by name.",
 )
 @click.option(
     "--keep-failed",
@@ -56,6 +60,8 @@ from tvix_build.proxy.shared.addresses import FORMS
     help="With sandbox: keep the directory of a failed build, and print how to enter it.",
 )
 @limit_options
+@property_option
+@click.option("--no-cache", is_flag=True, help="With Remote Execution: do not use a cached result.")
 @click.option(
     "--ca",
     metavar="FILE",
@@ -78,6 +84,7 @@ def build(**options: Any) -> int:
       tvix-build build request.json --builder grpc+unix:/run/builder.sock
       tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
       tvix-build build request.json --builder sandbox: --castore store --out-link result
+      tvix-build build request.json --builder reapi+grpc://host:8980/main --castore store
 
     'sandbox:' needs Linux and bubblewrap, and prints the log on stderr while the build runs.
 

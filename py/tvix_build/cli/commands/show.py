@@ -14,6 +14,7 @@ from tvix_build.cli.options import (
     column_option,
     input_format_option,
     kind_option,
+    property_option,
 )
 
 
@@ -26,18 +27,6 @@ def _parse_range(
     if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
         raise click.BadParameter(f"expected N or FIRST-LAST, counted from 0, found {value!r}")
     return int(match[1]), int(match[2] or match[1])
-
-
-def _parse_properties(
-    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
-) -> list[tuple[str, str, str | None]]:
-    found = []
-    for value in values:
-        match = re.fullmatch(r"(?:(network_access|min_memory|/[^:=]+):)?([^=]+)=(.*)", value)
-        if match is None:
-            raise click.BadParameter(f"expected [CONSTRAINT:]NAME=VALUE, found {value!r}")
-        found.append((match[2], match[3], match[1]))
-    return found
 
 
 @click.command(cls=Command)
@@ -64,14 +53,7 @@ def _parse_properties(
     type=click.Path(file_okay=False, exists=True),
     help="With --reapi: the castore store of the inputs.",
 )
-@click.option(
-    "--property",
-    "properties",
-    metavar="[CONSTRAINT:]NAME=VALUE",
-    multiple=True,
-    callback=_parse_properties,
-    help="With --reapi: a platform property, of all actions or for a constraint.",
-)
+@property_option
 def show(**options: Any) -> int:
     """Print the records of FILE in readable form, with their violations. '-' is stdin.
 
