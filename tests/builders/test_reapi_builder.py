@@ -20,6 +20,7 @@ from tvix_build.builders import BuildFailedError, RefusedError, UnavailableError
 from tvix_build.builders.reapi import DigestFunction, EngineError, Property, ReapiBuilder
 from tvix_build.castore import CastoreStore
 
+LIMIT = 5
 LARGE = bytes(range(256)) * (5 << 12)  # 5 MiB: more than a batch
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 BOTH = pytest.mark.parametrize("engine", list(DigestFunction), indirect=True, ids=lambda f: f.name)
@@ -288,7 +289,7 @@ def test_a_time_limit_is_a_failed_build(
     response.status.code = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     engine.execute = lambda _: response
     with pytest.raises(BuildFailedError, match="time limit") as caught:
-        build(request_, timeout=5)
+        build(request_, timeout=LIMIT)
     assert caught.value.record.exit_status is None
 
 

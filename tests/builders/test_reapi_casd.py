@@ -23,12 +23,12 @@ import pytest
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix_build.builders import BuildFailedError, SandboxBuilder, UnavailableError
 from tvix_build.castore import CastoreStore
+from waiting import LIMIT
 
 grpc = pytest.importorskip("grpc")
 
 from tvix_build.builders.reapi import EngineError, ReapiBuilder  # noqa: E402
 
-READY_SECONDS = 60.0
 LARGE = 5 << 20  # more than a batch
 
 
@@ -66,7 +66,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         casd = subprocess.Popen([*command, str(directory / "cas")], stdout=log, stderr=log)
         try:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                grpc.channel_ready_future(channel).result(READY_SECONDS)
+                grpc.channel_ready_future(channel).result(LIMIT)
             yield f"reapi+grpc://127.0.0.1:{port}"
         finally:
             casd.terminate()

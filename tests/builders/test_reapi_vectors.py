@@ -153,8 +153,9 @@ def test_absolute_links_are_refused_where_the_engine_has_none() -> None:
 def test_timeout_is_part_of_the_action() -> None:
     vector = LOWERING[0]
     castore, table = Castore(vector), table_of(vector)
-    lowered = lower(request_of(vector), castore, table, timeout=5)
-    assert lowered.action.timeout.seconds == 5
+    limit = 5
+    lowered = lower(request_of(vector), castore, table, timeout=limit)
+    assert lowered.action.timeout.seconds == limit
 
 
 def raise_vector(vector: dict[str, Any], trees: list[bytes]) -> Any:

@@ -29,6 +29,7 @@ from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import builders, castore, nix, records
+from tvix_build.builders import reapi
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
@@ -407,6 +408,39 @@ def test_builders(tmp_path: Path) -> None:
         assert assert_type(caught.value.reasons, tuple[str, ...])
         with pytest.raises(builders.BuilderError):
             asyncio.run(builder.build_async(request()))
+
+
+def test_remote_execution(tmp_path: Path) -> None:
+    table = reapi.DigestTable(reapi.DigestFunction.SHA256, tmp_path / "table")
+    assert assert_type(table.function, reapi.DigestFunction) is reapi.DigestFunction.SHA256
+    pool = reapi.Property("pool", "small", constraint=None)
+    later = snix_build_pb2.BuildRequest(command_args=["a"], outputs=["a"])
+    with castore.CastoreStore(tmp_path / "store") as store:
+        lowered = reapi.lower(later, store, table, shell=None, properties=[pool], timeout=1)
+        assert assert_type(lowered, reapi.Lowered).action.timeout.seconds == 1
+        assert lowered.digest.hash in lowered.messages
+        assert len(lowered.directories) == len(lowered.nodes) + 1 == 1
+        address = "reapi+grpc://127.0.0.1:1/main"
+        with reapi.ReapiBuilder(
+            address,
+            store,
+            credentials=None,
+            properties=[pool],
+            cache=True,
+            timeout=1,
+            on_stage=print,
+            delays=(),
+        ) as builder:
+            same: builders.Builder = builder
+            with pytest.raises(builders.UnavailableError):
+                same.build(later)
+    assert issubclass(reapi.EngineError, builders.BuilderError)
+    assert issubclass(reapi.ResultError, Exception)
+    raised = reapi.Raised()
+    assert assert_type(raised.missing, list[str]) == []
+    assert assert_type(raised.nodes, list[castore_pb2.Node]) == []
+    assert callable(reapi.raise_result)
+    table.close()
 
 
 def test_derivations(tmp_path: Path) -> None:
