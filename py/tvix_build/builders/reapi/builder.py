@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from reapi.protos import remote_execution_pb2 as reapi
 from reapi.protos.google_pb2 import Timestamp
 from tvix.castore.protos import castore_pb2
+from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.references import ReferenceScanner
 from tvix_build._core.report import SchemaLike
@@ -113,6 +114,7 @@ class ReapiBuilder:
         self._on_stage = on_stage
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
+        self._shell: castore_pb2.FileNode | None = None
 
     def build(
         self,
@@ -218,9 +220,16 @@ class ReapiBuilder:
             absolute_symlinks=cache.symlink_absolute_path_strategy != strategy,
         )
 
+    def _find_shell(self) -> castore_pb2.FileNode:
+        """Return the shell, which is the same one for all builds of this object."""
+        with self._lock:
+            if self._shell is None or not self._castore.has_blob(self._shell.digest):
+                self._shell = add_shell(self._castore)
+            return self._shell
+
     def _lower(self, request: Request, engine: _Engine) -> Lowered:
         message = request.message
-        shell = add_shell(self._castore) if message.constraints.provide_bin_sh else None
+        shell = self._find_shell() if message.constraints.provide_bin_sh else None
         with _missing_inputs():
             return lower(
                 message,
@@ -461,6 +470,12 @@ class _Build:
                 scanner.scan(piece)
         scanner.end_stream()
 
+    def _add_log(self, log: bytes) -> bytes:
+        digest = blake3_many([log])[0]
+        if not self._castore.has_blob(digest):  # A cached result often has a known log.
+            self._castore.add_blob(log)
+        return digest
+
     def _record(
         self, started: datetime, result: reapi.ActionResult, log: bytes, failure: str | None
     ) -> BuildRecord:
@@ -475,7 +490,7 @@ class _Build:
             exit_status=result.exit_code if result.ByteSize() else None,
             cpu_seconds=0.0,
             peak_memory=0,
-            log_digest=self._castore.add_blob(log),
+            log_digest=self._add_log(log),
             log_size=len(log),
             failure=failure,
         )
