@@ -26,6 +26,7 @@ from builders_support import (
     tvix_entry,
 )
 from tvix.build.protos.build_pb2 import Build
+from tvix.castore.protos import castore_pb2
 from tvix_build.builders import (
     BuildFailedError,
     Limits,
@@ -69,6 +70,16 @@ def fail(castore: CastoreStore, script: str, limits: Limits | None = None, **cha
     assert caught.value.kept is None
     assert remains(castore) == []
     return caught.value.reason
+
+
+def fail_in_python(castore: CastoreStore, code: str) -> str:
+    """As `fail`, with code of Python that runs in the store."""
+    return fail(
+        castore,
+        "",
+        command_args=[PYTHON, "-c", f"import os, socket; os.chdir('/nix/store'); {code}"],
+        available_ro_paths=python_paths(),
+    )
 
 
 def remains(castore: CastoreStore) -> list[str]:
@@ -310,26 +321,32 @@ def test_many_inputs(castore: CastoreStore, tmp_path: Path) -> None:
             "mkdir -p /nix/store/out/a; mkfifo /nix/store/out/a/b",
             "output nix/store/out/a/b: expected a file, directory or symbolic link, found a pipe",
         ),
+        (
+            "mkdir /nix/store/out; mkfifo /nix/store/out/$(printf '\\377')",
+            "output nix/store/out/\\xff: expected a file, directory or symbolic link, found a pipe",
+        ),
     ],
 )
 def test_special_files_in_outputs(
     castore: CastoreStore, busybox: Any, script: str, reason: str
 ) -> None:
-    assert fail(castore, script, inputs=[busybox]) == reason
+    assert fail(castore, script, inputs=[busybox]).startswith(reason)
 
 
 @pytest.mark.skipif(which(PYTHON) is None, reason=f"{PYTHON} is not installed")
 def test_a_socket_in_an_output(castore: CastoreStore) -> None:
-    code = "import os, socket; os.mkdir('out'); socket.socket(socket.AF_UNIX).bind('out/socket')"
-    reason = fail(
-        castore,
-        "",
-        command_args=[PYTHON, "-c", f"import os; os.chdir('/nix/store'); {code}"],
-        available_ro_paths=python_paths(),
-    )
-    assert reason == (
+    code = "os.mkdir('out'); socket.socket(socket.AF_UNIX).bind('out/socket')"
+    assert fail_in_python(castore, code) == (
         "output nix/store/out/socket: expected a file, directory or symbolic link, found a socket"
     )
+
+
+@pytest.mark.skipif(which(PYTHON) is None, reason=f"{PYTHON} is not installed")
+def test_an_output_that_is_too_deep(castore: CastoreStore) -> None:
+    code = "os.mkdir('out'); os.chdir('out'); [(os.mkdir('d'), os.chdir('d')) for _ in range(2500)]"
+    reason = fail_in_python(castore, code)
+    assert reason.startswith("output nix/store/out/d/d/d/")
+    assert reason.endswith("/d: expected a path of at most 4095 bytes")
 
 
 def test_outputs_are_not_read_through_symbolic_links(castore: CastoreStore, tmp_path: Path) -> None:
@@ -494,6 +511,16 @@ def test_inputs_that_the_castore_lacks(castore: CastoreStore) -> None:
         f"inputs[0]: the castore has no Directory {'00' * 32}",
         f"inputs[1]: the castore has no blob {'00' * 32}",
     )
+
+
+def test_a_blob_that_the_castore_lacks(castore: CastoreStore) -> None:
+    directory = castore_pb2.Directory()
+    directory.files.add(name=b"a", digest=bytes(32), size=1)
+    digest = castore.add_directory(directory, check_children=False)
+    node = tvix_build.directory_node("b", digest=digest, size=1)
+    with pytest.raises(RefusedError, match=r"inputs\[0\]: .*no blob with the digest 0000"):
+        build(castore, "", inputs=[node])
+    assert remains(castore) == []
 
 
 def test_an_invalid_request_does_not_run(castore: CastoreStore) -> None:

@@ -398,16 +398,21 @@ def test_builders(tmp_path: Path) -> None:
     assert assert_type(error.kept, Path | None) is None
     with castore.CastoreStore(tmp_path / "store") as store:
         try:
-            builder: builders.Builder = builders.SandboxBuilder(
+            sandbox = builders.SandboxBuilder(
                 store, directory=tmp_path / "builds", limits=limits, keep_failed=True
             )
         except builders.UnavailableError as missing:
             pytest.skip(str(missing))
+        builder: builders.Builder = sandbox
         with pytest.raises(builders.RefusedError) as caught:
             builder.build(request(), schema="tvix.build.v1", on_log=print)
         assert assert_type(caught.value.reasons, tuple[str, ...])
         with pytest.raises(builders.BuilderError):
-            asyncio.run(builder.build_async(request()))
+            assert_type(sandbox.build(request()), builders.BuildResult[build_pb2.Build])
+        with pytest.raises(builders.BuilderError):
+            assert_type(sandbox.build(request().SerializeToString()), builders.BuildResult[bytes])
+        with pytest.raises(builders.BuilderError):
+            asyncio.run(sandbox.build_async(request()))
 
 
 def test_remote_execution(tmp_path: Path) -> None:

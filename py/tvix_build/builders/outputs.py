@@ -4,6 +4,7 @@ ended, so that nothing changes."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ _KINDS = {
 
 class InvalidOutputError(Exception):
     """An output is missing, or has an entry that the castore cannot hold."""
+
+
+class _EntryError(Exception):
+    """What is wrong with an entry."""
 
 
 def find_output(root: str, output: str) -> str:
@@ -68,54 +73,45 @@ class OutputScan:
 
         Raises:
             InvalidOutputError: with the path of an entry that is not a file, a directory or a
-                symbolic link.
+                symbolic link, or whose path is too long.
         """
         scanner = ReferenceScanner(self._needles)
-        waiting: list[tuple[int, str]] = []
-        parent = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
-        try:
-            self._scan_entry(scanner, parent, os.path.basename(path), output, waiting)
-            while waiting:
-                directory, shown = waiting.pop()
-                try:
-                    for name in os.listdir(directory):
-                        scanner.scan(os.fsencode(name))
-                        scanner.end_stream()
-                        self._scan_entry(scanner, directory, name, f"{shown}/{name}", waiting)
-                finally:
-                    os.close(directory)
-        finally:
-            os.close(parent)
-            for directory, _ in waiting:
-                os.close(directory)
+        waiting = [path]
+        while waiting:
+            entry = waiting.pop()
+            try:
+                for name in self._scan_entry(scanner, entry):
+                    scanner.scan(os.fsencode(name))
+                    scanner.end_stream()
+                    waiting.append(f"{entry}/{name}")
+            except _EntryError as error:
+                shown = os.fsencode(output + entry[len(path) :]).decode(errors="backslashreplace")
+                raise InvalidOutputError(f"output {shown}: {error}") from None
         return scanner.found
 
-    def _scan_entry(
-        self,
-        scanner: ReferenceScanner,
-        directory: int,
-        name: str,
-        shown: str,
-        waiting: list[tuple[int, str]],
-    ) -> None:
-        mode = os.lstat(name, dir_fd=directory).st_mode
+    def _scan_entry(self, scanner: ReferenceScanner, path: str) -> list[str]:
+        """Scan an entry, and return the names in it."""
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _EntryError("expected a path of at most 4095 bytes") from None
+            raise
         if stat.S_ISDIR(mode):
             if mode & 0o700 != 0o700:
-                os.chmod(name, 0o755, dir_fd=directory)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            waiting.append((os.open(name, flags, dir_fd=directory), shown))
-        elif stat.S_ISLNK(mode):
-            scanner.scan(os.fsencode(os.readlink(name, dir_fd=directory)))
+                os.chmod(path, 0o755)
+            return os.listdir(path)
+        if stat.S_ISLNK(mode):
+            scanner.scan(os.fsencode(os.readlink(path)))
             scanner.end_stream()
         elif stat.S_ISREG(mode):
             if not mode & 0o400:
-                os.chmod(name, mode & 0o777 | 0o400, dir_fd=directory)
-            self._scan_file(scanner, os.open(name, OPEN, dir_fd=directory))
+                os.chmod(path, mode & 0o777 | 0o400)
+            self._scan_file(scanner, os.open(path, OPEN))
         else:
             kind = _KINDS.get(stat.S_IFMT(mode), "an entry of another type")
-            raise InvalidOutputError(
-                f"output {shown}: expected a file, directory or symbolic link, found {kind}"
-            )
+            raise _EntryError(f"expected a file, directory or symbolic link, found {kind}")
+        return []
 
     def _scan_file(self, scanner: ReferenceScanner, descriptor: int) -> None:
         with open(descriptor, "rb", buffering=0) as file:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast, overload
 
 from google.protobuf.message import Message
 
@@ -34,10 +34,12 @@ from tvix_build.builders.limits import Limits, host_memory
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.outputs import InvalidOutputError, OutputScan, find_output
 from tvix_build.builders.run import REMEDY, Command, Ended, describe_limit, run
+from tvix_build.castore import CastoreStore, IngestError, MissingError
 
 if TYPE_CHECKING:
+    from snix.build.protos import build_pb2 as snix_build_pb2
+    from tvix.build.protos import build_pb2
     from tvix.castore.protos.castore_pb2 import Node
-    from tvix_build.castore import CastoreStore
 
 SANDBOX = "sandbox:"
 _SYSTEMS = {
@@ -79,6 +81,38 @@ class SandboxBuilder:
         self._bubblewrap = _find_program("bwrap")
         self._busybox = _find_program("busybox")
 
+    @overload
+    def build(
+        self,
+        request: build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[build_pb2.Build]: ...
+    @overload
+    def build(
+        self,
+        request: snix_build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[snix_build_pb2.BuildResponse]: ...
+    @overload
+    def build(
+        self,
+        request: BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[bytes]: ...
+    @overload
+    def build(
+        self,
+        request: Message | BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[Any]: ...
     def build(
         self,
         request: Message | BytesLike,
@@ -89,6 +123,38 @@ class SandboxBuilder:
         """As `Builder.build`."""
         return self._build(read_request(request, schema), on_log, None)
 
+    @overload
+    async def build_async(
+        self,
+        request: build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[build_pb2.Build]: ...
+    @overload
+    async def build_async(
+        self,
+        request: snix_build_pb2.BuildRequest,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[snix_build_pb2.BuildResponse]: ...
+    @overload
+    async def build_async(
+        self,
+        request: BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[bytes]: ...
+    @overload
+    async def build_async(
+        self,
+        request: Message | BytesLike,
+        *,
+        schema: SchemaLike | None = None,
+        on_log: OnLog | None = None,
+    ) -> BuildResult[Any]: ...
     async def build_async(
         self,
         request: Message | BytesLike,
@@ -188,7 +254,7 @@ class SandboxBuilder:
             if scan.exceeded:
                 return nodes, needles, describe_limit("output_size", self._limits)
             nodes = [self._castore.ingest(path) for path in paths.values()]
-        except InvalidOutputError as error:
+        except (InvalidOutputError, IngestError) as error:
             return nodes, needles, str(error)
         return nodes, needles, None
 
@@ -250,7 +316,10 @@ class _Build:
             if not path.startswith("/dev/"):
                 self._make_mount_point(path[1:], os.path.isdir(path))
         for path, index in self.layout.inputs.items():
-            self._make_input(castore, path, self.request.message.inputs[index])
+            try:
+                self._make_input(castore, path, self.request.message.inputs[index])
+            except MissingError as error:
+                raise RefusedError([f"inputs[{index}]: {error}"]) from None
 
     def _make_input(self, castore: CastoreStore, path: str, entry: Any) -> None:
         if entry.WhichOneof("entry") == "symlink":
