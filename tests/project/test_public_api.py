@@ -418,10 +418,11 @@ def test_builders(tmp_path: Path) -> None:
 def test_remote_execution(tmp_path: Path) -> None:
     table = reapi.DigestTable(reapi.DigestFunction.SHA256, tmp_path / "table")
     assert assert_type(table.function, reapi.DigestFunction) is reapi.DigestFunction.SHA256
+    limit = 1
     pool = reapi.Property("pool", "small", constraint=None)
     later = snix_build_pb2.BuildRequest(command_args=["a"], outputs=["a"])
     with castore.CastoreStore(tmp_path / "store") as store:
-        lowered = reapi.lower(later, store, table, shell=None, properties=[pool], timeout=1)
+        lowered = reapi.lower(later, store, table, shell=None, properties=[pool], timeout=limit)
         assert assert_type(lowered, reapi.Lowered).action.timeout.seconds == 1
         assert lowered.digest.hash in lowered.messages
         assert len(lowered.directories) == len(lowered.nodes) + 1 == 1
@@ -432,7 +433,7 @@ def test_remote_execution(tmp_path: Path) -> None:
             credentials=None,
             properties=[pool],
             cache=True,
-            timeout=1,
+            timeout=limit,
             on_stage=print,
             delays=(),
         ) as builder:
