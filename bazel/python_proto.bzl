@@ -2,7 +2,7 @@
 """Python modules from proto_library targets: python_proto_library and python_grpc_library.
 
 The package of the proto_library is the directory on sys.path, and the modules are in it at the import paths of the
-protos. `tvix` and `snix` are namespace packages, without __init__.py.
+protos. `reapi`, `snix` and `tvix` are namespace packages, without __init__.py.
 """
 
 load("@rules_proto//proto:defs.bzl", "ProtoInfo")

@@ -29,6 +29,23 @@ void tvixb_files_hash(int directory, const char* names, size_t n,
   for (size_t i = 0; i < n; i++) found->statuses[i] = ENOSYS;
 }
 
+void tvixb_files_save(int directory, const char* names, size_t n,
+                      uint8_t* buffer, const tvixb_files* found,
+                      const tvixb_files_target* target) {
+  (void)target;
+  tvixb_files_hash(directory, names, n, buffer, found);
+}
+
+int32_t tvixb_files_sync(int file) {
+  (void)file;
+  return ENOSYS;
+}
+
+int32_t tvixb_file_clone(int source, int target) {
+  (void)source, (void)target;
+  return ENOSYS;
+}
+
 #else
 
 #include <fcntl.h>
@@ -36,6 +53,13 @@ void tvixb_files_hash(int directory, const char* names, size_t n,
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#ifdef __linux__
+#include <sys/ioctl.h>
+#ifndef FICLONE
+#define FICLONE _IOW(0x94, 9, int)  // of linux/fs.h, since Linux 4.5
+#endif
+#endif
 
 #ifdef __APPLE__
 #define st_mtim st_mtimespec
@@ -57,15 +81,66 @@ const int tvixb_files_here = AT_FDCWD;
 // hash.
 typedef struct batch {
   uint8_t* buffer;
-  size_t used;      // bytes used in the buffer
-  uint8_t* digest;  // of the first file
+  size_t used;  // bytes used in the buffer
+  const tvixb_files* found;
+  const tvixb_files_target* target;  // NULL: do not save the files
+  size_t first;                      // the index of the first file
   size_t count;
   tvixb_view views[BATCH_FILES];
 } batch;
 
+// Writes all bytes. Returns 0 or an errno.
+static int32_t write_all(int file, const uint8_t* data, size_t size) {
+  while (size) {
+    ssize_t count = write(file, data, size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno;
+    data += count;
+    size -= (size_t)count;
+  }
+  return 0;
+}
+
+// Saves bytes unless their digest is saved already. Returns 0 or an errno.
+static int32_t save(const tvixb_files_target* target, const uint8_t* digest,
+                    tvixb_view view) {
+  char name[2 * HASH_SIZE + 1], path[2 * HASH_SIZE + 2];
+  for (size_t i = 0; i < HASH_SIZE; i++) {
+    name[2 * i] = "0123456789abcdef"[digest[i] >> 4];
+    name[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
+  }
+  name[2 * HASH_SIZE] = 0;
+  memcpy(path, name, 2);
+  path[2] = '/';
+  memcpy(path + 3, name + 2, sizeof name - 2);
+  const struct timespec times[2] = {{1, 0}, {1, 0}};
+  if (!utimensat(target->saved, path, times, AT_SYMLINK_NOFOLLOW)) return 0;
+  if (errno != ENOENT) return errno;
+  int file = openat(target->incoming, name,
+                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
+  if (file < 0) return errno == EEXIST ? 0 : errno;  // the same bytes again
+  int32_t status = write_all(file, view.data, view.size);
+  if (!status && (fchmod(file, 0444) || futimens(file, times))) status = errno;
+  if (close(file) && !status) status = errno;
+  return status;
+}
+
+static void save_batch(const batch* batch) {
+  for (size_t i = 0; i < batch->count; i++) {
+    int32_t* status = batch->found->statuses + batch->first + i;
+    if (*status || !batch->views[i].data) continue;
+    *status = save(batch->target,
+                   batch->found->digests + (batch->first + i) * HASH_SIZE,
+                   batch->views[i]);
+    if (*status) *status += TVIXB_FILE_UNSAVED;
+  }
+}
+
 static void run_batch(batch* batch) {
-  tvixb_hash_many(batch->views, batch->count, batch->digest);
-  batch->digest += batch->count * HASH_SIZE;
+  tvixb_hash_many(batch->views, batch->count,
+                  batch->found->digests + batch->first * HASH_SIZE);
+  if (batch->target) save_batch(batch);
+  batch->first += batch->count;
   batch->count = 0;
   batch->used = 0;
 }
@@ -155,13 +230,15 @@ static int32_t read_file(batch* batch, int file, uint64_t size,
   return TVIXB_FILE_OK;
 }
 
-static int32_t hash_file(batch* batch, int file, const tvixb_files* found,
-                         size_t i, tvixb_view* view) {
+static int32_t hash_file(batch* batch, int file, size_t i, tvixb_view* view) {
+  const tvixb_files* found = batch->found;
   file_state before = {0}, after = {0};
   int32_t status = state_of(file, &before);
   if (status) return status;
   if (!S_ISREG(before.mode)) return TVIXB_FILE_CHANGED;
-  if (before.size > TVIXB_FILES_LARGE_SIZE) return TVIXB_FILE_LARGE;
+  uint64_t limit =
+      batch->target ? TVIXB_FILES_PART_SIZE : TVIXB_FILES_LARGE_SIZE;
+  if (before.size > limit) return TVIXB_FILE_LARGE;
   found->sizes[i] = before.size;
   found->executable[i] = (before.mode & S_IXUSR) != 0;
   status =
@@ -182,12 +259,14 @@ static int open_file(int directory, const char* name) {
   return file;
 }
 
-void tvixb_files_hash(int directory, const char* names, size_t n,
-                      uint8_t* buffer, const tvixb_files* found) {
+static void hash_files(int directory, const char* names, size_t n,
+                       uint8_t* buffer, const tvixb_files* found,
+                       const tvixb_files_target* target) {
   batch batch;
   batch.buffer = buffer;
-  batch.digest = found->digests;
-  batch.count = batch.used = 0;
+  batch.found = found;
+  batch.target = target;
+  batch.first = batch.count = batch.used = 0;
   for (size_t i = 0; i < n; i++, names += strlen(names) + 1) {
     if (batch.count == BATCH_FILES) run_batch(&batch);
     tvixb_view view = {0};
@@ -195,12 +274,42 @@ void tvixb_files_hash(int directory, const char* names, size_t n,
     if (file < 0) {
       found->statuses[i] = errno == ELOOP ? TVIXB_FILE_CHANGED : errno;
     } else {
-      found->statuses[i] = hash_file(&batch, file, found, i, &view);
+      found->statuses[i] = hash_file(&batch, file, i, &view);
       close(file);
     }
     batch.views[batch.count++] = view;
   }
   run_batch(&batch);
+}
+
+void tvixb_files_hash(int directory, const char* names, size_t n,
+                      uint8_t* buffer, const tvixb_files* found) {
+  hash_files(directory, names, n, buffer, found, NULL);
+}
+
+void tvixb_files_save(int directory, const char* names, size_t n,
+                      uint8_t* buffer, const tvixb_files* found,
+                      const tvixb_files_target* target) {
+  hash_files(directory, names, n, buffer, found, target);
+}
+
+int32_t tvixb_files_sync(int file) {
+#ifdef __linux__
+  return syncfs(file) ? errno : 0;
+#else
+  (void)file;
+  sync();
+  return 0;
+#endif
+}
+
+int32_t tvixb_file_clone(int source, int target) {
+#ifdef FICLONE
+  return ioctl(target, FICLONE, source) ? errno : 0;
+#else
+  (void)source, (void)target;
+  return EOPNOTSUPP;
+#endif
 }
 
 #endif  // _WIN32

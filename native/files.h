@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Reads and hashes files. A file that changes during reading gets an error, as
-// far as its size and timestamps show the change. The core does not depend on
-// this file. On Windows, which has no openat, every file gets ENOSYS.
+// Reads, hashes and saves files. A file that changes during reading gets an
+// error, as far as its size and timestamps show the change. The core does not
+// depend on this file. On Windows, which has no openat, every file gets ENOSYS.
 //
 // The rules of tvix_build.h for NULL, alignment, aliasing, retention and
 // ownership apply here too. The functions have no state: any number of threads
@@ -25,6 +25,8 @@ extern "C" {
 #define TVIXB_FILES_PART_SIZE 262144
 // A file is large if it has more bytes than this: 64 parts.
 #define TVIXB_FILES_LARGE_SIZE 16777216
+// Added to an errno from saving a file, to tell it from one from reading it.
+#define TVIXB_FILE_UNSAVED 65536
 
 // The working directory, instead of a descriptor: AT_FDCWD.
 extern const int tvixb_files_here;
@@ -56,6 +58,31 @@ typedef struct tvixb_files {
 // TVIXB_FILE_CHANGED, TVIXB_FILE_LARGE or an errno.
 void tvixb_files_hash(int directory, const char* names, size_t n,
                       uint8_t* buffer, const tvixb_files* found);
+
+// The directories to which tvixb_files_save saves files, as open descriptors.
+typedef struct tvixb_files_target {
+  int saved;  // saved files, DD/D{62} by the hexadecimal digits of the digest
+  int incoming;  // new files, D{64}
+} tvixb_files_target;
+
+// As tvixb_files_hash, and saves the bytes that it hashed. A digest that is in
+// `target->saved` is not saved again: its modification time is set to second 1,
+// as that of new files, which also sets its status change time to now. New
+// files get mode 0444. The bytes are not synchronized with the disk. A file of
+// more than TVIXB_FILES_PART_SIZE bytes is neither read nor saved, and gets the
+// status TVIXB_FILE_LARGE. The status of a file that cannot be saved is an
+// errno, with TVIXB_FILE_UNSAVED added.
+void tvixb_files_save(int directory, const char* names, size_t n,
+                      uint8_t* buffer, const tvixb_files* found,
+                      const tvixb_files_target* target);
+
+// Writes all data of the file system of an open file to disk. Returns 0 or an
+// errno. Where the system has no syncfs, synchronizes all file systems.
+int32_t tvixb_files_sync(int file);
+
+// Makes the open, empty file `target` share the blocks of `source`. Returns 0
+// or an errno, EOPNOTSUPP where the system cannot.
+int32_t tvixb_file_clone(int source, int target);
 
 // Writes the chaining values of the parts [first, end) of an open file of
 // `size` bytes to cvs[32 * first .. 32 * end). The file must have at least two

@@ -99,6 +99,7 @@ def _completion(words: str) -> dict[str, str]:
         ("tvix-build validate re", ["file,re"]),
         ("tvix-build serve --store re", ["file,re"]),
         ("tvix-build store v", ["plain,verify"]),
+        ("tvix-build castore g", ["plain,gc", "plain,get"]),
         ("tvix-build serve --schema sn", ["plain,snix.build.v1"]),
     ],
 )

@@ -303,7 +303,8 @@ def _other_constants(unit: _Unit, blocks: list[_Block], i: int) -> list[str]:
         return [repr(chr(ord(token.text[1]) + 1))]
     if token.kind == "number" and (integer := _INTEGER.fullmatch(token.text)):
         digits, suffix = integer.groups()
-        value = int(digits, 0)
+        is_octal = digits.isdigit() and digits.startswith("0")
+        value = int(digits, 8 if is_octal else 0)
         others = [value + 1, value - 1] if value else [1]
         return [(f"{n:#x}" if digits[1:2] in ("x", "X") else f"{n}") + suffix for n in others]
     return []

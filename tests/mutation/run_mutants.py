@@ -48,23 +48,30 @@ TEST_PATHS = ("tests", "tests/generators", "tests/support")  # from which tests 
 LEVELS = ("best", "avx2", "plain")  # TVIXB_CPU_LEVEL; the C core ignores "best"
 # Fast tests first. The others run only for mutants that survive these.
 C_TESTS = (
-    *("vectors", "context", "schema", "utf8", "arrow", "files", "sort", "hash"),
+    *("vectors", "context", "schema", "utf8", "arrow", "files", "references", "sort", "hash"),
     *("bytes_avx512", "bytes_avx2", "bytes"),
 )
 C_TESTS_OF_HEADERS = ("bytes_avx512", "bytes_avx2", "bytes")  # which need only cpu.c
-C_TESTS_WITHOUT_LEVELS = ("schema", "utf8", "arrow", "files", "hash", *C_TESTS_OF_HEADERS)
+C_TESTS_WITHOUT_LEVELS = (
+    *("schema", "utf8", "arrow", "files", "references", "hash"),
+    *C_TESTS_OF_HEADERS,
+)
 # The Python tests of each room. The first pattern that matches a file applies.
 TESTS_OF_ROOMS = (
     ("native/arrow*", ("test_arrow*",)),
+    ("native/references*", ("test_references",)),
     ("native/*", ("test_vectors", "test_digests", "test_arrow", "test_differential")),
     ("py/tvix_build/records/*", ("test_cli*",)),
     ("py/tvix_build/cli/*", ("test_cli*", "test_serve*")),
     ("py/tvix_build/proxy/*", ("test_serve*",)),
     ("py/tvix_build/spark/*", ("test_spark*",)),
     ("py/tvix_build/nix/*", ("test_nix*",)),
-    ("py/tvix_build/castore/*", ("test_castore",)),
+    ("py/tvix_build/builders/reapi/*", ("test_reapi*",)),
+    ("py/tvix_build/builders/*", ("test_sandbox*", "test_layout", "test_limits")),
+    ("py/tvix_build/castore/*", ("test_castore*",)),
     ("py/tvix_build/_core/convert.py", ("test_translation",)),
-    ("py/tvix_build/_core/file_hashing.py", ("test_castore",)),
+    ("py/tvix_build/_core/file_hashing.py", ("test_castore*",)),
+    ("py/tvix_build/_core/references.py", ("test_references",)),
     ("py/tvix_build/*", ("test_api*", "test_arrow", "test_vectors")),
 )
 FLAGS = ("-std=c11", "-w", "-fPIC", "-DTVIXB_TEST_BUILD", "-DPy_LIMITED_API=0x030A0000")

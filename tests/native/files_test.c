@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
 // Compares the digests of files, with sizes around every limit, with the
-// official hasher, and tests files that cannot be hashed.
+// official hasher, and tests saved files and files that cannot be hashed.
 #define _GNU_SOURCE
 #include "files.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,75 @@ static void check_large(void) {
   assert(tvixb_file_hash_parts(file, size, 0, 1, buffer, cvs) == EBADF);
 }
 
+// Returns the bytes and the mode of a saved file, and sets its name.
+static size_t read_saved(int place, const uint8_t* digest, mode_t* mode,
+                         uint8_t* found, char* name) {
+  for (size_t i = 0; i < 32; i++) sprintf(name + 2 * i, "%02x", digest[i]);
+  int file = openat(place, name, O_RDONLY);
+  assert(file >= 0);
+  struct stat state;
+  assert(!fstat(file, &state) && state.st_mtime == 1);
+  *mode = state.st_mode & 07777;
+  ssize_t size = read(file, found, PART + 1);
+  assert(size >= 0 && !close(file));
+  return (size_t)size;
+}
+
+static void check_save(void) {
+  static char names[COUNT * 8];
+  static int32_t statuses[COUNT];
+  static uint64_t sizes[COUNT];
+  static uint8_t executable[COUNT], digests[COUNT * 32], content[PART + 1];
+  assert(!mkdirat(directory, "saved", 0700));
+  assert(!mkdirat(directory, "incoming", 0700));
+  tvixb_files_target target = {
+      openat(directory, "saved", O_RDONLY | O_DIRECTORY),
+      openat(directory, "incoming", O_RDONLY | O_DIRECTORY),
+  };
+  size_t used = 0;
+  for (size_t i = 0; i < COUNT; i++)
+    used += (size_t)sprintf(names + used, "%zu", i) + 1;
+  tvixb_files found = {statuses, sizes, executable, digests};
+  tvixb_files_save(directory, names, COUNT, buffer, &found, &target);
+  char name[65], path[68];
+  for (size_t i = 0; i < COUNT; i++) {
+    bool large = size_of(i) > PART;
+    int32_t expected = i % 50 == 49 ? ENOENT
+                       : large      ? TVIXB_FILE_LARGE
+                                    : TVIXB_FILE_OK;
+    assert(statuses[i] == expected);
+    if (expected) continue;
+    mode_t mode;
+    const uint8_t* digest = digests + 32 * i;
+    size_t size = read_saved(target.incoming, digest, &mode, content, name);
+    assert(size == size_of(i) && !memcmp(content, data, size));
+    assert(mode == 0444);
+  }
+
+  // What is saved is only touched.
+  const uint8_t* digest = digests + 32;
+  mode_t mode;
+  read_saved(target.incoming, digest, &mode, content, name);
+  sprintf(path, "%.2s", name);
+  assert(!mkdirat(target.saved, path, 0700));
+  sprintf(path, "%.2s/%s", name, name + 2);
+  assert(!renameat(target.incoming, name, target.saved, path));
+  tvixb_files_save(directory, "1", 1, buffer, &found, &target);
+  assert(statuses[0] == TVIXB_FILE_OK && !memcmp(digest, digests, 32));
+  assert(faccessat(target.incoming, name, F_OK, 0) && errno == ENOENT);
+
+  // What cannot be saved.
+  assert(!renameat(target.saved, path, target.incoming, name));
+  assert(!unlinkat(target.incoming, name, 0));
+  tvixb_files_target closed = {target.saved, -1};
+  tvixb_files_save(directory, "1", 1, buffer, &found, &closed);
+  assert(statuses[0] == EBADF + TVIXB_FILE_UNSAVED);
+  assert(!tvixb_files_sync(directory) && tvixb_files_sync(-1) == EBADF);
+  assert(tvixb_file_clone(-1, target.saved));
+  close(target.saved);
+  close(target.incoming);
+}
+
 int main(void) {
   const char* temporary = getenv("TEST_TMPDIR");
   char path[4096];
@@ -122,6 +192,7 @@ int main(void) {
   assert(directory >= 0);
   for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 31 >> 5);
   check_many();
+  check_save();
   check_special();
   check_large();
   puts("ok");

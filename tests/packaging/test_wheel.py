@@ -194,6 +194,8 @@ def test_relocations_are_read_only_once_loaded(either: Wheel, tmp_path: Path) ->
     [
         EXTENSION,
         "tvix_build/py.typed",
+        "reapi/protos/py.typed",
+        "reapi/protos/remote_execution_pb2.pyi",
         "snix/build/protos/build_pb2.pyi",
         "snix/build/protos/rpc_build_pb2_grpc.py",
         "snix/castore/protos/py.typed",
@@ -208,9 +210,15 @@ def test_has(bazel: Wheel, name: str) -> None:
     assert name in bazel.files
 
 
-@pytest.mark.parametrize("namespace", ["snix", "tvix"])
-def test_is_a_namespace(bazel: Wheel, namespace: str) -> None:
+@pytest.mark.parametrize(
+    ("namespace", "within"),
+    [
+        ("reapi", {"reapi/protos"}),
+        ("snix", {"snix/build/protos", "snix/castore/protos"}),
+        ("tvix", {"tvix/build/protos", "tvix/castore/protos"}),
+    ],
+)
+def test_is_a_namespace(bazel: Wheel, namespace: str, within: set[str]) -> None:
     files = [name for name in bazel.files if name.startswith(f"{namespace}/")]
-    directories = {name.rpartition("/")[0] for name in files}
-    assert directories == {f"{namespace}/build/protos", f"{namespace}/castore/protos"}
+    assert {name.rpartition("/")[0] for name in files} == within
     assert [name for name in files if "__init__" in name] == []

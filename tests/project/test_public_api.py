@@ -11,10 +11,11 @@ import asyncio
 import dataclasses
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 import grpc
@@ -27,7 +28,8 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
-from tvix_build import castore, nix, records
+from tvix_build import builders, castore, nix, records
+from tvix_build.builders import reapi
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
@@ -338,6 +340,113 @@ def test_files(tmp_path: Path) -> None:
     assert not isinstance(error, castore.ChangedError)
     assert assert_type(error.path, bytes) == b"/dev/null"
     assert assert_type(error.reason, str)
+
+
+def test_castore_store(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with castore.CastoreStore(tmp_path / "store", create=True) as store:
+        digest = assert_type(store.add_blob(b"words"), bytes)
+        assert assert_type(store.has_blob(digest), bool)
+        with assert_type(store.open_blob(digest), BinaryIO) as file:
+            assert assert_type(store.add_blob(file), bytes) == digest
+        assert assert_type(store.blob_size(digest), int) == 5
+        empty = assert_type(store.add_directory(b"", check_children=True), bytes)
+        assert assert_type(store.has_directory(empty), bool)
+        assert_type(store.directory(empty), castore_pb2.Directory)
+        with pytest.raises(castore.MissingError) as caught:
+            store.directory(DIGEST)
+        assert assert_type(caught.value.digest, bytes) == DIGEST
+        node = assert_type(store.ingest(tmp_path / "in", name="a", threads=1), castore_pb2.Node)
+        for method in ("copy", castore.LinkMethod.COPY):
+            store.materialize(node, tmp_path / method, method=method)
+        closure = assert_type(store.closure(node), castore.Closure)
+        assert_type(closure.blobs, dict[bytes, int])
+        assert_type(closure.directories, dict[bytes, int])
+        damages = assert_type(store.verify(), Iterator[castore.Damage])
+        assert [(damage.path, damage.digest, damage.message) for damage in damages] == []
+        garbage = assert_type(store.collect_garbage([node], grace_seconds=1.0), castore.Garbage)
+        assert garbage.blobs + garbage.directories + garbage.size == 0 < garbage.kept
+        store.close()
+    with pytest.raises(castore.CastoreError):
+        castore.CastoreStore(tmp_path, create=False)
+    assert not issubclass(castore.SizeMismatchError, castore.CastoreError)
+
+
+def test_builders(tmp_path: Path) -> None:
+    limits = builders.Limits(seconds=1.5, memory=1, disk=1, processes=1, output_size=1, log_size=1)
+    assert assert_type(limits.memory_bytes, int) == 1
+    now = datetime.now(timezone.utc)
+    record = builders.BuildRecord(
+        builder="sandbox:",
+        request_digest=DIGEST,
+        started=now,
+        finished=now,
+        exit_status=0,
+        cpu_seconds=0.5,
+        peak_memory=1,
+        log_digest=DIGEST,
+        log_size=0,
+        failure=None,
+    )
+    assert record.to_json()["cpu_seconds"] == 0.5
+    result = builders.BuildResult(b"", {"out": castore_pb2.Node()}, record)
+    assert_type(result.response, bytes)
+    assert_type(result.outputs, Mapping[str, castore_pb2.Node])
+    error = builders.BuildFailedError("exit status 1", record, kept=None)
+    assert assert_type(error.reason, str) == str(error)
+    assert_type(error.record, builders.BuildRecord)
+    assert assert_type(error.kept, Path | None) is None
+    with castore.CastoreStore(tmp_path / "store") as store:
+        try:
+            sandbox = builders.SandboxBuilder(
+                store, directory=tmp_path / "builds", limits=limits, keep_failed=True
+            )
+        except builders.UnavailableError as missing:
+            pytest.skip(str(missing))
+        builder: builders.Builder = sandbox
+        with pytest.raises(builders.RefusedError) as caught:
+            builder.build(request(), schema="tvix.build.v1", on_log=print)
+        assert assert_type(caught.value.reasons, tuple[str, ...])
+        with pytest.raises(builders.BuilderError):
+            assert_type(sandbox.build(request()), builders.BuildResult[build_pb2.Build])
+        with pytest.raises(builders.BuilderError):
+            assert_type(sandbox.build(request().SerializeToString()), builders.BuildResult[bytes])
+        with pytest.raises(builders.BuilderError):
+            asyncio.run(sandbox.build_async(request()))
+
+
+def test_remote_execution(tmp_path: Path) -> None:
+    table = reapi.DigestTable(reapi.DigestFunction.SHA256, tmp_path / "table")
+    assert assert_type(table.function, reapi.DigestFunction) is reapi.DigestFunction.SHA256
+    limit = 1
+    pool = reapi.Property("pool", "small", constraint=None)
+    later = snix_build_pb2.BuildRequest(command_args=["a"], outputs=["a"])
+    with castore.CastoreStore(tmp_path / "store") as store:
+        lowered = reapi.lower(later, store, table, shell=None, properties=[pool], timeout=limit)
+        assert assert_type(lowered, reapi.Lowered).action.timeout.seconds == 1
+        assert lowered.digest.hash in lowered.messages
+        assert len(lowered.directories) == len(lowered.nodes) + 1 == 1
+        address = "reapi+grpc://127.0.0.1:1/main"
+        with reapi.ReapiBuilder(
+            address,
+            store,
+            credentials=None,
+            properties=[pool],
+            cache=True,
+            timeout=limit,
+            on_stage=print,
+            delays=(),
+        ) as builder:
+            same: builders.Builder = builder
+            with pytest.raises(builders.UnavailableError):
+                same.build(later)
+    assert issubclass(reapi.EngineError, builders.BuilderError)
+    assert issubclass(reapi.ResultError, Exception)
+    raised = reapi.Raised()
+    assert assert_type(raised.missing, list[str]) == []
+    assert assert_type(raised.nodes, list[castore_pb2.Node]) == []
+    assert callable(reapi.raise_result)
+    table.close()
 
 
 def test_derivations(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hashes files in open directories. It does not use protobuf.
+"""Hashes and saves files in open directories. It does not use protobuf.
 
 A file that changes while it is read is an error. The GIL is released while files are read and
 hashed.
@@ -27,6 +27,7 @@ HERE: int = lib.tvixb_files_here
 """The working directory, instead of a descriptor of a directory."""
 HASH_SIZE = 32  # bytes of a digest, and of the chaining value of a part
 PART_SIZE: int = lib.TVIXB_FILES_PART_SIZE
+_UNSAVED: int = lib.TVIXB_FILE_UNSAVED
 _RUN = 16  # parts per task; few, so that an interrupt is handled soon
 # O_NONBLOCK: if a pipe has replaced the file, do not wait for a writer.
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -87,8 +88,28 @@ def _take_buffer() -> Any:
         return _new_buffer("uint8_t[]", lib.TVIXB_FILES_BUFFER_SIZE)
 
 
-def hash_files(directory: int, names: Sequence[bytes]) -> Files:
-    """Hash regular files in a directory, a descriptor or HERE. Large files get the status LARGE."""
+class Target(NamedTuple):
+    """The directories to which `hash_files` saves files, as descriptors.
+
+    Attributes:
+        saved: the saved files, under two and 62 hexadecimal digits of their digests.
+        incoming: new files, under 64 hexadecimal digits.
+    """
+
+    saved: int
+    incoming: int
+
+
+def hash_files(directory: int, names: Sequence[bytes], target: Target | None = None) -> Files:
+    """Hash regular files in a directory, a descriptor or HERE. Large files get the status LARGE.
+
+    Args:
+        directory: a descriptor, or HERE.
+        names: the names of the files.
+        target: the directories to which the contents are also saved. Files of more than PART_SIZE
+            bytes are not saved and get the status LARGE. Saved files get mode 0444 and the
+            modification time 1; they are not synchronized with the disk.
+    """
     n = len(names)
     statuses = array("i", bytes(4 * n))
     sizes = array("Q", bytes(8 * n))
@@ -103,7 +124,12 @@ def hash_files(directory: int, names: Sequence[bytes]) -> Files:
     buffer = _take_buffer()
     try:
         text = b"\0".join([*names, b""])
-        lib.tvixb_files_hash(directory, text, n, buffer, ffi.new("tvixb_files *", found))
+        arrays = ffi.new("tvixb_files *", found)
+        if target is None:
+            lib.tvixb_files_hash(directory, text, n, buffer, arrays)
+        else:
+            places = ffi.new("tvixb_files_target *", target)
+            lib.tvixb_files_save(directory, text, n, buffer, arrays, places)
     finally:
         _buffers.append(buffer)
         for view in found:
@@ -181,10 +207,13 @@ def raise_status(status: int, path: bytes) -> None:
 
     Raises:
         ChangedError: if the file is no longer the same regular file.
-        OSError: if the file cannot be read.
+        OSError: if the file cannot be read or saved.
     """
     if status < 0:
         raise ChangedError(path)
+    if status >= _UNSAVED:
+        reason = os.strerror(status - _UNSAVED)
+        raise OSError(status - _UNSAVED, f"cannot be saved: {reason}", os.fsdecode(path))
     if status:
         with errors_at(lambda: path):
             raise OSError(status, os.strerror(status))
@@ -213,3 +242,22 @@ def same(before: os.stat_result, after: os.stat_result) -> bool:
 def open_directory(name: bytes, directory: int) -> int:
     """Open a directory in a directory, which is a descriptor or HERE, and return its descriptor."""
     return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+
+
+def sync(file: int) -> None:
+    """Write all data of the file system of an open file to disk."""
+    _raise_errno(lib.tvixb_files_sync(file))
+
+
+def clone(source: int, target: int) -> None:
+    """Make an open, empty file share the blocks of another one, a reflink.
+
+    Raises:
+        OSError: if the file system cannot.
+    """
+    _raise_errno(lib.tvixb_file_clone(source, target))
+
+
+def _raise_errno(number: int) -> None:
+    if number:
+        raise OSError(number, os.strerror(number))

@@ -1,14 +1,30 @@
 # SPDX-License-Identifier: MIT
-"""Makes castore nodes of files on disk, and computes their sizes."""
+"""Makes castore nodes of files on disk, computes their sizes, and stores their contents."""
 
 from tvix_build._core.names import set_public_module
+from tvix_build.castore.checking import Damage
 from tvix_build.castore.ingestion import (
     ChangedError,
     IngestError,
     directory_size,
     node_from_path,
 )
+from tvix_build.castore.layout import CastoreError, LinkMethod, MissingError, SizeMismatchError
+from tvix_build.castore.store import CastoreStore, Closure, Garbage
 
-__all__ = ["ChangedError", "IngestError", "directory_size", "node_from_path"]
+__all__ = [
+    "CastoreError",
+    "CastoreStore",
+    "ChangedError",
+    "Closure",
+    "Damage",
+    "Garbage",
+    "IngestError",
+    "LinkMethod",
+    "MissingError",
+    "SizeMismatchError",
+    "directory_size",
+    "node_from_path",
+]
 
 set_public_module(globals())

@@ -76,11 +76,20 @@ def node_from_path(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"expected at least 1 thread, found {threads}")
+    ingestion = Ingestion(threads or cpu_count(), on_directory, on_file)
+    return ingest_path(ingestion, path, name)
+
+
+def ingest_path(
+    ingestion: Ingestion,
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+    name: str | bytes | None,
+) -> castore_pb2.Node:
+    """Return the node of a path. The other arguments are those of `node_from_path`."""
     path = os.fsencode(path)
     wanted = _base_name(path) if name is None else os.fsencode(name)
     here = _OpenDirectory(None, path)
     here.add(path, os.lstat(os.fsdecode(path)).st_mode)  # str in the error, as elsewhere
-    ingestion = _Ingestion(threads or cpu_count(), on_directory, on_file)
     message = ingestion.run(here)
     entries: list[castore_pb2.DirectoryNode | castore_pb2.FileNode | castore_pb2.SymlinkNode]
     entries = [*message.directories, *message.files, *message.symlinks]
@@ -251,8 +260,11 @@ def _walk(here: _OpenDirectory) -> Generator[_OpenDirectory, None, None]:
             directory.close()
 
 
-class _Ingestion:
-    """Makes the Directory messages of a tree, while threads hash the files of the next ones."""
+class Ingestion:
+    """Makes the Directory messages of a tree, while threads hash the files of the next ones.
+
+    A subclass may also save the files.
+    """
 
     def __init__(
         self, threads: int, on_directory: OnDirectory | None, on_file: OnFile | None
@@ -289,7 +301,7 @@ class _Ingestion:
         assert directory.descriptor is not None
         for i in range(0, len(directory.files), _PIECE):
             names = directory.files[i : i + _PIECE]
-            call = self._pool.submit(file_hashing.hash_files, directory.descriptor, names)
+            call = self._pool.submit(self.hash_files, directory.descriptor, names)
             directory.pieces.append((names, call))
 
     def _finish(self, directory: _OpenDirectory) -> castore_pb2.Directory:
@@ -335,6 +347,12 @@ class _Ingestion:
         if status != file_hashing.LARGE:
             file_hashing.raise_status(status, path)
         assert directory.descriptor is not None
-        return file_hashing.hash_large(
-            directory.descriptor, name, path, self._pool, 2 * self._threads
-        )
+        return self.hash_large(directory.descriptor, name, path)
+
+    def hash_files(self, directory: int, names: list[bytes]) -> Files:
+        """Hash files in a directory. Called by several threads."""
+        return file_hashing.hash_files(directory, names)
+
+    def hash_large(self, directory: int, name: bytes, path: bytes) -> Hashed:
+        """Hash a file for which `hash_files` returned the status LARGE."""
+        return file_hashing.hash_large(directory, name, path, self._pool, 2 * self._threads)

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""The command `build`: sends a request to a builder."""
+"""The command `build`: runs a request with a builder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
 
 from tvix_build import Report, Schema, check
 from tvix_build._core.report import in_words, sentence
 from tvix_build.cli.arguments import input_source, output_target, read_record
-from tvix_build.cli.connections import client_credentials
+from tvix_build.cli.connections import SANDBOX, client_credentials
 from tvix_build.cli.extras import extra
+from tvix_build.cli.failures import FailedError
 from tvix_build.cli.hints import find_hint_of
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.cli.viewer import Viewer
@@ -25,23 +29,57 @@ from tvix_build.records.writing import write_target
 if TYPE_CHECKING:
     import grpc
 
+    from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.proxy.client import InvalidResponseError
 
 
 def run(
     file: str,
-    builder: Address,
+    builder: Address | ReapiAddress,
     schema: Schema,
     target: str | None,
     timeout: float | None,
+    castore: str | None,
+    out_link: str | None,
+    keep_failed: bool,
+    properties: list[tuple[str, str, str | None]],
+    no_cache: bool,
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
     column: str | None,
     input_format: str | None,
     output_format: str | None,
+    limits: dict[str, int],
 ) -> int:
     """Run the command, and return its exit status."""
+    credentials = client_credentials(builder, ca, certificate, key)
+    call: Callable[[Monitor, bytes], bytes]
+    if not isinstance(builder, Address):
+        if castore is None or keep_failed or limits:
+            raise click.UsageError(
+                "expected --castore with --builder reapi+grpc://…, and no --keep-failed and limits"
+            )
+        from tvix_build.cli.remote_execution import RemoteExecution
+
+        call = RemoteExecution(
+            *(file, schema, castore, out_link, False, timeout, limits),
+            *(builder.text, credentials, properties, not no_cache),
+        ).build
+    elif properties or no_cache:
+        raise click.UsageError("expected --builder reapi+grpc://… with --property and --no-cache")
+    elif builder is SANDBOX:
+        if castore is None:
+            raise click.UsageError("expected --castore with --builder sandbox:")
+        from tvix_build.cli.sandbox import Sandbox
+
+        call = Sandbox(file, schema, castore, out_link, keep_failed, timeout, limits).build
+    else:
+        if castore or out_link or keep_failed or limits:
+            raise click.UsageError(
+                "expected --builder sandbox: with --castore, --out-link, --keep-failed and limits"
+            )
+        call = _Server(builder, schema, timeout, credentials).build
     wanted = None if target is None else output_target(target, output_format)
     service = SERVICES[schema]
     if wanted is None or not wanted.format.startswith("binpb"):
@@ -60,17 +98,15 @@ def run(
         if hint:
             monitor.error(f"{name}: {hint}")
         return 1
-    credentials = client_credentials(builder, ca, certificate, key)
     try:
         # Open the output before the build, so that a failure comes first.
         with ExitStack() as stack:
             writer = stack.enter_context(write_target(wanted, service.response)) if wanted else None
-            with extra("grpc"):
-                response = _call(monitor, builder, schema, data, timeout, credentials)
+            response = call(monitor, data)
             if writer is not None:
                 writer.write([response])
                 return 0
-    except _CallFailedError:
+    except FailedError:
         return 1
     with output_errors("standard output"):
         Viewer(stdout_console(), service.response, full=False).view(
@@ -81,36 +117,35 @@ def run(
     return 0
 
 
-class _CallFailedError(Exception):
-    """The call failed, and the error has been printed."""
+class _Server(NamedTuple):
+    """A builder that is a server."""
 
+    address: Address
+    schema: Schema
+    timeout: float | None
+    credentials: grpc.ChannelCredentials | None
 
-def _call(
-    monitor: Monitor,
-    builder: Address,
-    schema: Schema,
-    request: bytes,
-    timeout: float | None,
-    credentials: grpc.ChannelCredentials | None,
-) -> bytes:
-    """Return the response.
+    def build(self, monitor: Monitor, request: bytes) -> bytes:
+        """Return the response.
 
-    Raises:
-        _CallFailedError: if the call fails.
-    """
-    import grpc
+        Raises:
+            FailedError: if the call fails.
+        """
+        with extra("grpc"):
+            import grpc
 
-    from tvix_build.proxy.client import BuildService, InvalidResponseError
+            from tvix_build.proxy.client import BuildService, InvalidResponseError
 
-    with BuildService(builder.text, schema=schema, credentials=credentials) as service:
-        try:
-            return service.do_build(request, timeout=timeout)
-        except InvalidResponseError as error:
-            monitor.error(f"{builder.text}: {error}")
-            _print_violations(monitor, builder.text, error)
-        except grpc.RpcError as error:
-            _print_status(monitor, builder.text, error)
-    raise _CallFailedError
+        place = self.address.text
+        with BuildService(place, schema=self.schema, credentials=self.credentials) as service:
+            try:
+                return service.do_build(request, timeout=self.timeout)
+            except InvalidResponseError as error:
+                monitor.error(f"{place}: {error}")
+                _print_violations(monitor, place, error)
+            except grpc.RpcError as error:
+                _print_status(monitor, place, error)
+        raise FailedError
 
 
 def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:

@@ -14,7 +14,11 @@ from tvix_build.proxy.shared.addresses import Address, parse
 if TYPE_CHECKING:
     import grpc
 
+    from tvix_build.builders.reapi.address import Address as ReapiAddress
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SANDBOX = Address("sandbox:", "", False, None)
+"""The builder that runs requests in a sandbox on this machine."""
 
 
 def parse_address(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
@@ -27,6 +31,36 @@ def parse_address(_context: click.Context, _option: click.Parameter, value: Any)
         if isinstance(value, tuple):
             return tuple(parse(one) for one in value)
         return None if value is None else parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def parse_builder(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> Address | None:
+    """Parse the address of a builder: `sandbox:`, or that of a server.
+
+    Raises:
+        click.BadParameter: if it has another form.
+    """
+    if value == SANDBOX.text:
+        return SANDBOX
+    try:
+        return None if value is None else parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error).replace("expected ", "expected sandbox:, ")) from None
+
+
+def parse_any_builder(
+    context: click.Context, option: click.Parameter, value: str
+) -> Address | ReapiAddress | None:
+    """As `parse_builder`, and also parse the address of a Remote Execution engine."""
+    if not value.startswith("reapi+"):
+        return parse_builder(context, option, value)
+    from tvix_build.builders.reapi import address
+
+    try:
+        return address.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -55,7 +89,7 @@ def server_credentials(
 
 
 def client_credentials(
-    address: Address | None,
+    address: Address | ReapiAddress | None,
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,

@@ -16,8 +16,9 @@ from tvix_build.cli.program import PROGRAM
 COMPLETION = "_TVIX_BUILD_COMPLETE"
 """The environment variable with which a shell asks for completions."""
 COMMANDS = {
-    "build": "Send a request to a builder.",
+    "build": "Run a request with a builder.",
     "canonicalize": "Write records in canonical encoding.",
+    "castore": "Store files and directories by digest.",
     "convert": "Write records in another format or schema.",
     "diff": "Show the differences between two records.",
     "digest": "Print the digest of each record.",

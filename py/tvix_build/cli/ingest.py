@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 from google.protobuf import json_format
@@ -28,12 +28,24 @@ if TYPE_CHECKING:
     from tvix.castore.protos import castore_pb2
 
 FORMATS = ("ndjson", "binpbs")
+Ingest: TypeAlias = "Callable[[str, Monitor], tuple[str, castore_pb2.Node]]"
+"""Returns the path to write and the node of a path."""
 
 
 def run(paths: tuple[str, ...], output: str | None, blobs: str | None, store: str | None) -> int:
     """Run the command, and return its exit status."""
-    output_format, compression = _format_of(output)
     blob_store = None if blobs is None else Blobs(blobs)
+
+    def ingest(path: str, monitor: Monitor) -> tuple[str, castore_pb2.Node]:
+        key = os.path.abspath(path) if store is None else _store_path(path, store)
+        return key, _ingest(path, blob_store, monitor)
+
+    return write_nodes(paths, output, ingest)
+
+
+def write_nodes(paths: tuple[str, ...], output: str | None, ingest: Ingest) -> int:
+    """Make the nodes of all paths, print and write them, and return the exit status."""
+    output_format, compression = _format_of(output)
     failed = False
     with (
         Output(output, compression) if output is not None else nullcontext() as target,
@@ -41,8 +53,7 @@ def run(paths: tuple[str, ...], output: str | None, blobs: str | None, store: st
     ):
         for path in paths:
             try:
-                key = os.path.abspath(path) if store is None else _store_path(path, store)
-                node = _ingest(path, blob_store, monitor)
+                key, node = ingest(path, monitor)
             except OutputError:
                 raise
             except (IngestError, OSError, ValueError) as error:
@@ -53,7 +64,7 @@ def run(paths: tuple[str, ...], output: str | None, blobs: str | None, store: st
                 target.write(_encode(key, node, output_format))
             if output != "-":
                 with output_errors("standard output"):
-                    stdout_console().say(_line(node))
+                    stdout_console().say(node_line(node))
     return 2 if failed else 0
 
 
@@ -106,8 +117,8 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _line(node: castore_pb2.Node) -> str:
-    """Return a node as a readable line."""
+def node_line(node: castore_pb2.Node, directory: bytes = b"") -> str:
+    """Return a node as a readable line. Its name is shown as a name in `directory`."""
     kind = node.WhichOneof("node")
     if kind == "symlink":
         digest, size, name = "-", "-", node.symlink.name
@@ -117,7 +128,8 @@ def _line(node: castore_pb2.Node) -> str:
         digest, size, name, rest = member.digest.hex(), str(member.size), member.name, ""
         if kind == "file" and node.file.executable:
             kind = "executable"
-    return f"{kind:<10}  {digest:<64}  {size:>10}  {printable(os.fsdecode(name))}{rest}"
+    shown = printable(os.fsdecode(os.path.join(directory, name)))
+    return f"{kind:<10}  {digest:<64}  {size:>10}  {shown}{rest}"
 
 
 def _encode(path: str, node: castore_pb2.Node, format_name: str) -> bytes:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -55,6 +56,39 @@ schema_option: Decorator = click.option(
     callback=lambda _context, _option, value: Schema(value),
     help="Protocol version of the messages.",
 )
+castore_option: Decorator = click.option(
+    "--castore",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="With sandbox or Remote Execution: the castore store of inputs, outputs and logs.",
+)
+_LIMITS = {
+    "memory": ("BYTES", "memory of all processes; the default is the memory of this machine"),
+    "disk": ("BYTES", "files in scratch paths and /tmp; by default 64 GiB"),
+    "processes": ("N", "processes and threads; by default 4096"),
+    "output_size": ("BYTES", "files of all outputs; by default 16 GiB"),
+    "log_size": ("BYTES", "the log; by default 1 GiB"),
+}
+
+
+def limit_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of limits of the sandbox. The command gets the argument `limits`, those that
+    are given, by their names in builders.Limits."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> int:
+        limits = {name: options.pop(f"max_{name}") for name in _LIMITS}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return command(*arguments, limits=given, **options)
+
+    for name, (metavar, what) in reversed(_LIMITS.items()):
+        run = click.option(
+            f"--max-{name.replace('_', '-')}",
+            metavar=metavar,
+            type=click.IntRange(1),
+            help=f"With sandbox: limit of {what}.",
+        )(run)
+    return run
 
 
 _AUTO = "auto"
@@ -113,4 +147,26 @@ output_format_option: Decorator = click.option(
     "--output-format",
     type=click.Choice(FORMATS),
     help="Output format; overrides the file name. Required for stdout.",
+)
+
+
+def _parse_properties(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, str, str | None]]:
+    found = []
+    for value in values:
+        match = re.fullmatch(r"(?:(network_access|min_memory|/[^:=]+):)?([^=]+)=(.*)", value)
+        if match is None:
+            raise click.BadParameter(f"expected [CONSTRAINT:]NAME=VALUE, found {value!r}")
+        found.append((match[2], match[3], match[1]))
+    return found
+
+
+property_option = click.option(
+    "--property",
+    "properties",
+    metavar="[CONSTRAINT:]NAME=VALUE",
+    multiple=True,
+    callback=_parse_properties,
+    help="With Remote Execution: a platform property, of all actions or for a constraint.",
 )

@@ -5,14 +5,16 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tvix_build import Schema
 from tvix_build.cli.connections import (
+    SANDBOX,
     client_credentials,
     server_credentials,
 )
@@ -20,6 +22,9 @@ from tvix_build.cli.extras import extra
 from tvix_build.cli.terminal import Monitor
 from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.services import Service
+
+if TYPE_CHECKING:
+    from tvix_build.proxy.sandbox import LocalBuilder
 
 
 def run(
@@ -37,9 +42,16 @@ def run(
     traces: str | None,
     log_level: str,
     grace: float,
+    castore: str | None,
+    limits: dict[str, int],
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
+    in_sandbox = upstream is SANDBOX
+    if in_sandbox != (castore is not None) or (limits and not in_sandbox):
+        raise click.UsageError(
+            "expected --upstream sandbox: and --castore, or none of them and no limits"
+        )
     if check_only == (upstream is not None):
         raise click.UsageError("expected one of --upstream and --check-only")
     for service in services:
@@ -64,7 +76,7 @@ def run(
     options = server.Options(
         listen,
         services,
-        upstream,
+        None if in_sandbox else upstream,
         server_credentials(listen, tls_certificate, tls_key, tls_client_ca),
         client_credentials(
             upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
@@ -74,8 +86,31 @@ def run(
     )
     logs.configure(log_level)
     try:
-        asyncio.run(server.run(options, grace))
+        with _sandbox(castore, limits) as builder:
+            asyncio.run(server.run(options, grace, builder))
     except server.ServeError as error:
         Monitor().error(error)
         return 2
     return 0
+
+
+@contextmanager
+def _sandbox(castore: str | None, limits: dict[str, int]) -> Iterator[LocalBuilder | None]:
+    """Open a castore store, and yield a builder that uses it; None without a store.
+
+    Raises:
+        click.ClickException: if this machine has no sandbox.
+    """
+    if castore is None:
+        yield None
+        return
+    from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
+    from tvix_build.castore import CastoreStore
+    from tvix_build.proxy.sandbox import LocalBuilder
+
+    with CastoreStore(castore) as store:
+        try:
+            builder = SandboxBuilder(store, limits=Limits(**limits))
+        except UnavailableError as error:
+            raise click.ClickException(str(error)) from None
+        yield LocalBuilder(builder)

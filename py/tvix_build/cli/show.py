@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import click
 
-from tvix_build._core.report import MessageType
+from tvix_build._core.report import Kind, MessageType
 from tvix_build.cli.arguments import input_source
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.cli.viewer import JsonViewer, Viewer
@@ -27,27 +28,45 @@ def run(
     records: tuple[int, int | None],
     full: bool,
     json: bool,
+    reapi: str | None,
+    castore: str | None,
+    properties: list[tuple[str, str, str | None]],
 ) -> int:
     """Run the command, and return its exit status."""
     source = input_source(file, input_format, column)
     if source.index is not None and records != ALL_RECORDS:
         raise click.UsageError("expected either FILE[INDEX] or --records, found both")
+    if reapi is None and (castore or properties):
+        raise click.UsageError("expected --reapi with --castore and --property")
+    if reapi is not None and (castore is None or full or json or kind.kind != Kind.BUILD_REQUEST):
+        raise click.UsageError(
+            "expected --reapi with --castore, and without --full, --json, --kind"
+        )
     try:
         with output_errors("standard output"):
-            return _show(source, kind, records, full, json)
+            if reapi is None or castore is None:
+                console = stdout_console()
+                viewer = JsonViewer(console, kind) if json else Viewer(console, kind, full)
+                return _show(source, kind, records, viewer)
+            from tvix_build.cli.actions import Actions
+
+            with Actions(reapi, castore, properties, kind) as actions:
+                return _show(source, kind, records, actions)
     except InputError as error:
         Monitor().error(error)
         return 2
 
 
+class _Viewer(Protocol):
+    def show(self, batch: Batch, i: int, /) -> bool: ...
+
+
 def _show(
-    source: Source, kind: MessageType, records: tuple[int, int | None], full: bool, json: bool
+    source: Source, kind: MessageType, records: tuple[int, int | None], viewer: _Viewer
 ) -> int:
     first, last = records
     count = status = 0
     Monitor().reading(source, kind)
-    console = stdout_console()
-    viewer = JsonViewer(console, kind) if json else Viewer(console, kind, full)
     for batch in read_messages(source, kind):
         for i in _selected(batch, first, last):
             if not viewer.show(batch, i):

@@ -258,14 +258,14 @@ def _descriptors(services: Sequence[Service]) -> DescriptorPool:
     return pool
 
 
-async def run(options: Options, grace: float) -> None:
+async def run(options: Options, grace: float, builder: Builder | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then wait up to `grace` seconds for the running calls. A
-    second signal cancels them.
+    second signal cancels them. `builder` is as for `Server`.
 
     Raises:
         ServeError, StoreError: as `Server.start`.
     """
-    server = Server(options)
+    server = Server(options, builder)
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

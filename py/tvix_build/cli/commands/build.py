@@ -8,16 +8,21 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.connections import FILE, parse_address
+from tvix_build.cli.connections import FILE, parse_any_builder
 from tvix_build.cli.options import (
     PATH,
     SECONDS,
+    castore_option,
     column_option,
     input_format_option,
+    limit_options,
     output_format_option,
+    property_option,
     schema_option,
 )
 from tvix_build.proxy.shared.addresses import FORMS
+
+_REAPI = "reapi+grpc://HOST:PORT/INSTANCE or reapi+grpcs://HOST:PORT/INSTANCE"
 
 
 @click.command(cls=Command)
@@ -26,8 +31,9 @@ from tvix_build.proxy.shared.addresses import FORMS
     "--builder",
     metavar="ADDRESS",
     required=True,
-    callback=parse_address,
-    help=f"The address of the builder: {FORMS}.",
+    callback=parse_any_builder,
+    help=f"The builder: 'sandbox:' on this machine, a Remote Execution engine at {_REAPI}, or the "
+    f"address of a server: {FORMS}.",
 )
 @schema_option
 @click.option(
@@ -38,7 +44,24 @@ from tvix_build.proxy.shared.addresses import FORMS
     type=PATH,
     help="Write the response to OUT ('-': stdout).",
 )
-@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of the call.")
+@click.option(
+    "--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of the call or of the build."
+)
+@castore_option
+@click.option(
+    "--out-link",
+    metavar="DIR",
+    type=PATH,
+    help="With --castore: also write the outputs to this new directory, by name.",
+)
+@click.option(
+    "--keep-failed",
+    is_flag=True,
+    help="With sandbox: keep the directory of a failed build, and print how to enter it.",
+)
+@limit_options
+@property_option
+@click.option("--no-cache", is_flag=True, help="With Remote Execution: do not use a cached result.")
 @click.option(
     "--ca",
     metavar="FILE",
@@ -53,16 +76,21 @@ from tvix_build.proxy.shared.addresses import FORMS
 @input_format_option
 @output_format_option
 def build(**options: Any) -> int:
-    """Send the request in FILE to a builder, and print the response. '-' is stdin, and FILE[INDEX]
+    """Run the request in FILE with a builder, and print the response. '-' is stdin, and FILE[INDEX]
     is one of several requests.
 
     \b
     Examples:
       tvix-build build request.json --builder grpc+unix:/run/builder.sock
       tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
+      tvix-build build request.json --builder sandbox: --castore store --out-link result
+      tvix-build build request.json --builder reapi+grpc://host:8980/main --castore store
+
+    'sandbox:' needs Linux and bubblewrap, and prints the log on stderr while the build runs.
 
     An invalid request is not sent. Exit status: 0 the builder returned a valid response, 1 the
-    request is invalid or the call failed, 2 wrong usage, or a file cannot be read or written.
+    request is invalid or the call or the build failed, 2 wrong usage, or a file cannot be read or
+    written.
     """
     from tvix_build.cli.build import run
 

@@ -10,8 +10,8 @@ import click
 
 from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
-from tvix_build.cli.connections import FILE, parse_address
-from tvix_build.cli.options import PATH, SECONDS
+from tvix_build.cli.connections import FILE, parse_address, parse_builder
+from tvix_build.cli.options import PATH, SECONDS, castore_option, limit_options
 from tvix_build.proxy.shared.addresses import FORMS
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ def _parse_services(
 @click.option(
     "--upstream",
     metavar="ADDRESS",
-    callback=parse_address,
-    help="Address of the builder, in the same forms.",
+    callback=parse_builder,
+    help="Address of the builder, in the same forms, or 'sandbox:' on this machine.",
 )
+@castore_option
+@limit_options
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
 @click.option(
     "--schema",
@@ -169,6 +171,7 @@ def serve(**options: Any) -> int:
     \b
     Examples:
       tvix-build serve --listen grpc+unix:/run/proxy.sock --upstream grpc+unix:/run/builder.sock
+      tvix-build serve --upstream sandbox: --castore store
       tvix-build serve --check-only
 
     The log is on stderr, one JSON object per line. After SIGTERM, the proxy rejects new calls and

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+//
+// A window has the size of the shortest needle, and moves over the stream. A
+// table has the hashes of all grams, short substrings, of the first windows of
+// the needles. If the last gram of a window is not in the table, no needle
+// begins in the window before that gram, and the window moves behind the first
+// byte of the gram (the algorithm of Wu and Manber). Otherwise the first bytes
+// of the window are looked up in a second table, and then in the sorted
+// needles.
+#include "references.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NONE SIZE_MAX
+#define WORD 8  // bytes of the beginning of a window that are hashed
+#define WORD_BITS 16
+#define GRAM 4  // bytes of a gram, or less if the window is smaller
+#define MIN_GRAM_BITS 12
+#define MAX_GRAM_BITS 23
+#define SPARSE 32  // bits of the table for each gram
+
+typedef struct needle {
+  const uint8_t* data;
+  size_t size;
+  size_t index;  // in the order of the caller
+  size_t
+      prefix;  // the longest other needle with which this one begins, or NONE
+} needle;
+
+struct tvixb_references {
+  needle* needles;  // sorted by their bytes
+  size_t count;
+  size_t left;      // needles that are not found
+  size_t shortest;  // bytes of a window
+  size_t longest;
+  uint8_t* found;
+  uint8_t* bytes;   // of all needles
+  uint8_t* border;  // the end of the stream, with room for the next bytes
+  size_t kept;      // bytes of the stream in `border`, less than `longest`
+  uint8_t* grams;   // 1 << gram_bits bits
+  unsigned gram_bits;
+  uint8_t words[(1 << WORD_BITS) / 8];
+};
+
+static int compare(const uint8_t* a, size_t a_size, const uint8_t* b,
+                   size_t b_size) {
+  int order = memcmp(a, b, a_size < b_size ? a_size : b_size);
+  return order ? order : (a_size > b_size) - (a_size < b_size);
+}
+
+static int compare_needles(const void* a, const void* b) {
+  const needle *x = a, *y = b;
+  return compare(x->data, x->size, y->data, y->size);
+}
+
+static bool begins_with(const uint8_t* data, size_t size, const needle* with) {
+  return with->size <= size && !memcmp(data, with->data, with->size);
+}
+
+static uint32_t hash_word(const uint8_t* data, size_t size) {
+  uint64_t word = 0;
+  memcpy(&word, data, size < WORD ? size : WORD);
+  return (uint32_t)(word * 0x9e3779b97f4a7c15u >> (64 - WORD_BITS));
+}
+
+static uint32_t hash_gram(const uint8_t* data, size_t size, unsigned bits) {
+  uint32_t gram = 0;
+  memcpy(&gram, data, size);
+  return gram * 0x9e3779b1u >> (32 - bits);
+}
+
+static void set_bit(uint8_t* table, uint32_t bit) {
+  table[bit / 8] |= (uint8_t)(1 << bit % 8);
+}
+
+static bool has_bit(const uint8_t* table, uint32_t bit) {
+  return table[bit / 8] >> bit % 8 & 1;
+}
+
+static size_t gram_size(size_t width) { return width < GRAM ? width : GRAM; }
+
+// Fills the members that depend on the order of the needles.
+static void prepare(tvixb_references* scanner) {
+  const size_t width = scanner->shortest, gram = gram_size(width);
+  for (size_t i = 0; i < scanner->count; i++) {
+    needle* one = &scanner->needles[i];
+    // The needle before, or one that it begins with.
+    size_t prefix = i ? i - 1 : NONE;
+    while (prefix != NONE &&
+           !begins_with(one->data, one->size, &scanner->needles[prefix])) {
+      prefix = scanner->needles[prefix].prefix;
+    }
+    one->prefix = prefix;
+    set_bit(scanner->words, hash_word(one->data, width));
+    for (size_t j = 0; j + gram <= width; j++) {
+      set_bit(scanner->grams,
+              hash_gram(one->data + j, gram, scanner->gram_bits));
+    }
+  }
+}
+
+// Returns the size of the table of n grams, as a power of two.
+static unsigned gram_bits(size_t n) {
+  unsigned bits = MIN_GRAM_BITS;
+  while (bits < MAX_GRAM_BITS && ((size_t)1 << bits) / SPARSE < n) bits++;
+  return bits;
+}
+
+tvixb_references* tvixb_references_new(const uint8_t* needles,
+                                       const uint64_t* ends, size_t n) {
+  tvixb_references* scanner = calloc(1, sizeof *scanner);
+  if (!scanner) return NULL;
+  size_t size = n ? (size_t)ends[n - 1] : 0;
+  // An allocation of 0 bytes may return NULL.
+  scanner->needles = calloc(n + 1, sizeof *scanner->needles);
+  scanner->found = calloc(n + 1, 1);
+  scanner->bytes = calloc(size + 1, 1);
+  if (!scanner->needles || !scanner->found || !scanner->bytes) goto failed;
+  if (size) memcpy(scanner->bytes, needles, size);
+  scanner->count = scanner->left = n;
+  scanner->shortest = n ? SIZE_MAX : 0;
+  for (size_t i = 0, begin = 0; i < n; begin = (size_t)ends[i], i++) {
+    size_t length = (size_t)ends[i] - begin;
+    scanner->needles[i] = (needle){scanner->bytes + begin, length, i, NONE};
+    if (length < scanner->shortest) scanner->shortest = length;
+    if (length > scanner->longest) scanner->longest = length;
+  }
+  scanner->border = calloc(2, scanner->longest + 1);
+  scanner->gram_bits = gram_bits(n * scanner->shortest);
+  scanner->grams = calloc(((size_t)1 << scanner->gram_bits) / 8, 1);
+  if (!scanner->border || !scanner->grams) goto failed;
+  qsort(scanner->needles, n, sizeof *scanner->needles, compare_needles);
+  prepare(scanner);
+  return scanner;
+failed:
+  tvixb_references_free(scanner);
+  return NULL;
+}
+
+// Marks all needles with which the data begins. The last needle that is not
+// after the data begins with all of them.
+static void find_at(tvixb_references* scanner, const uint8_t* data,
+                    size_t size) {
+  size_t low = 0, high = scanner->count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    const needle* one = &scanner->needles[middle];
+    if (compare(one->data, one->size, data, size) <= 0) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  for (size_t i = low ? low - 1 : NONE; i != NONE;) {
+    const needle* one = &scanner->needles[i];
+    if (begins_with(data, size, one)) {
+      if (scanner->found[one->index]) return;  // as are those it begins with
+      scanner->found[one->index] = 1;
+      scanner->left--;
+    }
+    i = one->prefix;
+  }
+}
+
+// Scans bytes for needles that begin and end in them. `gram` is
+// gram_size(width); a constant makes this faster.
+static inline void find_all(tvixb_references* scanner, const uint8_t* data,
+                            size_t size, size_t gram) {
+  const size_t width = scanner->shortest, last = width - gram;
+  const uint8_t* grams = scanner->grams;
+  const unsigned bits = scanner->gram_bits;
+  for (size_t begin = 0; width <= size && begin <= size - width;) {
+    if (!has_bit(grams, hash_gram(data + begin + last, gram, bits))) {
+      begin += last + 1;
+      continue;
+    }
+    if (has_bit(scanner->words, hash_word(data + begin, width))) {
+      find_at(scanner, data + begin, size - begin);
+      if (!scanner->left) return;
+    }
+    begin++;
+  }
+}
+
+static void find(tvixb_references* scanner, const uint8_t* data, size_t size) {
+  if (scanner->shortest < GRAM) {
+    find_all(scanner, data, size, scanner->shortest);
+  } else {
+    find_all(scanner, data, size, GRAM);
+  }
+}
+
+void tvixb_references_scan(tvixb_references* scanner, const uint8_t* data,
+                           size_t size) {
+  if (!scanner->left || !size) return;
+  size_t reach = scanner->longest - 1;  // of a needle across the border
+  size_t more = size < reach ? size : reach;
+  if (reach) memcpy(scanner->border + scanner->kept, data, more);
+  size_t total = scanner->kept + more;
+  if (scanner->kept) find(scanner, scanner->border, total);
+  find(scanner, data, size);
+  if (size >= reach) {
+    if (reach) memcpy(scanner->border, data + size - reach, reach);
+    scanner->kept = reach;
+  } else {
+    size_t dropped = total > reach ? total - reach : 0;
+    memmove(scanner->border, scanner->border + dropped, total - dropped);
+    scanner->kept = total - dropped;
+  }
+}
+
+void tvixb_references_end_stream(tvixb_references* scanner) {
+  scanner->kept = 0;
+}
+
+const uint8_t* tvixb_references_found(const tvixb_references* scanner) {
+  return scanner->found;
+}
+
+void tvixb_references_free(tvixb_references* scanner) {
+  if (!scanner) return;
+  free(scanner->needles);
+  free(scanner->found);
+  free(scanner->bytes);
+  free(scanner->border);
+  free(scanner->grams);
+  free(scanner);
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+//
+// Finds which byte strings of a set, the needles, occur in a stream. The core
+// does not depend on this file.
+//
+// The rules of tvix_build.h for NULL, alignment, aliasing and retention apply
+// here too. One thread at a time may use a scanner.
+#ifndef TVIXB_REFERENCES_H
+#define TVIXB_REFERENCES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: begin */
+
+// A set of needles, which of them were found, and the end of the stream so far.
+typedef struct tvixb_references tvixb_references;
+
+// Returns a scanner for n needles: needle i is needles[ends[i - 1] .. ends[i]),
+// the first one begins at 0. No needle is empty; equal needles are allowed.
+// Copies the needles. Free the scanner with tvixb_references_free. Returns NULL
+// if memory is exhausted.
+tvixb_references* tvixb_references_new(const uint8_t* needles,
+                                       const uint64_t* ends, size_t n);
+
+// Scans the next bytes of the stream, also for needles that began in the bytes
+// before.
+void tvixb_references_scan(tvixb_references* scanner, const uint8_t* data,
+                           size_t size);
+
+// Ends the stream. The next bytes begin another one.
+void tvixb_references_end_stream(tvixb_references* scanner);
+
+// Returns n bytes, which the scanner owns: 1 if the needle was found in any
+// stream, else 0.
+const uint8_t* tvixb_references_found(const tvixb_references* scanner);
+
+// Frees a scanner; NULL is ignored.
+void tvixb_references_free(tvixb_references* scanner);
+
+/* cffi: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // TVIXB_REFERENCES_H

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Runs requests of the command `build` on a Remote Execution engine."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tvix_build.builders import Builder
+from tvix_build.builders.reapi import Property, ReapiBuilder
+from tvix_build.castore import CastoreStore
+from tvix_build.cli.extras import extra
+from tvix_build.cli.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    import grpc
+
+
+@dataclass(frozen=True)
+class RemoteExecution(Sandbox):
+    """The options of a build on an engine. It has no limits, and keeps no failed builds.
+
+    Attributes:
+        address: the address of the engine.
+        credentials: the TLS credentials, or None.
+        properties: name, value and constraint of each platform property.
+        cache: whether a cached result is returned.
+    """
+
+    address: str
+    credentials: grpc.ChannelCredentials | None
+    properties: list[tuple[str, str, str | None]]
+    cache: bool
+
+    def open_builder(self, castore: CastoreStore) -> AbstractContextManager[Builder]:
+        """Return the builder."""
+        with extra("grpc"):
+            return ReapiBuilder(
+                self.address,
+                castore,
+                credentials=self.credentials,
+                properties=[Property(*one) for one in self.properties],
+                cache=self.cache,
+                timeout=None if self.timeout is None else math.ceil(self.timeout),
+            )

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""The builder at the end of the chain that runs requests on this machine."""
+
+from __future__ import annotations
+
+import grpc
+
+from tvix_build.builders import Builder, BuildFailedError, RefusedError, UnavailableError
+from tvix_build.proxy.builder_protocol import Call, Response
+from tvix_build.proxy.status import status_error
+
+
+class LocalBuilder:
+    """Runs calls with a builder of this process. A cancelled call ends its build.
+
+    Args:
+        builder: the builder.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+
+    async def build(self, call: Call) -> Response:
+        """Run a request.
+
+        Raises:
+            StatusError: if the builder refuses the request, cannot run, or the build fails.
+        """
+        try:
+            result = await self._builder.build_async(call.request, schema=call.service.schema)
+        except RefusedError as error:
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            raise status_error(code, "REQUEST_REFUSED", str(error)) from None
+        except UnavailableError as error:
+            code = grpc.StatusCode.UNAVAILABLE
+            raise status_error(code, "BUILDER_UNAVAILABLE", str(error)) from None
+        except BuildFailedError as error:
+            message = f"{error}; the log is the blob {error.record.log_digest.hex()}"
+            raise status_error(grpc.StatusCode.ABORTED, "BUILD_FAILED", message) from None
+        return Response(result.response)

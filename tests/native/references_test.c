@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+//
+// Compares the scanner with a plain search, on random needles and streams that
+// are cut into random chunks.
+#include "references.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUNDS 20000
+#define MAX_NEEDLES 12
+#define MAX_NEEDLE 40
+#define MAX_STREAM 300
+
+static uint64_t state = 1;
+
+static uint32_t draw(uint32_t limit) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(state >> 33) % limit;
+}
+
+static void fill(uint8_t* data, size_t size, uint32_t letters) {
+  for (size_t i = 0; i < size; i++) data[i] = (uint8_t)draw(letters);
+}
+
+static int occurs(const uint8_t* data, size_t size, const uint8_t* needle,
+                  size_t length) {
+  for (size_t i = 0; i + length <= size; i++) {
+    if (!memcmp(data + i, needle, length)) return 1;
+  }
+  return 0;
+}
+
+// Scans a stream in chunks. Each chunk is a copy of its exact size, so that a
+// sanitizer finds reads beyond it.
+static void scan(tvixb_references* scanner, const uint8_t* data, size_t size) {
+  for (size_t begin = 0; begin < size;) {
+    size_t chunk = draw(8) ? draw(60) : size;
+    if (chunk > size - begin) chunk = size - begin;
+    uint8_t* copy = malloc(chunk + !chunk);
+    memcpy(copy, data + begin, chunk);
+    tvixb_references_scan(scanner, copy, chunk);
+    free(copy);
+    begin += chunk;
+  }
+  tvixb_references_end_stream(scanner);
+}
+
+static void check_random(void) {
+  uint8_t needles[MAX_NEEDLES * MAX_NEEDLE];
+  uint64_t ends[MAX_NEEDLES];
+  uint8_t streams[2][MAX_STREAM];
+  size_t sizes[2];
+  size_t n = draw(MAX_NEEDLES + 1), used = 0;
+  uint32_t letters = draw(3) ? 2 : 256,
+           fixed = draw(2) ? 0 : 1 + draw(MAX_NEEDLE);
+  for (size_t i = 0; i < n; i++) {
+    size_t size = fixed ? fixed : 1 + draw(draw(2) ? 3 : MAX_NEEDLE);
+    fill(needles + used, size, letters);
+    used += size;
+    ends[i] = used;
+  }
+  for (int i = 0; i < 2; i++) {
+    sizes[i] = draw(MAX_STREAM + 1);
+    fill(streams[i], sizes[i], letters + draw(2) * 3);
+    // Put needles, complete or cut off, at random places.
+    for (size_t j = 0; j < n && sizes[i]; j++) {
+      size_t begin = j ? (size_t)ends[j - 1] : 0, at = draw((uint32_t)sizes[i]);
+      size_t size = (size_t)ends[j] - begin - draw(2);
+      if (size > sizes[i] - at) size = sizes[i] - at;
+      if (draw(2)) memcpy(streams[i] + at, needles + begin, size);
+    }
+  }
+  tvixb_references* scanner = tvixb_references_new(needles, ends, n);
+  assert(scanner);
+  for (int i = 0; i < 2; i++) scan(scanner, streams[i], sizes[i]);
+  const uint8_t* found = tvixb_references_found(scanner);
+  for (size_t i = 0; i < n; i++) {
+    size_t begin = i ? (size_t)ends[i - 1] : 0, size = (size_t)ends[i] - begin;
+    int expected = occurs(streams[0], sizes[0], needles + begin, size) ||
+                   occurs(streams[1], sizes[1], needles + begin, size);
+    assert(found[i] == expected);
+  }
+  tvixb_references_free(scanner);
+}
+
+static void check_empty(void) {
+  tvixb_references* scanner = tvixb_references_new(NULL, NULL, 0);
+  assert(scanner);
+  tvixb_references_scan(scanner, (const uint8_t*)"a", 1);
+  tvixb_references_end_stream(scanner);
+  tvixb_references_free(scanner);
+  tvixb_references_free(NULL);
+}
+
+int main(void) {
+  check_empty();
+  for (int i = 0; i < ROUNDS; i++) check_random();
+  puts("ok");
+}
