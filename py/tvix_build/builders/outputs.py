@@ -66,7 +66,7 @@ class OutputScan:
         self._needles = needles
         self._left = limit
         self._buffer = bytearray(_CHUNK)
-        self.exceeded = False
+        self.exceeded: bool = False
 
     def scan(self, path: str, output: str) -> list[int]:
         """Return the indices of the needles in the contents, targets and names of an output.

@@ -85,7 +85,7 @@ class Layout:
                 self._create()
             self._check_version()
             self.kinds: dict[KindName, int] = {kind: self._descriptor(kind) for kind in KINDS}
-            self.incoming = self._descriptor("incoming")
+            self.incoming: int = self._descriptor("incoming")
         except BaseException:
             self.close()
             raise

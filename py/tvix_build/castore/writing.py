@@ -33,7 +33,7 @@ class Writer:
         self._directory = directory
         self._kinds: dict[str, KindName] = {}  # of new files that are not blobs
         self._found: set[tuple[KindName, str]] = set()
-        self.target = Target(saved=layout.kinds["blobs"], incoming=directory)
+        self.target: Target = Target(saved=layout.kinds["blobs"], incoming=directory)
 
     def add(self, kind: KindName, digest: bytes, data: bytes | memoryview) -> None:
         """Add an object, unless it is stored already."""

@@ -162,7 +162,7 @@ def _parse_properties(
     return found
 
 
-property_option = click.option(
+property_option: Decorator = click.option(
     "--property",
     "properties",
     metavar="[CONSTRAINT:]NAME=VALUE",

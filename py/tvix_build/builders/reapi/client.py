@@ -46,9 +46,9 @@ class EngineStatusError(Exception):
     """
 
     def __init__(self, status: google.Status) -> None:
-        self.code = _code(status.code)
-        self.message = status.message
-        self.missing = any(
+        self.code: grpc.StatusCode = _code(status.code)
+        self.message: str = status.message
+        self.missing: bool = any(
             violation.type == _MISSING
             for detail in status.details
             if detail.type_url.endswith("/google.rpc.PreconditionFailure")

@@ -138,7 +138,7 @@ class Digests:
     """
 
     def __init__(self, castore: Castore, table: DigestTable) -> None:
-        self.function = table.function
+        self.function: DigestFunction = table.function
         self._castore = castore
         self._table = table
         self._new: dict[int, dict[bytes, reapi.Digest]] = {_BLOB: {}, _DIRECTORY: {}}
