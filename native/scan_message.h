@@ -78,12 +78,27 @@ TVIXB_SCAN_INLINE bool tvixb_scan_check(tvixb_scan* scan,
   return true;
 }
 
+// Returns whether all that a value must have is a size of less than 128 bytes.
+TVIXB_SCAN_INLINE bool tvixb_scan_is_fixed(const tvixb_field* field) {
+  const tvixb_rule* rule = field->rule;
+  return field->type == TVIXB_TYPE_BYTES && rule->min == rule->max &&
+         rule->min > 0 && rule->min < 0x80 && !rule->forbidden &&
+         !rule->extra_check && !rule->forbidden_prefix && !field->key &&
+         !field->sorted && !field->path_prefix;
+}
+
 // Scans a value, after its tag. `embedded` scans a TVIXB_TYPE_MESSAGE. Returns
 // its end; NULL if it is not in the ordinary form.
 TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
     tvixb_scan* scan, const tvixb_field* field, tvixb_scan_function* embedded,
     const uint8_t* p, const uint8_t* end, tvixb_scan_place place,
     tvixb_view* key) {
+  // The CPU predicts that the size is right, and does not wait for it.
+  if (tvixb_scan_is_fixed(field) &&
+      __builtin_expect((uint64_t)(end - p) > field->rule->min, 1) &&
+      __builtin_expect(*p == field->rule->min, 1)) {
+    return p + 1 + field->rule->min;
+  }
   uint64_t number;
   p = tvixb_scan_varint(p, end, &number);
   if (!p) return NULL;
@@ -166,11 +181,13 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_rest(
     const uint8_t* end, unsigned depth, unsigned seen, unsigned needed,
     unsigned oneof) {
   if (!p) return NULL;
-  if (p < end) p = tvixb_scan_unknown(scan, message, p, end, depth);
+  if (p < end && !tvixb_scan_unknown(scan, message, p, end, depth)) return NULL;
   if ((needed & ~seen) || (oneof && !(oneof & seen))) {
     tvixb_scan_absent(scan, message, depth, seen);
   }
-  return p;
+  // This is p, but depends only on the length of the message: the CPU scans the
+  // next list element before it has the lengths in this one.
+  return end;
 }
 
 #endif  // TVIXB_SCAN_MESSAGE_H
