@@ -130,10 +130,11 @@ TVIXB_BYTES_INLINE bool tvixb_bytes_none_avx2(const uint8_t* p, size_t size,
     return !_bzhi_u64(found, (unsigned)size);
   }
   __m256i found = _mm256_or_si256(low, high);
-  for (size_t i = 64; i < size; i += 32) {
-    size_t at = i < size - 32 ? i : size - 32;
-    found =
-        _mm256_or_si256(found, tvixb_bytes_match_avx2(p + at, wanted, byte));
+  for (size_t i = 64; i < size; i += 64) {
+    const uint8_t* at = p + (i < size - 64 ? i : size - 64);
+    low = tvixb_bytes_match_avx2(at, wanted, byte);
+    high = tvixb_bytes_match_avx2(at + 32, wanted, byte);
+    found = _mm256_or_si256(found, _mm256_or_si256(low, high));
   }
   return !_mm256_movemask_epi8(found);
 }
