@@ -20,8 +20,11 @@ from typing import Any
 
 import pytest
 
+from cli_support import run
+from made_derivations import MadeStore
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix_build.builders import BuildFailedError, SandboxBuilder, UnavailableError
+from tvix_build.builders.derivations import DerivationBuildError, build_derivation
 from tvix_build.castore import CastoreStore
 from waiting import LIMIT
 
@@ -29,6 +32,7 @@ grpc = pytest.importorskip("grpc")
 
 from tvix_build.builders.reapi import EngineError, ReapiBuilder  # noqa: E402
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "build"
 LARGE = 5 << 20  # more than a batch
 
 
@@ -182,3 +186,33 @@ def test_inputs_stay_as_they_are(address: str, castore: CastoreStore, source: Pa
     with castore.open_blob(output.output.file.digest) as file:
         assert file.read() == (source / "deep/run").read_bytes()
     assert not list(castore.verify())
+
+
+def test_a_derivation_and_its_inputs(address: str, castore: CastoreStore) -> None:
+    (file,) = EXAMPLE.glob("*-greetings.txt.drv")
+    with ReapiBuilder(address, castore) as builder:
+        found = build_derivation(file, builder=builder, castore=castore)
+    expected = build_derivation(file, builder=SandboxBuilder(castore), castore=castore)
+    assert len(found.results) == 2
+    assert found.outputs == expected.outputs
+    assert (found.closure, found.references) == (expected.closure, expected.references)
+
+
+def test_an_input_derivation_that_fails(
+    address: str, castore: CastoreStore, tmp_path: Path
+) -> None:
+    store = MadeStore(tmp_path)
+    failing = store.derivation("failing", "exit 3")
+    top = store.derivation("top", "echo > $out", inputs=[failing])
+    with ReapiBuilder(address, castore) as builder, pytest.raises(DerivationBuildError) as caught:
+        build_derivation(store.file(top), builder=builder, castore=castore)
+    assert str(caught.value) == f"{failing}: exit status 3; needed by {top}"
+
+
+def test_a_derivation_on_the_command_line(address: str, tmp_path: Path) -> None:
+    (file,) = EXAMPLE.glob("*-greetings.txt.drv")
+    options = ("--builder", address, "--castore", "castore", "--out-link", "result", "--quiet")
+    found = run("build", file, *options, cwd=tmp_path)
+    assert (found.status, found.stderr) == (0, "")
+    (output,) = (tmp_path / "result").iterdir()
+    assert output.read_text() == "Hello, Ada!\nHello, Grace!\n"

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -313,10 +314,11 @@ def results(
     with (
         CastoreStore(directory / "castore") as castore,
         socket.create_server(("127.0.0.1", 0)) as port,
+        TemporaryDirectory(dir="/tmp") as sockets,  # Paths of sockets must be short.
         socket.socket(socket.AF_UNIX) as named,
         socket.socket(socket.AF_UNIX) as abstract,
     ):
-        named.bind(str(directory / "socket"))
+        named.bind(f"{sockets}/socket")
         named.listen()
         abstract.bind(f"\0tvix-build-{os.getpid()}")
         abstract.listen()

@@ -16,12 +16,23 @@ from builders_support import needs_sandbox
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import nix
 from tvix_build.builders import SandboxBuilder
+from tvix_build.builders.derivations import build_derivation
 from tvix_build.castore import CastoreStore, node_from_path
 from tvix_build.nix import DerivationDirectory
 from waiting import LIMIT
 
 EXPRESSION = Path(__file__).parents[1] / "derivations" / "sandbox.nix"
-NAMES = ("fixed", "modes", "outputs", "pass-as-file", "structured", "surroundings", "user")
+NAMES = (
+    "fixed",
+    "fixed-recursive",
+    "modes",
+    "outputs",
+    "pass-as-file",
+    "structured",
+    "surroundings",
+    "user",
+)
+WITH_CLOSURE = ("closure",)  # Its inputs are not only those of the derivation.
 CONFIGURATION = """
 build-users-group =
 cores = 0
@@ -104,6 +115,26 @@ def test_the_outputs_are_those_of_nix(store: NixStore, tmp_path: Path, name: str
         assert {f"/nix/store/{names[i]}" for i in response.needles} == set(references)
 
 
+@pytest.mark.parametrize("name", [*NAMES, *WITH_CLOSURE])
+def test_all_is_built_as_by_nix(store: NixStore, tmp_path: Path, name: str) -> None:
+    (file,) = store.path("/nix/store").glob(f"*-{name}.drv")
+    # Without the outputs that Nix built.
+    sources = tmp_path / "store"
+    sources.mkdir()
+    for one in store.path("/nix/store").glob("*"):
+        if one.suffix == ".drv" or one.name.endswith("-source"):
+            (sources / one.name).write_bytes(one.read_bytes())
+    with CastoreStore(tmp_path / "castore") as castore:
+        result = build_derivation(
+            sources / file.name, builder=SandboxBuilder(castore), castore=castore
+        )
+    assert result.outputs
+    for path, node in result.closure.items():
+        assert node == node_from_path(store.path(path))
+        references = store.run("nix-store", "--query", "--references", path)
+        assert set(result.references[path]) == set(references)
+
+
 def test_all_derivations_are_built(store: NixStore) -> None:
     found = {file.stem[33:] for file in store.path("/nix/store").glob("*.drv")}
-    assert found == set(NAMES)
+    assert found == {*NAMES, *WITH_CLOSURE}

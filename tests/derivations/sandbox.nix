@@ -47,6 +47,10 @@ in
       echo ${outputs.doc} >> $out
     '';
   };
+  # The script and its source are inputs only because ${outputs.dev} refers to them.
+  closure = drv "closure" {
+    args = run "$(cat ${outputs.dev}/include/path)/bin/run > $out";
+  };
   surroundings = drv "surroundings" {
     args = run ''
       (id -u; id -g; pwd; cat /etc/passwd | wc -l; ls /tmp; ls /build; echo $TMPDIR $HOME $PATH) > $out
@@ -80,6 +84,18 @@ in
     outputHashAlgo = "sha256";
     outputHash = builtins.hashString "sha256" "fixed\n";
     args = run "echo fixed > $out";
+  };
+  fixed-recursive = drv "fixed-recursive" {
+    outputHashMode = "recursive";
+    outputHashAlgo = "sha256";
+    outputHash = "b7c0783085179dc216b0fc289680bf500e17660e6bd760d0c4c102b3e804e661";
+    args = run ''
+      mkdir $out
+      echo fixed > $out/file
+      ln -s file $out/link
+      echo "#!/bin/sh" > $out/run
+      chmod 755 $out/run
+    '';
   };
   modes = drv "modes" {
     args = run ''

@@ -67,7 +67,10 @@ TESTS_OF_ROOMS = (
     ("py/tvix_build/spark/*", ("test_spark*",)),
     ("py/tvix_build/nix/*", ("test_nix*",)),
     ("py/tvix_build/builders/reapi/*", ("test_reapi*",)),
-    ("py/tvix_build/builders/*", ("test_sandbox*", "test_layout", "test_limits")),
+    (
+        "py/tvix_build/builders/*",
+        ("test_sandbox*", "test_derivations", "test_layout", "test_limits"),
+    ),
     ("py/tvix_build/castore/*", ("test_castore*",)),
     ("py/tvix_build/_core/convert.py", ("test_translation",)),
     ("py/tvix_build/_core/file_hashing.py", ("test_castore*",)),

@@ -29,6 +29,9 @@ ROOMS = {
     "public": Room(("tvix_build",), ("core",)),
     "castore": Room(("tvix_build.castore",), ("core",)),
     "builders": Room(("tvix_build.builders",), ("core", "castore", "proxy.shared")),
+    "builders.derivations": Room(
+        ("tvix_build.builders.derivations",), ("core", "builders", "castore", "nix")
+    ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "store": Room(("tvix_build.store",), ("core",)),
     "proxy": Room(("tvix_build.proxy",), ("core", "public", "builders", "store", "proxy.shared")),
@@ -41,6 +44,7 @@ ROOMS = {
             "core",
             "public",
             "builders",
+            "builders.derivations",
             "castore",
             "nix",
             "store",

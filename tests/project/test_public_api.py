@@ -29,7 +29,7 @@ from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import builders, castore, nix, records
-from tvix_build.builders import reapi
+from tvix_build.builders import derivations, reapi
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
@@ -413,6 +413,41 @@ def test_builders(tmp_path: Path) -> None:
             assert_type(sandbox.build(request().SerializeToString()), builders.BuildResult[bytes])
         with pytest.raises(builders.BuilderError):
             asyncio.run(sandbox.build_async(request()))
+
+
+def test_builds_of_derivations(tmp_path: Path) -> None:
+    failing = tmp_path / "3sbbnza1j2wg8m6316gciz4azlafk2gk-failing.drv"
+    failing.write_text(
+        'Derive([("out","/nix/store/2jmxwzlcr9y4rqj1mzsk6mxpmq84yj2z-x","","")],[],[],'
+        '"x86_64-linux","builtin:fetchurl",[],[])'
+    )
+    with castore.CastoreStore(tmp_path / "castore") as store:
+        try:
+            builder = builders.SandboxBuilder(store)
+        except builders.UnavailableError as missing:
+            pytest.skip(str(missing))
+        with pytest.raises(builders.BuilderError) as caught:
+            assert_type(
+                derivations.build_derivation(
+                    failing,
+                    builder=builder,
+                    castore=store,
+                    store=tmp_path,
+                    on_start=print,
+                    on_log=print,
+                ),
+                derivations.DerivationResult,
+            )
+    error = caught.value
+    assert isinstance(error, derivations.DerivationBuildError)
+    assert assert_type(error.derivation, str) == f"/nix/store/{failing.name}"
+    assert len(assert_type(error.reasons, tuple[str, ...])) == 1
+    assert assert_type(error.needed_by, tuple[str, ...]) == ()
+    result = derivations.DerivationResult(outputs={}, closure={}, references={}, results={})
+    assert_type(result.outputs, Mapping[str, castore_pb2.Node])
+    assert_type(result.closure, Mapping[str, castore_pb2.Node])
+    assert_type(result.references, Mapping[str, Sequence[str]])
+    assert_type(result.results, Mapping[str, builders.BuildResult[snix_build_pb2.BuildResponse]])
 
 
 def test_remote_execution(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The command `build`: runs a request with a builder."""
+"""The command `build`: runs a request, or builds a derivation, with a builder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,7 @@ from tvix_build.cli.hints import find_hint_of
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.cli.viewer import Viewer
 from tvix_build.proxy.shared.addresses import Address
-from tvix_build.proxy.shared.services import SERVICES
+from tvix_build.proxy.shared.services import SERVICES, Service
 from tvix_build.records import InputError
 from tvix_build.records.output import output_errors
 from tvix_build.records.protobuf import class_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import grpc
 
     from tvix_build.builders.reapi.address import Address as ReapiAddress
+    from tvix_build.cli.sandbox import Sandbox
     from tvix_build.proxy.client import InvalidResponseError
 
 
@@ -40,6 +42,7 @@ def run(
     target: str | None,
     timeout: float | None,
     castore: str | None,
+    store: str | None,
     out_link: str | None,
     keep_failed: bool,
     properties: list[tuple[str, str, str | None]],
@@ -54,7 +57,12 @@ def run(
 ) -> int:
     """Run the command, and return its exit status."""
     credentials = client_credentials(builder, ca, certificate, key)
-    call: Callable[[Monitor, bytes], bytes]
+    is_derivation = file.endswith(".drv")
+    if is_derivation:
+        schema = Schema.SNIX_BUILD_V1  # Its responses have references.
+    elif store is not None:
+        raise click.UsageError("expected a .drv file with --store")
+    engine: _Server | Sandbox
     if not isinstance(builder, Address):
         if castore is None or keep_failed or limits:
             raise click.UsageError(
@@ -62,10 +70,10 @@ def run(
             )
         from tvix_build.cli.remote_execution import RemoteExecution
 
-        call = RemoteExecution(
+        engine = RemoteExecution(
             *(file, schema, castore, out_link, False, timeout, limits),
             *(builder.text, credentials, properties, not no_cache),
-        ).build
+        )
     elif properties or no_cache:
         raise click.UsageError("expected --builder reapi+grpc://… with --property and --no-cache")
     elif builder is SANDBOX:
@@ -73,41 +81,45 @@ def run(
             raise click.UsageError("expected --castore with --builder sandbox:")
         from tvix_build.cli.sandbox import Sandbox
 
-        call = Sandbox(file, schema, castore, out_link, keep_failed, timeout, limits).build
+        engine = Sandbox(file, schema, castore, out_link, keep_failed, timeout, limits)
     else:
         if castore or out_link or keep_failed or limits:
             raise click.UsageError(
                 "expected --builder sandbox: with --castore, --out-link, --keep-failed and limits"
             )
-        call = _Server(builder, schema, timeout, credentials).build
+        engine = _Server(builder, schema, timeout, credentials)
     wanted = None if target is None else output_target(target, output_format)
     service = SERVICES[schema]
     if wanted is None or not wanted.format.startswith("binpb"):
         class_of(service.response)  # Fail before the build instead of after it.
     monitor = Monitor(quiet=True)
-    try:
-        source = input_source(file, input_format, column)
-        data, report = read_record(source, service.request)
-    except InputError as error:
-        monitor.error(error)
-        return 2
-    if not report.valid:
-        name = source.record_name(source.index or 0)
-        _print_violations(monitor, name, report)
-        hint = find_hint_of(data, service.request, report)
-        if hint:
-            monitor.error(f"{name}: {hint}")
-        return 1
+    call: Callable[[], bytes]
+    if not is_derivation:
+        try:
+            request = _read_request(monitor, file, service, input_format, column)
+        except InputError as error:
+            monitor.error(error)
+            return 2
+        if request is None:
+            return 1
+        call = partial(engine.build, monitor, request)
+    elif isinstance(engine, _Server):
+        raise click.UsageError("expected --builder sandbox: or reapi+grpc://… with a derivation")
+    else:
+        call = partial(engine.build_derivation, monitor, store)
     try:
         # Open the output before the build, so that a failure comes first.
         with ExitStack() as stack:
             writer = stack.enter_context(write_target(wanted, service.response)) if wanted else None
-            response = call(monitor, data)
+            response = call()
             if writer is not None:
                 writer.write([response])
                 return 0
     except FailedError:
         return 1
+    except InputError as error:
+        monitor.error(error)
+        return 2
     with output_errors("standard output"):
         Viewer(stdout_console(), service.response, full=False).view(
             builder.text,
@@ -115,6 +127,26 @@ def run(
             check(response, kind=service.response.kind, schema=service.response.schema),
         )
     return 0
+
+
+def _read_request(
+    monitor: Monitor, file: str, service: Service, input_format: str | None, column: str | None
+) -> bytes | None:
+    """Return the request in a file. If it is invalid, print the violations, and return None.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    source = input_source(file, input_format, column)
+    data, report = read_record(source, service.request)
+    if report.valid:
+        return data
+    name = source.record_name(source.index or 0)
+    _print_violations(monitor, name, report)
+    hint = find_hint_of(data, service.request, report)
+    if hint:
+        monitor.error(f"{name}: {hint}")
+    return None
 
 
 class _Server(NamedTuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs requests of the command `build` on a Remote Execution engine."""
+"""Runs requests and derivations of the command `build` on a Remote Execution engine."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs requests of the command `build` in the sandbox."""
+"""Runs requests and derivations of the command `build` in the sandbox."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +24,14 @@ from tvix_build.builders import (
     Limits,
     SandboxBuilder,
 )
+from tvix_build.builders.derivations import DerivationBuildError, build_derivation
+from tvix_build.builders.interface import OnLog
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.command import verbosity
 from tvix_build.cli.failures import FailedError
 from tvix_build.cli.terminal import Monitor
+from tvix_build.nix import DerivationError
+from tvix_build.records import InputError
 
 if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
@@ -38,7 +42,7 @@ class Sandbox:
     """The options of a build in the sandbox.
 
     Attributes:
-        file: the name of the request, for messages.
+        file: the file of the derivation, or the name of the request for messages.
         schema: the schema of the request.
         castore: the directory of the castore store.
         out_link: the directory for the outputs, or None.
@@ -61,30 +65,76 @@ class Sandbox:
         Raises:
             FailedError: if the build fails.
         """
+        with self._open(monitor) as (castore, builder):
+            result = builder.build(request, schema=self.schema, on_log=_log())
+            _note_record(monitor, result.record)
+            self._write_outputs(castore, result.outputs)
+        return bytes(result.response)
+
+    def build_derivation(self, monitor: Monitor, store: str | None) -> bytes:
+        """Build the derivation in the file, after the derivations that it needs, and return its
+        response. Print the logs while the builds run.
+
+        Args:
+            store: the directory of input derivations and sources, or None for that of the file.
+
+        Raises:
+            FailedError: if a build fails.
+            InputError: if the file cannot be read.
+        """
+        with self._open(monitor) as (castore, builder):
+            try:
+                found = build_derivation(
+                    self.file,
+                    builder=builder,
+                    castore=castore,
+                    store=store,
+                    on_start=lambda path: monitor.note(f"building {path}"),
+                    on_log=_log(),
+                )
+            except DerivationError as error:
+                reasons = "; ".join(error.reasons)
+                if isinstance(error.__cause__, OSError):
+                    raise InputError(reasons, self.file) from None
+                monitor.error(f"{self.file}: {reasons}")
+                raise FailedError from None
+            result = list(found.results.values())[-1]
+            _note_record(monitor, result.record)
+            self._write_outputs(castore, result.outputs)
+        return result.response.SerializeToString(deterministic=True)
+
+    @contextmanager
+    def _open(self, monitor: Monitor) -> Iterator[tuple[CastoreStore, Builder]]:
+        """Yield the castore and the builder, and report its errors.
+
+        Raises:
+            FailedError: if the builder raises an error.
+        """
         if self.out_link is not None and os.path.lexists(self.out_link):
             raise click.UsageError(
                 f"--out-link: {self.out_link!r} exists; expected a new directory"
             )
         with CastoreStore(self.castore) as castore:
             try:
-                on_log = None if verbosity() < 0 or sys.stderr is None else _write_log
                 with self.open_builder(castore) as builder:
-                    result = builder.build(request, schema=self.schema, on_log=on_log)
-            except BuildFailedError as error:
-                monitor.error(f"{self.file}: {error}")
-                _note_record(monitor, error.record)
-                if error.kept:
-                    monitor.error(
-                        f"{error.kept}: kept; to enter the sandbox, run {error.kept}/enter"
-                    )
-                raise FailedError from None
+                    yield castore, builder
             except BuilderError as error:
-                monitor.error(f"{self.file}: {error}")
+                self._report(monitor, error)
                 raise FailedError from None
-            _note_record(monitor, result.record)
-            if self.out_link is not None:
-                _materialize(castore, result.outputs, self.out_link)
-        return bytes(result.response)
+
+    def _report(self, monitor: Monitor, error: BuilderError) -> None:
+        of_derivation = isinstance(error, DerivationBuildError)
+        monitor.error(error if of_derivation else f"{self.file}: {error}")
+        failed = error.__cause__ if of_derivation else error
+        if isinstance(failed, BuildFailedError):
+            _note_record(monitor, failed.record)
+            if failed.kept:
+                kept = failed.kept
+                monitor.error(f"{kept}: kept; to enter the sandbox, run {kept}/enter")
+
+    def _write_outputs(self, castore: CastoreStore, outputs: Mapping[str, Node]) -> None:
+        if self.out_link is not None:
+            _materialize(castore, outputs, self.out_link)
 
     def open_builder(self, castore: CastoreStore) -> AbstractContextManager[Builder]:
         """Return the builder."""
@@ -92,6 +142,11 @@ class Sandbox:
         if self.timeout is not None:
             limits = replace(limits, seconds=self.timeout)
         return nullcontext(SandboxBuilder(castore, limits=limits, keep_failed=self.keep_failed))
+
+
+def _log() -> OnLog | None:
+    """Return the function that prints the log, unless the command is quiet."""
+    return None if verbosity() < 0 or sys.stderr is None else _write_log
 
 
 def _write_log(data: bytes) -> None:

@@ -24,7 +24,6 @@ from reapi.protos.google_pb2 import Timestamp
 from tvix.castore.protos import castore_pb2
 from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.ranges import BytesLike
-from tvix_build._core.references import ReferenceScanner
 from tvix_build._core.report import SchemaLike
 from tvix_build.builders.interface import (
     BuilderError,
@@ -40,6 +39,7 @@ from tvix_build.builders.reapi.address import parse
 from tvix_build.builders.reapi.digests import DigestFunction, DigestTable
 from tvix_build.builders.reapi.lowering import Lowered, Property, blobs, lower
 from tvix_build.builders.reapi.raising import Raised, ResultError, raise_result, result_files
+from tvix_build.builders.references import scan_node
 from tvix_build.castore import CastoreStore, MissingError
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from tvix_build.builders.reapi.client import Cancellation, EngineStatusError, Opener, Session
 
-_PIECE = 1 << 20
 _ATTEMPTS = 3  # executions of an action whose blobs the engine loses
 _REMEDIES = {
     "UNAVAILABLE": "check the address, and that the engine runs",
@@ -351,7 +350,8 @@ class _Build:
         for encoding in raised.directories.values():
             self._castore.add_directory(encoding)
         needles = [
-            self._scan(node, list(self.request.message.refscan_needles)) for node in raised.nodes
+            scan_node(self._castore, node, self.request.message.refscan_needles)
+            for node in raised.nodes
         ]
         response = write_response(self.request, raised.nodes, needles)
         outputs = dict(zip(self.request.message.outputs, raised.nodes, strict=True))
@@ -427,48 +427,6 @@ class _Build:
         for digest in wanted:
             if found[digest.hash].hex() != digest.hash:
                 raise wrong_contents(digest)
-
-    def _scan(self, node: castore_pb2.Node, needles: list[str]) -> list[int]:
-        """Return the indices of the needles in the contents, targets and names of an output."""
-        if not needles:
-            return []
-        scanner = ReferenceScanner(needles)
-        root = castore_pb2.Directory()
-        if node.HasField("directory"):
-            root = self._castore.directory(node.directory.digest)
-        elif node.HasField("file"):
-            self._scan_blob(scanner, node.file.digest)
-        else:
-            scanner.scan(node.symlink.target)
-        scanner.end_stream()
-        waiting = [root]
-        done: set[bytes] = set()
-        while waiting:
-            directory = waiting.pop()
-            for link in directory.symlinks:
-                scanner.scan(link.name)
-                scanner.end_stream()
-                scanner.scan(link.target)
-                scanner.end_stream()
-            for file in directory.files:
-                scanner.scan(file.name)
-                scanner.end_stream()
-                if file.digest not in done:
-                    done.add(file.digest)
-                    self._scan_blob(scanner, file.digest)
-            for child in directory.directories:
-                scanner.scan(child.name)
-                scanner.end_stream()
-                if child.digest not in done:
-                    done.add(child.digest)
-                    waiting.append(self._castore.directory(child.digest))
-        return scanner.found
-
-    def _scan_blob(self, scanner: ReferenceScanner, digest: bytes) -> None:
-        with self._castore.open_blob(digest) as file:
-            while piece := file.read(_PIECE):
-                scanner.scan(piece)
-        scanner.end_stream()
 
     def _add_log(self, log: bytes) -> bytes:
         digest = blake3_many([log])[0]

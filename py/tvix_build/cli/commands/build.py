@@ -49,6 +49,13 @@ _REAPI = "reapi+grpc://HOST:PORT/INSTANCE or reapi+grpcs://HOST:PORT/INSTANCE"
 )
 @castore_option
 @click.option(
+    "--store",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Directory of input derivations and sources of a .drv file; the default is the directory "
+    "of FILE.",
+)
+@click.option(
     "--out-link",
     metavar="DIR",
     type=PATH,
@@ -77,7 +84,8 @@ _REAPI = "reapi+grpc://HOST:PORT/INSTANCE or reapi+grpcs://HOST:PORT/INSTANCE"
 @output_format_option
 def build(**options: Any) -> int:
     """Run the request in FILE with a builder, and print the response. '-' is stdin, and FILE[INDEX]
-    is one of several requests.
+    is one of several requests. If FILE is a derivation (.drv), build the derivations that it needs
+    first; requests and the response are of snix.build.v1.
 
     \b
     Examples:
@@ -85,6 +93,7 @@ def build(**options: Any) -> int:
       tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
       tvix-build build request.json --builder sandbox: --castore store --out-link result
       tvix-build build request.json --builder reapi+grpc://host:8980/main --castore store
+      tvix-build build x.drv --builder sandbox: --castore store --out-link result
 
     'sandbox:' needs Linux and bubblewrap, and prints the log on stderr while the build runs.
 
