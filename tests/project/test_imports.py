@@ -31,7 +31,10 @@ ROOMS = {
     "builders": Room(("tvix_build.builders",), ("core", "castore", "proxy.shared")),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "store": Room(("tvix_build.store",), ("core",)),
-    "proxy": Room(("tvix_build.proxy",), ("core", "public", "builders", "store", "proxy.shared")),
+    "proxy": Room(
+        ("tvix_build.proxy",),
+        ("core", "public", "builders", "castore", "store", "proxy.shared"),
+    ),
     "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),
     "records": Room(("tvix_build.records",), ("core",)),

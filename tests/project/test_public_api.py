@@ -352,6 +352,9 @@ def test_castore_store(tmp_path: Path) -> None:
         assert assert_type(store.blob_size(digest), int) == 5
         empty = assert_type(store.add_directory(b"", check_children=True), bytes)
         assert assert_type(store.has_directory(empty), bool)
+        assert assert_type(store.add_directories([b"", castore_pb2.Directory()]), bytes) == empty
+        with pytest.raises(castore.TreeError):
+            store.add_directories([])
         assert_type(store.directory(empty), castore_pb2.Directory)
         with pytest.raises(castore.MissingError) as caught:
             store.directory(DIGEST)

@@ -11,6 +11,7 @@ from tvix_build.castore.ingestion import (
 )
 from tvix_build.castore.layout import CastoreError, LinkMethod, MissingError, SizeMismatchError
 from tvix_build.castore.store import CastoreStore, Closure, Garbage
+from tvix_build.castore.tree_checks import TreeError
 
 __all__ = [
     "CastoreError",
@@ -23,6 +24,7 @@ __all__ = [
     "LinkMethod",
     "MissingError",
     "SizeMismatchError",
+    "TreeError",
     "directory_size",
     "node_from_path",
 ]

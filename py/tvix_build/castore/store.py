@@ -31,6 +31,7 @@ from tvix_build.castore.layout import (
     place,
 )
 from tvix_build.castore.materializing import Materializer
+from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.castore.writing import SavingIngestion, writer
 
 if TYPE_CHECKING:
@@ -160,6 +161,23 @@ class CastoreStore:
                 self._check_children(_parse(encoding))
             adding.add("directories", digest, encoding)
         return digest
+
+    def add_directories(self, directories: Iterable[BytesLike | Message]) -> bytes:
+        """Store all Directories of a tree, and return the digest of the root. After an error,
+        nothing is stored. Blobs need not be stored.
+
+        Args:
+            directories: the Directories, leaves first and the root last.
+
+        Raises:
+            TreeError: if a Directory is invalid, if it refers to a Directory that does not come
+                before it or has another size, or if the root does not lead to it.
+        """
+        tree = TreeCheck()
+        with writer(self._layout) as adding:
+            for directory in directories:
+                adding.add("directories", *tree.add(directory))
+            return tree.finish()
 
     def directory(self, digest: bytes) -> castore_pb2.Directory:
         """Return a Directory, after checking its digest.
