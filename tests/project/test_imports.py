@@ -28,6 +28,9 @@ ROOMS = {
     "core": Room(("tvix_build._core", "tvix_build._native", "tvix_build._version"), ()),
     "public": Room(("tvix_build",), ("core",)),
     "castore": Room(("tvix_build.castore",), ("core",)),
+    "castore.client": Room(
+        ("tvix_build.castore.client",), ("core", "public", "castore", "proxy.shared")
+    ),
     "builders": Room(("tvix_build.builders",), ("core", "castore", "proxy.shared")),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "store": Room(("tvix_build.store",), ("core",)),
