@@ -381,6 +381,7 @@ def test_castore_store(tmp_path: Path) -> None:
 
 
 def test_castore_clients(tmp_path: Path) -> None:
+    limit = 1.0
     credentials = grpc.ssl_channel_credentials()
 
     def call(store: castore.CastoreStore, node: castore_pb2.Node) -> None:
@@ -388,7 +389,7 @@ def test_castore_clients(tmp_path: Path) -> None:
             "grpc+https://localhost:1",
             schema="snix.build.v1",
             credentials=credentials,
-            timeout=1.0,
+            timeout=limit,
         ) as client:
             assert_type(client.has_blob(DIGEST), bool)
             assert_type(client.put_blob(b"a"), bytes)
@@ -405,7 +406,7 @@ def test_castore_clients(tmp_path: Path) -> None:
             "grpc+https://localhost:1",
             schema="snix.build.v1",
             credentials=credentials,
-            timeout=1.0,
+            timeout=limit,
         ) as client:
             assert_type(await client.has_blob(DIGEST), bool)
             assert_type(await client.put_blob(b"a"), bytes)
