@@ -353,7 +353,9 @@ def test_castore_store(tmp_path: Path) -> None:
         digest = assert_type(store.add_blob(b"words"), bytes)
         assert assert_type(store.has_blob(digest), bool)
         with assert_type(store.open_blob(digest), BinaryIO) as file:
-            assert assert_type(store.add_blob(file), bytes) == digest
+            assert assert_type(store.add_blob(file, digest=digest), bytes) == digest
+        with pytest.raises(castore.DigestMismatchError):
+            store.add_blob(b"others", digest=digest)
         assert assert_type(store.blob_size(digest), int) == 5
         empty = assert_type(store.add_directory(b"", check_children=True), bytes)
         assert assert_type(store.has_directory(empty), bool)

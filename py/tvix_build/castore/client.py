@@ -15,7 +15,6 @@ client raises gRPC's own `grpc.RpcError`.
 from __future__ import annotations
 
 import asyncio
-import mmap
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from tempfile import SpooledTemporaryFile
@@ -31,7 +30,12 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import check
 from tvix_build._core.ranges import BytesLike, bytes_view
 from tvix_build._core.report import Error, Kind, SchemaLike
-from tvix_build.castore.layout import MissingError, SizeMismatchError, check_digest
+from tvix_build.castore.layout import (
+    DigestMismatchError,
+    MissingError,
+    SizeMismatchError,
+    check_digest,
+)
 from tvix_build.castore.store import CastoreStore, Closure
 from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE
@@ -494,12 +498,10 @@ class _DownloadedBlob:
         if self._found != self._size:
             raise self._another_size()
         self._file.seek(0)
-        if self._size <= _PIECE:
-            self._store.add_blob(_checked_content(self._digest, self._file.read()))
-            return
-        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            _same("blob", self._digest, blake3_many([content]).tobytes())
-        self._store.add_blob(self._file)
+        try:
+            self._store.add_blob(self._file, digest=self._digest)
+        except DigestMismatchError as error:
+            raise UnexpectedContentError(str(error)) from None
 
     def _another_size(self) -> UnexpectedContentError:
         return UnexpectedContentError(

@@ -22,6 +22,7 @@ from tvix_build.castore.checking import Damage, find_damage
 from tvix_build.castore.ingestion import directory_size, ingest_path
 from tvix_build.castore.layout import (
     CastoreError,
+    DigestMismatchError,
     KindName,
     Layout,
     LinkMethod,
@@ -103,19 +104,26 @@ class CastoreStore:
         with self._layout.locked():
             return self._layout.touch("blobs", check_digest(digest))
 
-    def add_blob(self, data: BytesLike | BinaryIO) -> bytes:
+    def add_blob(self, data: BytesLike | BinaryIO, *, digest: bytes | None = None) -> bytes:
         """Store a blob, and return its digest.
 
         Args:
             data: the contents, or a binary file, which is read to its end.
+            digest: the expected digest; None to accept any contents.
+
+        Raises:
+            DigestMismatchError: if the contents have another digest. Then nothing is stored.
         """
         with writer(self._layout) as adding:
             view = bytes_view(data)
             if view is None:
-                return adding.add_file(cast(BinaryIO, data))
-            digest = blake3_many([view]).tobytes()
-            adding.add("blobs", digest, view)
-            return digest
+                found = adding.add_file(cast(BinaryIO, data))
+            else:
+                found = blake3_many([view]).tobytes()
+                adding.add("blobs", found, view)
+            if digest is not None and found != check_digest(digest):
+                raise DigestMismatchError(f"expected the blob {digest.hex()}, found {found.hex()}")
+        return found
 
     def open_blob(self, digest: bytes) -> BinaryIO:
         """Return an open file with the contents of a blob. They are not verified; see `verify`.
