@@ -38,6 +38,7 @@ from tvix_build.castore import (
     LinkMethod,
     MissingError,
     SizeMismatchError,
+    TreeError,
     node_from_path,
 )
 
@@ -180,6 +181,24 @@ def test_directory_that_is_not_closed(store: CastoreStore) -> None:
                 store.closure(Node(directory=DirectoryNode(name=b"r", digest=digest, size=size)))
     with pytest.raises(tvix_build.ValidationError):
         store.add_directory(Directory(symlinks=[SymlinkNode(name=b"..", target=b"t")]))
+
+
+def test_directories_of_a_tree(store: CastoreStore) -> None:
+    empty = Directory()
+    digest = blake3(b"").digest()
+    root = Directory(directories=[DirectoryNode(name=b"d", digest=digest, size=0)])
+    before = stored(store)
+    for directories, message in (
+        ([], "expected at least one Directory, found none"),
+        ([empty, Directory(symlinks=[SymlinkNode(name=b"a", target=b"b")])], "Directory 0: "),
+        ([root], "Directory 0: d: refers to af1349b9"),
+    ):
+        with pytest.raises(TreeError, match=message):
+            store.add_directories(directories)
+        assert stored(store) == before
+    found = store.add_directories([empty, root.SerializeToString()])
+    assert store.directory(found) == root
+    assert store.has_directory(digest)
 
 
 # ---- ingest and materialize

@@ -71,6 +71,8 @@ TESTS_OF_ROOMS = (
         "py/tvix_build/builders/*",
         ("test_sandbox*", "test_derivations", "test_layout", "test_limits"),
     ),
+    ("py/tvix_build/castore/client.py", ("test_serve_castore*",)),
+    ("py/tvix_build/castore/tree_checks.py", ("test_castore*", "test_serve_castore*")),
     ("py/tvix_build/castore/*", ("test_castore*",)),
     ("py/tvix_build/_core/convert.py", ("test_translation",)),
     ("py/tvix_build/_core/file_hashing.py", ("test_castore*",)),

@@ -199,11 +199,13 @@ def test_relocations_are_read_only_once_loaded(either: Wheel, tmp_path: Path) ->
         "snix/build/protos/build_pb2.pyi",
         "snix/build/protos/rpc_build_pb2_grpc.py",
         "snix/castore/protos/py.typed",
+        "snix/castore/protos/rpc_castore_pb2_grpc.py",
         "tvix/build/protos/build_pb2.pyi",
         "tvix/build/protos/py.typed",
         "tvix/build/protos/rpc_build_pb2_grpc.py",
         "tvix/castore/protos/castore_pb2.py",
         "tvix/castore/protos/py.typed",
+        "tvix/castore/protos/rpc_castore_pb2_grpc.py",
     ],
 )
 def test_has(bazel: Wheel, name: str) -> None:

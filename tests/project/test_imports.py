@@ -28,13 +28,19 @@ ROOMS = {
     "core": Room(("tvix_build._core", "tvix_build._native", "tvix_build._version"), ()),
     "public": Room(("tvix_build",), ("core",)),
     "castore": Room(("tvix_build.castore",), ("core",)),
+    "castore.client": Room(
+        ("tvix_build.castore.client",), ("core", "public", "castore", "proxy.shared")
+    ),
     "builders": Room(("tvix_build.builders",), ("core", "castore", "proxy.shared")),
     "builders.derivations": Room(
         ("tvix_build.builders.derivations",), ("core", "builders", "castore", "nix")
     ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "store": Room(("tvix_build.store",), ("core",)),
-    "proxy": Room(("tvix_build.proxy",), ("core", "public", "builders", "store", "proxy.shared")),
+    "proxy": Room(
+        ("tvix_build.proxy",),
+        ("core", "public", "builders", "castore", "store", "proxy.shared"),
+    ),
     "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),
     "records": Room(("tvix_build.records",), ("core",)),

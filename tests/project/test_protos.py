@@ -22,14 +22,17 @@ import reapi.protos.remote_execution_pb2
 import snix.build.protos.build_pb2
 import snix.build.protos.rpc_build_pb2
 import snix.castore.protos.castore_pb2
+import snix.castore.protos.rpc_castore_pb2
 import tvix.build.protos.build_pb2
 import tvix.build.protos.rpc_build_pb2
 import tvix.castore.protos.castore_pb2
+import tvix.castore.protos.rpc_castore_pb2
 
 MODULES = [
     *(tvix.castore.protos.castore_pb2, snix.castore.protos.castore_pb2),
     *(tvix.build.protos.build_pb2, snix.build.protos.build_pb2),
     *(tvix.build.protos.rpc_build_pb2, snix.build.protos.rpc_build_pb2),
+    *(tvix.castore.protos.rpc_castore_pb2, snix.castore.protos.rpc_castore_pb2),
     *(reapi.protos.google_pb2, reapi.protos.remote_execution_pb2),
 ]
 EXPECTED = json.loads((Path(__file__).parents[1] / "protos.json").read_text())

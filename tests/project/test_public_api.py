@@ -30,6 +30,11 @@ from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import builders, castore, nix, records
 from tvix_build.builders import derivations, reapi
+from tvix_build.castore.client import (
+    AsyncCastoreClient,
+    CastoreClient,
+    UnexpectedContentError,
+)
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.polars import TvixNamespace
@@ -348,10 +353,15 @@ def test_castore_store(tmp_path: Path) -> None:
         digest = assert_type(store.add_blob(b"words"), bytes)
         assert assert_type(store.has_blob(digest), bool)
         with assert_type(store.open_blob(digest), BinaryIO) as file:
-            assert assert_type(store.add_blob(file), bytes) == digest
+            assert assert_type(store.add_blob(file, digest=digest), bytes) == digest
+        with pytest.raises(castore.DigestMismatchError):
+            store.add_blob(b"others", digest=digest)
         assert assert_type(store.blob_size(digest), int) == 5
         empty = assert_type(store.add_directory(b"", check_children=True), bytes)
         assert assert_type(store.has_directory(empty), bool)
+        assert assert_type(store.add_directories([b"", castore_pb2.Directory()]), bytes) == empty
+        with pytest.raises(castore.TreeError):
+            store.add_directories([])
         assert_type(store.directory(empty), castore_pb2.Directory)
         with pytest.raises(castore.MissingError) as caught:
             store.directory(DIGEST)
@@ -370,6 +380,53 @@ def test_castore_store(tmp_path: Path) -> None:
     with pytest.raises(castore.CastoreError):
         castore.CastoreStore(tmp_path, create=False)
     assert not issubclass(castore.SizeMismatchError, castore.CastoreError)
+
+
+def test_castore_clients(tmp_path: Path) -> None:
+    limit = 1.0
+    credentials = grpc.ssl_channel_credentials()
+
+    def call(store: castore.CastoreStore, node: castore_pb2.Node) -> None:
+        with CastoreClient(
+            "grpc+https://localhost:1",
+            schema="snix.build.v1",
+            credentials=credentials,
+            timeout=limit,
+        ) as client:
+            assert_type(client.has_blob(DIGEST), bool)
+            assert_type(client.put_blob(b"a"), bytes)
+            assert_type(client.get_blob(DIGEST), bytes)
+            assert_type(client.put_directories([b"", castore_pb2.Directory()]), bytes)
+            found = client.get_directories(DIGEST, recursive=True)
+            assert_type(found, dict[bytes, castore_pb2.Directory])
+            client.upload(store, node)
+            client.download(snix_castore_pb2.Entry(), store)
+            client.close()
+
+    async def call_async(store: castore.CastoreStore, node: castore_pb2.Node) -> None:
+        async with AsyncCastoreClient(
+            "grpc+https://localhost:1",
+            schema="snix.build.v1",
+            credentials=credentials,
+            timeout=limit,
+        ) as client:
+            assert_type(await client.has_blob(DIGEST), bool)
+            assert_type(await client.put_blob(b"a"), bytes)
+            assert_type(await client.get_blob(DIGEST), bytes)
+            assert_type(await client.put_directories([b"", castore_pb2.Directory()]), bytes)
+            found = await client.get_directories(DIGEST, recursive=True)
+            assert_type(found, dict[bytes, castore_pb2.Directory])
+            await client.upload(store, node)
+            await client.download(snix_castore_pb2.Entry(), store)
+            await client.close()
+
+    node = castore_pb2.Node(file=castore_pb2.FileNode(digest=DIGEST))
+    with castore.CastoreStore(tmp_path / "store") as store:
+        with pytest.raises(grpc.RpcError):
+            call(store, node)
+        with pytest.raises(grpc.RpcError):
+            asyncio.run(call_async(store, node))
+    assert not issubclass(UnexpectedContentError, castore.CastoreError)
 
 
 def test_builders(tmp_path: Path) -> None:

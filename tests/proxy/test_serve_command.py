@@ -28,6 +28,8 @@ from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import cli, nix
+from tvix_build.castore import CastoreStore
+from tvix_build.castore.client import CastoreClient
 from tvix_build.nix import DerivationDirectory
 from tvix_build.proxy.client import BuildService
 from tvix_build.proxy.shared.addresses import parse
@@ -153,6 +155,21 @@ def test_an_invalid_request_is_not_sent(tmp_path: Path) -> None:
     assert done.status == 1
     codes = [line.split(": ")[3] for line in done.stderr.splitlines()]
     assert codes == ["invalid_arg", "invalid_arg", "not_sorted"]
+
+
+def test_castore_services(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with running_proxy("--listen", FREE_PORT, "--check-only", "--castore", store) as proxy:
+        for schema in ("tvix.build.v1", "snix.build.v1"):
+            with CastoreClient(proxy.address, schema=schema) as client:
+                digest = client.put_blob(schema.encode())
+                assert client.get_blob(digest) == schema.encode()
+        assert proxy.end(signal.SIGTERM) == 0
+    with CastoreStore(store) as castore:
+        assert castore.has_blob(digest)
+    found = run("serve", "--check-only", "--castore", tmp_path)
+    assert found.status == 2
+    assert "expected a castore store or an empty directory" in found.stderr
 
 
 def test_failed_calls(tmp_path: Path) -> None:

@@ -9,8 +9,15 @@ from tvix_build.castore.ingestion import (
     directory_size,
     node_from_path,
 )
-from tvix_build.castore.layout import CastoreError, LinkMethod, MissingError, SizeMismatchError
+from tvix_build.castore.layout import (
+    CastoreError,
+    DigestMismatchError,
+    LinkMethod,
+    MissingError,
+    SizeMismatchError,
+)
 from tvix_build.castore.store import CastoreStore, Closure, Garbage
+from tvix_build.castore.tree_checks import TreeError
 
 __all__ = [
     "CastoreError",
@@ -18,11 +25,13 @@ __all__ = [
     "ChangedError",
     "Closure",
     "Damage",
+    "DigestMismatchError",
     "Garbage",
     "IngestError",
     "LinkMethod",
     "MissingError",
     "SizeMismatchError",
+    "TreeError",
     "directory_size",
     "node_from_path",
 ]

@@ -61,6 +61,10 @@ class SizeMismatchError(Error):
     """The size in a node is not the size of the blob or Directory with its digest."""
 
 
+class DigestMismatchError(Error):
+    """A blob has another digest than the expected one."""
+
+
 class LinkMethod(str, Enum):
     """The ways to make a file of a blob."""
 

@@ -22,6 +22,7 @@ from tvix_build.castore.checking import Damage, find_damage
 from tvix_build.castore.ingestion import directory_size, ingest_path
 from tvix_build.castore.layout import (
     CastoreError,
+    DigestMismatchError,
     KindName,
     Layout,
     LinkMethod,
@@ -31,6 +32,7 @@ from tvix_build.castore.layout import (
     place,
 )
 from tvix_build.castore.materializing import Materializer
+from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.castore.writing import SavingIngestion, writer
 
 if TYPE_CHECKING:
@@ -102,19 +104,26 @@ class CastoreStore:
         with self._layout.locked():
             return self._layout.touch("blobs", check_digest(digest))
 
-    def add_blob(self, data: BytesLike | BinaryIO) -> bytes:
+    def add_blob(self, data: BytesLike | BinaryIO, *, digest: bytes | None = None) -> bytes:
         """Store a blob, and return its digest.
 
         Args:
             data: the contents, or a binary file, which is read to its end.
+            digest: the expected digest; None to accept any contents.
+
+        Raises:
+            DigestMismatchError: if the contents have another digest. Then nothing is stored.
         """
         with writer(self._layout) as adding:
             view = bytes_view(data)
             if view is None:
-                return adding.add_file(cast(BinaryIO, data))
-            digest = blake3_many([view]).tobytes()
-            adding.add("blobs", digest, view)
-            return digest
+                found = adding.add_file(cast(BinaryIO, data))
+            else:
+                found = blake3_many([view]).tobytes()
+                adding.add("blobs", found, view)
+            if digest is not None and found != check_digest(digest):
+                raise DigestMismatchError(f"expected the blob {digest.hex()}, found {found.hex()}")
+        return found
 
     def open_blob(self, digest: bytes) -> BinaryIO:
         """Return an open file with the contents of a blob. They are not verified; see `verify`.
@@ -160,6 +169,23 @@ class CastoreStore:
                 self._check_children(_parse(encoding))
             adding.add("directories", digest, encoding)
         return digest
+
+    def add_directories(self, directories: Iterable[BytesLike | Message]) -> bytes:
+        """Store all Directories of a tree, and return the digest of the root. After an error,
+        nothing is stored. Blobs need not be stored.
+
+        Args:
+            directories: the Directories, leaves first and the root last.
+
+        Raises:
+            TreeError: if a Directory is invalid, if it refers to a Directory that does not come
+                before it or has another size, or if the root does not lead to it.
+        """
+        tree = TreeCheck()
+        with writer(self._layout) as adding:
+            for directory in directories:
+                adding.add("directories", *tree.add(directory))
+            return tree.finish()
 
     def directory(self, digest: bytes) -> castore_pb2.Directory:
         """Return a Directory, after checking its digest.

@@ -5,8 +5,9 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.services import Service
 
 if TYPE_CHECKING:
+    from tvix_build.castore import CastoreStore
     from tvix_build.proxy.sandbox import LocalBuilder
 
 
@@ -48,10 +50,10 @@ def run(
 ) -> int:
     """Run the command, and return its exit status."""
     in_sandbox = upstream is SANDBOX
-    if in_sandbox != (castore is not None) or (limits and not in_sandbox):
-        raise click.UsageError(
-            "expected --upstream sandbox: and --castore, or none of them and no limits"
-        )
+    if in_sandbox and castore is None:
+        raise click.UsageError("expected --castore with --upstream sandbox:")
+    if limits and not in_sandbox:
+        raise click.UsageError("expected --upstream sandbox: with limits of builds")
     if check_only == (upstream is not None):
         raise click.UsageError("expected one of --upstream and --check-only")
     for service in services:
@@ -86,31 +88,34 @@ def run(
     )
     logs.configure(log_level)
     try:
-        with _sandbox(castore, limits) as builder:
-            asyncio.run(server.run(options, grace, builder))
+        with _open_castore(castore) as opened:
+            builder = _sandbox(opened, limits) if in_sandbox and opened else None
+            asyncio.run(server.run(replace(options, castore=opened), grace, builder))
     except server.ServeError as error:
         Monitor().error(error)
         return 2
     return 0
 
 
-@contextmanager
-def _sandbox(castore: str | None, limits: dict[str, int]) -> Iterator[LocalBuilder | None]:
-    """Open a castore store, and yield a builder that uses it; None without a store.
+def _open_castore(path: str | None) -> AbstractContextManager[CastoreStore | None]:
+    """Open a castore store; None without a path."""
+    if path is None:
+        return nullcontext()
+    from tvix_build.castore import CastoreStore
+
+    return CastoreStore(path)
+
+
+def _sandbox(castore: CastoreStore, limits: dict[str, int]) -> LocalBuilder:
+    """Return a builder that uses a castore store.
 
     Raises:
         click.ClickException: if this machine has no sandbox.
     """
-    if castore is None:
-        yield None
-        return
     from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
-    from tvix_build.castore import CastoreStore
     from tvix_build.proxy.sandbox import LocalBuilder
 
-    with CastoreStore(castore) as store:
-        try:
-            builder = SandboxBuilder(store, limits=Limits(**limits))
-        except UnavailableError as error:
-            raise click.ClickException(str(error)) from None
-        yield LocalBuilder(builder)
+    try:
+        return LocalBuilder(SandboxBuilder(castore, limits=Limits(**limits)))
+    except UnavailableError as error:
+        raise click.ClickException(str(error)) from None

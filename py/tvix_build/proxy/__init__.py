@@ -4,7 +4,8 @@
 `client` is public. The proxy validates each request before a builder receives it, and each response
 before the caller receives it:
 
-- `server` assembles the proxy and runs it, `service` handles the calls.
+- `server` assembles the proxy and runs it, `service` handles the calls, `open_calls` counts them.
+- `castore` handles the calls of the castore services.
 - `builder_protocol` defines what a builder is. `upstream` forwards calls to a builder; `limits`,
   `deduplication`, `recording`, `response_checks` and `tracing` each wrap a builder.
 - `status` makes the gRPC statuses, `outcomes` describes how a call ended, and `logs`, `metrics` and

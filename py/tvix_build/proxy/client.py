@@ -17,15 +17,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from tvix_build import Kind, Schema
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import SchemaLike
-from tvix_build.proxy.shared.addresses import Address, parse
-from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, channel_options
+from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE
 from tvix_build.proxy.shared.checks import (
     DIGEST_KEY,
     Checked,
@@ -35,6 +33,7 @@ from tvix_build.proxy.shared.checks import (
     check_response,
     check_response_async,
 )
+from tvix_build.proxy.shared.connecting import open_async_channel, open_channel
 from tvix_build.proxy.shared.services import SERVICES, Service
 
 if TYPE_CHECKING:
@@ -74,13 +73,8 @@ class BuildService:
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
-        self._service, place, credentials = _resolve(address, schema, credentials)
-        options = channel_options(max_message_size)
-        self._channel = (
-            grpc.secure_channel(place.target, credentials, options)
-            if credentials
-            else grpc.insecure_channel(place.target, options)
-        )
+        self._service = SERVICES[Schema(schema)]
+        self._channel = open_channel(address, credentials, max_message_size)
         self._method: _Method = self._channel.unary_unary(self._service.method)
 
     @overload
@@ -156,13 +150,8 @@ class AsyncBuildService:
         credentials: grpc.ChannelCredentials | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
-        self._service, place, credentials = _resolve(address, schema, credentials)
-        options = channel_options(max_message_size)
-        self._channel = (
-            grpc.aio.secure_channel(place.target, credentials, options)
-            if credentials
-            else grpc.aio.insecure_channel(place.target, options)
-        )
+        self._service = SERVICES[Schema(schema)]
+        self._channel = open_async_channel(address, credentials, max_message_size)
         self._method: _Method = self._channel.unary_unary(self._service.method)
 
     @overload
@@ -228,19 +217,6 @@ def bad_request(error: grpc.RpcError) -> BadRequest:
     except DecodeError as failure:
         raise ValueError(str(failure)) from failure
     return found
-
-
-def _resolve(
-    address: str, schema: SchemaLike, credentials: grpc.ChannelCredentials | None
-) -> tuple[Service, Address, grpc.ChannelCredentials | None]:
-    """Return the service, the parsed address and the credentials, which are None without TLS."""
-    service = SERVICES[Schema(schema)]
-    place = parse(address)
-    if place.tls:
-        credentials = credentials or grpc.ssl_channel_credentials()
-    elif credentials is not None:
-        raise ValueError(f"expected a grpc+https:// address with credentials, found {address!r}")
-    return service, place, credentials
 
 
 def _bytes_of(service: Service, request: Message | BytesLike) -> bytes:

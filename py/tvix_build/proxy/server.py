@@ -22,11 +22,14 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import start_http_server
 
+from tvix_build.castore import CastoreStore
 from tvix_build.proxy.builder_protocol import Builder
+from tvix_build.proxy.castore import CastoreServices
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.logs import LOG, log_call
 from tvix_build.proxy.metrics import Metrics
+from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.recording import Recorder
 from tvix_build.proxy.response_checks import ResponseChecker
 from tvix_build.proxy.service import ProxyService
@@ -56,6 +59,8 @@ class Options:
         max_queue: the limit of calls that wait for a build to start.
         deduplicate: whether concurrent calls with the same digest share one build.
         store: the path of the request store; None to store nothing.
+        castore: the store of the castore services, which have the families of the schemas of
+            `services`; None to offer none.
         metrics: the host and port to serve metrics on.
         traces: the tracer provider; the proxy shuts it down when it stops.
     """
@@ -70,6 +75,7 @@ class Options:
     max_queue: int = 1024
     deduplicate: bool = False
     store: str | None = None
+    castore: CastoreStore | None = None
     metrics: tuple[str, int] | None = None
     traces: TracerProvider | None = None
 
@@ -92,6 +98,7 @@ class Server:
         self._builder = builder or CheckOnly()
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
+        self._calls = OpenCalls()
         self.addresses: list[str] = []
         self.metrics_port: int | None = None
         self.numbers: dict[str, Callable[[], float]] = {}
@@ -130,7 +137,9 @@ class Server:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._serve_metrics(metrics)
-        self._service = ProxyService(builder, observers, traces.call if traces else None)
+        self._service = ProxyService(
+            builder, observers, self._calls, traces.call if traces else None
+        )
         await self._listen()
 
     def _wrapped(self, builder: Builder) -> Builder:
@@ -167,8 +176,17 @@ class Server:
         server.add_generic_rpc_handlers(self._service.handlers(options.services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.name for service in options.services]
+        modules = [service.module for service in options.services if service.module is not None]
+        if options.castore is not None:
+            castore = CastoreServices(options.castore, self._calls)
+            self._stack.callback(castore.close)
+            families = {service.castore: None for service in options.services}
+            for family in families:
+                server.add_generic_rpc_handlers(castore.handlers(family))
+                names += castore.names(family)
+                modules.append(castore.module(family))
         shown = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(shown, server, _descriptors(options.services))
+        reflection.enable_server_reflection(shown, server, _descriptors(modules))
         for address in options.listen:
             self.addresses.append(address.with_port(self._bind(address)))
         await server.start()
@@ -193,7 +211,7 @@ class Server:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1)
         stopping = asyncio.create_task(self._server.stop(grace))
-        idle = asyncio.create_task(self._service.wait_until_idle())
+        idle = asyncio.create_task(self._calls.wait_until_idle())
         await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
         # Health watchers would keep their calls open.
@@ -237,9 +255,9 @@ def _stop(server: WSGIServer, thread: threading.Thread) -> None:
     thread.join()
 
 
-def _descriptors(services: Sequence[Service]) -> DescriptorPool:
-    """Return the descriptors for reflection, in a pool of their own: in the default pool, a name
-    may belong to another schema."""
+def _descriptors(modules: Sequence[str]) -> DescriptorPool:
+    """Return the descriptors of modules for reflection, in a pool of their own: in the default
+    pool, a name may belong to another schema."""
     pool = DescriptorPool()
     added: set[str] = set()
 
@@ -250,9 +268,8 @@ def _descriptors(services: Sequence[Service]) -> DescriptorPool:
                 add(dependency)
             pool.AddSerializedFile(file.serialized_pb)
 
-    for service in services:
-        if service.module is not None:
-            add(importlib.import_module(service.module).DESCRIPTOR)
+    for module in modules:
+        add(importlib.import_module(module).DESCRIPTOR)
     add(health_pb2.DESCRIPTOR)
     add(reflection_pb2.DESCRIPTOR)
     return pool

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -15,6 +15,7 @@ import grpc.aio
 from tvix_build._core.report import ValidationError
 from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
 from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer, Outcome
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
 from tvix_build.proxy.shared.services import Service
@@ -31,18 +32,21 @@ class ProxyService:
     Args:
         builder: receives the valid requests.
         observers: are called with the outcome of each call.
+        calls: counts the calls.
         tracing: makes the context manager in which a call runs.
     """
 
     def __init__(
-        self, builder: Builder, observers: Sequence[Observer], tracing: _Tracing | None = None
+        self,
+        builder: Builder,
+        observers: Sequence[Observer],
+        calls: OpenCalls,
+        tracing: _Tracing | None = None,
     ) -> None:
         self._builder = builder
         self._observers = observers
+        self._calls = calls
         self._tracing = tracing or (lambda *_: _NOTHING)
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def handlers(self, services: Iterable[Service]) -> list[grpc.GenericRpcHandler]:
         """Return the handlers for gRPC, from bytes to bytes."""
@@ -61,12 +65,8 @@ class ProxyService:
 
         return do_build
 
-    async def wait_until_idle(self) -> None:
-        """Wait until each call has ended and its response is sent."""
-        await self._idle.wait()
-
     async def _do_build(self, service: Service, request: bytes, context: _Context) -> bytes:
-        self._begin(context)
+        self._calls.begin(context)
         metadata = tuple(context.invocation_metadata() or ())
         outcome = Outcome(service, context.peer, len(request))
         begin = time.monotonic()
@@ -127,17 +127,6 @@ class ProxyService:
                 "INTERNAL_ERROR",
                 "internal error in the proxy; see the proxy's log",
             ) from None
-
-    def _begin(self, context: _Context) -> None:
-        self._calls += 1
-        self._idle.clear()
-        end: Any = self._end  # The stubs declare a type that no function has.
-        context.add_done_callback(end)
-
-    def _end(self, _: _Context) -> None:
-        self._calls -= 1
-        if not self._calls:
-            self._idle.set()
 
 
 def _forwarded_metadata(metadata: Metadata, digest: str) -> Metadata:

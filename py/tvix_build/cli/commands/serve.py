@@ -11,7 +11,7 @@ import click
 from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address, parse_builder
-from tvix_build.cli.options import PATH, SECONDS, castore_option, limit_options
+from tvix_build.cli.options import PATH, SECONDS, limit_options
 from tvix_build.proxy.shared.addresses import FORMS
 
 if TYPE_CHECKING:
@@ -63,7 +63,13 @@ def _parse_services(
     callback=parse_builder,
     help="Address of the builder, in the same forms, or 'sandbox:' on this machine.",
 )
-@castore_option
+@click.option(
+    "--castore",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Also offer the castore services, with this castore store. 'sandbox:' needs it for "
+    "inputs, outputs and logs.",
+)
 @limit_options
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
 @click.option(

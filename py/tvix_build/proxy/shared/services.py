@@ -20,6 +20,7 @@ class Service:
         schema: the schema of its messages.
         name: the full name of the service, as in calls and health checks.
         module: the module with its descriptors; None if another schema has the same names.
+        castore: the package of the castore services of the schema.
         method: the path of DoBuild.
         request, response: the types of the messages.
         response_has_request: whether a response has the request as its first field.
@@ -29,12 +30,14 @@ class Service:
     name: str
     module: str | None
     response_has_request: bool
+    castore: str = field(init=False)
     method: str = field(init=False)
     request: MessageType = field(init=False)
     response: MessageType = field(init=False)
 
     def __post_init__(self) -> None:
         for name, value in {
+            "castore": f"{self.name.partition('.')[0]}.castore.v1",
             "method": f"/{self.name}/DoBuild",
             "request": message_type(Kind.BUILD_REQUEST, self.schema),
             "response": message_type(Kind.BUILD, self.schema),
