@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -583,6 +584,39 @@ def test_cancelling_ends_the_build(castore: CastoreStore, busybox: Any) -> None:
     assert remains(castore) == []
 
 
+def test_cancelling_twice_before_the_command_starts(castore: CastoreStore, busybox: Any) -> None:
+    """The second cancellation ends the call, while the thread of the build goes on."""
+    marker = f"twice{os.getpid()}"
+    entered, leave = threading.Event(), threading.Event()
+    taken: list[int] = []
+
+    class SlowStore(CastoreStore):
+        def materialize(self, *arguments: Any, **options: Any) -> None:
+            entered.set()
+            assert leave.wait(LIMIT)
+            super().materialize(*arguments, **options)
+
+    async def run(slow: CastoreStore) -> None:
+        call = request(f"while :; do :; done; : {marker}", inputs=[busybox])
+        task = asyncio.create_task(SandboxBuilder(slow).build_async(call))
+        assert await asyncio.to_thread(entered.wait, LIMIT)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # If the call closed a descriptor that the thread watches, one of these takes its number.
+        taken.extend(os.eventfd(0) for _ in range(64))
+        leave.set()
+
+    with SlowStore(castore.path) as slow:
+        asyncio.run(run(slow))
+        wait_until(lambda: remains(castore) == [])
+    assert processes_with(marker) == []
+    for descriptor in taken:
+        os.close(descriptor)
+
+
 def test_async_builds_run_concurrently(castore: CastoreStore) -> None:
     async def run() -> list[Any]:
         builder = SandboxBuilder(castore)
@@ -595,6 +629,7 @@ def test_async_builds_run_concurrently(castore: CastoreStore) -> None:
 
 CALLER = """
 import sys
+import threading
 from builders_support import request
 from tvix_build.builders import SandboxBuilder
 from tvix_build.castore import CastoreStore

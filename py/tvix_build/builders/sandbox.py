@@ -164,12 +164,19 @@ class SandboxBuilder:
     ) -> BuildResult[Any]:
         """As `Builder.build_async`."""
         cancelled = os.eventfd(0)
+        # The thread's own descriptor: a second cancellation ends this call before the thread.
+        watched = os.dup(cancelled)
+
+        def build() -> BuildResult[Any]:
+            try:
+                return self._build(read_request(request, schema), on_log, watched)
+            finally:
+                os.close(watched)
+
         # A thread of its own, because a build may take long. It must not end before bubblewrap.
         pool = ThreadPoolExecutor(1)
         try:
-            running = asyncio.get_running_loop().run_in_executor(
-                pool, lambda: self._build(read_request(request, schema), on_log, cancelled)
-            )
+            running = asyncio.get_running_loop().run_in_executor(pool, build)
             try:
                 return await asyncio.shield(running)
             except asyncio.CancelledError:
