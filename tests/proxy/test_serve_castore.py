@@ -309,7 +309,7 @@ def test_a_cancelled_upload_leaves_nothing(
                     if count:
                         await until(partial(more_than, before))
                     call.cancel()
-        assert all(file.closed for file in uploads)
+        await until(lambda: all(file.closed for file in uploads))
 
     asyncio.run(scenario())
     files = {one.name for one in path.rglob("*") if one.is_file()}
