@@ -12,14 +12,9 @@ from contextlib import suppress
 
 from tvix_build._core.file_hashing import OPEN
 from tvix_build._core.references import ReferenceScanner
+from tvix_build.castore.ingestion import reason_to_reject
 
 _CHUNK = 1 << 20
-_KINDS = {
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
-}
 
 
 class InvalidOutputError(Exception):
@@ -109,8 +104,7 @@ class OutputScan:
                 os.chmod(path, mode & 0o777 | 0o400)
             self._scan_file(scanner, os.open(path, OPEN))
         else:
-            kind = _KINDS.get(stat.S_IFMT(mode), "an entry of another type")
-            raise _EntryError(f"expected a file, directory or symbolic link, found {kind}")
+            raise _EntryError(reason_to_reject(mode))
         return []
 
     def _scan_file(self, scanner: ReferenceScanner, descriptor: int) -> None:

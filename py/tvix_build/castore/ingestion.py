@@ -74,10 +74,7 @@ def node_from_path(
         ValueError: if the path has no last component and `name` is None, or `threads` is less
             than 1.
     """
-    if threads is not None and threads < 1:
-        raise ValueError(f"expected at least 1 thread, found {threads}")
-    ingestion = Ingestion(threads or cpu_count(), on_directory, on_file)
-    return ingest_path(ingestion, path, name)
+    return ingest_path(Ingestion(threads, on_directory, on_file), path, name)
 
 
 def ingest_path(
@@ -111,12 +108,19 @@ def directory_size(directory: castore_pb2.Directory) -> int:
         ValidationError: if the Directory is invalid, for example if its size exceeds 64 bits.
     """
     validate(directory)
-    return _size(directory)
+    return size_below(directory)
 
 
-def _size(message: castore_pb2.Directory) -> int:
+def size_below(message: castore_pb2.Directory) -> int:
+    """As `directory_size`, of a Directory that is known to be valid."""
     below: int = sum(1 + node.size for node in message.directories)
     return below + len(message.files) + len(message.symlinks)
+
+
+def reason_to_reject(mode: int) -> str:
+    """Return why an entry of this mode, such as a pipe, cannot be a castore node."""
+    found = _SPECIAL.get(stat.S_IFMT(mode), "an entry of another type")
+    return f"expected a file, directory or symbolic link, found {found}"
 
 
 def _base_name(path: bytes) -> bytes:
@@ -212,9 +216,7 @@ class _OpenDirectory:
             with file_hashing.errors_at(partial(self.path, name), errno.EINVAL):
                 self.links.append((name, os.readlink(name, dir_fd=self.descriptor)))
         else:
-            found = _SPECIAL.get(stat.S_IFMT(mode), "an entry of another type")
-            reason = f"expected a file, directory or symbolic link, found {found}"
-            raise IngestError(self.path(name), reason)
+            raise IngestError(self.path(name), reason_to_reject(mode))
 
     def open_again(self, child: _OpenDirectory) -> None:
         """Open the closed directory again, as the parent of `child`."""
@@ -267,10 +269,12 @@ class Ingestion:
     """
 
     def __init__(
-        self, threads: int, on_directory: OnDirectory | None, on_file: OnFile | None
+        self, threads: int | None, on_directory: OnDirectory | None, on_file: OnFile | None
     ) -> None:
-        self._pool = ThreadPoolExecutor(threads)
-        self._threads = threads
+        if threads is not None and threads < 1:
+            raise ValueError(f"expected at least 1 thread, found {threads}")
+        self._threads = threads or cpu_count()
+        self._pool = ThreadPoolExecutor(self._threads)
         self._on_directory = on_directory
         self._on_file = on_file
 
@@ -320,7 +324,7 @@ class Ingestion:
             digest, encoding = _check(message, directory.path)
             if self._on_directory:
                 self._on_directory(digest, encoding)
-            directory.parent.nodes.append((directory.name, digest, _size(message)))
+            directory.parent.nodes.append((directory.name, digest, size_below(message)))
         return message
 
     def _add_files(

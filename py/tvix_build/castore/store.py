@@ -15,11 +15,10 @@ from google.protobuf.message import Message
 
 from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import canonicalize, check
-from tvix_build._core.pieces import cpu_count
 from tvix_build._core.ranges import BytesLike, bytes_view
 from tvix_build._core.report import Kind
 from tvix_build.castore.checking import Damage, find_damage
-from tvix_build.castore.ingestion import directory_size, ingest_path
+from tvix_build.castore.ingestion import ingest_path, size_below
 from tvix_build.castore.layout import (
     CastoreError,
     DigestMismatchError,
@@ -226,10 +225,8 @@ class CastoreStore:
         Raises:
             IngestError, ChangedError, OSError, ValueError: as `node_from_path`.
         """
-        if threads is not None and threads < 1:
-            raise ValueError(f"expected at least 1 thread, found {threads}")
         with writer(self._layout) as adding:
-            return ingest_path(SavingIngestion(adding, threads or cpu_count()), path, name)
+            return ingest_path(SavingIngestion(adding, threads), path, name)
 
     def materialize(
         self,
@@ -332,7 +329,7 @@ class CastoreStore:
         for node in directory.files:
             self._check_size("blob", node, self._layout.size("blobs", node.digest))
         for child in directory.directories:
-            self._check_size("Directory", child, directory_size(self.directory(child.digest)))
+            self._check_size("Directory", child, size_below(self.directory(child.digest)))
 
     def _check_size(self, what: str, node: Any, found: int) -> None:
         if node.size != found:
@@ -391,7 +388,7 @@ class CastoreStore:
                 found.directories[node.digest] = node.size
             elif found.directories.get(node.digest) != node.size:
                 directory = self.directory(node.digest)
-                self._check_size("Directory", node, directory_size(directory))
+                self._check_size("Directory", node, size_below(directory))
                 stack.append((node, True))
                 stack.extend((child, False) for child in directory.directories)
                 for file in directory.files:

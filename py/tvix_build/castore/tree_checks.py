@@ -9,6 +9,7 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import canonicalize, validate
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, Kind, ValidationError
+from tvix_build.castore.ingestion import size_below
 
 
 class TreeError(Error):
@@ -42,7 +43,6 @@ class TreeCheck:
         encoding = canonicalize(directory, kind=Kind.DIRECTORY)
         digest = blake3_many([encoding]).tobytes()
         message = Directory.FromString(encoding)
-        size = len(message.files) + len(message.symlinks)
         for node in message.directories:
             found = self._sizes.get(node.digest)
             if found is None or found != node.size:
@@ -57,11 +57,10 @@ class TreeCheck:
                         f"{node.digest.hex()} has, found {node.size}"
                     )
                 )
-            size += 1 + node.size
         for node in message.directories:
             self._parentless.pop(node.digest, None)
         if digest not in self._sizes:
-            self._sizes[digest] = size
+            self._sizes[digest] = size_below(message)
             self._parentless[digest] = self._count
         self._root = digest
         self._count += 1

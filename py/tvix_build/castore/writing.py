@@ -182,7 +182,7 @@ def writer(layout: Layout) -> Iterator[Writer]:
 class SavingIngestion(Ingestion):
     """An ingestion that also adds all objects to a writer."""
 
-    def __init__(self, adding: Writer, threads: int) -> None:
+    def __init__(self, adding: Writer, threads: int | None) -> None:
         super().__init__(threads, self._add_directory, None)
         self._adding = adding
 
