@@ -15,6 +15,7 @@ from tvix_build._core.check import canonicalize, digest, validate
 from tvix_build._core.convert import convert
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, NotRepresentableError, Schema, SchemaLike
+from tvix_build._core.varint import varint
 from tvix_build.builders.interface import RefusedError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _tvix_fields(
         yield _field(2, node.SerializeToString())
     if request.schema is Schema.TVIX_BUILD_V1_2024:
         for _, found in pairs:
-            packed = b"".join(map(_varint, found))
+            packed = b"".join(map(varint, found))
             yield _field(3, _field(1, packed) if packed else b"")
 
 
@@ -128,13 +129,4 @@ def _name(node: Node) -> bytes:
 
 
 def _field(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
+    return varint(number << 3 | 2) + varint(len(data)) + data

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from tvix_build._core.report import Kind, MessageType
+from tvix_build._core.varint import varint
 from tvix_build.records.errors import needed_for
 from tvix_build.records.output import Output
 from tvix_build.records.protobuf import decode, write_text
@@ -65,16 +66,7 @@ def write_target(target: Source, kind: MessageType) -> Iterator[Writer]:
 def _encode(message: bytes, format_name: str, kind: MessageType) -> bytes:
     """Return the encoding of a message in a file of a format."""
     if format_name == "binpbs":
-        return _varint(len(message)) + message
+        return varint(len(message)) + message
     if format_name == "binpb":
         return message
     return write_text(decode(message, kind), format_name)
-
-
-def _varint(value: int) -> bytes:
-    data = bytearray()
-    while value > 0x7F:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    data.append(value)
-    return bytes(data)
