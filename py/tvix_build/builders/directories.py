@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+BUILDS = "builds"
+"""The directory of builds in the directory of a castore store."""
 _LOCK = ".lock"
 
 

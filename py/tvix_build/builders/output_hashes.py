@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from tvix.castore.protos.castore_pb2 import DirectoryNode, FileNode, Node, SymlinkNode
+from tvix_build.builders.reading import read_pieces
 from tvix_build.castore import CastoreStore
 
-_PIECE = 1 << 20
 _Member: TypeAlias = DirectoryNode | FileNode | SymlinkNode
 
 
@@ -31,7 +31,7 @@ def output_hash(castore: CastoreStore, node: Node, algorithm: str) -> str:
     if method == "r":
         pieces = nar(castore, node)
     elif node.HasField("file") and not node.file.executable:
-        pieces = _contents(castore, node.file)
+        pieces = read_pieces(castore.open_blob(node.file.digest))
     else:
         kind = "executable file" if node.HasField("file") else node.WhichOneof("node")
         raise ValueError(f"expected a file that is not executable, found {kind}")
@@ -61,7 +61,7 @@ def nar(castore: CastoreStore, node: Node) -> Iterator[bytes]:
             if one.executable:
                 yield _strings(b"executable", b"")
             yield _strings(b"contents") + one.size.to_bytes(8, "little")
-            yield from _contents(castore, one)
+            yield from read_pieces(castore.open_blob(one.digest))
             yield bytes(-one.size % 8) + _strings(b")")
         else:
             yield _strings(b"(", b"type", b"directory")
@@ -75,12 +75,6 @@ def nar(castore: CastoreStore, node: Node) -> Iterator[bytes]:
             for member in sorted(members, key=lambda member: member.name, reverse=True):
                 before = _strings(b"entry", b"(", b"name", member.name, b"node")
                 waiting += _strings(b")"), member, before
-
-
-def _contents(castore: CastoreStore, file: FileNode) -> Iterator[bytes]:
-    with castore.open_blob(file.digest) as blob:
-        while piece := blob.read(_PIECE):
-            yield piece
 
 
 def _strings(*values: bytes) -> bytes:

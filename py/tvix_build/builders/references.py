@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from tvix.castore.protos import castore_pb2
 from tvix_build._core.references import ReferenceScanner
+from tvix_build.builders.reading import read_pieces
 from tvix_build.castore import CastoreStore
-
-_PIECE = 1 << 20
 
 
 def scan_node(
@@ -56,7 +55,6 @@ def scan_node(
 
 
 def _scan_blob(castore: CastoreStore, scanner: ReferenceScanner, digest: bytes) -> None:
-    with castore.open_blob(digest) as file:
-        while piece := file.read(_PIECE):
-            scanner.scan(piece)
+    for piece in read_pieces(castore.open_blob(digest)):
+        scanner.scan(piece)
     scanner.end_stream()

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import shlex
 import shutil
 import stat
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +18,7 @@ from google.protobuf.message import Message
 
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import SchemaLike
-from tvix_build.builders.directories import build_directory
+from tvix_build.builders.directories import BUILDS, build_directory
 from tvix_build.builders.interface import (
     BuildFailedError,
     BuildRecord,
@@ -34,6 +32,7 @@ from tvix_build.builders.limits import Limits, host_memory
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.outputs import InvalidOutputError, OutputScan, find_output
 from tvix_build.builders.run import REMEDY, Command, Ended, describe_limit, run
+from tvix_build.builders.threads import run_in_thread
 from tvix_build.castore import CastoreStore, IngestError, MissingError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class SandboxBuilder:
         keep_failed: bool = False,
     ) -> None:
         self._castore = castore
-        self._directory = Path(directory or os.path.join(castore.path, "builds")).absolute()
+        self._directory = Path(directory or os.path.join(castore.path, BUILDS)).absolute()
         self._limits = limits
         self._keep_failed = keep_failed
         self._bubblewrap = _find_program("bwrap")
@@ -173,19 +172,9 @@ class SandboxBuilder:
             finally:
                 os.close(watched)
 
-        # A thread of its own, because a build may take long. It must not end before bubblewrap.
-        pool = ThreadPoolExecutor(1)
         try:
-            running = asyncio.get_running_loop().run_in_executor(pool, build)
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                os.eventfd_write(cancelled, 1)
-                await asyncio.wait([running])
-                running.exception()  # so that it is not reported
-                raise
+            return await run_in_thread(build, lambda: os.eventfd_write(cancelled, 1))
         finally:
-            pool.shutdown(wait=False)
             os.close(cancelled)
 
     def _build(

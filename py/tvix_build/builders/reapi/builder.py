@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from tvix.castore.protos import castore_pb2
 from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import SchemaLike
+from tvix_build.builders.directories import BUILDS, build_directory
 from tvix_build.builders.interface import (
     BuilderError,
     BuildFailedError,
@@ -40,6 +39,7 @@ from tvix_build.builders.reapi.digests import DigestFunction, DigestTable
 from tvix_build.builders.reapi.lowering import Lowered, Property, blobs, lower
 from tvix_build.builders.reapi.raising import Raised, ResultError, raise_result, result_files
 from tvix_build.builders.references import scan_node
+from tvix_build.builders.threads import run_in_thread
 from tvix_build.castore import CastoreStore, MissingError
 
 if TYPE_CHECKING:
@@ -144,16 +144,9 @@ class ReapiBuilder:
 
         cancellation = Cancellation()
         checked = read_request(request, schema)
-        running = asyncio.ensure_future(
-            asyncio.to_thread(self._build, checked, on_log, cancellation)
+        return await run_in_thread(
+            lambda: self._build(checked, on_log, cancellation), cancellation.cancel
         )
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            cancellation.cancel()
-            await asyncio.wait([running])
-            running.exception()  # so that it is not reported
-            raise
 
     def close(self) -> None:
         """Close the connection, which cancels running builds."""
@@ -392,12 +385,10 @@ class _Build:
                 wanted.append(digest)
         if not wanted:
             return found
-        parent = Path(self._castore.path, "builds")
-        parent.mkdir(mode=0o700, exist_ok=True)
         # One directory of all files is added to the castore at once.
-        with tempfile.TemporaryDirectory(dir=parent) as directory:
+        with build_directory(Path(self._castore.path, BUILDS)) as directory:
             for digest, pieces in self.session.download(wanted):
-                self._save(Path(directory, digest.hash), digest, pieces)
+                self._save(directory / digest.hash, digest, pieces)
             node = self._castore.ingest(directory)
             for file in self._castore.directory(node.directory.digest).files:
                 found[file.name.decode()] = file.digest

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from reapi.protos import remote_execution_pb2 as reapi
 from tvix_build._core.blake3 import blake3_many
 from tvix_build.builders.interface import RefusedError
+from tvix_build.builders.reading import read_pieces
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     FileNode: TypeAlias = castore_pb2.FileNode | FileEntry
 
-_PIECE = 1 << 20
 _BUSY_SECONDS = 60.0
 _BLOB, _DIRECTORY = 0, 1
 _CREATE = """
@@ -211,10 +211,9 @@ class Digests:
     def _hash_blob(self, digest: bytes) -> reapi.Digest:
         sha256 = hashlib.sha256()
         size = 0
-        with self._castore.open_blob(digest) as file:
-            while piece := file.read(_PIECE):
-                sha256.update(piece)
-                size += len(piece)
+        for piece in read_pieces(self._castore.open_blob(digest)):
+            sha256.update(piece)
+            size += len(piece)
         return reapi.Digest(hash=sha256.hexdigest(), size_bytes=size)
 
 
