@@ -18,9 +18,11 @@ from google.protobuf.message_factory import GetMessageClass
 
 from reapi.protos import google_pb2 as google
 from reapi.protos import remote_execution_pb2 as reapi
+from tvix_build.builders.reading import read_pieces
 from tvix_build.builders.reapi.address import Address
 from tvix_build.builders.reapi.digests import DigestFunction
-from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, channel_options
+from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE
+from tvix_build.proxy.shared.connecting import connect
 
 T = TypeVar("T")
 Opener = Callable[[], BinaryIO]
@@ -114,12 +116,9 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         delays: Sequence[float] = DELAYS,
     ) -> None:
-        options = channel_options(MAX_MESSAGE_SIZE)
         if address.tls:
             credentials = credentials or grpc.ssl_channel_credentials()
-            self._channel = grpc.secure_channel(address.target, credentials, options)
-        else:
-            self._channel = grpc.insecure_channel(address.target, options)
+        self._channel = connect(address.target, credentials, MAX_MESSAGE_SIZE)
         self._instance = address.instance
         self._delays = delays
         services = reapi.DESCRIPTOR.services_by_name
@@ -293,9 +292,7 @@ class Session:
             size = self._cancellation.run(future).result().committed_size
             if size not in (digest.size_bytes, -1):
                 message = f"expected {digest.size_bytes} committed bytes of {name}, found {size}"
-                raise EngineStatusError(
-                    google.Status(code=grpc.StatusCode.DATA_LOSS.value[0], message=message)
-                )
+                raise _failure(grpc.StatusCode.DATA_LOSS, message)
 
         self._client.repeat(self._cancellation, call)
 
@@ -445,11 +442,8 @@ class _Execution:
             if not self.name or failure.code is not grpc.StatusCode.NOT_FOUND:
                 raise failure from None
             self.name = ""  # The engine forgot the operation: execute again.
-        raise EngineStatusError(
-            google.Status(
-                code=grpc.StatusCode.UNAVAILABLE.value[0],
-                message="the engine ended the stream before the execution ended",
-            )
+        raise _failure(
+            grpc.StatusCode.UNAVAILABLE, "the engine ended the stream before the execution ended"
         )
 
     def _report(self, operation: google.Operation) -> None:
@@ -477,22 +471,23 @@ def status_of(error: grpc.RpcError) -> EngineStatusError:
         if key == "grpc-status-details-bin":
             with suppress(DecodeError):
                 return EngineStatusError(google.Status.FromString(value))
-    status = google.Status(code=error.code().value[0], message=error.details() or "")
-    return EngineStatusError(status)
+    return _failure(error.code(), error.details() or "")
 
 
 def not_found(digest: reapi.Digest) -> EngineStatusError:
     """Return the error for a blob that the engine lacks."""
     message = f"the engine lacks the blob {digest.hash}/{digest.size_bytes}"
-    code = grpc.StatusCode.NOT_FOUND.value[0]
-    return EngineStatusError(google.Status(code=code, message=message))
+    return _failure(grpc.StatusCode.NOT_FOUND, message)
 
 
 def wrong_contents(digest: reapi.Digest) -> EngineStatusError:
     """Return the error for a blob with other contents."""
     message = f"the engine returned other contents for the blob {digest.hash}/{digest.size_bytes}"
-    code = grpc.StatusCode.DATA_LOSS.value[0]
-    return EngineStatusError(google.Status(code=code, message=message))
+    return _failure(grpc.StatusCode.DATA_LOSS, message)
+
+
+def _failure(code: grpc.StatusCode, message: str) -> EngineStatusError:
+    return EngineStatusError(google.Status(code=code.value[0], message=message))
 
 
 def _code(number: int) -> grpc.StatusCode:
@@ -527,9 +522,7 @@ def _pieces(source: bytes | Opener) -> Iterator[bytes]:
         for offset in range(0, len(source), _PIECE):
             yield source[offset : offset + _PIECE]
         return
-    with source() as file:
-        while piece := file.read(_PIECE):
-            yield piece
+    yield from read_pieces(source())
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -20,10 +20,17 @@ def open_channel(
         ValueError: if the address has another form, or has no TLS and `credentials` are given.
     """
     place, credentials = _resolve(address, credentials)
+    return connect(place.target, credentials, max_message_size)
+
+
+def connect(
+    target: str, credentials: grpc.ChannelCredentials | None, max_message_size: int
+) -> grpc.Channel:
+    """Return a channel to a target of gRPC, with TLS if there are credentials."""
     options = channel_options(max_message_size)
     if credentials:
-        return grpc.secure_channel(place.target, credentials, options)
-    return grpc.insecure_channel(place.target, options)
+        return grpc.secure_channel(target, credentials, options)
+    return grpc.insecure_channel(target, options)
 
 
 def open_async_channel(
