@@ -29,6 +29,13 @@ def _pip_repository_impl(ctx):
         "--requirement",
         lock,
     ] + arguments, "pip install of " + str(lock), environment = environment, timeout = 1800)
+
+    # Sandboxes cannot write into the directory: there, Python would compile what it imports at every start. Some files
+    # are not for this version of Python; as in pip, they stay uncompiled.
+    ctx.execute(
+        [python, "-m", "compileall", "-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", packages],
+        timeout = 1800,
+    )
     build = run(
         ctx,
         [python, "-I", ctx.path(ctx.attr._writer), packages, str(ctx.attr._check), lock],

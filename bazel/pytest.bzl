@@ -21,7 +21,7 @@ def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, shards
       **kwargs: passed to py_test.
     """
     main = str(Label("//bazel:pytest_main.py"))
-    pytest = str(Label("@tvix_build_pip_test//:pytest"))
+    pytest = str(Label("@tvix_build_pip_test//:packages"))
     for src in srcs:
         whole = ("", [], ["exhaustive"] if src in exhaustive else [])
         ordinary = ("", ["-m 'not exhaustive'"], [])
