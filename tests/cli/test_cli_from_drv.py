@@ -9,6 +9,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -481,8 +482,8 @@ def test_an_unreadable_derivation_is_a_failed_input(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A directory with 20,800 real derivations, their names, and nodes.binpbs beside it."""
+def derivations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A directory with 20,800 real derivations, and their names."""
     archive = io.BytesIO(real_data.read("drvs.tar"))
     directory = tmp_path_factory.mktemp("real") / "store"
     directory.mkdir()
@@ -492,13 +493,24 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
                 file = tar.extractfile(member)
                 assert file is not None
                 (directory / os.path.basename(member.name)).write_bytes(file.read())
-    nodes: dict[bytes, Node] = {}
-    for kind in ("direct", "closure"):
-        for message in messages_of(real_data.read(f"{kind}.binpbs")):
-            for node in BuildRequest.FromString(message).inputs:
-                nodes[getattr(node, node.WhichOneof("node") or "").name] = node
-    (directory.parent / "nodes.binpbs").write_bytes(delimited(nodes.values()))
     return directory, sorted(os.listdir(directory))
+
+
+def write_nodes(file: Path, requests: Iterable[bytes]) -> None:
+    """Write each input of the requests once."""
+    nodes: dict[bytes, Node] = {}
+    for request in requests:
+        for node in BuildRequest.FromString(request).inputs:
+            nodes[getattr(node, node.WhichOneof("node") or "").name] = node
+    file.write_bytes(delimited(nodes.values()))
+
+
+@pytest.fixture(scope="module")
+def real(derivations: tuple[Path, list[str]]) -> tuple[Path, list[str]]:
+    """The derivations, with all their inputs in nodes.binpbs beside the directory."""
+    requests = (messages_of(real_data.read(f"{kind}.binpbs")) for kind in ("direct", "closure"))
+    write_nodes(derivations[0].parent / "nodes.binpbs", chain.from_iterable(requests))
+    return derivations
 
 
 def make(real: tuple[Path, list[str]], target: Path, *arguments: str | Path) -> Result:
@@ -531,6 +543,16 @@ def assert_builtin_refused(result: Result) -> None:
     assert lines[5:] == ["tvix-build:   and 3 more: --errors FILE writes all of them"]
 
 
+def test_one_in_ten_real_requests(derivations: tuple[Path, list[str]], tmp_path: Path) -> None:
+    directory, names = derivations
+    wanted = list(messages_of(real_data.read("direct.binpbs")))[::10]
+    nodes, target = tmp_path / "nodes.binpbs", tmp_path / "direct.binpbs"
+    write_nodes(nodes, wanted)
+    run("from-drv", "--nodes", nodes, "-o", target, *(directory / name for name in names[::10]))
+    assert list(messages_of(target.read_bytes())) == without_builtin(wanted)
+
+
+@pytest.mark.exhaustive
 def test_real_requests(real: tuple[Path, list[str]], tmp_path: Path) -> None:
     target = tmp_path / "direct.binpbs"
     result = make(real, target, real[0])
