@@ -32,6 +32,8 @@ DEVELOPMENT_REPOSITORIES = {
         "package": Label("//tests:consumers/node/package.json"),
     }),
     "tvix_build_pip_arrow": _pip("arrow"),
+    # Programs, which need no Python: the same wheel for all.
+    "tvix_build_pip_buildbox": _pip("buildbox", platform = "manylinux_2_28_x86_64", python_version = "3.11"),
     "tvix_build_pip_docs": _pip("docs"),
     "tvix_build_pip_lint": _pip("lint"),
     "tvix_build_pip_pyright": _pip("pyright"),
