@@ -48,6 +48,7 @@ def run(
     log_level: str,
     grace: float,
     castore: str | None,
+    castore_upstream: Address | None,
     limits: dict[str, int],
     properties: Sequence[tuple[str, str, str | None]],
     **others: Any,
@@ -56,6 +57,8 @@ def run(
     at_server = upstream if isinstance(upstream, Address) and upstream is not SANDBOX else None
     if upstream is not None and at_server is None and castore is None:
         raise click.UsageError(f"expected --castore with --upstream {upstream.text}")
+    if castore_upstream is not None and castore is None:
+        raise click.UsageError("expected --castore with --castore-upstream")
     if limits and upstream is not SANDBOX:
         raise click.UsageError("expected --upstream sandbox: with limits of builds")
     if properties and (upstream is None or isinstance(upstream, Address)):
@@ -98,7 +101,7 @@ def run(
     try:
         with ExitStack() as stack:
             builder = None
-            opened = stack.enter_context(_open_castore(castore))
+            opened = _open_castore(stack, castore, castore_upstream, services)
             if opened is not None and upstream is not None and at_server is None:
                 opening = _open_builder(upstream, opened, limits, properties, credentials)
                 builder = CastoreBuilder(stack.enter_context(opening))
@@ -109,13 +112,28 @@ def run(
     return 0
 
 
-def _open_castore(path: str | None) -> AbstractContextManager[CastoreStore | None]:
-    """Open a castore store; None without a path."""
+def _open_castore(
+    stack: ExitStack, path: str | None, upstream: Address | None, services: Sequence[Service]
+) -> CastoreStore | None:
+    """Open a castore store, until the stack ends; None without a path.
+
+    Args:
+        upstream: the address of the server behind the store, or None. Of its services, those of
+            snix are called, unless this server has only those of tvix.
+    """
     if path is None:
-        return nullcontext()
+        return None
     from tvix_build.castore import CastoreStore
 
-    return CastoreStore(path)
+    if upstream is None:
+        return stack.enter_context(CastoreStore(path))
+    from tvix_build.castore.backed import BackedStore
+    from tvix_build.castore.client import CastoreClient
+
+    schemas = [service.schema for service in services]
+    schema = Schema.SNIX_BUILD_V1 if Schema.SNIX_BUILD_V1 in schemas else schemas[0]
+    client = stack.enter_context(CastoreClient(upstream.text, schema=schema))
+    return stack.enter_context(BackedStore(path, client))
 
 
 def _open_builder(

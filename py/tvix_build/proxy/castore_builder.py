@@ -13,7 +13,7 @@ from tvix_build.builders import (
     UnavailableError,
 )
 from tvix_build.proxy.builder_protocol import Call, Response
-from tvix_build.proxy.status import status_error
+from tvix_build.proxy.status import castore_unavailable, status_error
 
 
 class CastoreBuilder:
@@ -45,4 +45,6 @@ class CastoreBuilder:
             raise status_error(grpc.StatusCode.ABORTED, "BUILD_FAILED", message) from None
         except BuilderError as error:
             raise status_error(grpc.StatusCode.INTERNAL, "BUILDER_FAILED", str(error)) from None
+        except grpc.RpcError as error:
+            raise castore_unavailable(error) from None
         return Response(result.response)

@@ -71,6 +71,13 @@ def _parse_services(
     help="Also offer the castore services, with this castore store. The sandbox and Remote "
     "Execution need it for inputs, outputs and logs.",
 )
+@click.option(
+    "--castore-upstream",
+    metavar="ADDRESS",
+    callback=parse_address,
+    help="Server behind the castore store: objects that the store lacks are read from it, and new "
+    "ones are also written to it.",
+)
 @limit_options
 @property_option
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
