@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: MIT
 """buildifier, which formats Starlark: from the PATH, or else from npm's @bazel/buildifier, or else none."""
 
+load(":npm.bzl", "npm_install")
+
 _PROGRAM = "node_modules/@bazel/buildifier/buildifier-linux_amd64"
 
 def _npm_buildifier(ctx):
     """Install npm's package and return its program; None if npm is missing or fails."""
-    npm = ctx.which("npm")
-    if not npm or ctx.execute(["uname", "-sm"]).stdout.strip() != "Linux x86_64":
+    if ctx.execute(["uname", "-sm"]).stdout.strip() != "Linux x86_64":
         return None
-    for file in [ctx.attr._package, ctx.attr._lock]:
-        ctx.symlink(file, file.name.rpartition("/")[2])
-    result = ctx.execute([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-    return ctx.path(_PROGRAM) if result.return_code == 0 else None
+    return ctx.path(_PROGRAM) if npm_install(ctx, ctx.attr._package, ctx.attr._lock) else None
 
 def _buildifier_repository_impl(ctx):
     program = ctx.which("buildifier") or _npm_buildifier(ctx)

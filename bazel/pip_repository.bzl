@@ -9,6 +9,8 @@ def _pip_repository_impl(ctx):
     lock = ctx.path(ctx.attr.lock)
     arguments = ["--only-binary=:all:"]
     environment = {}
+    if ctx.attr.platform:
+        arguments += ["--platform=" + ctx.attr.platform, "--python-version=" + ctx.attr.python_version]
     if ctx.attr.sources:
         # Use the setuptools version of a lock file, not the newest one.
         arguments += ["--no-binary=" + ",".join(ctx.attr.sources), "--no-build-isolation", "--use-pep517"]
@@ -54,6 +56,8 @@ repository: @NAME//:site-packages/bin/ruff; so is the directory of all, @NAME//:
 @NAME//:packages is a library of it.""",
     attrs = {
         "lock": attr.label(mandatory = True, allow_single_file = True),
+        "platform": attr.string(doc = "The platform of the wheels; by default that of this machine."),
+        "python_version": attr.string(doc = "With `platform`: the version of Python of the wheels."),
         "setuptools": attr.label(doc = "The __init__.py of setuptools, which `sources` need."),
         "sources": attr.string_list(doc = "Distributions of which only sources are published."),
         "_check": attr.label(default = Label("@tvix_build_python//:check")),

@@ -4,6 +4,7 @@
 load(":blake3_repository.bzl", "blake3_repository")
 load(":buildifier_repository.bzl", "buildifier_repository")
 load(":metadata_repository.bzl", "metadata_repository")
+load(":npm.bzl", "npm_repository")
 load(":pip_repository.bzl", "pip_repository")
 load(":python_repository.bzl", "python_repository")
 load(":shared_data_repository.bzl", "shared_data_repository")
@@ -26,7 +27,13 @@ DEVELOPMENT_REPOSITORIES = {
     "shared": (shared_data_repository, {}),
     "tvix_build_blake3": (blake3_repository, {}),
     "tvix_build_buildifier": (buildifier_repository, {}),
+    "tvix_build_node_client": (npm_repository, {
+        "lock": Label("//tests:consumers/node/package-lock.json"),
+        "package": Label("//tests:consumers/node/package.json"),
+    }),
     "tvix_build_pip_arrow": _pip("arrow"),
+    # Programs, which need no Python: the same wheel for all.
+    "tvix_build_pip_buildbox": _pip("buildbox", platform = "manylinux_2_28_x86_64", python_version = "3.11"),
     "tvix_build_pip_docs": _pip("docs"),
     "tvix_build_pip_lint": _pip("lint"),
     "tvix_build_pip_pyright": _pip("pyright"),

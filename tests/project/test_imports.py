@@ -29,7 +29,8 @@ ROOMS = {
     "public": Room(("tvix_build",), ("core",)),
     "castore": Room(("tvix_build.castore",), ("core",)),
     "castore.client": Room(
-        ("tvix_build.castore.client",), ("core", "public", "castore", "proxy.shared")
+        ("tvix_build.castore.client", "tvix_build.castore.backed"),
+        ("core", "public", "castore", "proxy.shared"),
     ),
     "builders": Room(("tvix_build.builders",), ("core", "castore", "proxy.shared")),
     "builders.derivations": Room(
@@ -52,6 +53,7 @@ ROOMS = {
             "builders",
             "builders.derivations",
             "castore",
+            "castore.client",
             "nix",
             "store",
             "proxy",

@@ -24,14 +24,14 @@ ROOT = Path(__file__).parents[2]
 SUBJECT_LENGTH = 72
 
 SUFFIXES = {
-    *(".bazel", ".bzl", ".c", ".cc", ".cpp", ".go", ".h", ".md", ".proto", ".py", ".pyi"),
+    *(".bazel", ".bzl", ".c", ".cc", ".cpp", ".go", ".h", ".js", ".md", ".proto", ".py", ".pyi"),
     *(".toml", ".yaml"),
 }
 PROGRAMS = ("bench/run", "packaging/*", "tools/*")
 """Text files without a suffix."""
 NOT_SCANNED = (
     *("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "build", "dist", "bazel-*"),  # generated
-    *(".*", "bazel/registry", "external", "third_party"),
+    *(".*", "*/node_modules", "bazel/registry", "external", "third_party"),
     "tests/project/test_language.py",
 )
 

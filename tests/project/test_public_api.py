@@ -30,6 +30,7 @@ from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import builders, castore, nix, records
 from tvix_build.builders import derivations, reapi
+from tvix_build.castore.backed import BackedStore
 from tvix_build.castore.client import (
     AsyncCastoreClient,
     CastoreClient,
@@ -401,6 +402,10 @@ def test_castore_clients(tmp_path: Path) -> None:
             assert_type(found, dict[bytes, castore_pb2.Directory])
             client.upload(store, node)
             client.download(snix_castore_pb2.Entry(), store)
+            client.download_blob(DIGEST, store)
+            client.download_directories(DIGEST, store)
+            with BackedStore(tmp_path, client, create=True) as backed:
+                assert_type(backed.ingest("a"), castore_pb2.Node)
             client.close()
 
     async def call_async(store: castore.CastoreStore, node: castore_pb2.Node) -> None:
@@ -418,6 +423,8 @@ def test_castore_clients(tmp_path: Path) -> None:
             assert_type(found, dict[bytes, castore_pb2.Directory])
             await client.upload(store, node)
             await client.download(snix_castore_pb2.Entry(), store)
+            await client.download_blob(DIGEST, store)
+            await client.download_directories(DIGEST, store)
             await client.close()
 
     node = castore_pb2.Node(file=castore_pb2.FileNode(digest=DIGEST))

@@ -26,8 +26,8 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build.builders import SandboxBuilder
 from tvix_build.castore import CastoreStore, MissingError, SizeMismatchError, TreeError
 from tvix_build.castore.client import AsyncCastoreClient, CastoreClient, UnexpectedContentError
+from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.client import AsyncBuildService
-from tvix_build.proxy.sandbox import LocalBuilder
 from tvix_build.proxy.server import Options, Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
@@ -341,7 +341,7 @@ def test_inputs_are_uploaded_and_outputs_fetched_through_one_address(
             CastoreStore(tmp_path / "client") as local,
         ):
             options = Options([parse("grpc+http://127.0.0.1:0")], SERVED, castore=castore)
-            server = Server(options, LocalBuilder(SandboxBuilder(castore)))
+            server = Server(options, CastoreBuilder(SandboxBuilder(castore)))
             await server.start()
             address = server.addresses[0]
             try:

@@ -4,7 +4,6 @@ response, TLS, signals, errors."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -23,7 +22,8 @@ from google.protobuf.any_pb2 import Any as Any_
 from google.rpc.status_pb2 import Status
 
 import tvix_build
-from cli_support import environment, run, start
+from cli_support import environment, run
+from proxy_process import running_proxy
 from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
 from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
@@ -72,47 +72,6 @@ def building(
     finally:
         builder.gate.set()
         server.stop(None).wait()
-
-
-class Proxy:
-    """A process of `tvix-build serve`.
-
-    Attributes:
-        address: where it listens.
-    """
-
-    def __init__(self, *options: str | Path) -> None:
-        self.process = start("serve", *options, "--log-level", "debug")
-        assert self.process.stderr is not None
-        self.lines: list[dict[str, Any]] = []
-        self._stderr = self.process.stderr
-        self.address = self.line()["addresses"][0]
-
-    def line(self) -> dict[str, Any]:
-        """Return the next line of its log."""
-        line: dict[str, Any] = json.loads(self._stderr.readline())
-        return line
-
-    def end(self, *signals: signal.Signals) -> int:
-        """Send signals and return its exit status."""
-        for one in signals:
-            self.process.send_signal(one)
-        status = self.process.wait(LIMIT)
-        text = self._stderr.read().decode()
-        assert "Traceback" not in text, text
-        self.lines += map(json.loads, text.splitlines())
-        return status
-
-
-@contextmanager
-def running_proxy(*options: str | Path) -> Iterator[Proxy]:
-    """Run a proxy; it is killed at the end."""
-    proxy = Proxy(*options)
-    try:
-        yield proxy
-    finally:
-        proxy.process.kill()
-        proxy.process.communicate()
 
 
 def test_from_a_derivation_to_the_response(tmp_path: Path) -> None:

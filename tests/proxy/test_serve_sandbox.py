@@ -17,8 +17,8 @@ from snix.build.protos.build_pb2 import BuildResponse
 from tvix_build import Schema
 from tvix_build.builders import SandboxBuilder
 from tvix_build.castore import CastoreStore
+from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.client import AsyncBuildService
-from tvix_build.proxy.sandbox import LocalBuilder
 from tvix_build.proxy.server import Options, Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
@@ -32,7 +32,7 @@ async def call(directory: Path, script: str, *, system: str = SYSTEM) -> BuildRe
     """Send a request to a proxy with a sandbox, and return the response."""
     with CastoreStore(directory / "store") as castore:
         server = Server(
-            Options([parse(FREE_PORT)], [SERVICES[SNIX]]), LocalBuilder(SandboxBuilder(castore))
+            Options([parse(FREE_PORT)], [SERVICES[SNIX]]), CastoreBuilder(SandboxBuilder(castore))
         )
         await server.start()
         try:

@@ -17,26 +17,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 
 from tvix.castore.protos import rpc_castore_pb2 as rpc
-from tvix.castore.protos.castore_pb2 import Directory
+from tvix.castore.protos.castore_pb2 import DirectoryNode, Node
 from tvix_build import Schema
 from tvix_build._core.blake3 import blake3_many
-from tvix_build._core.check import check
+from tvix_build._core.names import publish
 from tvix_build._core.ranges import BytesLike, bytes_view
-from tvix_build._core.report import Error, Kind, SchemaLike
+from tvix_build._core.report import SchemaLike
 from tvix_build.castore.layout import (
-    DigestMismatchError,
     MissingError,
-    SizeMismatchError,
     check_digest,
 )
 from tvix_build.castore.store import CastoreStore, Closure
+from tvix_build.castore.transfers import (
+    PIECE,
+    Download,
+    DownloadedBlob,
+    Received,
+    UnexpectedContentError,
+)
 from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE
 from tvix_build.proxy.shared.connecting import open_async_channel, open_channel
@@ -50,13 +54,7 @@ __all__ = ["AsyncCastoreClient", "CastoreClient", "UnexpectedContentError"]
 
 T = TypeVar("T")
 
-_PIECE = 1 << 20  # of a blob, in a message and in memory
 _CALLS = 16  # blobs that are uploaded or downloaded at the same time
-
-
-class UnexpectedContentError(Error):
-    """A server returned content that does not have the requested digest or size, or the digest of
-    other content than that of an upload."""
 
 
 class CastoreClient:
@@ -153,7 +151,7 @@ class CastoreClient:
             UnexpectedContentError: if the server returns other or incomplete Directories.
             grpc.RpcError: if the call fails.
         """
-        received = _Received(digest, recursive)
+        received = Received(digest, recursive)
         try:
             for encoding in self._calls.get_directories(received.request, timeout=self._timeout):
                 received.add(encoding)
@@ -199,18 +197,43 @@ class CastoreClient:
             SizeMismatchError: if a node has another size than the object to which it refers.
             grpc.RpcError: if a call fails.
         """
-        download = _Download(store, node)
-        for digest in download.missing_directories():
-            download.add(self.get_directories(digest, recursive=True))
+        download = Download(store, node)
+        self._add_missing(download)
 
         def get(digest: bytes) -> None:
-            with download.blob(digest) as blob:
-                for piece in self._read(digest):
-                    blob.write(piece)
-                blob.finish()
+            self._download(download.blob(digest))
 
         _run_all(get, download.missing_blobs())
         download.finish()
+
+    def download_blob(self, digest: bytes, store: CastoreStore) -> None:
+        """Store a blob, unless the store has it.
+
+        Raises:
+            MissingError, UnexpectedContentError, grpc.RpcError: as `get_blob`.
+        """
+        if not store.has_blob(digest):
+            self._download(DownloadedBlob(store, digest))
+
+    def download_directories(self, digest: bytes, store: CastoreStore) -> None:
+        """Store all Directories of a tree that the store lacks, without the blobs.
+
+        Raises:
+            MissingError, UnexpectedContentError, grpc.RpcError: as `get_directories`.
+        """
+        download = Download(store, Node(directory=DirectoryNode(digest=digest)))
+        self._add_missing(download)
+        download.store_directories()
+
+    def _add_missing(self, download: Download) -> None:
+        for digest in download.missing_directories():
+            download.add(self.get_directories(digest, recursive=True))
+
+    def _download(self, blob: DownloadedBlob) -> None:
+        with blob:
+            for piece in self._read(blob.digest):
+                blob.write(piece)
+            blob.finish()
 
     def _read(self, digest: bytes) -> Iterator[bytes]:
         request = rpc.ReadBlobRequest(digest=check_digest(digest))
@@ -279,7 +302,7 @@ class AsyncCastoreClient:
         self, digest: bytes, *, recursive: bool = False
     ) -> dict[bytes, castore_pb2.Directory]:
         """As `CastoreClient.get_directories`."""
-        received = _Received(digest, recursive)
+        received = Received(digest, recursive)
         call = self._calls.get_directories(received.request, timeout=self._timeout)
         try:
             async for encoding in call:
@@ -315,19 +338,36 @@ class AsyncCastoreClient:
         self, node: castore_pb2.Node | snix_castore_pb2.Entry, store: CastoreStore
     ) -> None:
         """As `CastoreClient.download`."""
-        download = _Download(store, node)
+        download = Download(store, node)
+        await self._add_missing(download)
+
+        async def get(digest: bytes) -> None:
+            await self._download(download.blob(digest))
+
+        await _await_all(get, await asyncio.to_thread(download.missing_blobs))
+        await asyncio.to_thread(download.finish)
+
+    async def download_blob(self, digest: bytes, store: CastoreStore) -> None:
+        """As `CastoreClient.download_blob`."""
+        if not await asyncio.to_thread(store.has_blob, digest):
+            await self._download(DownloadedBlob(store, digest))
+
+    async def download_directories(self, digest: bytes, store: CastoreStore) -> None:
+        """As `CastoreClient.download_directories`."""
+        download = Download(store, Node(directory=DirectoryNode(digest=digest)))
+        await self._add_missing(download)
+        await asyncio.to_thread(download.store_directories)
+
+    async def _add_missing(self, download: Download) -> None:
         missing = download.missing_directories()
         while (digest := await asyncio.to_thread(next, missing, None)) is not None:
             download.add(await self.get_directories(digest, recursive=True))
 
-        async def get(digest: bytes) -> None:
-            with download.blob(digest) as blob:
-                async for piece in self._read(digest):
-                    await asyncio.to_thread(blob.write, piece)
-                await asyncio.to_thread(blob.finish)
-
-        await _await_all(get, await asyncio.to_thread(download.missing_blobs))
-        await asyncio.to_thread(download.finish)
+    async def _download(self, blob: DownloadedBlob) -> None:
+        with blob:
+            async for piece in self._read(blob.digest):
+                await asyncio.to_thread(blob.write, piece)
+            await asyncio.to_thread(blob.finish)
 
     async def _read(self, digest: bytes) -> AsyncIterator[bytes]:
         request = rpc.ReadBlobRequest(digest=check_digest(digest))
@@ -349,6 +389,9 @@ class AsyncCastoreClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+publish(__name__, UnexpectedContentError)
 
 
 class _Calls:
@@ -373,151 +416,6 @@ class _Calls:
             f"/{package}.DirectoryService/Put",
             response_deserializer=rpc.PutDirectoryResponse.FromString,
         )
-
-
-class _Received:
-    """The Directories of a response."""
-
-    def __init__(self, digest: bytes, recursive: bool) -> None:
-        self.request = rpc.GetDirectoryRequest(digest=check_digest(digest), recursive=recursive)
-        self._recursive = recursive
-        self._missing = {digest}
-        self._found: dict[bytes, Directory] = {}
-
-    def add(self, encoding: bytes) -> None:
-        """Add the next Directory."""
-        report = check(encoding, kind=Kind.DIRECTORY)
-        if not report.valid or report.digest not in self._missing:
-            raise UnexpectedContentError(
-                "expected a Directory that was requested, found "
-                + (report.digest.hex() if report.digest else str(report.violations[0]))
-            )
-        directory = Directory.FromString(encoding)
-        self._found[report.digest] = directory
-        self._missing.remove(report.digest)
-        if self._recursive:
-            children = {child.digest for child in directory.directories}
-            self._missing |= children - self._found.keys()
-
-    def finish(self) -> dict[bytes, Directory]:
-        """Return all Directories by digest."""
-        if self._missing:
-            digest = min(self._missing).hex()
-            raise UnexpectedContentError(f"expected also the Directory {digest}, found none")
-        return self._found
-
-
-class _Download:
-    """The objects of a node of which a store may lack some."""
-
-    def __init__(self, store: CastoreStore, node: Any) -> None:
-        self._store = store
-        self._node = node
-        self._roots = [node.directory.digest] if node.HasField("directory") else []
-        self._fetched: dict[bytes, Directory] = {}
-        self._blobs = {node.file.digest: node.file.size} if node.HasField("file") else {}
-
-    def add(self, directories: dict[bytes, Directory]) -> None:
-        """Add downloaded Directories."""
-        self._fetched.update(directories)
-
-    def missing_directories(self) -> Iterator[bytes]:
-        """Yield the digest of each missing tree, which must be added before the next one."""
-        waiting = list(self._roots)
-        seen = set()
-        while waiting:
-            digest = waiting.pop()
-            if digest in seen:
-                continue
-            seen.add(digest)
-            if digest not in self._fetched and not self._store.has_directory(digest):
-                yield digest
-            directory = self._directory(digest)
-            for file in directory.files:
-                size = self._blobs.setdefault(file.digest, file.size)
-                _check_size(file.digest, file.size, size)
-            waiting.extend(child.digest for child in directory.directories)
-
-    def missing_blobs(self) -> list[bytes]:
-        """Return the digests of missing blobs, after checking the sizes of the others."""
-        missing = []
-        for digest, size in self._blobs.items():
-            if self._store.has_blob(digest):
-                _check_size(digest, size, self._store.blob_size(digest))
-            else:
-                missing.append(digest)
-        return missing
-
-    def blob(self, digest: bytes) -> _DownloadedBlob:
-        """Return a blob to fill."""
-        return _DownloadedBlob(self._store, digest, self._blobs[digest])
-
-    def finish(self) -> None:
-        """Store the downloaded Directories, and check the whole."""
-        if self._fetched:
-            self._store.add_directories(self._leaves_first())
-        self._store.closure(self._node)
-
-    def _leaves_first(self) -> Iterator[Directory]:
-        waiting = [(digest, False) for digest in self._roots]
-        seen = set()
-        while waiting:
-            digest, finished = waiting.pop()
-            if finished:
-                yield self._directory(digest)
-            elif digest not in seen:
-                seen.add(digest)
-                waiting.append((digest, True))
-                children = self._directory(digest).directories
-                waiting.extend((child.digest, False) for child in children)
-
-    def _directory(self, digest: bytes) -> Directory:
-        found = self._fetched.get(digest)
-        return self._store.directory(digest) if found is None else found
-
-
-class _DownloadedBlob:
-    """A blob that is being downloaded: in memory if it is small, else in a file."""
-
-    def __init__(self, store: CastoreStore, digest: bytes, size: int) -> None:
-        self._store = store
-        self._digest = digest
-        self._size = size
-        self._found = 0
-        self._file = _temporary_file(store)
-
-    def write(self, piece: bytes) -> None:
-        """Add a piece."""
-        self._found += len(piece)
-        if self._found > self._size:
-            raise self._another_size()
-        self._file.write(piece)
-
-    def finish(self) -> None:
-        """Store the blob."""
-        if self._found != self._size:
-            raise self._another_size()
-        self._file.seek(0)
-        try:
-            self._store.add_blob(self._file, digest=self._digest)
-        except DigestMismatchError as error:
-            raise UnexpectedContentError(str(error)) from None
-
-    def _another_size(self) -> UnexpectedContentError:
-        return UnexpectedContentError(
-            f"blob {self._digest.hex()}: expected {self._size} bytes, found "
-            f"{'more' if self._found > self._size else self._found}"
-        )
-
-    def __enter__(self) -> _DownloadedBlob:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def _temporary_file(store: CastoreStore) -> BinaryIO:
-    return cast(BinaryIO, SpooledTemporaryFile(_PIECE, dir=store.path))
 
 
 def _run_all(function: Callable[[bytes], None], digests: Iterable[bytes]) -> None:
@@ -551,10 +449,10 @@ async def _await_all(
 def _chunks(data: BytesLike | BinaryIO) -> Iterator[rpc.BlobChunk]:
     view = bytes_view(data)
     if view is not None:
-        for i in range(0, len(view), _PIECE):
-            yield rpc.BlobChunk(data=bytes(view[i : i + _PIECE]))
+        for i in range(0, len(view), PIECE):
+            yield rpc.BlobChunk(data=bytes(view[i : i + PIECE]))
         return
-    while piece := cast(BinaryIO, data).read(_PIECE):
+    while piece := cast(BinaryIO, data).read(PIECE):
         yield rpc.BlobChunk(data=piece)
 
 
@@ -593,13 +491,6 @@ def _same(what: str, expected: bytes, found: bytes) -> bytes:
             f"expected the {what} {expected.hex()}, found {found.hex() or 'no digest'}"
         )
     return found
-
-
-def _check_size(digest: bytes, expected: int, found: int) -> None:
-    if expected != found:
-        raise SizeMismatchError(
-            f"blob {digest.hex()}: expected size {expected}, as in a node, found {found}"
-        )
 
 
 def _is_missing(error: grpc.RpcError) -> bool:

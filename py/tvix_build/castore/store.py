@@ -327,7 +327,7 @@ class CastoreStore:
 
     def _check_children(self, directory: castore_pb2.Directory) -> None:
         for node in directory.files:
-            self._check_size("blob", node, self._layout.size("blobs", node.digest))
+            self._check_size("blob", node, self.blob_size(node.digest))
         for child in directory.directories:
             self._check_size("Directory", child, size_below(self.directory(child.digest)))
 

@@ -37,32 +37,27 @@ def parse_address(_context: click.Context, _option: click.Parameter, value: Any)
 
 def parse_builder(
     _context: click.Context, _option: click.Parameter, value: str | None
-) -> Address | None:
-    """Parse the address of a builder: `sandbox:`, or that of a server.
+) -> Address | ReapiAddress | None:
+    """Parse the address of a builder: `sandbox:`, a Remote Execution engine, or a server.
 
     Raises:
         click.BadParameter: if it has another form.
     """
+    if value is None:
+        return None
     if value == SANDBOX.text:
         return SANDBOX
+    if value.startswith("reapi+"):
+        from tvix_build.builders.reapi import address
+
+        try:
+            return address.parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
     try:
-        return None if value is None else parse(value)
+        return parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error).replace("expected ", "expected sandbox:, ")) from None
-
-
-def parse_any_builder(
-    context: click.Context, option: click.Parameter, value: str
-) -> Address | ReapiAddress | None:
-    """As `parse_builder`, and also parse the address of a Remote Execution engine."""
-    if not value.startswith("reapi+"):
-        return parse_builder(context, option, value)
-    from tvix_build.builders.reapi import address
-
-    try:
-        return address.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def server_credentials(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +25,16 @@ from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.services import Service
 
 if TYPE_CHECKING:
+    import grpc
+
+    from tvix_build.builders import Builder
+    from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.castore import CastoreStore
-    from tvix_build.proxy.sandbox import LocalBuilder
 
 
 def run(
     listen: Sequence[Address],
-    upstream: Address | None,
+    upstream: Address | ReapiAddress | None,
     check_only: bool,
     services: Sequence[Service],
     store: str | None,
@@ -45,15 +48,21 @@ def run(
     log_level: str,
     grace: float,
     castore: str | None,
+    castore_upstream: Address | None,
     limits: dict[str, int],
+    properties: Sequence[tuple[str, str, str | None]],
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
-    in_sandbox = upstream is SANDBOX
-    if in_sandbox and castore is None:
-        raise click.UsageError("expected --castore with --upstream sandbox:")
-    if limits and not in_sandbox:
+    at_server = upstream if isinstance(upstream, Address) and upstream is not SANDBOX else None
+    if upstream is not None and at_server is None and castore is None:
+        raise click.UsageError(f"expected --castore with --upstream {upstream.text}")
+    if castore_upstream is not None and castore is None:
+        raise click.UsageError("expected --castore with --castore-upstream")
+    if limits and upstream is not SANDBOX:
         raise click.UsageError("expected --upstream sandbox: with limits of builds")
+    if properties and (upstream is None or isinstance(upstream, Address)):
+        raise click.UsageError("expected --upstream reapi+grpc://… with --property")
     if check_only == (upstream is not None):
         raise click.UsageError("expected one of --upstream and --check-only")
     for service in services:
@@ -64,6 +73,7 @@ def run(
             )
     with extra("serve"):
         from tvix_build.proxy import logs, server
+        from tvix_build.proxy.castore_builder import CastoreBuilder
 
         if traces is not None:
             from tvix_build.proxy.tracing import exporting_provider
@@ -75,21 +85,26 @@ def run(
                     f"--traces needs {error.name}: pip install "
                     "opentelemetry-exporter-otlp-proto-grpc"
                 ) from None
+    credentials = client_credentials(
+        upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
+    )
     options = server.Options(
         listen,
         services,
-        None if in_sandbox else upstream,
+        at_server,
         server_credentials(listen, tls_certificate, tls_key, tls_client_ca),
-        client_credentials(
-            upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
-        ),
+        credentials,
         store=store,
         **others,
     )
     logs.configure(log_level)
     try:
-        with _open_castore(castore) as opened:
-            builder = _sandbox(opened, limits) if in_sandbox and opened else None
+        with ExitStack() as stack:
+            builder = None
+            opened = _open_castore(stack, castore, castore_upstream, services)
+            if opened is not None and upstream is not None and at_server is None:
+                opening = _open_builder(upstream, opened, limits, properties, credentials)
+                builder = CastoreBuilder(stack.enter_context(opening))
             asyncio.run(server.run(replace(options, castore=opened), grace, builder))
     except server.ServeError as error:
         Monitor().error(error)
@@ -97,25 +112,50 @@ def run(
     return 0
 
 
-def _open_castore(path: str | None) -> AbstractContextManager[CastoreStore | None]:
-    """Open a castore store; None without a path."""
+def _open_castore(
+    stack: ExitStack, path: str | None, upstream: Address | None, services: Sequence[Service]
+) -> CastoreStore | None:
+    """Open a castore store, until the stack ends; None without a path.
+
+    Args:
+        upstream: the address of the server behind the store, or None. Of its services, those of
+            snix are called, unless this server has only those of tvix.
+    """
     if path is None:
-        return nullcontext()
+        return None
     from tvix_build.castore import CastoreStore
 
-    return CastoreStore(path)
+    if upstream is None:
+        return stack.enter_context(CastoreStore(path))
+    from tvix_build.castore.backed import BackedStore
+    from tvix_build.castore.client import CastoreClient
+
+    schemas = [service.schema for service in services]
+    schema = Schema.SNIX_BUILD_V1 if Schema.SNIX_BUILD_V1 in schemas else schemas[0]
+    client = stack.enter_context(CastoreClient(upstream.text, schema=schema))
+    return stack.enter_context(BackedStore(path, client))
 
 
-def _sandbox(castore: CastoreStore, limits: dict[str, int]) -> LocalBuilder:
-    """Return a builder that uses a castore store.
+def _open_builder(
+    upstream: Address | ReapiAddress,
+    castore: CastoreStore,
+    limits: dict[str, int],
+    properties: Sequence[tuple[str, str, str | None]],
+    credentials: grpc.ChannelCredentials | None,
+) -> AbstractContextManager[Builder]:
+    """Return the sandbox, or the builder that runs requests on an engine.
 
     Raises:
         click.ClickException: if this machine has no sandbox.
     """
-    from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
-    from tvix_build.proxy.sandbox import LocalBuilder
+    if isinstance(upstream, Address):
+        from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
 
-    try:
-        return LocalBuilder(SandboxBuilder(castore, limits=Limits(**limits)))
-    except UnavailableError as error:
-        raise click.ClickException(str(error)) from None
+        try:
+            return nullcontext(SandboxBuilder(castore, limits=Limits(**limits)))
+        except UnavailableError as error:
+            raise click.ClickException(str(error)) from None
+    from tvix_build.builders.reapi import Property, ReapiBuilder
+
+    made = [Property(*one) for one in properties]
+    return ReapiBuilder(upstream.text, castore, credentials=credentials, properties=made)

@@ -21,10 +21,11 @@ from google.protobuf.message import DecodeError, Message
 from tvix.castore.protos import rpc_castore_pb2 as castore
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build.castore import CastoreError, CastoreStore, MissingError, TreeError
+from tvix_build.castore.transfers import UnexpectedContentError
 from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.open_calls import OpenCalls
-from tvix_build.proxy.status import StatusError, status_error
+from tvix_build.proxy.status import StatusError, castore_unavailable, status_error
 
 T = TypeVar("T")
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -162,10 +163,17 @@ class CastoreServices:
                 code = grpc.StatusCode.INVALID_ARGUMENT
                 raise status_error(code, "INVALID_DIRECTORIES", str(error)) from None
             except CastoreError as error:
-                LOG.error("damaged castore", extra={"fields": {"message": str(error)}})
+                LOG.error("damaged castore", extra={"fields": _message(error)})
                 code = grpc.StatusCode.DATA_LOSS
                 message = "an object in the castore store is damaged; see the server's log"
                 raise status_error(code, "DAMAGED", message) from None
+            except UnexpectedContentError as error:
+                LOG.error("wrong content behind the castore", extra={"fields": _message(error)})
+                code = grpc.StatusCode.DATA_LOSS
+                message = "the server behind the castore store returned wrong content"
+                raise status_error(code, "DAMAGED", message) from None
+            except grpc.RpcError as error:
+                raise castore_unavailable(error) from None
             except Exception:
                 LOG.exception("internal error")
                 raise status_error(
@@ -185,6 +193,10 @@ class CastoreServices:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
+
+
+def _message(error: Exception) -> dict[str, str]:
+    return {"message": str(error)}
 
 
 async def _received(requests: _Requests, context: _Context) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.connections import FILE, parse_any_builder
+from tvix_build.cli.connections import FILE, parse_builder
 from tvix_build.cli.options import (
     PATH,
     SECONDS,
@@ -31,7 +31,7 @@ _REAPI = "reapi+grpc://HOST:PORT/INSTANCE or reapi+grpcs://HOST:PORT/INSTANCE"
     "--builder",
     metavar="ADDRESS",
     required=True,
-    callback=parse_any_builder,
+    callback=parse_builder,
     help=f"The builder: 'sandbox:' on this machine, a Remote Execution engine at {_REAPI}, or the "
     f"address of a server: {FORMS}.",
 )

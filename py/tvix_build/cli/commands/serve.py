@@ -11,7 +11,7 @@ import click
 from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address, parse_builder
-from tvix_build.cli.options import PATH, SECONDS, limit_options
+from tvix_build.cli.options import PATH, SECONDS, limit_options, property_option
 from tvix_build.proxy.shared.addresses import FORMS
 
 if TYPE_CHECKING:
@@ -61,16 +61,25 @@ def _parse_services(
     "--upstream",
     metavar="ADDRESS",
     callback=parse_builder,
-    help="Address of the builder, in the same forms, or 'sandbox:' on this machine.",
+    help="Address of the builder, in the same forms, 'sandbox:' on this machine, or a Remote "
+    "Execution engine at reapi+grpc://HOST:PORT/INSTANCE (with TLS reapi+grpcs://…).",
 )
 @click.option(
     "--castore",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="Also offer the castore services, with this castore store. 'sandbox:' needs it for "
-    "inputs, outputs and logs.",
+    help="Also offer the castore services, with this castore store. The sandbox and Remote "
+    "Execution need it for inputs, outputs and logs.",
+)
+@click.option(
+    "--castore-upstream",
+    metavar="ADDRESS",
+    callback=parse_address,
+    help="Server behind the castore store: objects that the store lacks are read from it, and new "
+    "ones are also written to it.",
 )
 @limit_options
+@property_option
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
 @click.option(
     "--schema",
@@ -178,6 +187,7 @@ def serve(**options: Any) -> int:
     Examples:
       tvix-build serve --listen grpc+unix:/run/proxy.sock --upstream grpc+unix:/run/builder.sock
       tvix-build serve --upstream sandbox: --castore store
+      tvix-build serve --upstream reapi+grpc://host:8980/main --castore store
       tvix-build serve --check-only
 
     The log is on stderr, one JSON object per line. After SIGTERM, the proxy rejects new calls and

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""The builder at the end of the chain that runs requests on this machine."""
+"""The builder at the end of the chain that has a castore: the sandbox, or that of an engine."""
 
 from __future__ import annotations
 
 import grpc
 
-from tvix_build.builders import Builder, BuildFailedError, RefusedError, UnavailableError
+from tvix_build.builders import (
+    Builder,
+    BuilderError,
+    BuildFailedError,
+    RefusedError,
+    UnavailableError,
+)
 from tvix_build.proxy.builder_protocol import Call, Response
-from tvix_build.proxy.status import status_error
+from tvix_build.proxy.status import castore_unavailable, status_error
 
 
-class LocalBuilder:
-    """Runs calls with a builder of this process. A cancelled call ends its build.
+class CastoreBuilder:
+    """Runs calls with a builder of `tvix_build.builders`. A cancelled call ends its build.
 
     Args:
         builder: the builder.
@@ -37,4 +43,8 @@ class LocalBuilder:
         except BuildFailedError as error:
             message = f"{error}; the log is the blob {error.record.log_digest.hex()}"
             raise status_error(grpc.StatusCode.ABORTED, "BUILD_FAILED", message) from None
+        except BuilderError as error:
+            raise status_error(grpc.StatusCode.INTERNAL, "BUILDER_FAILED", str(error)) from None
+        except grpc.RpcError as error:
+            raise castore_unavailable(error) from None
         return Response(result.response)

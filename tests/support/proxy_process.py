@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Runs `tvix-build serve` in a process."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli_support import start
+from waiting import LIMIT
+
+
+class Proxy:
+    """A process of `tvix-build serve`.
+
+    Attributes:
+        address: where it listens.
+    """
+
+    def __init__(self, *options: str | Path) -> None:
+        self.process = start("serve", *options, "--log-level", "debug")
+        assert self.process.stderr is not None
+        self.lines: list[dict[str, Any]] = []
+        self._stderr = self.process.stderr
+        self.address = self.line()["addresses"][0]
+
+    def line(self) -> dict[str, Any]:
+        """Return the next line of its log."""
+        line: dict[str, Any] = json.loads(self._stderr.readline())
+        return line
+
+    def end(self, *signals: signal.Signals) -> int:
+        """Send signals and return its exit status."""
+        for one in signals:
+            self.process.send_signal(one)
+        status = self.process.wait(LIMIT)
+        text = self._stderr.read().decode()
+        assert "Traceback" not in text, text
+        self.lines += map(json.loads, text.splitlines())
+        return status
+
+
+@contextmanager
+def running_proxy(*options: str | Path) -> Iterator[Proxy]:
+    """Run a proxy; it is killed at the end."""
+    proxy = Proxy(*options)
+    try:
+        yield proxy
+    finally:
+        proxy.process.kill()
+        proxy.process.communicate()
