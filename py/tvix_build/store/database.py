@@ -48,7 +48,7 @@ class Database:
     """
 
     def __init__(self, path: str | bytes | os.PathLike[str], form: Form, *, create: bool) -> None:
-        self.path = os.fsdecode(path)
+        self.path: str = os.fsdecode(path)
         self._form = form
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
