@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Builds the wheel and the source distribution with setuptools, in addition to pyproject.toml.
 
-It generates the modules reapi/**, snix/** and tvix/** from proto/ with grpcio-tools, and compiles
-the extension with py/build_native.py and the official C code of BLAKE3 in third_party/blake3. A
-source distribution contains that code, of the release whose files have the hashes in
-py/blake3.sha256. In a checkout, the commands that need the code copy or download it.
+It generates the modules reapi/**, snix/**, tvix/** and tvix_build/plan/v1/** from proto/ with
+grpcio-tools, and compiles the extension with py/build_native.py and the official C code of BLAKE3
+in third_party/blake3. A source distribution contains that code, of the release whose files have the
+hashes in py/blake3.sha256. In a checkout, the commands that need the code copy or download it.
 
 A package index does not know where the repository is, so the release workflow names it in
 TVIX_BUILD_REPOSITORY; the links of the README and the project's links then lead there.
@@ -138,7 +138,8 @@ def provide_blake3(*, release: bool) -> None:
 
 
 def generate_protobuf_modules(directory: Path) -> None:
-    """Write the modules reapi/**, snix/** and tvix/**, and their stubs, to `directory`."""
+    """Write the modules reapi/**, snix/**, tvix/** and tvix_build/plan/v1/**, and their stubs, to
+    `directory`."""
     from grpc_tools import protoc
 
     protos = sorted(str(path) for path in PROTO.rglob("*.proto"))

@@ -77,6 +77,35 @@ def test_failures(tmp_path: Path, script: str, options: tuple[str, ...], message
 
 
 @needs_sandbox
+def test_stored_builds(tmp_path: Path) -> None:
+    options = ("--castore", "store", "--builds", "builds", "-o", "build.binpb")
+    script = "echo working >&2; cat /proc/sys/kernel/random/uuid > $out"
+    first = build(tmp_path, script, *options)
+    assert (first.status, first.stderr) == (0, "working\n")
+    response = (tmp_path / "build.binpb").read_bytes()
+    again = build(tmp_path, script, *options, "--out-link", "result")
+    assert (again.status, again.stderr) == (0, "")
+    assert (tmp_path / "build.binpb").read_bytes() == response
+    assert (tmp_path / "result" / NAME).is_file()
+    rebuilt = build(tmp_path, script, *options, "--rebuild")
+    assert (rebuilt.status, rebuilt.stderr) == (0, "working\n")
+    assert (tmp_path / "build.binpb").read_bytes() != response
+
+
+@needs_sandbox
+def test_check(tmp_path: Path) -> None:
+    found = build(tmp_path, "echo a > $out", "--castore", "store", "--check")
+    assert found.status == 0
+    assert "the outputs of a second build are equal" in found.stderr
+    script = "mkdir $out; echo a > $out/a; cat /proc/sys/kernel/random/uuid > $out/b"
+    found = build(tmp_path, script, "--castore", "store", "--builds", "builds", "--check")
+    assert (found.status, found.stdout) == (1, b"")
+    message = f"second build has other outputs: nix/store/{NAME}/b: contents differ: expected"
+    assert message in found.stderr
+    assert f"{NAME}/a" not in found.stderr
+
+
+@needs_sandbox
 def test_keep_failed(tmp_path: Path) -> None:
     found = build(tmp_path, "exit 1", "--castore", "store", "--keep-failed")
     (kept,) = (tmp_path / "store" / "builds").iterdir()
@@ -105,6 +134,8 @@ def test_a_request_that_is_refused(tmp_path: Path) -> None:
             ("--castore", "s", "--builder", "grpc+unix:/x"),
             "expected --builder sandbox: with --castore, --out-link, --keep-failed and limits",
         ),
+        (("--castore", "s", "--rebuild"), "expected --builds with --rebuild"),
+        (("--builder", "grpc+unix:/x", "--check"), "expected --castore with --builds and --check"),
         (("--builder", "box:"), "expected sandbox:, grpc+http://HOST:PORT"),
     ],
 )

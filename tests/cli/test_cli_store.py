@@ -136,7 +136,7 @@ def test_verify(tmp_path: Path) -> None:
     store = tmp_path / "store"
     run("store", "add", store, make(tmp_path, "many.binpbs", [request(1), request(2)]))
     result = run("store", "verify", store)
-    assert (result.status, result.stdout) == (0, b"2 requests, no damage\n")
+    assert (result.status, result.stdout) == (0, b"2 requests, 0 builds, no damage\n")
     with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute(
             "UPDATE request SET encoding = ? WHERE digest = ?",
@@ -178,7 +178,7 @@ def test_what_was_printed_survives_a_kill(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert printed.decode() == f"{digest(request(1))}  -[0]\n"
-    assert run("store", "verify", store).stdout == b"1 requests, no damage\n"
+    assert run("store", "verify", store).stdout == b"1 requests, 0 builds, no damage\n"
     assert rows(store) == {digest(request(1)): encoded(request(1))}
 
 

@@ -67,10 +67,13 @@ TESTS_OF_ROOMS = (
     ("py/tvix_build/spark/*", ("test_spark*",)),
     ("py/tvix_build/nix/*", ("test_nix*",)),
     ("py/tvix_build/builders/reapi/*", ("test_reapi*",)),
+    ("py/tvix_build/builders/caching.py", ("test_stored_builds",)),
     (
         "py/tvix_build/builders/*",
         ("test_sandbox*", "test_derivations", "test_layout", "test_limits"),
     ),
+    ("py/tvix_build/store/builds.py", ("test_stored_builds",)),
+    ("py/tvix_build/store/*", ("test_store",)),
     ("py/tvix_build/castore/client.py", ("test_serve_castore*",)),
     ("py/tvix_build/castore/tree_checks.py", ("test_castore*", "test_serve_castore*")),
     ("py/tvix_build/castore/*", ("test_castore*",)),

@@ -36,8 +36,11 @@ ROOMS = {
     "builders.derivations": Room(
         ("tvix_build.builders.derivations",), ("core", "builders", "castore", "nix")
     ),
+    "builders.caching": Room(
+        ("tvix_build.builders.caching",), ("core", "builders", "castore", "store")
+    ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
-    "store": Room(("tvix_build.store",), ("core",)),
+    "store": Room(("tvix_build.store",), ("core", "builders")),
     "proxy": Room(
         ("tvix_build.proxy",),
         ("core", "public", "builders", "castore", "store", "proxy.shared"),
@@ -51,6 +54,7 @@ ROOMS = {
             "core",
             "public",
             "builders",
+            "builders.caching",
             "builders.derivations",
             "castore",
             "castore.client",

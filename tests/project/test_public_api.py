@@ -29,7 +29,7 @@ from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import builders, castore, nix, records
-from tvix_build.builders import derivations, reapi
+from tvix_build.builders import caching, derivations, reapi
 from tvix_build.castore.backed import BackedStore
 from tvix_build.castore.client import (
     AsyncCastoreClient,
@@ -257,6 +257,13 @@ def test_a_store(tmp_path: Path) -> None:
         assert isinstance(caught.value, KeyError)
         for error in (AmbiguousDigestError, StoreError, UnknownDigestError):
             assert issubclass(error, tvix_build.Error)
+        found = requests.get_build(DIGEST, schema="snix.build.v1")
+        assert assert_type(found, builders.BuildResult[bytes] | None) is None
+        build = assert_type(
+            next(requests.builds(), None),
+            tuple[tvix_build.Schema, builders.BuildResult[bytes]] | None,
+        )
+        assert build is None
     damage = Damage(digest=None, message="")
     assert assert_type(damage.digest, bytes | None) is None
     assert assert_type(damage.message, str) == ""
@@ -453,7 +460,10 @@ def test_builders(tmp_path: Path) -> None:
         failure=None,
     )
     assert record.to_json()["cpu_seconds"] == 0.5
+    assert builders.BuildRecord.from_json(record.to_json()) == record
     result = builders.BuildResult(b"", {"out": castore_pb2.Node()}, record)
+    with RequestStore(tmp_path / "builds") as stored, pytest.raises(tvix_build.ValidationError):
+        stored.put_build(result, schema="tvix.build.v1")
     assert_type(result.response, bytes)
     assert_type(result.outputs, Mapping[str, castore_pb2.Node])
     error = builders.BuildFailedError("exit status 1", record, kept=None)
@@ -477,6 +487,34 @@ def test_builders(tmp_path: Path) -> None:
             assert_type(sandbox.build(request().SerializeToString()), builders.BuildResult[bytes])
         with pytest.raises(builders.BuilderError):
             asyncio.run(sandbox.build_async(request()))
+
+
+def test_reused_builds(tmp_path: Path) -> None:
+    with (
+        castore.CastoreStore(tmp_path / "castore") as store,
+        RequestStore(tmp_path / "s") as stored,
+    ):
+        node = castore_pb2.Node(symlink=castore_pb2.SymlinkNode(target=b"x"))
+        assert assert_type(caching.has_outputs(store, [node]), bool)
+        found = assert_type(
+            castore.compare_nodes(store, node, castore_pb2.Node()), Iterator[castore.Difference]
+        )
+        difference = next(found)
+        assert_type(difference.path, bytes)
+        assert_type(difference.message, str)
+        error = caching.NotReproducibleError([("out", difference)])
+        assert_type(error.differences, tuple[tuple[str, castore.Difference], ...])
+        assert isinstance(error, builders.BuilderError)
+        try:
+            sandbox: builders.Builder = builders.SandboxBuilder(store)
+        except builders.UnavailableError as missing:
+            pytest.skip(str(missing))
+        builder: builders.Builder = caching.CachingBuilder(
+            sandbox, store=stored, castore=store, rebuild=False
+        )
+        checking: builders.Builder = caching.CheckingBuilder(builder, again=sandbox, castore=store)
+        with pytest.raises(builders.RefusedError):
+            checking.build(request())
 
 
 def test_builds_of_derivations(tmp_path: Path) -> None:

@@ -58,6 +58,23 @@ class BuildRecord:
             values[name] = values[name].isoformat()
         return values
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> BuildRecord:
+        """Return the record of a JSON object that `to_json` returned.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it is not such an object.
+        """
+        return cls(
+            **{
+                **values,
+                "request_digest": bytes.fromhex(values["request_digest"]),
+                "log_digest": bytes.fromhex(values["log_digest"]),
+                "started": datetime.fromisoformat(values["started"]),
+                "finished": datetime.fromisoformat(values["finished"]),
+            }
+        )
+
 
 @dataclass(frozen=True)
 class BuildResult(Generic[Response]):

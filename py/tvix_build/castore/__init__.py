@@ -3,6 +3,7 @@
 
 from tvix_build._core.names import set_public_module
 from tvix_build.castore.checking import Damage
+from tvix_build.castore.comparing import Difference, compare_nodes
 from tvix_build.castore.ingestion import (
     ChangedError,
     IngestError,
@@ -25,6 +26,7 @@ __all__ = [
     "ChangedError",
     "Closure",
     "Damage",
+    "Difference",
     "DigestMismatchError",
     "Garbage",
     "IngestError",
@@ -32,6 +34,7 @@ __all__ = [
     "MissingError",
     "SizeMismatchError",
     "TreeError",
+    "compare_nodes",
     "directory_size",
     "node_from_path",
 ]

@@ -18,6 +18,7 @@ from tvix_build.cli.connections import SANDBOX, client_credentials
 from tvix_build.cli.extras import extra
 from tvix_build.cli.failures import FailedError
 from tvix_build.cli.hints import find_hint_of
+from tvix_build.cli.reuse import Reuse
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.cli.viewer import Viewer
 from tvix_build.proxy.shared.addresses import Address
@@ -44,6 +45,9 @@ def run(
     castore: str | None,
     store: str | None,
     out_link: str | None,
+    builds: str | None,
+    rebuild: bool,
+    check_outputs: bool,
     keep_failed: bool,
     properties: list[tuple[str, str, str | None]],
     no_cache: bool,
@@ -62,6 +66,9 @@ def run(
         schema = Schema.SNIX_BUILD_V1  # Its responses have references.
     elif store is not None:
         raise click.UsageError("expected a .drv file with --store")
+    if rebuild and builds is None:
+        raise click.UsageError("expected --builds with --rebuild")
+    reuse = Reuse(builds, rebuild, check_outputs)
     engine: _Server | Sandbox
     if not isinstance(builder, Address):
         if castore is None or keep_failed or limits:
@@ -71,8 +78,8 @@ def run(
         from tvix_build.cli.remote_execution import RemoteExecution
 
         engine = RemoteExecution(
-            *(file, schema, castore, out_link, False, timeout, limits),
-            *(builder.text, credentials, properties, not no_cache),
+            *(file, schema, castore, out_link, reuse, False, timeout, limits),
+            *(builder.text, credentials, properties, not (no_cache or rebuild or check_outputs)),
         )
     elif properties or no_cache:
         raise click.UsageError("expected --builder reapi+grpc://… with --property and --no-cache")
@@ -81,12 +88,14 @@ def run(
             raise click.UsageError("expected --castore with --builder sandbox:")
         from tvix_build.cli.sandbox import Sandbox
 
-        engine = Sandbox(file, schema, castore, out_link, keep_failed, timeout, limits)
+        engine = Sandbox(file, schema, castore, out_link, reuse, keep_failed, timeout, limits)
     else:
         if castore or out_link or keep_failed or limits:
             raise click.UsageError(
                 "expected --builder sandbox: with --castore, --out-link, --keep-failed and limits"
             )
+        if builds or check_outputs:
+            raise click.UsageError("expected --castore with --builds and --check")
         engine = _Server(builder, schema, timeout, credentials)
     wanted = None if target is None else output_target(target, output_format)
     service = SERVICES[schema]

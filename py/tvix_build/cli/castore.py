@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -88,11 +88,15 @@ def verify(path: str) -> int:
     return 1 if count else 0
 
 
-def gc(path: str, digests: tuple[str, ...], grace: float) -> int:
+def gc(path: str, digests: tuple[str, ...], builds: tuple[str, ...], grace: float) -> int:
     """Run the command, and return its exit status."""
+    if not digests and not builds:
+        raise click.UsageError("expected DIGEST or --builds")
 
     def run(store: CastoreStore) -> None:
         roots = [node for digest in digests for node in _nodes(store, digest)]
+        for file in builds:
+            roots += _stored_nodes(store, file)
         found = store.collect_garbage(roots, grace_seconds=grace)
         with output_errors("standard output"):
             stdout_console().say(
@@ -144,6 +148,19 @@ def _nodes(store: CastoreStore, prefix: str) -> list[castore_pb2.Node]:
     if store.has_blob(digest):
         nodes.append(Node(file=FileNode(digest=digest)))
     return nodes
+
+
+def _stored_nodes(store: CastoreStore, builds: str) -> Iterator[castore_pb2.Node]:
+    """Yield the outputs and the log of each stored build, unless outputs are missing already."""
+    from tvix.castore.protos.castore_pb2 import FileNode, Node
+    from tvix_build.builders.caching import has_outputs
+    from tvix_build.store import RequestStore
+
+    with RequestStore(builds, create=False) as stored:
+        for _, build in stored.builds():
+            if has_outputs(store, build.outputs.values()):
+                yield from build.outputs.values()
+                yield Node(file=FileNode(digest=build.record.log_digest))
 
 
 def _entries(directory: castore_pb2.Directory) -> list[castore_pb2.Node]:

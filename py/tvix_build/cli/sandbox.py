@@ -29,6 +29,7 @@ from tvix_build.builders.interface import OnLog
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.command import verbosity
 from tvix_build.cli.failures import FailedError
+from tvix_build.cli.reuse import Reuse
 from tvix_build.cli.terminal import Monitor
 from tvix_build.nix import DerivationError
 from tvix_build.records import InputError
@@ -46,6 +47,7 @@ class Sandbox:
         schema: the schema of the request.
         castore: the directory of the castore store.
         out_link: the directory for the outputs, or None.
+        reuse: how builds are reused.
         keep_failed: whether to keep the directory of a failed build.
         timeout: the limit of time in seconds, or None for the default.
         limits: the other members of Limits that are given.
@@ -55,6 +57,7 @@ class Sandbox:
     schema: Schema
     castore: str
     out_link: str | None
+    reuse: Reuse
     keep_failed: bool
     timeout: float | None
     limits: dict[str, int]
@@ -116,8 +119,13 @@ class Sandbox:
             )
         with CastoreStore(self.castore) as castore:
             try:
-                with self.open_builder(castore) as builder:
-                    yield castore, builder
+                with (
+                    self.open_builder(castore) as builder,
+                    self.reuse.apply(builder, castore) as reusing,
+                ):
+                    yield castore, reusing
+                    if self.reuse.check:
+                        monitor.note("the outputs of a second build are equal")
             except BuilderError as error:
                 self._report(monitor, error)
                 raise FailedError from None

@@ -4,6 +4,7 @@ may have been built without SQLite."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,7 @@ from tvix_build.records.source import total_size
 from tvix_build.records.writing import write_target
 
 if TYPE_CHECKING:
+    from tvix.castore.protos.castore_pb2 import Node
     from tvix_build.store import RequestStore
 
 
@@ -98,6 +100,35 @@ def list_requests(path: str) -> int:
     return 0
 
 
+def list_builds(path: str, as_json: bool) -> int:
+    """Run the command, and return its exit status."""
+    with _open(path) as store, Output("-") as output:
+        for schema, build in store.builds():
+            record = build.record
+            if as_json:
+                outputs = [_describe(place, node) for place, node in build.outputs.items()]
+                line = json.dumps({**record.to_json(), "schema": schema.value, "outputs": outputs})
+            else:
+                seconds = (record.finished - record.started).total_seconds()
+                words = (record.request_digest.hex(), schema.value, record.builder)
+                line = f"{'  '.join(words)}  {seconds:.2f}"
+            output.write(f"{line}\n".encode())
+    return 0
+
+
+def _describe(path: str, node: Node) -> dict[str, str]:
+    """Return an output as a JSON object."""
+    kind = node.WhichOneof("node")
+    assert kind
+    if kind == "symlink":
+        return {
+            "path": path,
+            "type": kind,
+            "target": node.symlink.target.decode(errors="backslashreplace"),
+        }
+    return {"path": path, "type": kind, "digest": getattr(node, kind).digest.hex()}
+
+
 def verify(path: str) -> int:
     """Run the command, and return its exit status."""
     console = stdout_console()
@@ -107,5 +138,6 @@ def verify(path: str) -> int:
             place = "" if damage.digest is None else f"{damage.digest.hex()}: "
             console.say(f"{place}{printable(damage.message)}", style="red")
         if not damages:
-            console.say(f"{len(requests):,} requests, no damage")
+            builds = sum(1 for _ in requests.builds())
+            console.say(f"{len(requests):,} requests, {builds:,} builds, no damage")
     return 1 if damages else 0

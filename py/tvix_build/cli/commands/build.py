@@ -62,6 +62,19 @@ _REAPI = "reapi+grpc://HOST:PORT/INSTANCE or reapi+grpcs://HOST:PORT/INSTANCE"
     help="With --castore: also write the outputs to this new directory, by name.",
 )
 @click.option(
+    "--builds",
+    metavar="FILE",
+    type=PATH,
+    help="With --castore: store of builds. A stored build is returned, a new one is stored.",
+)
+@click.option("--rebuild", is_flag=True, help="With --builds: also build what is stored.")
+@click.option(
+    "--check",
+    "check_outputs",
+    is_flag=True,
+    help="With --castore: build twice, or a stored build once more, and compare outputs.",
+)
+@click.option(
     "--keep-failed",
     is_flag=True,
     help="With sandbox: keep the directory of a failed build, and print how to enter it.",
@@ -94,12 +107,13 @@ def build(**options: Any) -> int:
       tvix-build build request.json --builder sandbox: --castore store --out-link result
       tvix-build build request.json --builder reapi+grpc://host:8980/main --castore store
       tvix-build build x.drv --builder sandbox: --castore store --out-link result
+      tvix-build build x.drv --builder sandbox: --castore store --builds builds.sqlite --check
 
     'sandbox:' needs Linux and bubblewrap, and prints the log on stderr while the build runs.
 
     An invalid request is not sent. Exit status: 0 the builder returned a valid response, 1 the
-    request is invalid or the call or the build failed, 2 wrong usage, or a file cannot be read or
-    written.
+    request is invalid, the call or the build failed, or the outputs of --check differ, 2 wrong
+    usage, or a file cannot be read or written.
     """
     from tvix_build.cli.build import run
 

@@ -129,7 +129,14 @@ def verify(**options: Any) -> int:
 
 @castore.command(cls=Command, short_help="Remove objects that no root needs.")
 @click.argument("path", metavar="STORE", type=PATH)
-@click.argument("digests", metavar="DIGEST...", nargs=-1, required=True)
+@click.argument("digests", metavar="[DIGEST...]", nargs=-1)
+@click.option(
+    "--builds",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="Keep the outputs and logs of all builds in this store of builds; repeatable.",
+)
 @click.option(
     "--grace",
     metavar="SECONDS",
@@ -143,8 +150,9 @@ def gc(**options: Any) -> int:
     meanwhile.
 
     \b
-    Example:
+    Examples:
       tvix-build castore gc castore 6f5d2ac1 9c3e4b70
+      tvix-build castore gc castore --builds builds.sqlite
 
     Exit status 1: a DIGEST matches nothing, or several objects. Then nothing is removed.
     """

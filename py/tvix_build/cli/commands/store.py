@@ -19,8 +19,9 @@ from tvix_build.cli.options import (
 @click.group(no_args_is_help=False)
 def store() -> None:
     """Store build requests of tvix.build.v1 by digest, in canonical encoding, in the file STORE.
+    The command build stores builds in it, too.
 
-    Several processes may use a STORE at the same time. Stored requests survive crashes.
+    Several processes may use a STORE at the same time. Stored requests and builds survive crashes.
     """
 
 
@@ -88,10 +89,30 @@ def list_requests(**options: Any) -> int:
     return run(**options)
 
 
-@store.command(cls=Command, short_help="Check each request against its digest.")
+@store.command(cls=Command, short_help="Print the builds.")
+@click.argument("path", metavar="STORE", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per build.")
+def builds(**options: Any) -> int:
+    """Print the digest of the request, the schema, the builder and the duration in seconds of each
+    build, 'HEX  SCHEMA  BUILDER  SECONDS', in the order in which they were stored.
+
+    \b
+    Example:
+      tvix-build store builds builds.sqlite --json
+
+    A JSON object has the record of the build, its schema, and its outputs: path, type and digest or
+    target.
+    """
+    from tvix_build.cli.store import list_builds as run
+
+    return run(**options)
+
+
+@store.command(cls=Command, short_help="Check each request and each build.")
 @click.argument("path", metavar="STORE", type=PATH)
 def verify(**options: Any) -> int:
-    """Check the database, and that each request is canonical and has the right digest.
+    """Check the database, that each request is canonical and has the right digest, and that each
+    build has a valid response.
 
     \b
     Example:

@@ -1,29 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""A store of build requests of tvix.build.v1 by digest.
-
-    >>> from tvix_build import build_request
-    >>> from tvix_build.store import RequestStore
-    >>> with RequestStore("requests.sqlite") as store:
-    ...     digest = store.put(build_request(command_args=["/bin/true"]))
-    ...     store.get(digest) == store.get(digest.hex()[:8])
-    True
-
-A store is an SQLite database in one file. While it is open, SQLite uses two more files beside it.
-Threads may share a RequestStore. Each process must open its own, also after a fork.
-"""
+"""The requests and builds in a store."""
 
 from __future__ import annotations
 
 import os
 import re
 import sqlite3
-import threading
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
@@ -32,17 +17,16 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import canonicalize, check
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike, Offsets
-from tvix_build._core.report import Error, Kind, Report, Schema, refusal
+from tvix_build._core.report import Error, Kind, Report, Schema, SchemaLike, refusal
+from tvix_build.store.builds import CREATE as CREATE_BUILDS
+from tvix_build.store.builds import Row, get_row, make_row, next_row, put_row, read_row
+from tvix_build.store.database import Database, Form, StoreError
 
 if TYPE_CHECKING:
     from tvix_build._core.arrow import ArrowLike
-
-__all__ = ["AmbiguousDigestError", "Damage", "RequestStore", "StoreError", "UnknownDigestError"]
+    from tvix_build.builders.interface import BuildResult
 
 SCHEMA = Schema.TVIX_BUILD_V1  # A store does not record the schema of its requests.
-APPLICATION_ID = int.from_bytes(b"tvix", "big")
-VERSION = 1
-BUSY_SECONDS = 60.0  # A large put_many of another process may take this long.
 HEX_PREFIX = re.compile(f"[0-9a-fA-F]{{1,{2 * DIGEST_SIZE}}}")
 # WITHOUT ROWID would be slow for rows that are large compared to a page.
 CREATE = f"""
@@ -60,9 +44,7 @@ WHERE encoding IS NOT excluded.encoding
 """
 
 
-class StoreError(Error):
-    """A file is not a request store, has a newer version, is damaged, or cannot be read or
-    written."""
+FORM = Form("request store", int.from_bytes(b"tvix", "big"), 1, (CREATE, CREATE_BUILDS))
 
 
 class UnknownDigestError(Error, KeyError):
@@ -81,21 +63,23 @@ class AmbiguousDigestError(Error, KeyError):
 
 @dataclass(frozen=True)
 class Damage:
-    """A damaged request, or damage to the database."""
+    """A damaged request or build, or damage to the database."""
 
     digest: bytes | None
-    """The digest under which the damaged request is stored; None for damage to the database."""
+    """The digest of the damaged request, or of the request of the damaged build; None for damage to
+    the database."""
     message: str
     """A text with what was expected and what was found."""
 
 
 class RequestStore:
-    """Stores the canonical encodings of build requests of tvix.build.v1, ordered by digest.
+    """Stores the canonical encodings of build requests of tvix.build.v1, ordered by digest, and the
+    builds of requests of all schemas.
 
-    Writes are atomic. When `put` or `put_many` returns, the requests are on disk and survive a
-    crash of the process or of the machine. Several processes and threads may use a store at the
-    same time. A writer waits up to one minute for other writers. If the files of the store are
-    deleted, moved or replaced while it is open, writes fail.
+    Writes are atomic. When `put`, `put_many` or `put_build` returns, what it stored is on disk and
+    survives a crash of the process or of the machine. Several processes and threads may use a store
+    at the same time. A writer waits up to one minute for other writers. If the files of the store
+    are deleted, moved or replaced while it is open, writes fail.
 
     Args:
         path: the file. Its directory must be writable, also for readers, because SQLite creates
@@ -108,33 +92,8 @@ class RequestStore:
     """
 
     def __init__(self, path: str | bytes | os.PathLike[str], *, create: bool = True) -> None:
-        self._path = os.fsdecode(path)
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        location = f"{Path(self._path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
-        with self._errors():
-            if not create and not os.path.exists(self._path):
-                raise sqlite3.OperationalError("no such file")
-            directory = os.path.dirname(os.path.abspath(self._path))
-            if os.path.isdir(directory) and not os.access(directory, os.W_OK | os.X_OK):
-                raise sqlite3.OperationalError(
-                    f"the directory {directory} is not writable; SQLite creates files beside the"
-                    " store"
-                )
-            connection = sqlite3.connect(
-                location,
-                uri=True,
-                timeout=BUSY_SECONDS,
-                isolation_level=None,  # This class begins transactions itself.
-                check_same_thread=False,
-            )
-            try:
-                self._open(connection, create)
-            except BaseException:
-                connection.close()
-                raise
-            self._files = self._find_files()
-        self._connection = connection
+        self._database = Database(path, FORM, create=create)
+        self._path = self._database.path
 
     def put(self, request: BytesLike | Message) -> bytes:
         """Store a request, unless it is stored already, and return its digest.
@@ -193,7 +152,7 @@ class RequestStore:
             ValueError: if the argument is not a digest or a prefix.
             StoreError: if the stored request has another digest.
         """
-        with self._use() as connection:
+        with self._database.use() as connection:
             rows = connection.execute(
                 "SELECT digest, CAST(encoding AS BLOB) FROM request"
                 " WHERE digest BETWEEN ? AND ? LIMIT 2",
@@ -225,7 +184,7 @@ class RequestStore:
         Raises:
             ValueError: if the argument is not a digest or a prefix.
         """
-        with self._use() as connection:
+        with self._database.use() as connection:
             row = connection.execute(
                 "SELECT EXISTS (SELECT 1 FROM request WHERE digest BETWEEN ? AND ?)", _range(digest)
             ).fetchone()
@@ -242,7 +201,7 @@ class RequestStore:
         return self.has(digest)
 
     def __len__(self) -> int:
-        with self._use() as connection:
+        with self._database.use() as connection:
             count: int = connection.execute("SELECT count(*) FROM request").fetchone()[0]
         return count
 
@@ -251,12 +210,60 @@ class RequestStore:
         One request is in memory at a time. Concurrent changes may be visible."""
         return self._rows("digest", b"")
 
+    def put_build(self, result: BuildResult[Any], *, schema: SchemaLike | None = None) -> None:
+        """Store a successful build under the digest of its request, instead of an earlier build of
+        the same request. The request itself is not stored.
+
+        Args:
+            result: the build, as a builder returned it.
+            schema: the schema of a response that is bytes; by default tvix.build.v1.
+
+        Raises:
+            ValidationError: if the response has no canonical encoding.
+            TypeError: if the response is neither bytes-like nor a response of this schema.
+        """
+        row = make_row(result, schema)
+        with self._database.write() as connection:
+            put_row(connection, row)
+
+    def get_build(
+        self, digest: bytes, *, schema: SchemaLike | None = None
+    ) -> BuildResult[bytes] | None:
+        """Return the build of a request, or None. The castore may have lost the outputs.
+
+        Args:
+            digest: the digest of the request, 32 bytes.
+            schema: the schema of the request; by default tvix.build.v1.
+
+        Raises:
+            ValueError: if the argument is not a digest, or the schema is unknown.
+            StoreError: if the stored build is damaged.
+        """
+        _range(digest)
+        with self._database.use() as connection:
+            row = get_row(connection, digest, Schema(schema or SCHEMA))
+        return None if row is None else self._read_build(row)[1]
+
+    def builds(self) -> Iterator[tuple[Schema, BuildResult[bytes]]]:
+        """Yield the schema and the result of all builds, in the order in which they were stored.
+
+        Raises:
+            StoreError: if a stored build is damaged.
+        """
+        return map(self._read_build, self._build_rows())
+
+    def _read_build(self, row: Row) -> tuple[Schema, BuildResult[bytes]]:
+        try:
+            return read_row(row)
+        except ValueError as error:
+            raise StoreError(f"{self._path}: the build of {row.digest.hex()}: {error}") from None
+
     def verify(self) -> list[Damage]:
         """Read the whole store, and return all damage: to the database, requests that are not
-        canonical, and requests with another digest."""
+        canonical, requests with another digest, and builds that cannot be read."""
         found = []
         try:
-            with self._use() as connection:
+            with self._database.use() as connection:
                 for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
                     if line != "ok":
                         found.append(Damage(None, line))
@@ -265,16 +272,18 @@ class RequestStore:
                 message = _damage(digest, encoding)
                 if message is not None:
                     found.append(Damage(digest, message))
+            for row in self._build_rows():
+                try:
+                    read_row(row)
+                except ValueError as error:
+                    found.append(Damage(row.digest, str(error)))
         except StoreError as error:  # The database cannot be read.
             found.append(Damage(None, str(error)))
         return found
 
     def close(self) -> None:
         """Close the store, which cannot be used afterwards. Leaving the context also closes it."""
-        with self._lock, self._errors():
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+        self._database.close()
 
     def __enter__(self) -> RequestStore:
         return self
@@ -282,53 +291,9 @@ class RequestStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, connection: sqlite3.Connection, create: bool) -> None:
-        """Prepare the connection, and create the store if `create` is true and it does not
-        exist."""
-        connection.text_factory = lambda text: text.decode(errors="backslashreplace")
-        # SQLite first rolls back the changes of a killed process. A short file has no pages.
-        if create and not _number(connection, "page_count") and not os.path.getsize(self._path):
-            with _transaction(connection):
-                if not _number(connection, "schema_version"):  # another process may be faster
-                    connection.execute(CREATE)
-                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {VERSION}")
-        if _number(connection, "application_id") != APPLICATION_ID:
-            raise sqlite3.DatabaseError(
-                "expected a request store, found another database or an empty file"
-            )
-        version = _number(connection, "user_version")
-        if version != VERSION:
-            raise sqlite3.DatabaseError(
-                f"expected a store of version {VERSION}, found version {version}"
-            )
-        _write_ahead(connection)
-        # FULL: after a power failure, the request of each returned digest is still stored. NORMAL
-        # would only protect against killed processes.
-        connection.execute("PRAGMA synchronous = FULL")
-        _number(connection, "schema_version")  # Read, which opens the write-ahead log.
-
     def _put(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        with self._use() as connection:
-            with _transaction(connection):
-                connection.executemany(PUT, rows)
-            # SQLite would continue to use deleted files, and the requests would be lost.
-            if self._find_files() != self._files:
-                raise sqlite3.OperationalError(
-                    "the store was deleted, moved or replaced while it was open; open it again"
-                )
-
-    def _find_files(self) -> list[tuple[int, int] | None]:
-        """Return the inodes of the files of the database and its write-ahead log."""
-        found: list[tuple[int, int] | None] = []
-        for suffix in ("", "-wal", "-shm"):
-            try:
-                status = os.stat(self._path + suffix)
-            except OSError:
-                found.append(None)
-            else:
-                found.append((status.st_dev, status.st_ino))
-        return found
+        with self._database.write() as connection:
+            connection.executemany(PUT, rows)
 
     def _rows(self, column: str, last: bytes | int) -> Iterator[tuple[bytes, bytes]]:
         """Yield digests and encodings, ordered by a column, after `last`."""
@@ -338,7 +303,7 @@ class RequestStore:
             f" WHERE {column} > ? ORDER BY {column} LIMIT 1"
         )
         while True:
-            with self._use() as connection:
+            with self._database.use() as connection:
                 row = connection.execute(query, (last,)).fetchone()
                 if row is None:
                     return
@@ -347,21 +312,15 @@ class RequestStore:
             last = row[0]
             yield row[1] or b"", row[2] or b""
 
-    @contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
-        """Lock the connection for this thread, and yield it."""
-        with self._lock, self._errors():
-            if self._connection is None:
-                raise ValueError(f"{self._path}: the store is closed")
-            yield self._connection
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        # UnicodeDecodeError: SQLite quotes damaged bytes in its messages.
-        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-            raise StoreError(f"{self._path}: {error}") from error
+    def _build_rows(self) -> Iterator[Row]:
+        last = -(2**63)
+        while True:
+            with self._database.use() as connection:
+                found = next_row(connection, last)
+            if found is None:
+                return
+            last, row = found
+            yield row
 
 
 def _range(digest: bytes | str) -> tuple[bytes, bytes]:
@@ -388,35 +347,3 @@ def _damage(digest: bytes, encoding: bytes) -> str | None:
     if report.digest != digest:
         return f"expected a request with this digest, found the digest {report.digest.hex()}"
     return None
-
-
-def _number(connection: sqlite3.Connection, pragma: str) -> int:
-    number: int = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-    return number
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Enable the write-ahead log, so that readers and a writer do not wait for each other."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            # SQLite does not wait for other processes here.
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # IMMEDIATE: a transaction that becomes a writer later fails if another process has written.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
