@@ -19,6 +19,7 @@ class Call(NamedTuple):
         digest: the digest of the request, 32 bytes.
         metadata: the metadata for the builder.
         remaining: returns the seconds until the deadline, or None without a deadline.
+        caller: the address of the caller's connection.
     """
 
     service: Service
@@ -26,6 +27,7 @@ class Call(NamedTuple):
     digest: bytes
     metadata: Metadata
     remaining: Callable[[], float | None]
+    caller: str
 
 
 class Response(NamedTuple):

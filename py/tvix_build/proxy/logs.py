@@ -55,7 +55,7 @@ def log_call(outcome: Outcome) -> None:
         "schema": outcome.service.schema.value,
         "code": outcome.code.name,
         "seconds": round(outcome.seconds, 6),
-        "peer": outcome.peer(),
+        "peer": outcome.peer,
         "request_bytes": outcome.request_size,
         "response_bytes": outcome.response_size,
     }

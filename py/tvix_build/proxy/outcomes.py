@@ -17,7 +17,7 @@ class Outcome:
     """The outcome of a call. The fields are set while the call proceeds.
 
     Attributes:
-        peer: returns the address of the caller.
+        peer: the address of the caller.
         request_size, response_size: bytes of the received request and of the sent response.
         seconds: from the receipt of the request to the end of the call.
         code: the status code.
@@ -29,8 +29,8 @@ class Outcome:
     """
 
     service: Service
-    peer: Callable[[], str]
-    request_size: int
+    peer: str
+    request_size: int = 0
     response_size: int = 0
     seconds: float = 0.0
     code: grpc.StatusCode = grpc.StatusCode.OK

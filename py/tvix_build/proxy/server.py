@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -30,15 +31,24 @@ from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.logs import LOG, log_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.open_calls import OpenCalls
+from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.recording import Recorder
 from tvix_build.proxy.response_checks import ResponseChecker
 from tvix_build.proxy.service import ProxyService
 from tvix_build.proxy.shared.addresses import Address
-from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, server_options
+from tvix_build.proxy.shared.channels import (
+    MAX_MESSAGE_SIZE,
+    Connections,
+    Memory,
+    server_options,
+)
 from tvix_build.proxy.shared.services import Service
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
+
+_OTHER_DESCRIPTORS = 200
+"""The file descriptors for other things than connections, such as the store and the builders."""
 
 
 class ServeError(Exception):
@@ -57,6 +67,8 @@ class Options:
         max_message_size: the largest request and the largest response to accept, in bytes.
         max_builds: the limit of concurrent builds.
         max_queue: the limit of calls that wait for a build to start.
+        connections: the limits of connections.
+        memory: the limits of messages in memory.
         deduplicate: whether concurrent calls with the same digest share one build.
         store: the path of the request store; None to store nothing.
         castore: the store of the castore services, which have the families of the schemas of
@@ -73,6 +85,8 @@ class Options:
     max_message_size: int = MAX_MESSAGE_SIZE
     max_builds: int = 256
     max_queue: int = 1024
+    connections: Connections = field(default_factory=Connections)
+    memory: Memory = field(default_factory=Memory)
     deduplicate: bool = False
     store: str | None = None
     castore: CastoreStore | None = None
@@ -89,6 +103,7 @@ class Server:
 
     Attributes:
         addresses: the addresses it listens on, with the bound ports.
+        max_connections: the limit of connections to an address.
         metrics_port: the port that serves metrics.
         numbers: functions that return the current values, by the names of the metrics.
     """
@@ -100,6 +115,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._calls = OpenCalls()
         self.addresses: list[str] = []
+        self.max_connections: int = 0
         self.metrics_port: int | None = None
         self.numbers: dict[str, Callable[[], float]] = {}
 
@@ -107,7 +123,7 @@ class Server:
         """Start to serve.
 
         Raises:
-            ServeError: if an address cannot be bound.
+            ServeError: if an address cannot be bound, or the limits contradict each other.
             StoreError: if the store cannot be opened.
         """
         try:
@@ -118,6 +134,11 @@ class Server:
 
     async def _start(self) -> None:
         options = self._options
+        if options.memory.max_buffered < options.max_message_size:
+            raise ServeError(
+                f"expected a limit of messages in memory of at least {options.max_message_size} "
+                f"bytes, the largest message, found {options.memory.max_buffered}"
+            )
         traces = None
         builder = self._builder
         if options.upstream is not None:
@@ -137,8 +158,10 @@ class Server:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._serve_metrics(metrics)
+        receiver = Receiver(options.memory, options.max_message_size)
+        self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
         self._service = ProxyService(
-            builder, observers, self._calls, traces.call if traces else None
+            builder, observers, self._calls, receiver, traces.call if traces else None
         )
         await self._listen()
 
@@ -146,8 +169,8 @@ class Server:
         """Wrap the builder in limits, response checks, and optional recording and deduplication."""
         options = self._options
         builds = BuildLimit(ResponseChecker(builder), options.max_builds)
-        self.numbers["builds"] = lambda: builds.builds
-        self.numbers["waiting_calls"] = lambda: builds.waiting
+        self.numbers["builds"] = lambda: builds.shares.held
+        self.numbers["waiting_calls"] = lambda: builds.shares.waiting
         builder = builds
         if options.store is not None:
             store = RequestStore(options.store)
@@ -156,7 +179,7 @@ class Server:
         if options.deduplicate:
             builder = deduplicator = Deduplicator(builder)
             self.numbers["deduplicated_calls_total"] = lambda: deduplicator.joined
-        calls = CallLimit(builder, options.max_builds + options.max_queue)
+        calls = CallLimit(builder, options.max_builds + options.max_queue, builds.shares)
         self.numbers["open_calls"] = lambda: calls.calls
         return calls
 
@@ -172,7 +195,11 @@ class Server:
 
     async def _listen(self) -> None:
         options = self._options
-        self._server = server = grpc.aio.server(options=server_options(options.max_message_size))
+        connections = _fitting(options.connections, len(options.listen))
+        self.max_connections = connections.max_connections
+        self._server = server = grpc.aio.server(
+            options=server_options(options.max_message_size, connections)
+        )
         server.add_generic_rpc_handlers(self._service.handlers(options.services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.name for service in options.services]
@@ -221,6 +248,13 @@ class Server:
     async def free(self) -> None:
         """Release the resources of the server."""
         await self._stack.aclose()
+
+
+def _fitting(connections: Connections, addresses: int) -> Connections:
+    """Return the limits with no more connections than the process has file descriptors for."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(1, (descriptors - _OTHER_DESCRIPTORS) // addresses)
+    return replace(connections, max_connections=min(connections.max_connections, room))
 
 
 def _is_served(path: str) -> bool:
@@ -289,10 +323,10 @@ async def run(options: Options, grace: float, builder: Builder | None = None) ->
         loop.add_signal_handler(number, signals.put_nowait, number)
     await server.start()
     try:
-        LOG.info("listening", extra={"fields": {"addresses": server.addresses}})
+        fields = {"addresses": server.addresses, "max_connections": server.max_connections}
+        LOG.info("listening", extra={"fields": fields})
         name = signal.Signals(await signals.get()).name
-        fields = {"signal": name, "grace_seconds": grace}
-        LOG.info("draining", extra={"fields": fields})
+        LOG.info("draining", extra={"fields": {"signal": name, "grace_seconds": grace}})
         closing = asyncio.create_task(server.close(grace))
         again = asyncio.create_task(signals.get())
         await asyncio.wait([closing, again], return_when=asyncio.FIRST_COMPLETED)

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -17,6 +17,7 @@ from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer, Outcome
+from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
 from tvix_build.proxy.shared.services import Service
 from tvix_build.proxy.status import StatusError, invalid_request, status_error
@@ -33,6 +34,7 @@ class ProxyService:
         builder: receives the valid requests.
         observers: are called with the outcome of each call.
         calls: counts the calls.
+        receiver: receives the requests.
         tracing: makes the context manager in which a call runs.
     """
 
@@ -41,41 +43,48 @@ class ProxyService:
         builder: Builder,
         observers: Sequence[Observer],
         calls: OpenCalls,
+        receiver: Receiver,
         tracing: _Tracing | None = None,
     ) -> None:
         self._builder = builder
         self._observers = observers
         self._calls = calls
+        self._receiver = receiver
         self._tracing = tracing or (lambda *_: _NOTHING)
 
     def handlers(self, services: Iterable[Service]) -> list[grpc.GenericRpcHandler]:
-        """Return the handlers for gRPC, from bytes to bytes."""
+        """Return the handlers for gRPC, from bytes to bytes. For gRPC, the requests are streams, so
+        that it does not read them by itself."""
         return [
             grpc.method_handlers_generic_handler(
                 service.name,
-                {"DoBuild": grpc.unary_unary_rpc_method_handler(self._method(service))},
+                {"DoBuild": grpc.stream_unary_rpc_method_handler(self._method(service))},
             )
             for service in services
         ]
 
-    def _method(self, service: Service) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    def _method(self, service: Service) -> Callable[[object, _Context], Awaitable[bytes]]:
         # Not functools.partial: for each call, gRPC would inspect whether it wraps a coroutine.
-        async def do_build(request: bytes, context: _Context) -> bytes:
-            return await self._do_build(service, request, context)
+        async def do_build(_: object, context: _Context) -> bytes:
+            return await self._do_build(service, context)
 
         return do_build
 
-    async def _do_build(self, service: Service, request: bytes, context: _Context) -> bytes:
+    async def _do_build(self, service: Service, context: _Context) -> bytes:
         self._calls.begin(context)
         metadata = tuple(context.invocation_metadata() or ())
-        outcome = Outcome(service, context.peer, len(request))
+        caller = context.peer()
+        outcome = Outcome(service, caller)
         begin = time.monotonic()
         response: Response | None = None
         failure: StatusError | None = None
         with self._tracing(outcome, metadata):
             try:
+                request = await self._receiver.receive(context, caller)
+                outcome.request_size = len(request)
                 response = await self._build(request, metadata, context, outcome)
                 outcome.response_size = len(response.data)
+                self._receiver.hold(context, caller, len(response.data))
             except StatusError as error:
                 failure = error
                 outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
@@ -91,7 +100,7 @@ class ProxyService:
         if response is None:
             assert failure
             trailing = (*_without_digest(failure.trailing_metadata), *digest)
-            await context.abort(failure.code, failure.message, trailing)
+            await _abort(context, failure, trailing)
         if response.initial_metadata:
             await context.send_initial_metadata(response.initial_metadata)
         context.set_trailing_metadata((*_without_digest(response.trailing_metadata), *digest))
@@ -116,7 +125,7 @@ class ProxyService:
             forwarded = _forwarded_metadata(metadata, digest)
             remaining = context.time_remaining
             return await self._builder.build(
-                Call(service, checked.encoding, checked.digest, forwarded, remaining)
+                Call(service, checked.encoding, checked.digest, forwarded, remaining, outcome.peer)
             )
         except StatusError:
             raise
@@ -149,6 +158,14 @@ def _forwarded_metadata(metadata: Metadata, digest: str) -> Metadata:
             forwarded.append((name, value))
     forwarded.append((DIGEST_KEY, digest))
     return tuple(forwarded)
+
+
+async def _abort(context: _Context, failure: StatusError, trailing: Metadata) -> NoReturn:
+    try:
+        await context.abort(failure.code, failure.message, trailing)
+    except grpc.aio.InternalError:  # gRPC has ended the call, before it cancels this task.
+        raise asyncio.CancelledError from None
+    raise AssertionError("abort raises")
 
 
 def _without_digest(metadata: Metadata) -> Metadata:

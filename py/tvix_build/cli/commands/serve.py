@@ -12,6 +12,7 @@ from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address, parse_builder
 from tvix_build.cli.options import PATH, SECONDS, limit_options
+from tvix_build.cli.serving_options import connection_options, memory_options
 from tvix_build.proxy.shared.addresses import FORMS
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def _parse_services(
     show_default=True,
     help="Limit of waiting calls; further calls are rejected.",
 )
+@memory_options
+@connection_options
 @click.option(
     "--deduplicate", is_flag=True, help="Run one build for concurrent calls with the same digest."
 )
