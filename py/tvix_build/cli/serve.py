@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,11 +86,11 @@ def run(
         store=store,
         **others,
     )
-    logs.configure(log_level)
+    log = logs.configure(log_level)
     try:
-        with _open_castore(castore) as opened:
+        with closing(log), _open_castore(castore) as opened:
             builder = _sandbox(opened, limits) if in_sandbox and opened else None
-            asyncio.run(server.run(replace(options, castore=opened), grace, builder))
+            asyncio.run(server.run(replace(options, castore=opened, log=log), grace, builder))
     except server.ServeError as error:
         Monitor().error(error)
         return 2

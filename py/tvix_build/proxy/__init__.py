@@ -11,7 +11,7 @@ before the caller receives it:
 - `builder_protocol` defines what a builder is. `upstream` forwards calls to a builder; `limits`,
   `deduplication`, `recording`, `response_checks` and `tracing` each wrap a builder.
 - `status` makes the gRPC statuses, `outcomes` describes how a call ended, and `logs`, `metrics` and
-  `tracing` report that.
+  `tracing` report that. `line_writer` writes the log in a thread.
 
 Both the client and the proxy import `shared`, which imports neither.
 """

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import grpc
 
 from tvix_build.proxy.shared.services import Service
+from tvix_build.proxy.status import StatusError
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +40,11 @@ class Outcome:
     message: str = ""
     violations: tuple[str, ...] = ()
     trace: str = ""
+
+    def fail(self, error: StatusError) -> None:
+        """Set the status."""
+        self.code, self.by, self.message = error.code, error.by, error.message
+        self.violations = error.violations
 
 
 Observer: TypeAlias = Callable[[Outcome], None]

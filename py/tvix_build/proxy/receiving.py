@@ -9,29 +9,14 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
+from tvix_build.proxy.open_calls import OpenCall
 from tvix_build.proxy.shared.channels import Memory
 from tvix_build.proxy.shares import Shares
-from tvix_build.proxy.status import StatusError, status_error
+from tvix_build.proxy.status import status_error
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _PATIENCE = 0.5
 """The seconds that a call waits for memory before uploads of other callers are ended for it."""
-
-
-class _Upload:
-    """A request that arrives, in the task of its call."""
-
-    def __init__(self, caller: str) -> None:
-        self.caller = caller
-        self.failure: StatusError | None = None
-        self._task = asyncio.current_task()
-
-    def end(self, failure: StatusError) -> None:
-        """End the call."""
-        assert self._task
-        if self.failure is None:
-            self.failure = failure
-            self._task.cancel()
 
 
 class Receiver:
@@ -50,30 +35,26 @@ class Receiver:
         self._timeout = memory.upload_timeout
         self._size = max_message_size
         self.bytes = Shares(memory.max_buffered)
-        self._uploads: dict[_Upload, None] = {}
+        self._uploads: dict[OpenCall, str] = {}
 
-    async def receive(self, context: _Context, caller: str) -> bytes:
-        """Return the request of a call. The caller holds its bytes until the call has ended.
+    async def receive(self, call: OpenCall, context: _Context, caller: str) -> bytes:
+        """Return the request of a call. The caller holds its bytes until the call has ended. If the
+        request does not arrive in time, or memory is short, this ends the call.
 
         Raises:
-            StatusError: if the request does not arrive in time, or memory is short.
+            StatusError: if the call has no request.
         """
-        upload = _Upload(caller)
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._timeout, self._expire, upload)
+        timer = loop.call_later(self._timeout, self._expire, call)
         try:
             if not self.bytes.try_acquire(caller, self._size):
-                await self._wait(upload)
-            self._uploads[upload] = None
+                await self._wait(call, caller)
+            self._uploads[call] = caller
             try:
                 data: Any = await context.read()
             finally:
-                del self._uploads[upload]
+                del self._uploads[call]
                 self.bytes.release(caller, self._size)
-        except asyncio.CancelledError:
-            if upload.failure is None:
-                raise
-            raise upload.failure from None
         finally:
             timer.cancel()
         if data is grpc.aio.EOF:
@@ -90,8 +71,8 @@ class Receiver:
         release: Any = lambda _: self.bytes.release(caller, size)  # noqa: E731 - of a wrong type
         context.add_done_callback(release)
 
-    def _expire(self, upload: _Upload) -> None:
-        upload.end(
+    def _expire(self, call: OpenCall) -> None:
+        call.end(
             status_error(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "UPLOAD_TIMEOUT",
@@ -99,24 +80,26 @@ class Receiver:
             )
         )
 
-    async def _wait(self, upload: _Upload) -> None:
-        pressing = asyncio.create_task(self._press(upload))
+    async def _wait(self, call: OpenCall, caller: str) -> None:
+        pressing = asyncio.create_task(self._press(call, caller))
         try:
-            await self.bytes.acquire(upload.caller, self._size)
+            await self.bytes.acquire(caller, self._size)
         finally:
             pressing.cancel()
 
-    async def _press(self, upload: _Upload) -> None:
+    async def _press(self, call: OpenCall, caller: str) -> None:
         while True:
             await asyncio.sleep(_PATIENCE)
-            self._make_room(upload)
+            self._make_room(call, caller)
 
-    def _make_room(self, waiting: _Upload) -> None:
+    def _make_room(self, waiting: OpenCall, caller: str) -> None:
         """End an upload: the oldest of the caller that holds most, or the waiting one, if no caller
         holds more than the waiting one would."""
-        most = max(self._uploads, key=lambda one: self.bytes.of(one.caller), default=waiting)
-        share = self.bytes.of(waiting.caller) + self._size
-        found = most if self.bytes.of(most.caller) > share else waiting
+        found = waiting
+        most = self.bytes.of(caller) + self._size
+        for upload, other in self._uploads.items():
+            if self.bytes.of(other) > most:
+                found, most = upload, self.bytes.of(other)
         found.end(
             status_error(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -28,6 +28,7 @@ from tvix_build.proxy.builder_protocol import Builder
 from tvix_build.proxy.castore import CastoreServices
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
+from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.logs import LOG, log_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.open_calls import OpenCalls
@@ -43,10 +44,15 @@ from tvix_build.proxy.shared.channels import (
     server_options,
 )
 from tvix_build.proxy.shared.services import Service
+from tvix_build.proxy.status import shutting_down
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
 
+_QUIET_SECONDS = 2.0
+"""How long clients that do not stop may delay the shutdown."""
+_ENDING_SECONDS = 5.0
+"""How long calls may take to end."""
 _OTHER_DESCRIPTORS = 200
 """The file descriptors for other things than connections, such as the store and the builders."""
 
@@ -70,10 +76,13 @@ class Options:
         connections: the limits of connections.
         memory: the limits of messages in memory.
         deduplicate: whether concurrent calls with the same digest share one build.
+        drain_delay: the seconds for which the proxy still accepts calls after a signal, while its
+            health is NOT_SERVING.
         store: the path of the request store; None to store nothing.
         castore: the store of the castore services, which have the families of the schemas of
             `services`; None to offer none.
         metrics: the host and port to serve metrics on.
+        log: the writer of the log, whose dropped lines are counted.
         traces: the tracer provider; the proxy shuts it down when it stops.
     """
 
@@ -88,9 +97,11 @@ class Options:
     connections: Connections = field(default_factory=Connections)
     memory: Memory = field(default_factory=Memory)
     deduplicate: bool = False
+    drain_delay: float = 0.0
     store: str | None = None
     castore: CastoreStore | None = None
     metrics: tuple[str, int] | None = None
+    log: LineWriter | None = None
     traces: TracerProvider | None = None
 
 
@@ -114,6 +125,7 @@ class Server:
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
         self._calls = OpenCalls()
+        self._hurry = asyncio.Event()
         self.addresses: list[str] = []
         self.max_connections: int = 0
         self.metrics_port: int | None = None
@@ -154,6 +166,9 @@ class Server:
             builder = BuildTracer(builder, tracer)
         builder = self._wrapped(builder)
         observers = [log_call]
+        if options.log is not None:
+            log = options.log
+            self.numbers["dropped_log_lines_total"] = lambda: log.dropped
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
@@ -232,18 +247,35 @@ class Server:
             raise ServeError(f"{address.text}: {_bind_error(address) or error}") from None
 
     async def close(self, grace: float | None) -> None:
-        """Reject new calls and wait for the running ones, which are cancelled after `grace`
-        seconds. A later call with a shorter `grace` shortens the wait."""
+        """Reject new calls and wait for the running ones, which end after `grace` seconds. A later
+        call without `grace` ends them at once."""
         # Health watchers that do not read must not block it.
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1)
-        stopping = asyncio.create_task(self._server.stop(grace))
+        if grace is None:
+            self._hurry.set()
+        else:
+            hurry = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait([hurry], timeout=self._options.drain_delay)
+            hurry.cancel()
+        self._calls.refusing = True
+        stopping = asyncio.create_task(self._stop(grace or 0))
         idle = asyncio.create_task(self._calls.wait_until_idle())
-        await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([idle], timeout=grace or 0)
+        if not idle.done():
+            self._calls.end_all(shutting_down())
+            await asyncio.wait([idle], timeout=_ENDING_SECONDS)
         idle.cancel()
+        await self._calls.wait_until_quiet(_QUIET_SECONDS)
         # Health watchers would keep their calls open.
         await self._server.stop(None)
         await stopping
+
+    async def _stop(self, grace: float) -> None:
+        """Tell the clients to connect elsewhere. gRPC cancels the calls that it has received, but
+        not yet passed to this process, so these come first."""
+        await self._calls.wait_until_quiet(min(grace, _QUIET_SECONDS))
+        await self._server.stop(grace + _ENDING_SECONDS)
 
     async def free(self) -> None:
         """Release the resources of the server."""

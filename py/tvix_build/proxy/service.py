@@ -20,7 +20,7 @@ from tvix_build.proxy.outcomes import Observer, Outcome
 from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
 from tvix_build.proxy.shared.services import Service
-from tvix_build.proxy.status import StatusError, invalid_request, status_error
+from tvix_build.proxy.status import StatusError, invalid_request, shutting_down, status_error
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Tracing: TypeAlias = Callable[[Outcome, Metadata], AbstractContextManager[None]]
@@ -71,7 +71,7 @@ class ProxyService:
         return do_build
 
     async def _do_build(self, service: Service, context: _Context) -> bytes:
-        self._calls.begin(context)
+        call = self._calls.begin(context)
         metadata = tuple(context.invocation_metadata() or ())
         caller = context.peer()
         outcome = Outcome(service, caller)
@@ -80,18 +80,22 @@ class ProxyService:
         failure: StatusError | None = None
         with self._tracing(outcome, metadata):
             try:
-                request = await self._receiver.receive(context, caller)
+                if self._calls.refusing:
+                    raise shutting_down()
+                request = await self._receiver.receive(call, context, caller)
                 outcome.request_size = len(request)
                 response = await self._build(request, metadata, context, outcome)
                 outcome.response_size = len(response.data)
                 self._receiver.hold(context, caller, len(response.data))
             except StatusError as error:
                 failure = error
-                outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
-                outcome.violations = error.violations
+                outcome.fail(error)
             except asyncio.CancelledError:
-                outcome.code, outcome.by = _cancelled_code(context), "client"
-                raise
+                if call.failure is None:
+                    outcome.code, outcome.by = _cancelled_code(context), "client"
+                    raise
+                failure = call.failure
+                outcome.fail(failure)
             finally:
                 outcome.seconds = time.monotonic() - begin
                 for observe in self._observers:

@@ -173,6 +173,14 @@ def _parse_services(
     show_default=True,
     help="How long running calls may continue after SIGTERM.",
 )
+@click.option(
+    "--drain-delay",
+    metavar="SECONDS",
+    type=SECONDS,
+    default=0,
+    show_default=True,
+    help="How long calls are still accepted after SIGTERM, for load balancers that watch health.",
+)
 def serve(**options: Any) -> int:
     """Run a gRPC server that validates build requests. It rejects invalid requests with their
     violations, forwards valid ones to --upstream in canonical encoding, and validates responses.
