@@ -27,6 +27,7 @@ from tvix_build.proxy.shared.services import Service
 if TYPE_CHECKING:
     from tvix_build.castore import CastoreStore
     from tvix_build.proxy.sandbox import LocalBuilder
+    from tvix_build.proxy.tokens import Tokens
 
 
 def run(
@@ -38,6 +39,11 @@ def run(
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    tls_client_names: Sequence[str],
+    forwarded_metadata: Sequence[str],
+    jwt_keys: Path | None,
+    jwt_audience: str | None,
+    jwt_issuer: str | None,
     upstream_ca: Path | None,
     upstream_certificate: Path | None,
     upstream_key: Path | None,
@@ -56,6 +62,8 @@ def run(
         raise click.UsageError("expected --upstream sandbox: with limits of builds")
     if check_only == (upstream is not None):
         raise click.UsageError("expected one of --upstream and --check-only")
+    if tls_client_names and not tls_client_ca:
+        raise click.UsageError("expected --tls-client-ca with --tls-client-name")
     for service in services:
         if store is not None and service.schema is not Schema.TVIX_BUILD_V1:
             raise click.UsageError(
@@ -64,6 +72,7 @@ def run(
             )
     with extra("serve"):
         from tvix_build.proxy import logs, server
+        from tvix_build.proxy.callers import Certificates
 
         if traces is not None:
             from tvix_build.proxy.tracing import exporting_provider
@@ -75,6 +84,8 @@ def run(
                     f"--traces needs {error.name}: pip install "
                     "opentelemetry-exporter-otlp-proto-grpc"
                 ) from None
+    if (jwt_audience or jwt_issuer) and not jwt_keys:
+        raise click.UsageError("expected --jwt-keys with --jwt-audience and --jwt-issuer")
     options = server.Options(
         listen,
         services,
@@ -84,6 +95,9 @@ def run(
             upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
         ),
         store=store,
+        forwarded_metadata=forwarded_metadata or None,
+        certificates=Certificates(tls_client_names) if tls_client_ca else None,
+        tokens=_tokens(jwt_keys, jwt_audience, jwt_issuer) if jwt_keys else None,
         **others,
     )
     log = logs.configure(log_level)
@@ -95,6 +109,20 @@ def run(
         Monitor().error(error)
         return 2
     return 0
+
+
+def _tokens(keys: Path, audience: str | None, issuer: str | None) -> Tokens:
+    """Return how tokens identify callers.
+
+    Raises:
+        click.ClickException: if PyJWT is not installed, or the file has no keys.
+    """
+    with extra("jwt"):
+        from tvix_build.proxy.tokens import Tokens
+    try:
+        return Tokens(keys, audience, issuer)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _open_castore(path: str | None) -> AbstractContextManager[CastoreStore | None]:

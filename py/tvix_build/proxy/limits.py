@@ -24,11 +24,11 @@ class BuildLimit:
 
     async def build(self, call: Call) -> Response:
         """Wait until a build may start, then forward the call."""
-        await self.shares.acquire(call.caller)
+        await self.shares.acquire(call.caller.share)
         try:
             return await self._builder.build(call)
         finally:
-            self.shares.release(call.caller)
+            self.shares.release(call.caller.share)
 
 
 class CallLimit:
@@ -53,7 +53,7 @@ class CallLimit:
         Raises:
             StatusError: if the limit is reached.
         """
-        if self.calls >= self.limit and not self._shares.reject(call.caller, self._full):
+        if self.calls >= self.limit and not self._shares.reject(call.caller.share, self._full):
             raise self._full()
         self.calls += 1
         try:

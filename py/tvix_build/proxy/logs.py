@@ -72,6 +72,8 @@ def log_call(outcome: Outcome) -> None:
         "request_bytes": outcome.request_size,
         "response_bytes": outcome.response_size,
     }
+    if outcome.caller:
+        fields["caller"] = outcome.caller
     if outcome.digest is not None:
         fields["digest"] = outcome.digest.hex()
     if outcome.by:

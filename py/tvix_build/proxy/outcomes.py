@@ -19,6 +19,7 @@ class Outcome:
 
     Attributes:
         peer: the address of the caller.
+        caller: the name that the caller has proved; empty if there is none.
         request_size, response_size: bytes of the received request and of the sent response.
         seconds: from the receipt of the request to the end of the call.
         code: the status code.
@@ -31,6 +32,7 @@ class Outcome:
 
     service: Service
     peer: str
+    caller: str = ""
     request_size: int = 0
     response_size: int = 0
     seconds: float = 0.0

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -25,6 +25,7 @@ from prometheus_client import start_http_server
 
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.builder_protocol import Builder
+from tvix_build.proxy.callers import Callers, Certificates
 from tvix_build.proxy.castore import CastoreServices
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
@@ -32,6 +33,8 @@ from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.logs import LOG, log_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.open_calls import OpenCalls
+from tvix_build.proxy.outcomes import Observer
+from tvix_build.proxy.rates import Rates
 from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.recording import Recorder
 from tvix_build.proxy.response_checks import ResponseChecker
@@ -48,6 +51,9 @@ from tvix_build.proxy.status import shutting_down
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
+
+if TYPE_CHECKING:
+    from tvix_build.proxy.tokens import Tokens
 
 _QUIET_SECONDS = 2.0
 """How long clients that do not stop may delay the shutdown."""
@@ -76,6 +82,14 @@ class Options:
         connections: the limits of connections.
         memory: the limits of messages in memory.
         deduplicate: whether concurrent calls with the same digest share one build.
+        deduplicate_by: the names of metadata that must be equal in such calls, in addition to
+            `authorization`.
+        shared_metadata: the names of metadata in responses that all such calls get.
+        forwarded_metadata: the names of the metadata that the builder receives; None for all.
+        certificates: how client certificates identify callers; None without them.
+        tokens: how tokens identify callers; None if they need no token.
+        max_rate: the limit of calls per second of a caller; None for no limit.
+        max_burst: the calls that a caller may make at once.
         drain_delay: the seconds for which the proxy still accepts calls after a signal, while its
             health is NOT_SERVING.
         store: the path of the request store; None to store nothing.
@@ -97,6 +111,13 @@ class Options:
     connections: Connections = field(default_factory=Connections)
     memory: Memory = field(default_factory=Memory)
     deduplicate: bool = False
+    deduplicate_by: Sequence[str] = ()
+    shared_metadata: Sequence[str] = ()
+    forwarded_metadata: Sequence[str] | None = None
+    certificates: Certificates | None = None
+    tokens: Tokens | None = None
+    max_rate: float | None = None
+    max_burst: int = 100
     drain_delay: float = 0.0
     store: str | None = None
     castore: CastoreStore | None = None
@@ -116,6 +137,7 @@ class Server:
         addresses: the addresses it listens on, with the bound ports.
         max_connections: the limit of connections to an address.
         metrics_port: the port that serves metrics.
+        observers: are called with the outcome of each call.
         numbers: functions that return the current values, by the names of the metrics.
     """
 
@@ -130,6 +152,7 @@ class Server:
         self.max_connections: int = 0
         self.metrics_port: int | None = None
         self.numbers: dict[str, Callable[[], float]] = {}
+        self.observers: list[Observer] = [log_call]
 
     async def start(self) -> None:
         """Start to serve.
@@ -165,7 +188,7 @@ class Server:
             traces = CallTracer(tracer)
             builder = BuildTracer(builder, tracer)
         builder = self._wrapped(builder)
-        observers = [log_call]
+        observers = self.observers
         if options.log is not None:
             log = options.log
             self.numbers["dropped_log_lines_total"] = lambda: log.dropped
@@ -175,8 +198,15 @@ class Server:
             self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
+        rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
         self._service = ProxyService(
-            builder, observers, self._calls, receiver, traces.call if traces else None
+            builder,
+            observers,
+            self._calls,
+            receiver,
+            Callers(options.certificates, options.tokens, rates).identify,
+            options.forwarded_metadata,
+            traces.call if traces else None,
         )
         await self._listen()
 
@@ -192,7 +222,9 @@ class Server:
             self._stack.callback(store.close)
             builder = Recorder(builder, store)
         if options.deduplicate:
-            builder = deduplicator = Deduplicator(builder)
+            builder = deduplicator = Deduplicator(
+                builder, options.deduplicate_by, options.shared_metadata
+            )
             self.numbers["deduplicated_calls_total"] = lambda: deduplicator.joined
         calls = CallLimit(builder, options.max_builds + options.max_queue, builds.shares)
         self.numbers["open_calls"] = lambda: calls.calls

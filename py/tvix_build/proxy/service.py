@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn, TypeAlias
 
@@ -13,8 +13,10 @@ import grpc
 import grpc.aio
 
 from tvix_build._core.report import ValidationError
-from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
+from tvix_build.proxy.builder_protocol import Builder, Call, Caller, Metadata, Response
 from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.metadata import forwarded as forwarded_metadata
+from tvix_build.proxy.metadata import returned
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer, Outcome
 from tvix_build.proxy.receiving import Receiver
@@ -35,6 +37,8 @@ class ProxyService:
         observers: are called with the outcome of each call.
         calls: counts the calls.
         receiver: receives the requests.
+        identify: returns the caller of a call with its metadata, or raises a StatusError.
+        forwarded: the names of the metadata that the builder receives; None for all.
         tracing: makes the context manager in which a call runs.
     """
 
@@ -44,12 +48,16 @@ class ProxyService:
         observers: Sequence[Observer],
         calls: OpenCalls,
         receiver: Receiver,
+        identify: Callable[[_Context, Metadata], Caller],
+        forwarded: Collection[str] | None = None,
         tracing: _Tracing | None = None,
     ) -> None:
         self._builder = builder
         self._observers = observers
         self._calls = calls
         self._receiver = receiver
+        self._identify = identify
+        self._forwarded = forwarded
         self._tracing = tracing or (lambda *_: _NOTHING)
 
     def handlers(self, services: Iterable[Service]) -> list[grpc.GenericRpcHandler]:
@@ -73,8 +81,7 @@ class ProxyService:
     async def _do_build(self, service: Service, context: _Context) -> bytes:
         call = self._calls.begin(context)
         metadata = tuple(context.invocation_metadata() or ())
-        caller = context.peer()
-        outcome = Outcome(service, caller)
+        outcome = Outcome(service, context.peer())
         begin = time.monotonic()
         response: Response | None = None
         failure: StatusError | None = None
@@ -82,11 +89,13 @@ class ProxyService:
             try:
                 if self._calls.refusing:
                     raise shutting_down()
-                request = await self._receiver.receive(call, context, caller)
+                caller = self._identify(context, metadata)
+                outcome.caller = caller.name
+                request = await self._receiver.receive(call, context, caller.share)
                 outcome.request_size = len(request)
-                response = await self._build(request, metadata, context, outcome)
+                response = await self._build(request, metadata, caller, context, outcome)
                 outcome.response_size = len(response.data)
-                self._receiver.hold(context, caller, len(response.data))
+                self._receiver.hold(context, caller.share, len(response.data))
             except StatusError as error:
                 failure = error
                 outcome.fail(error)
@@ -103,15 +112,20 @@ class ProxyService:
         digest = ((DIGEST_KEY, outcome.digest.hex()),) if outcome.digest else ()
         if response is None:
             assert failure
-            trailing = (*_without_digest(failure.trailing_metadata), *digest)
+            trailing = (*returned(failure.trailing_metadata), *digest)
             await _abort(context, failure, trailing)
         if response.initial_metadata:
-            await context.send_initial_metadata(response.initial_metadata)
-        context.set_trailing_metadata((*_without_digest(response.trailing_metadata), *digest))
+            await context.send_initial_metadata(returned(response.initial_metadata))
+        context.set_trailing_metadata((*returned(response.trailing_metadata), *digest))
         return response.data
 
     async def _build(
-        self, request: bytes, metadata: Metadata, context: _Context, outcome: Outcome
+        self,
+        request: bytes,
+        metadata: Metadata,
+        caller: Caller,
+        context: _Context,
+        outcome: Outcome,
     ) -> Response:
         """Validate a request and return the response of the builder.
 
@@ -126,10 +140,10 @@ class ProxyService:
                 raise invalid_request(service, error) from None
             outcome.digest = checked.digest
             digest = checked.digest.hex()
-            forwarded = _forwarded_metadata(metadata, digest)
+            forwarded = forwarded_metadata(metadata, digest, self._forwarded)
             remaining = context.time_remaining
             return await self._builder.build(
-                Call(service, checked.encoding, checked.digest, forwarded, remaining, outcome.peer)
+                Call(service, checked.encoding, checked.digest, forwarded, remaining, caller)
             )
         except StatusError:
             raise
@@ -142,38 +156,12 @@ class ProxyService:
             ) from None
 
 
-def _forwarded_metadata(metadata: Metadata, digest: str) -> Metadata:
-    """Return the metadata for the builder: the caller's, without what gRPC sets, with the digest.
-
-    Raises:
-        StatusError: if the digest in the caller's metadata is another one.
-    """
-    forwarded = []
-    for name, value in metadata:
-        if name == DIGEST_KEY:
-            if value != digest:
-                raise status_error(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    "DIGEST_MISMATCH",
-                    f"expected the digest of the request, {digest}, in {DIGEST_KEY}, found "
-                    f"{value!r:.100}",
-                )
-        elif name != "user-agent" and not name.startswith("grpc-"):
-            forwarded.append((name, value))
-    forwarded.append((DIGEST_KEY, digest))
-    return tuple(forwarded)
-
-
 async def _abort(context: _Context, failure: StatusError, trailing: Metadata) -> NoReturn:
     try:
         await context.abort(failure.code, failure.message, trailing)
     except grpc.aio.InternalError:  # gRPC has ended the call, before it cancels this task.
         raise asyncio.CancelledError from None
     raise AssertionError("abort raises")
-
-
-def _without_digest(metadata: Metadata) -> Metadata:
-    return tuple(one for one in metadata if one[0] != DIGEST_KEY)
 
 
 def _cancelled_code(context: _Context) -> grpc.StatusCode:
