@@ -225,6 +225,21 @@ def test_running_calls_end_after_a_signal() -> None:
     assert [one.get("code") for one in proxy.lines] == ["OK", "OK", "OK", None]
 
 
+def test_a_reader_of_the_log_that_stalls() -> None:
+    request = tvix_build.build_request(command_args=["a"] * 1000, outputs=["b"])
+    builder = Builder()
+    with (
+        building(builder) as upstream,
+        running_proxy("--listen", FREE_PORT, "--upstream", upstream) as proxy,
+        BuildService(proxy.address) as client,
+    ):
+        # More lines than a pipe holds.
+        for _ in range(400):
+            assert client.do_build(request, timeout=LIMIT) == response_to(request)
+        proxy.process.send_signal(signal.SIGTERM)
+        assert proxy.process.wait(LIMIT) == 0
+
+
 def test_a_second_signal_cancels_calls() -> None:
     builder = Builder()
     builder.gate.clear()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-import struct
 from typing import Any
 
 import grpc
@@ -14,6 +13,18 @@ import grpc.aio
 import pytest
 
 import tvix_build
+from frames import (
+    DATA_FRAME,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    data_frames,
+    frame,
+    headers,
+    message,
+)
 from serving import METHOD, Builder, error_of, method_of, open_proxy, proxy_to, response_to
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.proxy.server import Server
@@ -21,40 +32,6 @@ from tvix_build.proxy.shared.addresses import parse
 from waiting import until
 
 DATA = tvix_build.build_request(command_args=["a"], outputs=["b"]).SerializeToString()
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-# Frames of HTTP/2 by hand: type, flags, stream, payload.
-SETTINGS, HEADERS, DATA_FRAME = 4, 1, 0
-END_HEADERS, END_STREAM = 4, 1
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Return an encoded frame."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def field(name: bytes, value: bytes) -> bytes:
-    """Return an encoded header, neither compressed nor indexed."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-def headers() -> bytes:
-    """Return the encoded headers of a call."""
-    return b"".join(
-        field(name, value)
-        for name, value in [
-            (b":method", b"POST"),
-            (b":scheme", b"http"),
-            (b":path", METHOD.encode()),
-            (b":authority", b"proxy"),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-        ]
-    )
-
-
-def message(data: bytes, size: int | None = None) -> bytes:
-    """Return a message with its length, or with another length."""
-    return b"\0" + struct.pack(">I", len(data) if size is None else size) + data
 
 
 async def connect(proxy: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -82,19 +59,19 @@ GARBAGE = {
     + frame(HEADERS, END_HEADERS, 1, RANDOM.randbytes(300)),
     "a message that is cut": PREFACE
     + frame(SETTINGS, 0, 0)
-    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(HEADERS, END_HEADERS, 1, headers(METHOD))
     + frame(DATA_FRAME, END_STREAM, 1, message(DATA)[:9]),
     "a length of 4 GiB": PREFACE
     + frame(SETTINGS, 0, 0)
-    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(HEADERS, END_HEADERS, 1, headers(METHOD))
     + frame(DATA_FRAME, END_STREAM, 1, message(DATA, 0xFFFFFFFF)),
     "two messages": PREFACE
     + frame(SETTINGS, 0, 0)
-    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(HEADERS, END_HEADERS, 1, headers(METHOD))
     + frame(DATA_FRAME, END_STREAM, 1, message(DATA) * 2),
     "compressed, it says": PREFACE
     + frame(SETTINGS, 0, 0)
-    + frame(HEADERS, END_HEADERS, 1, headers())
+    + frame(HEADERS, END_HEADERS, 1, headers(METHOD))
     + frame(DATA_FRAME, END_STREAM, 1, b"\1" + message(DATA)[1:]),
 }
 
@@ -121,7 +98,7 @@ def test_handmade_frames_are_valid() -> None:
         async with proxy_to(builder) as proxy:
             _, writer = await connect(proxy)
             writer.write(PREFACE + frame(SETTINGS, 0, 0))
-            writer.write(frame(HEADERS, END_HEADERS, 1, headers()))
+            writer.write(frame(HEADERS, END_HEADERS, 1, headers(METHOD)))
             writer.write(frame(DATA_FRAME, END_STREAM, 1, message(DATA)))
             await writer.drain()
             await until(lambda: len(builder.requests) == 1)
@@ -145,7 +122,7 @@ def test_clients_that_disconnect_leave_nothing() -> None:
                 _, writer = await connect(proxy)
                 writer.write(PREFACE + frame(SETTINGS, 0, 0))
                 for stream in (1, 3, 5):
-                    writer.write(frame(HEADERS, END_HEADERS, stream, headers()))
+                    writer.write(frame(HEADERS, END_HEADERS, stream, headers(METHOD)))
                     writer.write(frame(DATA_FRAME, END_STREAM, stream, message(DATA)))
                 await writer.drain()
                 await until(lambda: len(builder.requests) == 3 * number)  # noqa: B023
@@ -186,11 +163,8 @@ def test_a_client_that_does_not_read_blocks_no_other() -> None:
             writer.write(PREFACE + frame(SETTINGS, 0, 0))
             body = message(data.SerializeToString())
             for stream in (1, 3):
-                writer.write(frame(HEADERS, END_HEADERS, stream, headers()))
-                for at in range(0, len(body), 16384):
-                    piece = body[at : at + 16384]
-                    last = END_STREAM if at + 16384 >= len(body) else 0
-                    writer.write(frame(DATA_FRAME, last, stream, piece))
+                writer.write(frame(HEADERS, END_HEADERS, stream, headers(METHOD)))
+                writer.write(data_frames(stream, body))
             # Flow control stops what is sent, or else the response; neither blocks other clients.
             for _ in range(5):
                 await serves(proxy)

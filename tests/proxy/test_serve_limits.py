@@ -9,11 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tvix_build
 from serving import Builder, details_of, error_of, method_of, proxy_to, response_to
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from waiting import DEADLINES, until
+from tvix_build.proxy.shared.addresses import parse
+from waiting import DEADLINES, LIMIT, until
 
 
 def request(number: int) -> bytes:
@@ -268,5 +270,56 @@ def test_closing_cancels_calls_after_the_grace_period() -> None:
             error = await error_of(call)
             assert error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
             await until(lambda: held.builder.cancelled == 1)
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_a_shutdown_does_not_accept_are_unavailable() -> None:
+    """Not CANCELLED, which means that the caller cancelled the call."""
+
+    async def scenario() -> None:
+        async with proxy_to(Builder()) as proxy, method_of(proxy) as do_build:
+            await do_build(request(0))
+            calls = [asyncio.ensure_future(do_build(request(i))) for i in range(200)]
+            await asyncio.wait(calls[:1])
+            await proxy.close(LIMIT)
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            codes = {one.code() for one in found if isinstance(one, grpc.aio.AioRpcError)}
+            assert codes <= {grpc.StatusCode.UNAVAILABLE}
+
+    asyncio.run(scenario())
+
+
+def test_a_shutdown_ends_calls_after_the_grace_period() -> None:
+    async def scenario() -> None:
+        held = Held()
+        async with proxy_to(held.builder) as proxy, method_of(proxy) as do_build:
+            call = do_build(request(0))
+            await until(lambda: held.running() == 1)
+            await proxy.close(0.01)
+            error = await error_of(call)
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert details_of(error) == ("SHUTTING_DOWN", [])
+            await until(lambda: held.builder.cancelled == 1)
+
+    asyncio.run(scenario())
+
+
+def test_calls_are_accepted_during_the_drain_delay() -> None:
+    async def scenario() -> None:
+        async with (
+            proxy_to(Builder(), drain_delay=LIMIT) as proxy,
+            method_of(proxy) as do_build,
+            grpc.aio.insecure_channel(parse(proxy.addresses[0]).target) as channel,
+        ):
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            closing = asyncio.create_task(proxy.close(LIMIT))
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            watch.cancel()
+            await do_build(request(0))
+            await proxy.close(None)
+            await closing
 
     asyncio.run(scenario())

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from serving import (
     socket_directory,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.logs import LOG, JsonLines
 from tvix_build.proxy.server import ServeError, Server
 from tvix_build.proxy.shared.addresses import parse
@@ -64,6 +67,39 @@ def test_log_of_what_is_not_text() -> None:
     line = JsonLines().format(record)
     assert json.loads(line)["addresses"] == [r"grpc+unix:/\xff"]
     assert "\\ud" not in line
+
+
+def test_lines_for_a_reader_that_stalls() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(1 << 12))
+    os.set_blocking(write, True)
+    writer = LineWriter(write, limit=3)
+    for number in range(100):
+        writer.write(f"line {number}")
+    assert writer.dropped > 90
+    writer.close(0)  # It does not wait for the reader.
+    with open(read, "rb") as pipe:
+        lines: list[bytes] = []
+        while not lines or b"dropped" not in lines[-1]:
+            lines.append(pipe.readline().lstrip(b"\0"))
+    assert lines[0] == b"line 0\n"
+    report = json.loads(lines[-1])
+    assert (report["event"], report["lines"]) == ("dropped", writer.dropped)
+    writer.close()
+    os.close(write)
+
+
+def test_lines_without_a_reader() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    writer = LineWriter(write)
+    writer.write("a")
+    writer.close()
+    os.close(write)
+    assert writer.dropped == 1
 
 
 def test_health() -> None:

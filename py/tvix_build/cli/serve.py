@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tvix_build.builders import Builder
     from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.castore import CastoreStore
+    from tvix_build.proxy.tokens import Tokens
 
 
 def run(
@@ -41,6 +42,11 @@ def run(
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    tls_client_names: Sequence[str],
+    forwarded_metadata: Sequence[str],
+    jwt_keys: Path | None,
+    jwt_audience: str | None,
+    jwt_issuer: str | None,
     upstream_ca: Path | None,
     upstream_certificate: Path | None,
     upstream_key: Path | None,
@@ -65,6 +71,8 @@ def run(
         raise click.UsageError("expected --upstream reapi+grpc://… with --property")
     if check_only == (upstream is not None):
         raise click.UsageError("expected one of --upstream and --check-only")
+    if tls_client_names and not tls_client_ca:
+        raise click.UsageError("expected --tls-client-ca with --tls-client-name")
     for service in services:
         if store is not None and service.schema is not Schema.TVIX_BUILD_V1:
             raise click.UsageError(
@@ -73,6 +81,7 @@ def run(
             )
     with extra("serve"):
         from tvix_build.proxy import logs, server
+        from tvix_build.proxy.callers import Certificates
         from tvix_build.proxy.castore_builder import CastoreBuilder
 
         if traces is not None:
@@ -85,6 +94,8 @@ def run(
                     f"--traces needs {error.name}: pip install "
                     "opentelemetry-exporter-otlp-proto-grpc"
                 ) from None
+    if (jwt_audience or jwt_issuer) and not jwt_keys:
+        raise click.UsageError("expected --jwt-keys with --jwt-audience and --jwt-issuer")
     credentials = client_credentials(
         upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
     )
@@ -95,21 +106,39 @@ def run(
         server_credentials(listen, tls_certificate, tls_key, tls_client_ca),
         credentials,
         store=store,
+        forwarded_metadata=forwarded_metadata or None,
+        certificates=Certificates(tls_client_names) if tls_client_ca else None,
+        tokens=_tokens(jwt_keys, jwt_audience, jwt_issuer) if jwt_keys else None,
         **others,
     )
-    logs.configure(log_level)
+    log = logs.configure(log_level)
     try:
         with ExitStack() as stack:
+            stack.enter_context(closing(log))
             builder = None
             opened = _open_castore(stack, castore, castore_upstream, services)
             if opened is not None and upstream is not None and at_server is None:
                 opening = _open_builder(upstream, opened, limits, properties, credentials)
                 builder = CastoreBuilder(stack.enter_context(opening))
-            asyncio.run(server.run(replace(options, castore=opened), grace, builder))
+            asyncio.run(server.run(replace(options, castore=opened, log=log), grace, builder))
     except server.ServeError as error:
         Monitor().error(error)
         return 2
     return 0
+
+
+def _tokens(keys: Path, audience: str | None, issuer: str | None) -> Tokens:
+    """Return how tokens identify callers.
+
+    Raises:
+        click.ClickException: if PyJWT is not installed, or the file has no keys.
+    """
+    with extra("jwt"):
+        from tvix_build.proxy.tokens import Tokens
+    try:
+        return Tokens(keys, audience, issuer)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _open_castore(

@@ -11,6 +11,25 @@ from tvix_build.proxy.shared.services import Service
 Metadata: TypeAlias = tuple[tuple[str, "str | bytes"], ...]
 
 
+class Caller(NamedTuple):
+    """Who calls.
+
+    Attributes:
+        connection: the address of the connection.
+        name: the name that the caller has proved; empty if there is none.
+        certificate: the client certificate in PEM; empty if there is none.
+    """
+
+    connection: str
+    name: str = ""
+    certificate: bytes = b""
+
+    @property
+    def share(self) -> str:
+        """The name under which the caller holds builds and memory: its own, or its connection."""
+        return self.name or self.connection
+
+
 class Call(NamedTuple):
     """A valid request on its way to a builder.
 
@@ -19,6 +38,7 @@ class Call(NamedTuple):
         digest: the digest of the request, 32 bytes.
         metadata: the metadata for the builder.
         remaining: returns the seconds until the deadline, or None without a deadline.
+        caller: who calls.
     """
 
     service: Service
@@ -26,6 +46,7 @@ class Call(NamedTuple):
     digest: bytes
     metadata: Metadata
     remaining: Callable[[], float | None]
+    caller: Caller
 
 
 class Response(NamedTuple):

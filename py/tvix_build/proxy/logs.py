@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from datetime import datetime, timezone
 
 import grpc
 
 from tvix_build._core.text import json_line
+from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.outcomes import Outcome
 
 LOG = logging.getLogger("tvix_build.serve")
@@ -33,13 +33,26 @@ class JsonLines(logging.Formatter):
         return json_line(line)
 
 
-def configure(level: str) -> None:
-    """Configure the logging of the process: JSON lines on stderr. `level` applies to the proxy; the
-    libraries log from `warning` on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+class _Lines(logging.Handler):
+    """Passes formatted records to a LineWriter."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+        self.setFormatter(JsonLines())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record later."""
+        self._writer.write(self.format(record))
+
+
+def configure(level: str) -> LineWriter:
+    """Configure the logging of the process: JSON lines on stderr, which the returned writer writes.
+    `level` applies to the proxy; the libraries log from `warning` on."""
+    writer = LineWriter(2)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Lines(writer)], force=True)
     LOG.setLevel(level.upper())
+    return writer
 
 
 def log_call(outcome: Outcome) -> None:
@@ -55,10 +68,12 @@ def log_call(outcome: Outcome) -> None:
         "schema": outcome.service.schema.value,
         "code": outcome.code.name,
         "seconds": round(outcome.seconds, 6),
-        "peer": outcome.peer(),
+        "peer": outcome.peer,
         "request_bytes": outcome.request_size,
         "response_bytes": outcome.response_size,
     }
+    if outcome.caller:
+        fields["caller"] = outcome.caller
     if outcome.digest is not None:
         fields["digest"] = outcome.digest.hex()
     if outcome.by:

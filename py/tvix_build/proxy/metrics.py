@@ -29,6 +29,10 @@ from tvix_build.proxy.shared.services import Service
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 
 
+_CALLERS = 1000
+"""The limit of names of callers, which label a metric."""
+
+
 class _OfService:
     """The counts of one service."""
 
@@ -55,6 +59,7 @@ class Metrics(Collector):
     def __init__(self, numbers: Mapping[str, Callable[[], float]]) -> None:
         self._numbers = numbers
         self._services: dict[Service, _OfService] = {}
+        self._callers: Counter[tuple[str, grpc.StatusCode]] = Counter()
         self.registry: CollectorRegistry = CollectorRegistry()
         self.registry.register(self)
 
@@ -68,6 +73,10 @@ class Metrics(Collector):
         found.seconds += outcome.seconds
         found.request_bytes += outcome.request_size
         found.response_bytes += outcome.response_size
+        if outcome.caller and (
+            (outcome.caller, outcome.code) in self._callers or len(self._callers) < _CALLERS
+        ):
+            self._callers[outcome.caller, outcome.code] += 1
         if outcome.violations:
             found.violations.update(outcome.violations)
 
@@ -93,6 +102,13 @@ class Metrics(Collector):
             "Bytes of requests and responses.",
             labels=["schema", "message"],
         )
+        callers = CounterMetricFamily(
+            "tvix_build_caller_calls",
+            "Completed calls of callers with names, by status.",
+            labels=["caller", "code"],
+        )
+        for (caller, code), number in list(self._callers.items()):
+            callers.add_metric([caller, code.name], number)
         for service, found in list(self._services.items()):
             schema = service.schema.value
             for (code, by), number in list(found.ends.items()):
@@ -104,7 +120,7 @@ class Metrics(Collector):
             seconds.add_metric([schema], buckets, found.seconds)
             sizes.add_metric([schema, "request"], found.request_bytes)
             sizes.add_metric([schema, "response"], found.response_bytes)
-        return [calls, seconds, violations, sizes, *self._now()]
+        return [calls, callers, seconds, violations, sizes, *self._now()]
 
     def _now(self) -> Iterable[Metric]:
         for name, number in self._numbers.items():

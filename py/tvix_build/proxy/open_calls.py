@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Counts the calls that the server has not ended, so that a shutdown can wait for them."""
+"""The calls that the server has not ended, so that a shutdown can wait for them and end them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,72 @@ from typing import Any
 
 import grpc.aio
 
+from tvix_build.proxy.status import StatusError
 
-class OpenCalls:
-    """The calls that have not ended."""
+_QUIET_SECONDS = 0.05
+
+
+class OpenCall:
+    """A call in its task.
+
+    Attributes:
+        failure: the status with which the proxy ends the call; None if it does not.
+    """
 
     def __init__(self) -> None:
-        self._count = 0
+        self.failure: StatusError | None = None
+        self._task = asyncio.current_task()
+
+    def end(self, failure: StatusError) -> None:
+        """End the call: cancel its task, which handles `failure`."""
+        if self.failure is None and self._task is not None:
+            self.failure = failure
+            self._task.cancel()
+
+
+class OpenCalls:
+    """The calls that have not ended.
+
+    Attributes:
+        refusing: whether the server is shutting down, and accepts no call.
+    """
+
+    def __init__(self) -> None:
+        self.refusing = False
+        self._arrived = 0
+        self._calls: dict[OpenCall, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> OpenCall:
         """Count a call until it ends."""
-        self._count += 1
+        call = OpenCall()
+        self._arrived += 1
+        self._calls[call] = None
         self._idle.clear()
-        end: Any = self._end  # The stubs declare a type that no function has.
-        context.add_done_callback(end)
+
+        def end(_: object) -> None:
+            del self._calls[call]
+            if not self._calls:
+                self._idle.set()
+
+        callback: Any = end  # The stubs declare a type that no function has.
+        context.add_done_callback(callback)
+        return call
+
+    def end_all(self, failure: StatusError) -> None:
+        """End all calls."""
+        for call in [*self._calls]:
+            call.end(failure)
 
     async def wait_until_idle(self) -> None:
         """Wait until each call has ended and its response is sent."""
         await self._idle.wait()
 
-    def _end(self, _: object) -> None:
-        self._count -= 1
-        if not self._count:
-            self._idle.set()
+    async def wait_until_quiet(self, timeout: float) -> None:
+        """Wait until no call has arrived for a moment, for at most `timeout` seconds."""
+        for _ in range(int(timeout / _QUIET_SECONDS)):
+            arrived = self._arrived
+            await asyncio.sleep(_QUIET_SECONDS)
+            if self._arrived == arrived:
+                return

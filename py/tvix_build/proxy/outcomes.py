@@ -10,6 +10,7 @@ from typing import TypeAlias
 import grpc
 
 from tvix_build.proxy.shared.services import Service
+from tvix_build.proxy.status import StatusError
 
 
 @dataclass(eq=False, slots=True)
@@ -17,7 +18,8 @@ class Outcome:
     """The outcome of a call. The fields are set while the call proceeds.
 
     Attributes:
-        peer: returns the address of the caller.
+        peer: the address of the caller.
+        caller: the name that the caller has proved; empty if there is none.
         request_size, response_size: bytes of the received request and of the sent response.
         seconds: from the receipt of the request to the end of the call.
         code: the status code.
@@ -29,8 +31,9 @@ class Outcome:
     """
 
     service: Service
-    peer: Callable[[], str]
-    request_size: int
+    peer: str
+    caller: str = ""
+    request_size: int = 0
     response_size: int = 0
     seconds: float = 0.0
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -39,6 +42,11 @@ class Outcome:
     message: str = ""
     violations: tuple[str, ...] = ()
     trace: str = ""
+
+    def fail(self, error: StatusError) -> None:
+        """Set the status."""
+        self.code, self.by, self.message = error.code, error.by, error.message
+        self.violations = error.violations
 
 
 Observer: TypeAlias = Callable[[Outcome], None]

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -24,21 +25,42 @@ from prometheus_client import start_http_server
 
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.builder_protocol import Builder
+from tvix_build.proxy.callers import Callers, Certificates
 from tvix_build.proxy.castore import CastoreServices
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
+from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.logs import LOG, log_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.open_calls import OpenCalls
+from tvix_build.proxy.outcomes import Observer
+from tvix_build.proxy.rates import Rates
+from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.recording import Recorder
 from tvix_build.proxy.response_checks import ResponseChecker
 from tvix_build.proxy.service import ProxyService
 from tvix_build.proxy.shared.addresses import Address
-from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE, server_options
+from tvix_build.proxy.shared.channels import (
+    MAX_MESSAGE_SIZE,
+    Connections,
+    Memory,
+    server_options,
+)
 from tvix_build.proxy.shared.services import Service
+from tvix_build.proxy.status import shutting_down
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
+
+if TYPE_CHECKING:
+    from tvix_build.proxy.tokens import Tokens
+
+_QUIET_SECONDS = 2.0
+"""How long clients that do not stop may delay the shutdown."""
+_ENDING_SECONDS = 5.0
+"""How long calls may take to end."""
+_OTHER_DESCRIPTORS = 200
+"""The file descriptors for other things than connections, such as the store and the builders."""
 
 
 class ServeError(Exception):
@@ -57,11 +79,24 @@ class Options:
         max_message_size: the largest request and the largest response to accept, in bytes.
         max_builds: the limit of concurrent builds.
         max_queue: the limit of calls that wait for a build to start.
+        connections: the limits of connections.
+        memory: the limits of messages in memory.
         deduplicate: whether concurrent calls with the same digest share one build.
+        deduplicate_by: the names of metadata that must be equal in such calls, in addition to
+            `authorization`.
+        shared_metadata: the names of metadata in responses that all such calls get.
+        forwarded_metadata: the names of the metadata that the builder receives; None for all.
+        certificates: how client certificates identify callers; None without them.
+        tokens: how tokens identify callers; None if they need no token.
+        max_rate: the limit of calls per second of a caller; None for no limit.
+        max_burst: the calls that a caller may make at once.
+        drain_delay: the seconds for which the proxy still accepts calls after a signal, while its
+            health is NOT_SERVING.
         store: the path of the request store; None to store nothing.
         castore: the store of the castore services, which have the families of the schemas of
             `services`; None to offer none.
         metrics: the host and port to serve metrics on.
+        log: the writer of the log, whose dropped lines are counted.
         traces: the tracer provider; the proxy shuts it down when it stops.
     """
 
@@ -73,10 +108,21 @@ class Options:
     max_message_size: int = MAX_MESSAGE_SIZE
     max_builds: int = 256
     max_queue: int = 1024
+    connections: Connections = field(default_factory=Connections)
+    memory: Memory = field(default_factory=Memory)
     deduplicate: bool = False
+    deduplicate_by: Sequence[str] = ()
+    shared_metadata: Sequence[str] = ()
+    forwarded_metadata: Sequence[str] | None = None
+    certificates: Certificates | None = None
+    tokens: Tokens | None = None
+    max_rate: float | None = None
+    max_burst: int = 100
+    drain_delay: float = 0.0
     store: str | None = None
     castore: CastoreStore | None = None
     metrics: tuple[str, int] | None = None
+    log: LineWriter | None = None
     traces: TracerProvider | None = None
 
 
@@ -89,7 +135,9 @@ class Server:
 
     Attributes:
         addresses: the addresses it listens on, with the bound ports.
+        max_connections: the limit of connections to an address.
         metrics_port: the port that serves metrics.
+        observers: are called with the outcome of each call.
         numbers: functions that return the current values, by the names of the metrics.
     """
 
@@ -99,15 +147,18 @@ class Server:
         self._stack = AsyncExitStack()
         self._health = health.aio.HealthServicer()
         self._calls = OpenCalls()
+        self._hurry = asyncio.Event()
         self.addresses: list[str] = []
+        self.max_connections: int = 0
         self.metrics_port: int | None = None
         self.numbers: dict[str, Callable[[], float]] = {}
+        self.observers: list[Observer] = [log_call]
 
     async def start(self) -> None:
         """Start to serve.
 
         Raises:
-            ServeError: if an address cannot be bound.
+            ServeError: if an address cannot be bound, or the limits contradict each other.
             StoreError: if the store cannot be opened.
         """
         try:
@@ -118,6 +169,11 @@ class Server:
 
     async def _start(self) -> None:
         options = self._options
+        if options.memory.max_buffered < options.max_message_size:
+            raise ServeError(
+                f"expected a limit of messages in memory of at least {options.max_message_size} "
+                f"bytes, the largest message, found {options.memory.max_buffered}"
+            )
         traces = None
         builder = self._builder
         if options.upstream is not None:
@@ -132,13 +188,25 @@ class Server:
             traces = CallTracer(tracer)
             builder = BuildTracer(builder, tracer)
         builder = self._wrapped(builder)
-        observers = [log_call]
+        observers = self.observers
+        if options.log is not None:
+            log = options.log
+            self.numbers["dropped_log_lines_total"] = lambda: log.dropped
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._serve_metrics(metrics)
+        receiver = Receiver(options.memory, options.max_message_size)
+        self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
+        rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
         self._service = ProxyService(
-            builder, observers, self._calls, traces.call if traces else None
+            builder,
+            observers,
+            self._calls,
+            receiver,
+            Callers(options.certificates, options.tokens, rates).identify,
+            options.forwarded_metadata,
+            traces.call if traces else None,
         )
         await self._listen()
 
@@ -146,17 +214,19 @@ class Server:
         """Wrap the builder in limits, response checks, and optional recording and deduplication."""
         options = self._options
         builds = BuildLimit(ResponseChecker(builder), options.max_builds)
-        self.numbers["builds"] = lambda: builds.builds
-        self.numbers["waiting_calls"] = lambda: builds.waiting
+        self.numbers["builds"] = lambda: builds.shares.held
+        self.numbers["waiting_calls"] = lambda: builds.shares.waiting
         builder = builds
         if options.store is not None:
             store = RequestStore(options.store)
             self._stack.callback(store.close)
             builder = Recorder(builder, store)
         if options.deduplicate:
-            builder = deduplicator = Deduplicator(builder)
+            builder = deduplicator = Deduplicator(
+                builder, options.deduplicate_by, options.shared_metadata
+            )
             self.numbers["deduplicated_calls_total"] = lambda: deduplicator.joined
-        calls = CallLimit(builder, options.max_builds + options.max_queue)
+        calls = CallLimit(builder, options.max_builds + options.max_queue, builds.shares)
         self.numbers["open_calls"] = lambda: calls.calls
         return calls
 
@@ -172,7 +242,11 @@ class Server:
 
     async def _listen(self) -> None:
         options = self._options
-        self._server = server = grpc.aio.server(options=server_options(options.max_message_size))
+        connections = _fitting(options.connections, len(options.listen))
+        self.max_connections = connections.max_connections
+        self._server = server = grpc.aio.server(
+            options=server_options(options.max_message_size, connections)
+        )
         server.add_generic_rpc_handlers(self._service.handlers(options.services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.name for service in options.services]
@@ -205,22 +279,46 @@ class Server:
             raise ServeError(f"{address.text}: {_bind_error(address) or error}") from None
 
     async def close(self, grace: float | None) -> None:
-        """Reject new calls and wait for the running ones, which are cancelled after `grace`
-        seconds. A later call with a shorter `grace` shortens the wait."""
+        """Reject new calls and wait for the running ones, which end after `grace` seconds. A later
+        call without `grace` ends them at once."""
         # Health watchers that do not read must not block it.
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1)
-        stopping = asyncio.create_task(self._server.stop(grace))
+        if grace is None:
+            self._hurry.set()
+        else:
+            hurry = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait([hurry], timeout=self._options.drain_delay)
+            hurry.cancel()
+        self._calls.refusing = True
+        stopping = asyncio.create_task(self._stop(grace or 0))
         idle = asyncio.create_task(self._calls.wait_until_idle())
-        await asyncio.wait([stopping, idle], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([idle], timeout=grace or 0)
+        if not idle.done():
+            self._calls.end_all(shutting_down())
+            await asyncio.wait([idle], timeout=_ENDING_SECONDS)
         idle.cancel()
+        await self._calls.wait_until_quiet(_QUIET_SECONDS)
         # Health watchers would keep their calls open.
         await self._server.stop(None)
         await stopping
 
+    async def _stop(self, grace: float) -> None:
+        """Tell the clients to connect elsewhere. gRPC cancels the calls that it has received, but
+        not yet passed to this process, so these come first."""
+        await self._calls.wait_until_quiet(min(grace, _QUIET_SECONDS))
+        await self._server.stop(grace + _ENDING_SECONDS)
+
     async def free(self) -> None:
         """Release the resources of the server."""
         await self._stack.aclose()
+
+
+def _fitting(connections: Connections, addresses: int) -> Connections:
+    """Return the limits with no more connections than the process has file descriptors for."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(1, (descriptors - _OTHER_DESCRIPTORS) // addresses)
+    return replace(connections, max_connections=min(connections.max_connections, room))
 
 
 def _is_served(path: str) -> bool:
@@ -289,10 +387,10 @@ async def run(options: Options, grace: float, builder: Builder | None = None) ->
         loop.add_signal_handler(number, signals.put_nowait, number)
     await server.start()
     try:
-        LOG.info("listening", extra={"fields": {"addresses": server.addresses}})
+        fields = {"addresses": server.addresses, "max_connections": server.max_connections}
+        LOG.info("listening", extra={"fields": fields})
         name = signal.Signals(await signals.get()).name
-        fields = {"signal": name, "grace_seconds": grace}
-        LOG.info("draining", extra={"fields": fields})
+        LOG.info("draining", extra={"fields": {"signal": name, "grace_seconds": grace}})
         closing = asyncio.create_task(server.close(grace))
         again = asyncio.create_task(signals.get())
         await asyncio.wait([closing, again], return_when=asyncio.FIRST_COMPLETED)

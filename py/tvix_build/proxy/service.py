@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
 
 from tvix_build._core.report import ValidationError
-from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
+from tvix_build.proxy.builder_protocol import Builder, Call, Caller, Metadata, Response
 from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.metadata import forwarded as forwarded_metadata
+from tvix_build.proxy.metadata import returned
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer, Outcome
+from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
 from tvix_build.proxy.shared.services import Service
-from tvix_build.proxy.status import StatusError, invalid_request, status_error
+from tvix_build.proxy.status import StatusError, invalid_request, shutting_down, status_error
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Tracing: TypeAlias = Callable[[Outcome, Metadata], AbstractContextManager[None]]
@@ -33,6 +36,9 @@ class ProxyService:
         builder: receives the valid requests.
         observers: are called with the outcome of each call.
         calls: counts the calls.
+        receiver: receives the requests.
+        identify: returns the caller of a call with its metadata, or raises a StatusError.
+        forwarded: the names of the metadata that the builder receives; None for all.
         tracing: makes the context manager in which a call runs.
     """
 
@@ -41,48 +47,64 @@ class ProxyService:
         builder: Builder,
         observers: Sequence[Observer],
         calls: OpenCalls,
+        receiver: Receiver,
+        identify: Callable[[_Context, Metadata], Caller],
+        forwarded: Collection[str] | None = None,
         tracing: _Tracing | None = None,
     ) -> None:
         self._builder = builder
         self._observers = observers
         self._calls = calls
+        self._receiver = receiver
+        self._identify = identify
+        self._forwarded = forwarded
         self._tracing = tracing or (lambda *_: _NOTHING)
 
     def handlers(self, services: Iterable[Service]) -> list[grpc.GenericRpcHandler]:
-        """Return the handlers for gRPC, from bytes to bytes."""
+        """Return the handlers for gRPC, from bytes to bytes. For gRPC, the requests are streams, so
+        that it does not read them by itself."""
         return [
             grpc.method_handlers_generic_handler(
                 service.name,
-                {"DoBuild": grpc.unary_unary_rpc_method_handler(self._method(service))},
+                {"DoBuild": grpc.stream_unary_rpc_method_handler(self._method(service))},
             )
             for service in services
         ]
 
-    def _method(self, service: Service) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+    def _method(self, service: Service) -> Callable[[object, _Context], Awaitable[bytes]]:
         # Not functools.partial: for each call, gRPC would inspect whether it wraps a coroutine.
-        async def do_build(request: bytes, context: _Context) -> bytes:
-            return await self._do_build(service, request, context)
+        async def do_build(_: object, context: _Context) -> bytes:
+            return await self._do_build(service, context)
 
         return do_build
 
-    async def _do_build(self, service: Service, request: bytes, context: _Context) -> bytes:
-        self._calls.begin(context)
+    async def _do_build(self, service: Service, context: _Context) -> bytes:
+        call = self._calls.begin(context)
         metadata = tuple(context.invocation_metadata() or ())
-        outcome = Outcome(service, context.peer, len(request))
+        outcome = Outcome(service, context.peer())
         begin = time.monotonic()
         response: Response | None = None
         failure: StatusError | None = None
         with self._tracing(outcome, metadata):
             try:
-                response = await self._build(request, metadata, context, outcome)
+                if self._calls.refusing:
+                    raise shutting_down()
+                caller = self._identify(context, metadata)
+                outcome.caller = caller.name
+                request = await self._receiver.receive(call, context, caller.share)
+                outcome.request_size = len(request)
+                response = await self._build(request, metadata, caller, context, outcome)
                 outcome.response_size = len(response.data)
+                self._receiver.hold(context, caller.share, len(response.data))
             except StatusError as error:
                 failure = error
-                outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
-                outcome.violations = error.violations
+                outcome.fail(error)
             except asyncio.CancelledError:
-                outcome.code, outcome.by = _cancelled_code(context), "client"
-                raise
+                if call.failure is None:
+                    outcome.code, outcome.by = _cancelled_code(context), "client"
+                    raise
+                failure = call.failure
+                outcome.fail(failure)
             finally:
                 outcome.seconds = time.monotonic() - begin
                 for observe in self._observers:
@@ -90,15 +112,20 @@ class ProxyService:
         digest = ((DIGEST_KEY, outcome.digest.hex()),) if outcome.digest else ()
         if response is None:
             assert failure
-            trailing = (*_without_digest(failure.trailing_metadata), *digest)
-            await context.abort(failure.code, failure.message, trailing)
+            trailing = (*returned(failure.trailing_metadata), *digest)
+            await _abort(context, failure, trailing)
         if response.initial_metadata:
-            await context.send_initial_metadata(response.initial_metadata)
-        context.set_trailing_metadata((*_without_digest(response.trailing_metadata), *digest))
+            await context.send_initial_metadata(returned(response.initial_metadata))
+        context.set_trailing_metadata((*returned(response.trailing_metadata), *digest))
         return response.data
 
     async def _build(
-        self, request: bytes, metadata: Metadata, context: _Context, outcome: Outcome
+        self,
+        request: bytes,
+        metadata: Metadata,
+        caller: Caller,
+        context: _Context,
+        outcome: Outcome,
     ) -> Response:
         """Validate a request and return the response of the builder.
 
@@ -113,10 +140,10 @@ class ProxyService:
                 raise invalid_request(service, error) from None
             outcome.digest = checked.digest
             digest = checked.digest.hex()
-            forwarded = _forwarded_metadata(metadata, digest)
+            forwarded = forwarded_metadata(metadata, digest, self._forwarded)
             remaining = context.time_remaining
             return await self._builder.build(
-                Call(service, checked.encoding, checked.digest, forwarded, remaining)
+                Call(service, checked.encoding, checked.digest, forwarded, remaining, caller)
             )
         except StatusError:
             raise
@@ -129,30 +156,12 @@ class ProxyService:
             ) from None
 
 
-def _forwarded_metadata(metadata: Metadata, digest: str) -> Metadata:
-    """Return the metadata for the builder: the caller's, without what gRPC sets, with the digest.
-
-    Raises:
-        StatusError: if the digest in the caller's metadata is another one.
-    """
-    forwarded = []
-    for name, value in metadata:
-        if name == DIGEST_KEY:
-            if value != digest:
-                raise status_error(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    "DIGEST_MISMATCH",
-                    f"expected the digest of the request, {digest}, in {DIGEST_KEY}, found "
-                    f"{value!r:.100}",
-                )
-        elif name != "user-agent" and not name.startswith("grpc-"):
-            forwarded.append((name, value))
-    forwarded.append((DIGEST_KEY, digest))
-    return tuple(forwarded)
-
-
-def _without_digest(metadata: Metadata) -> Metadata:
-    return tuple(one for one in metadata if one[0] != DIGEST_KEY)
+async def _abort(context: _Context, failure: StatusError, trailing: Metadata) -> NoReturn:
+    try:
+        await context.abort(failure.code, failure.message, trailing)
+    except grpc.aio.InternalError:  # gRPC has ended the call, before it cancels this task.
+        raise asyncio.CancelledError from None
+    raise AssertionError("abort raises")
 
 
 def _cancelled_code(context: _Context) -> grpc.StatusCode:

@@ -66,6 +66,12 @@ def castore_unavailable(error: grpc.RpcError) -> StatusError:
     return status_error(grpc.StatusCode.UNAVAILABLE, "CASTORE_UNAVAILABLE", message)
 
 
+def shutting_down() -> StatusError:
+    """Return UNAVAILABLE for calls that a shutdown does not accept, or ends."""
+    message = "the proxy is shutting down; try again later"
+    return status_error(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", message)
+
+
 def invalid_request(service: Service, error: ValidationError) -> StatusError:
     """Return INVALID_ARGUMENT for an invalid request, with as many violations as fit."""
     violations = error.to_bad_request().field_violations

@@ -12,6 +12,7 @@ from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address, parse_builder
 from tvix_build.cli.options import PATH, SECONDS, limit_options, property_option
+from tvix_build.cli.serving_options import connection_options, memory_options
 from tvix_build.proxy.shared.addresses import FORMS
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ def _parse_host_and_port(
     if match is None or int(match["port"]) > 65535:
         raise click.BadParameter(f"expected HOST:PORT, found {value!r}")
     return match["host"].strip("[]"), int(match["port"])
+
+
+def _parse_names(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    for value in values:
+        if not re.fullmatch("[0-9a-z_.-]+", value):
+            raise click.BadParameter(
+                f"expected the name of metadata in lower case, found {value!r}"
+            )
+    return values
 
 
 def _parse_services(
@@ -115,8 +127,33 @@ def _parse_services(
     show_default=True,
     help="Limit of waiting calls; further calls are rejected.",
 )
+@memory_options
+@connection_options
 @click.option(
     "--deduplicate", is_flag=True, help="Run one build for concurrent calls with the same digest."
+)
+@click.option(
+    "--deduplicate-by",
+    metavar="NAME",
+    multiple=True,
+    callback=_parse_names,
+    help="With --deduplicate: metadata that must be equal, in addition to authorization; "
+    "repeatable.",
+)
+@click.option(
+    "--shared-metadata",
+    metavar="NAME",
+    multiple=True,
+    callback=_parse_names,
+    help="With --deduplicate: metadata of a response that all callers get; repeatable.",
+)
+@click.option(
+    "--forward-metadata",
+    "forwarded_metadata",
+    metavar="NAME",
+    multiple=True,
+    callback=_parse_names,
+    help="Metadata that the builder receives; repeatable. The default is all metadata.",
 )
 @click.option(
     "--store",
@@ -136,6 +173,36 @@ def _parse_services(
     metavar="FILE",
     type=FILE,
     help="Require client certificates, and verify them with these CA certificates, in PEM.",
+)
+@click.option(
+    "--tls-client-name",
+    "tls_client_names",
+    metavar="PATTERN",
+    multiple=True,
+    help="Require a client certificate with an alternative name such as *.example.org or "
+    "spiffe://example.org/builds/*; repeatable. '*' matches characters other than '.' and '/'.",
+)
+@click.option(
+    "--jwt-keys",
+    metavar="FILE",
+    type=FILE,
+    help="Require bearer tokens, and verify them with this public key in PEM or JSON Web Key Set.",
+)
+@click.option("--jwt-audience", metavar="NAME", help="Required aud of tokens.")
+@click.option("--jwt-issuer", metavar="NAME", help="Required iss of tokens.")
+@click.option(
+    "--max-rate",
+    metavar="CALLS",
+    type=click.FloatRange(0, min_open=True),
+    help="Limit of calls per second of a caller: a name of a certificate or token, or a host.",
+)
+@click.option(
+    "--max-burst",
+    metavar="CALLS",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="With --max-rate: calls that a caller may make at once.",
 )
 @click.option(
     "--upstream-ca",
@@ -178,6 +245,14 @@ def _parse_services(
     default=30,
     show_default=True,
     help="How long running calls may continue after SIGTERM.",
+)
+@click.option(
+    "--drain-delay",
+    metavar="SECONDS",
+    type=SECONDS,
+    default=0,
+    show_default=True,
+    help="How long calls are still accepted after SIGTERM, for load balancers that watch health.",
 )
 def serve(**options: Any) -> int:
     """Run a gRPC server that validates build requests. It rejects invalid requests with their

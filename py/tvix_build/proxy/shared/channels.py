@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 Options: TypeAlias = "list[tuple[str, int]]"
@@ -11,34 +12,105 @@ MAX_MESSAGE_SIZE = 16 << 20
 """The default limit of a message, in bytes."""
 # A build may be silent for hours, and a peer may disappear without closing the connection. By
 # default, servers treat more than one ping in five minutes as abuse.
-_PING_MILLISECONDS = 330_000
-_SERVER_PING_MILLISECONDS = 60_000
-_PING_TIMEOUT_MILLISECONDS = 20_000
+PING_SECONDS = 330.0
+"""The default interval of a client's pings."""
+_PING_TIMEOUT_SECONDS = 20.0
 _RECONNECT_MILLISECONDS = 2_000
+_METADATA_SIZE = 1 << 20
+"""The limit of metadata from a server. gRPC's own limit of 8 KiB is less than details of a status
+may have, and above it calls fail at random."""
+_LOOKAHEAD_SIZE = 1 << 16
+_UNLIMITED_MILLISECONDS = (1 << 31) - 1
 
 
-def channel_options(max_message_size: int) -> Options:
+@dataclass(frozen=True)
+class Connections:
+    """The limits of the connections of a server. Times are in seconds.
+
+    Attributes:
+        max_streams: the limit of concurrent calls of a connection.
+        max_connections: the limit of connections to an address, with TLS handshakes in progress.
+        max_connection_age: when a connection is closed; its calls may continue. None for never.
+        max_connection_idle: when a connection without calls is closed; None for never.
+        handshake_timeout: the limit of a TLS handshake.
+        keepalive_time: the silence of a connection with calls after which the server pings.
+        keepalive_timeout: the limit of the response to a ping.
+        min_ping_interval: the shortest interval of pings that a client may send.
+        compression: whether requests may be compressed.
+    """
+
+    max_streams: int = 100
+    max_connections: int = 10_000
+    max_connection_age: float | None = None
+    max_connection_idle: float | None = None
+    handshake_timeout: float = 20.0
+    keepalive_time: float = 60.0
+    keepalive_timeout: float = _PING_TIMEOUT_SECONDS
+    min_ping_interval: float = 5.0
+    compression: bool = True
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The limits of the messages in memory.
+
+    Attributes:
+        max_buffered: the limit of the bytes of all messages, after decompression. A message that
+            is not complete counts as the largest one.
+        upload_timeout: the seconds that a request may take to arrive.
+    """
+
+    max_buffered: int = 16 * MAX_MESSAGE_SIZE
+    upload_timeout: float = 60.0
+
+
+def channel_options(
+    max_message_size: int,
+    keepalive_time: float = PING_SECONDS,
+    keepalive_timeout: float = _PING_TIMEOUT_SECONDS,
+) -> Options:
     """Return the options of a client."""
     return [
         ("grpc.max_receive_message_length", max_message_size),
         ("grpc.max_send_message_length", -1),
-        ("grpc.keepalive_time_ms", _PING_MILLISECONDS),
-        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MILLISECONDS),
+        ("grpc.max_metadata_size", _METADATA_SIZE),
+        ("grpc.keepalive_time_ms", _milliseconds(keepalive_time)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(keepalive_timeout)),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_reconnect_backoff_ms", _RECONNECT_MILLISECONDS),
     ]
 
 
-def server_options(max_message_size: int) -> Options:
+def server_options(max_message_size: int, connections: Connections) -> Options:
     """Return the options of a server."""
-    return [
+    options = [
         ("grpc.max_receive_message_length", max_message_size),
         ("grpc.max_send_message_length", -1),
-        ("grpc.keepalive_time_ms", _SERVER_PING_MILLISECONDS),
-        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MILLISECONDS),
+        ("grpc.max_concurrent_streams", connections.max_streams),
+        ("grpc.max_allowed_incoming_connections", connections.max_connections),
+        ("grpc.max_connection_age_ms", _milliseconds(connections.max_connection_age)),
+        ("grpc.max_connection_idle_ms", _milliseconds(connections.max_connection_idle)),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(connections.handshake_timeout)),
+        ("grpc.keepalive_time_ms", _milliseconds(connections.keepalive_time)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(connections.keepalive_timeout)),
         ("grpc.http2.max_pings_without_data", 0),
-        # Clients may ping as often as the server does.
-        ("grpc.http2.min_ping_interval_without_data_ms", _SERVER_PING_MILLISECONDS),
+        (
+            "grpc.http2.min_ping_interval_without_data_ms",
+            _milliseconds(connections.min_ping_interval),
+        ),
+        # What a call may send before the proxy reads its request. Otherwise, gRPC allows 4 MiB.
+        ("grpc.http2.lookahead_bytes", _LOOKAHEAD_SIZE),
+        ("grpc.http2.bdp_probe", 0),
         # Binding a port that another server uses is an error.
         ("grpc.so_reuseport", 0),
     ]
+    if not connections.compression:
+        options.append(("grpc.compression_enabled_algorithms_bitset", 1))  # identity only
+    return options
+
+
+def _milliseconds(seconds: float | None) -> int:
+    """Return a time as gRPC's options have it; None is unlimited."""
+    if seconds is None:
+        return _UNLIMITED_MILLISECONDS
+    return min(int(seconds * 1000), _UNLIMITED_MILLISECONDS)

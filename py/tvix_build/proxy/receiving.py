@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Receives requests within limits of memory and time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from tvix_build.proxy.open_calls import OpenCall
+from tvix_build.proxy.shared.channels import Memory
+from tvix_build.proxy.shares import Shares
+from tvix_build.proxy.status import status_error
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+_PATIENCE = 0.5
+"""The seconds that a call waits for memory before uploads of other callers are ended for it."""
+
+
+class Receiver:
+    """Receives requests. gRPC reads a message only when it is asked for, and until then only the
+    first 64 KiB of a call.
+
+    Args:
+        memory: the limits.
+        max_message_size: the limit of one message, which gRPC enforces.
+
+    Attributes:
+        bytes: what the callers hold.
+    """
+
+    def __init__(self, memory: Memory, max_message_size: int) -> None:
+        self._timeout = memory.upload_timeout
+        self._size = max_message_size
+        self.bytes = Shares(memory.max_buffered)
+        self._uploads: dict[OpenCall, str] = {}
+
+    async def receive(self, call: OpenCall, context: _Context, caller: str) -> bytes:
+        """Return the request of a call. The caller holds its bytes until the call has ended. If the
+        request does not arrive in time, or memory is short, this ends the call.
+
+        Raises:
+            StatusError: if the call has no request.
+        """
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._timeout, self._expire, call)
+        try:
+            if not self.bytes.try_acquire(caller, self._size):
+                await self._wait(call, caller)
+            self._uploads[call] = caller
+            try:
+                data: Any = await context.read()
+            finally:
+                del self._uploads[call]
+                self.bytes.release(caller, self._size)
+        finally:
+            timer.cancel()
+        if data is grpc.aio.EOF:
+            raise status_error(
+                grpc.StatusCode.INVALID_ARGUMENT, "NO_REQUEST", "expected a request, found none"
+            )
+        self.hold(context, caller, len(data))
+        request: bytes = data
+        return request
+
+    def hold(self, context: _Context, caller: str, size: int) -> None:
+        """Count the bytes of a message until the call has ended."""
+        self.bytes.add(caller, size)
+        release: Any = lambda _: self.bytes.release(caller, size)  # noqa: E731 - of a wrong type
+        context.add_done_callback(release)
+
+    def _expire(self, call: OpenCall) -> None:
+        call.end(
+            status_error(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                "UPLOAD_TIMEOUT",
+                f"the request did not arrive within {self._timeout:g} seconds",
+            )
+        )
+
+    async def _wait(self, call: OpenCall, caller: str) -> None:
+        pressing = asyncio.create_task(self._press(call, caller))
+        try:
+            await self.bytes.acquire(caller, self._size)
+        finally:
+            pressing.cancel()
+
+    async def _press(self, call: OpenCall, caller: str) -> None:
+        while True:
+            await asyncio.sleep(_PATIENCE)
+            self._make_room(call, caller)
+
+    def _make_room(self, waiting: OpenCall, caller: str) -> None:
+        """End an upload: the oldest of the caller that holds most, or the waiting one, if no caller
+        holds more than the waiting one would."""
+        found = waiting
+        most = self.bytes.of(caller) + self._size
+        for upload, other in self._uploads.items():
+            if self.bytes.of(other) > most:
+                found, most = upload, self.bytes.of(other)
+        found.end(
+            status_error(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "MEMORY_FULL",
+                f"the limit of {self.bytes.capacity} bytes of messages is reached; try again later",
+            )
+        )
