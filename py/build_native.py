@@ -16,7 +16,10 @@ from typing import Any
 import cffi
 
 ROOT = Path(__file__).parents[1]
-HEADERS = [ROOT / "native" / f"{name}.h" for name in ("tvix_build", "arrow", "files", "references")]
+HEADERS = [
+    ROOT / "native" / f"{name}.h"
+    for name in ("tvix_build", "arrow", "files", "mounts", "references")
+]
 SOURCES = [ROOT / "py" / f"{name}.c" for name in ("byte_rows", "capsules", "pieces", "single")]
 MODULE = "tvix_build._native"
 LIMITED_API = ("Py_LIMITED_API", "0x030A0000")  # Python 3.10

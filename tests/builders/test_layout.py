@@ -18,28 +18,26 @@ INPUTS = [
 
 
 def arguments(layout: Layout) -> str:
-    options = bubblewrap_arguments(
-        layout, root="/R", inputs="/I", shell="/S", symlinks=lambda path: path.endswith("two")
-    )
-    return " ".join(options)
+    return " ".join(bubblewrap_arguments(layout, root="/R", shell="/S"))
 
 
 def test_the_layout_of_nix() -> None:
     layout = plan(request("", inputs=INPUTS), host_files={})
     assert layout.directories == ["bin", "build", "dev", "etc", "nix", "nix/store", "proc", "tmp"]
     assert layout.writable == ["build", "nix/store", "tmp"]
-    assert layout.mounted_inputs
+    assert layout.host_directories() == ["build", "nix", "nix/store", "tmp"]
+    assert layout.inputs == ["nix/store/one", "nix/store/two"]
     assert sorted(layout.files) == ["etc/group", "etc/hosts", "etc/passwd"]
     text = arguments(layout)
     assert text.endswith(
+        "--remount-ro /dev --remount-ro /proc --dir /bin --dir /etc --dir /nix "
         "--bind /R/build /build --bind /R/nix/store /nix/store --bind /R/tmp /tmp "
-        "--ro-bind /I/one /nix/store/one --ro-bind /S /bin/sh --chdir /build"
+        "--ro-bind /S /bin/sh --chdir /build"
     )
     for option in (
         *("--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-user"),
         *("--disable-userns", "--cap-drop ALL", "--die-with-parent", "--new-session", "--clearenv"),
-        *("--uid 1000 --gid 100 --hostname localhost", "--ro-bind /R / --proc /proc --dev /dev"),
-        "--remount-ro /dev --remount-ro /proc",
+        *("--uid 1000 --gid 100 --hostname localhost", "--proc /proc --dev /dev"),
     ):
         assert f" {option} " in f" {text} "
 
@@ -52,10 +50,11 @@ def test_the_network() -> None:
     assert "etc/resolv.conf" not in plan(request(""), host_files=files).files
 
 
-def test_inputs_outside_of_scratch_paths_need_no_mounts() -> None:
+def test_inputs_outside_of_scratch_paths_are_in_memory() -> None:
     layout = plan(request("", inputs=INPUTS, scratch_paths=["build"]), host_files={})
-    assert not layout.mounted_inputs
-    assert "/I/" not in arguments(layout)
+    assert not layout.is_writable("nix/store/one")
+    assert layout.host_directories() == ["build", "tmp"]
+    assert "--dir /nix --dir /nix/store --bind /R/build" in arguments(layout)
 
 
 def test_directories_above_the_inputs_cannot_be_renamed() -> None:
@@ -64,9 +63,7 @@ def test_directories_above_the_inputs_cannot_be_renamed() -> None:
     )
     assert layout.writable == ["a", "tmp"]
     assert layout.pinned == ["a/b", "a/b/c"]
-    assert "--bind /R/a/b /a/b --bind /R/a/b/c /a/b/c --ro-bind /I/one /a/b/c/one" in arguments(
-        layout
-    )
+    assert "--bind /R/a/b /a/b --bind /R/a/b/c /a/b/c " in arguments(layout)
 
 
 def test_paths_of_the_host() -> None:

@@ -123,14 +123,24 @@ def test_uploads_what_is_missing_and_fetches_the_outputs(
     assert engine.calls["Read"] == 1  # The castore has the outputs.
 
 
-def test_a_cached_result_needs_no_upload(
-    engine: Engine, build: Build, request_: BuildRequest
+@BOTH
+def test_a_cached_result_needs_one_call(
+    engine: Engine, build: Build, castore: CastoreStore, request_: BuildRequest
 ) -> None:
     first = build(request_)
     engine.results[engine.requests[0].action_digest.hash] = result_of(engine)
     engine.calls.clear()
+    log: list[bytes] = []
+    assert build(request_, on_log=log.append).response == first.response
+    assert log == [b"out\nerr\n"]
+    assert engine.calls == {"GetCapabilities": 1, "GetActionResult": 1}
+    # What the castore lacks is fetched.
+    directory = castore.directory(first.response.outputs[0].output.directory.digest)
+    castore.collect_garbage([], grace_seconds=-3600)
+    castore.ingest(Path(castore.path).parent / "source")
     assert build(request_).response == first.response
-    assert engine.calls["Execute"] == engine.calls["FindMissingBlobs"] == 0
+    assert castore.has_blob(directory.files[0].digest)
+    assert engine.calls["Execute"] == 0
     build(request_, cache=False)
     assert engine.calls["Execute"] == 1
     assert engine.requests[-1].skip_cache_lookup

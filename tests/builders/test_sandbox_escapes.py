@@ -17,7 +17,7 @@ import pytest
 from builders_support import PYTHON, needs_sandbox, python_paths
 from builders_support import request as make_request
 from tvix_build.builders import SandboxBuilder
-from tvix_build.builders.layout import MANY_INPUTS
+from tvix_build.builders.sandbox import _Build
 from tvix_build.castore import CastoreStore
 
 INPUT, LINKED = "1" * 32 + "-input", "2" * 32 + "-file"
@@ -70,6 +70,8 @@ PROBES = [
         "sorted(set(os.listdir('/')) - {'lib', 'lib64', 'usr'})",
         (["bin", "build", "dev", "etc", "nix", "proc", "tmp"],),
     ),
+    Probe("list what was mounted for the inputs", "os.listdir('/dev/shm')", ([],)),
+    Probe("list the store", "sorted(os.listdir('/nix/store'))", ([INPUT, LINKED],)),
     Probe("write to a path of the host", "open('/usr/bin/new', 'w')", READ_ONLY),
     Probe("write to /", "open('/new', 'w')", READ_ONLY),
     Probe("write to /etc", "open('/etc/passwd', 'a')", READ_ONLY),
@@ -300,11 +302,11 @@ json.dump(results, open('/nix/store/out', 'w'))
 """
 
 
-@pytest.fixture(scope="module", params=[0, MANY_INPUTS], ids=["few inputs", "many inputs"])
+@pytest.fixture(scope="module", params=[True, False], ids=["overlay", "no overlay"])
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, object]]:
-    """The results of all probes, by name. Many inputs are mounted in another way than few."""
+    """The results of all probes, by name. Where the kernel can, mount points are in an overlay."""
     directory = tmp_path_factory.mktemp("host")
     secret = directory / "secret"
     secret.write_text("secret")
@@ -314,6 +316,7 @@ def results(
     with (
         CastoreStore(directory / "castore") as castore,
         socket.create_server(("127.0.0.1", 0)) as port,
+        pytest.MonkeyPatch.context() as patch,
         TemporaryDirectory(dir="/tmp") as sockets,  # Paths of sockets must be short.
         socket.socket(socket.AF_UNIX) as named,
         socket.socket(socket.AF_UNIX) as abstract,
@@ -329,11 +332,12 @@ def results(
             "abstract": f"tvix-build-{os.getpid()}",
         }
         codes = [(one.name, _fill(one.code)) for one in PROBES]
-        others = [castore.ingest(directory / LINKED, name=f"{i}") for i in range(request.param)]
+        if not request.param:
+            patch.setattr(_Build, "_overlay", "")
         build = make_request(
             "",
             command_args=[PYTHON, "-IEsc", PROGRAM, json.dumps(codes)],
-            inputs=[castore.ingest(directory / INPUT), castore.ingest(directory / LINKED), *others],
+            inputs=[castore.ingest(directory / INPUT), castore.ingest(directory / LINKED)],
             available_ro_paths=python_paths(),
             environment_vars={
                 "CASTORE": str(directory / "castore"),

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Plans the root directory of a sandbox, and the arguments of bubblewrap that show it to a build.
 
-The root is a directory of the host that bubblewrap mounts read-only as `/`. Scratch paths are
-directories in it that are mounted writable over it, so that outputs are below the same root.
+The root is in memory, and read-only when the command starts. Scratch paths are directories of the
+host, which lie in one directory under the same paths, and are mounted writable.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tvix_build.builders.interface import RefusedError
-from tvix_build.builders.mount_inputs import STAGE
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
@@ -34,8 +33,8 @@ ETC = {
 NETWORK_FILES = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt")
 """Files of the host that a build with network access gets copies of."""
 SHM_SIZE = 64 << 20
-MANY_INPUTS = 32
-"""Number of inputs above which mount_inputs.py mounts them instead of bubblewrap."""
+STAGE = "/dev/shm"
+"""The directory in which the castore is mounted until the inputs are."""
 _HOST_PATHS = "constraints.available_ro_paths"
 
 
@@ -48,8 +47,8 @@ class Layout:
         files: files to create, with their contents.
         writable: outermost writable directories.
         pinned: directories between a writable one and the inputs, which must not be renamed.
-        inputs: the paths of the inputs, with their indices in the request.
-        mounted_inputs: whether inputs are mounted one by one, because their directory is writable.
+        inputs: the paths of the inputs, in the order of the request.
+        inputs_directory: their directory.
         host_paths: absolute paths of the host to mount read-only.
     """
 
@@ -57,17 +56,25 @@ class Layout:
     files: dict[str, bytes] = field(default_factory=dict)
     writable: list[str] = field(default_factory=list)
     pinned: list[str] = field(default_factory=list)
-    inputs: dict[str, int] = field(default_factory=dict)
-    mounted_inputs: bool = False
+    inputs: list[str] = field(default_factory=list)
+    inputs_directory: str = ""
     host_paths: list[str] = field(default_factory=list)
     network: bool = False
     shell: bool = False
     working_dir: str = ""
 
-    @property
-    def has_many_inputs(self) -> bool:
-        """Whether a program mounts the inputs after bubblewrap has made the sandbox."""
-        return self.mounted_inputs and len(self.inputs) > MANY_INPUTS
+    def is_writable(self, path: str) -> bool:
+        """Return whether a path is in a writable directory, and therefore on the host."""
+        return any(is_below(path, one) for one in self.writable)
+
+    def host_directories(self) -> list[str]:
+        """Return the directories to create on the host: the writable ones, those that contain
+        them, and those in them."""
+        return [
+            path
+            for path in self.directories
+            if self.is_writable(path) or any(is_below(one, path) for one in self.writable)
+        ]
 
 
 def is_below(path: str, parent: str) -> bool:
@@ -80,6 +87,10 @@ def _parents(path: str) -> Iterator[str]:
     for index, character in enumerate(path):
         if character == "/":
             yield path[:index]
+
+
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def input_name(entry: object) -> str:
@@ -103,25 +114,25 @@ def plan(request: BuildRequest, *, host_files: Mapping[str, bytes]) -> Layout:
         network=constraints.network_access,
         shell=constraints.provide_bin_sh,
         working_dir=request.working_dir,
+        inputs_directory=request.inputs_dir,
         host_paths=list(constraints.available_ro_paths),
     )
     own = {path: text.encode() for path, text in ETC.items()}
     if layout.network:
         own |= {path[1:]: contents for path, contents in host_files.items()}
     directory = request.inputs_dir
-    for index, entry in enumerate(request.inputs):
+    for entry in request.inputs:
         name = input_name(entry)
-        layout.inputs[f"{directory}/{name}" if directory else name] = index
+        layout.inputs.append(f"{directory}/{name}" if directory else name)
     layout.files = {**own, **{one.path: one.contents for one in request.additional_files}}
     _refuse_conflicts(request, layout, own)
     scratch = sorted({TEMPORARY, *request.scratch_paths})
     layout.writable = _outermost(scratch)
     outer = next((one for one in layout.writable if is_below(directory, one)), None)
     if outer is not None and directory:
-        layout.mounted_inputs = True
         layout.pinned = [one for one in (*_parents(directory), directory) if one > outer]
     wanted = {*scratch, *RESERVED, directory, request.working_dir} - {""}
-    leaves = [*layout.files, *layout.inputs, *(path[1:] for path in layout.host_paths), SHELL]
+    leaves = [*layout.files, *(path[1:] for path in layout.host_paths), SHELL]
     wanted |= {parent for path in (*wanted, *leaves) for parent in _parents(path)}
     layout.directories = sorted(wanted)
     return layout
@@ -151,7 +162,7 @@ def _places(request: BuildRequest, layout: Layout, own: Mapping[str, bytes]) -> 
         yield _Place("the files of the sandbox", path, True)
     if layout.shell:
         yield _Place("constraints.provide_bin_sh", SHELL, True)
-    for path, index in layout.inputs.items():
+    for index, path in enumerate(layout.inputs):
         yield _Place(f"inputs[{index}]", path, True)
     for index, one in enumerate(request.additional_files):
         yield _Place(f"additional_files[{index}].path", one.path, True)
@@ -170,7 +181,7 @@ def _refuse_conflicts(request: BuildRequest, layout: Layout, own: Mapping[str, b
     reasons = [
         f"{one.field}: expected a path outside of /dev and /proc, found /{one.path}"
         for one in places
-        if any(is_below(one.path, top) for top in RESERVED)
+        if one.path.partition("/")[0] in RESERVED
         and not (one.field.startswith(_HOST_PATHS) and one.path.startswith("dev/"))
     ]
     solid: dict[str, str] = {}
@@ -180,11 +191,15 @@ def _refuse_conflicts(request: BuildRequest, layout: Layout, own: Mapping[str, b
             reasons.append(f"{one.field}: /{one.path} is also the path of {other}")
         elif one.solid:
             solid[one.path] = one.field
+    directories = {_directory(one.path) for one in places}
+    above = {
+        path: [parent for parent in (*_parents(path), path) if parent in solid]
+        for path in directories
+    }
     reasons += [
         f"{one.field}: /{one.path} is below /{parent}, the path of {solid[parent]}"
         for one in places
-        for parent in _parents(one.path)
-        if parent in solid
+        for parent in above[_directory(one.path)]
     ]
     if "=" in request.command_args[0]:
         reasons.append(
@@ -194,22 +209,14 @@ def _refuse_conflicts(request: BuildRequest, layout: Layout, own: Mapping[str, b
         raise RefusedError(reasons)
 
 
-def bubblewrap_arguments(
-    layout: Layout,
-    *,
-    root: str,
-    inputs: str,
-    shell: str,
-    symlinks: Callable[[str], bool],
-) -> list[str]:
-    """Return the options of bubblewrap, without the program and the command.
+def bubblewrap_arguments(layout: Layout, *, root: str, shell: str) -> list[str]:
+    """Return the options of bubblewrap, without the program and the command, and without what makes
+    files outside of writable directories and inputs. Afterwards, the root must become read-only.
 
     Args:
         layout: the layout.
-        root: the directory of the host that becomes `/`.
-        inputs: the directory of the host with the inputs, by name, if they are mounted.
+        root: the directory of the host with the writable directories.
         shell: the static shell of the host.
-        symlinks: whether the input at a path is a symbolic link, which cannot be mounted.
     """
     options = [
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
@@ -217,7 +224,7 @@ def bubblewrap_arguments(
         *(() if layout.network else ("--unshare-net",)),
         *("--uid", str(BUILDER_ID), "--gid", str(BUILDER_GROUP), "--hostname", "localhost"),
         *("--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"),
-        *("--ro-bind", root, "/", "--proc", "/proc", "--dev", "/dev"),
+        *("--proc", "/proc", "--dev", "/dev"),
         *("--size", str(SHM_SIZE), "--tmpfs", "/dev/shm"),
     ]
     for path in layout.host_paths:
@@ -225,15 +232,11 @@ def bubblewrap_arguments(
             options += ["--dev-bind", path, path, "--remount-ro", path]
     # The owner of /proc/sys outside may be the user who runs the build.
     options += ["--remount-ro", "/dev", "--remount-ro", "/proc"]
+    for path in layout.directories:
+        if path not in RESERVED and not layout.is_writable(path):
+            options += ["--dir", f"/{path}"]
     for path in [*layout.writable, *layout.pinned]:
         options += ["--bind", f"{root}/{path}", f"/{path}"]
-    if layout.has_many_inputs:
-        options += ["--ro-bind", inputs, os.fsdecode(STAGE)]
-    elif layout.mounted_inputs:
-        for path in layout.inputs:
-            if not symlinks(path):
-                name = path.rpartition("/")[2]
-                options += ["--ro-bind", f"{inputs}/{name}", f"/{path}"]
     for path in layout.host_paths:
         if not path.startswith("/dev/"):
             options += ["--ro-bind", path, path]

@@ -15,15 +15,15 @@ import platform
 import select
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
-from tvix_build.builders import mount_inputs
+from tvix_build._core.mounts import Mount, make_mounts
 from tvix_build.builders.interface import OnLog, RefusedError, UnavailableError
+from tvix_build.builders.layout import STAGE
 from tvix_build.builders.limits import Limits, make_cgroup, measure, set_rlimits
 from tvix_build.builders.seccomp import seccomp_filter
 
@@ -57,7 +57,11 @@ class Command:
         environment: the environment, all of it.
         writable: directories of the host that the command can write to.
         name: the name of a cgroup.
-        mounted_later: the paths of inputs to mount before the command starts.
+        castore: the directory of the host with the sources of inputs.
+        directory: the directory of the host with the root and a directory `work`.
+        inputs: the inputs.
+        overlay: as in `make_mounts`.
+        files: the contents of other files by path.
     """
 
     bubblewrap: str
@@ -67,7 +71,11 @@ class Command:
     environment: Sequence[bytes]
     writable: Sequence[str]
     name: str
-    mounted_later: Sequence[bytes] = ()
+    castore: str
+    directory: str
+    inputs: Sequence[Mount] = ()
+    overlay: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,11 @@ class _Running:
         if code:
             given.append(self._file(code))
             words += ["--seccomp", str(given[0])]
+        for path, contents in self._command.files.items():
+            given.append(self._file(contents))
+            words += ["--perms", "0644", "--file", str(given[-1]), f"/{path}"]
+        words += ["--ro-bind", self._command.castore, f"{STAGE}/castore"]
+        words += ["--bind", self._command.directory, f"{STAGE}/build"]
         options = self._file(os.fsencode("\0".join([*words, ""])))
         directory, program = os.path.split(self._command.busybox)
         tools = self._descriptor(os.open(directory, os.O_PATH | os.O_DIRECTORY))
@@ -207,27 +220,20 @@ class _Running:
         if self._cgroup:
             self._cgroup.add(self._child)
         set_rlimits(self._child, self._limits)
-        if self._command.mounted_later:
-            self._mount(self._command.mounted_later)
+        self._mount_inputs()
         self._measure()
         os.write(go, b"\n")
 
-    def _mount(self, paths: Sequence[bytes]) -> None:
-        """Mount inputs in the namespaces of the sandbox."""
+    def _mount_inputs(self) -> None:
+        """Mount the inputs in the namespaces of the sandbox, and make its root read-only."""
         mounts = self._descriptor(os.open(f"/proc/{self._child}/ns/mnt", os.O_RDONLY))
         # The owner of the mounts is not the namespace of the command, which has no rights.
         user = self._descriptor(fcntl.ioctl(mounts, _GET_USER_NAMESPACE))
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", mount_inputs.__file__, str(user), str(mounts)],
-            input=b"".join(path + b"\0" for path in paths),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(user, mounts),
-            check=False,
-        )
-        if done.returncode:
-            reason = done.stderr.decode(errors="replace").strip()
-            raise UnavailableError(f"cannot mount the inputs: {reason}: {REMEDY}")
+        try:
+            overlay = self._command.overlay
+            make_mounts(user, mounts, STAGE, self._command.inputs, overlay=overlay)
+        except OSError as error:
+            raise UnavailableError(f"cannot mount the inputs: {error}: {REMEDY}") from None
 
     def wait(self, cancelled: int | None) -> Ended:
         """Wait until the command has ended."""

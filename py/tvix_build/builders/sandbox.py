@@ -9,6 +9,8 @@ import shlex
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, cast, overload
 
 from google.protobuf.message import Message
 
+from tvix_build._core.mounts import Mount, MountKind
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import SchemaLike
 from tvix_build.builders.directories import BUILDS, build_directory
@@ -27,7 +30,7 @@ from tvix_build.builders.interface import (
     RefusedError,
     UnavailableError,
 )
-from tvix_build.builders.layout import NETWORK_FILES, Layout, bubblewrap_arguments, plan
+from tvix_build.builders.layout import NETWORK_FILES, TEMPORARY, Layout, bubblewrap_arguments, plan
 from tvix_build.builders.limits import Limits, host_memory
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.outputs import InvalidOutputError, OutputScan, find_output
@@ -37,10 +40,13 @@ from tvix_build.castore import CastoreStore, IngestError, MissingError
 
 if TYPE_CHECKING:
     from snix.build.protos import build_pb2 as snix_build_pb2
+    from snix.build.protos.build_pb2 import BuildRequest
+    from snix.castore.protos.castore_pb2 import Entry
     from tvix.build.protos import build_pb2
     from tvix.castore.protos.castore_pb2 import Node
 
 SANDBOX = "sandbox:"
+_WORK = "work"
 _SYSTEMS = {
     "x86_64": ("x86_64-linux", "i686-linux"),
     "aarch64": ("aarch64-linux",),
@@ -183,12 +189,17 @@ class SandboxBuilder:
         self._refuse(request)
         files = {path: data for path in NETWORK_FILES if (data := _read(path)) is not None}
         layout = plan(request.message, host_files=files)
-        with build_directory(self._directory) as directory:
-            build = _Build(directory, request, layout)
-            build.make_root(self._castore)
+        castore = os.path.abspath(self._castore.path)
+        with (
+            build_directory(self._directory) as directory,
+            self._share_inputs(request.message) as shared,
+        ):
+            build = _Build(directory, request, layout, castore, shared)
+            build.make_root()
             command = build.command(self._bubblewrap, self._busybox)
             with tempfile.TemporaryFile(dir=directory) as log:
                 ended = run(command, self._limits, log, on_log, cancelled)
+                build.release_overlay()
                 nodes, needles, failure = self._take_outputs(build, ended)
                 record = self._record(build, ended, failure, log)
             if failure:
@@ -220,18 +231,28 @@ class SandboxBuilder:
         for i, path in enumerate(constraints.available_ro_paths):
             if not os.path.exists(path):
                 reasons.append(f"constraints.available_ro_paths[{i}]: this host has no {path}")
-        for i, entry in enumerate(message.inputs):
-            if entry.HasField("file"):
-                kind, digest, has = "blob", entry.file.digest, self._castore.has_blob
-            elif entry.HasField("directory"):
-                kind, digest = "Directory", entry.directory.digest
-                has = self._castore.has_directory
-            else:
-                continue
-            if not has(digest):
-                reasons.append(f"inputs[{i}]: the castore has no {kind} {digest.hex()}")
         if reasons:
             raise RefusedError(reasons)
+
+    @contextmanager
+    def _share_inputs(self, message: BuildRequest) -> Iterator[list[str]]:
+        """Yield the paths of the inputs that are not symbolic links, as `CastoreStore.shared`."""
+        inputs = {i: one for i, one in enumerate(message.inputs) if not one.HasField("symlink")}
+        with ExitStack() as uses:
+            try:
+                paths = uses.enter_context(self._castore.shared(inputs.values()))
+            except MissingError:
+                raise RefusedError([*self._missing_inputs(inputs)]) from None
+            yield paths
+
+    def _missing_inputs(self, inputs: Mapping[int, Entry]) -> Iterator[str]:
+        """Yield the reason for each input that is not complete."""
+        for i, one in inputs.items():
+            try:
+                with self._castore.shared([one]):
+                    pass
+            except MissingError as error:
+                yield f"inputs[{i}]: {error}"
 
     def _take_outputs(
         self, build: _Build, ended: Ended
@@ -279,111 +300,123 @@ class _Build:
     """One build in its directory.
 
     Attributes:
-        root: what the build sees as `/`.
+        castore: the absolute path of the store.
+        shared: the paths of the inputs that are not symbolic links, in the store.
+        root: the directory with the writable directories.
     """
 
     directory: Path
     request: Request
     layout: Layout
+    castore: str
+    shared: Sequence[str]
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    _symlinks: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def root(self) -> str:
         return str(self.directory / "root")
 
-    @property
-    def _inputs(self) -> str:
-        return str(self.directory / "inputs")
-
-    def make_root(self, castore: CastoreStore) -> None:
-        """Make the root with all files, and the inputs."""
+    def make_root(self) -> None:
+        """Make the writable directories with their files."""
         os.mkdir(self.root, 0o755)
-        if self.layout.mounted_inputs and self.layout.inputs:
-            os.mkdir(self._inputs)
-        for path in self.layout.directories:
+        if self._overlay:
+            os.mkdir(self.directory / _WORK)
+        for path in self.layout.host_directories():
             os.mkdir(f"{self.root}/{path}")
-        os.chmod(f"{self.root}/tmp", 0o1777)
+        os.chmod(f"{self.root}/{TEMPORARY}", 0o1777)
         for path, contents in self.layout.files.items():
-            Path(self.root, path).write_bytes(contents)
-        if self.layout.shell:
-            Path(self.root, "bin/sh").touch()
-        for path in self.layout.host_paths:
-            if not path.startswith("/dev/"):
-                self._make_mount_point(path[1:], os.path.isdir(path))
-        for path, index in self.layout.inputs.items():
-            try:
-                self._make_input(castore, path, self.request.message.inputs[index])
-            except MissingError as error:
-                raise RefusedError([f"inputs[{index}]: {error}"]) from None
+            if self.layout.is_writable(path):
+                Path(self.root, path).write_bytes(contents)
 
-    def _make_input(self, castore: CastoreStore, path: str, entry: Any) -> None:
-        if entry.WhichOneof("entry") == "symlink":
-            self._symlinks[path] = entry.symlink.target
-            os.symlink(entry.symlink.target, os.fsencode(f"{self.root}/{path}"))
-        elif self.layout.mounted_inputs:
-            castore.materialize(entry, f"{self._inputs}/{os.path.basename(path)}")
-            self._make_mount_point(path, entry.WhichOneof("entry") == "directory")
-        else:
-            castore.materialize(entry, f"{self.root}/{path}")
+    @property
+    def _overlay(self) -> str:
+        """The directory of the inputs, if they need mount points beside what the build writes."""
+        path = self.layout.inputs_directory
+        return f"/{path}" if path and self.layout.inputs and self.layout.is_writable(path) else ""
 
-    def _make_mount_point(self, path: str, is_directory: bool) -> None:
-        target = Path(self.root, path)
-        if is_directory:
-            target.mkdir(exist_ok=True)
-        else:
-            target.touch()
+    @property
+    def _overlay_work(self) -> Path:
+        """The directory that exists if an overlay file system was mounted."""
+        return self.directory / _WORK / _WORK
+
+    def release_overlay(self) -> None:
+        """Let the directories of the overlay be removed: their owner may not read them."""
+        for name in ("", "incompat", "incompat/volatile"):
+            with suppress(FileNotFoundError):
+                (self._overlay_work / name).chmod(0o700)
+
+    def _read_only_files(self) -> dict[str, bytes]:
+        files = self.layout.files
+        return {path: files[path] for path in files if not self.layout.is_writable(path)}
+
+    def _mounts(self) -> Iterator[Mount]:
+        sources = iter(self.shared)
+        for path, entry in zip(self.layout.inputs, self.request.message.inputs, strict=True):
+            place = os.fsencode(f"/{path}")
+            if entry.HasField("symlink"):
+                yield Mount(MountKind.SYMLINK, place, entry.symlink.target)
+            else:
+                kind = MountKind.DIRECTORY if entry.HasField("directory") else MountKind.FILE
+                yield Mount(kind, place, os.fsencode(next(sources)))
 
     def check_symlinks(self) -> None:
         """Raise InvalidOutputError if the build changed an input that is a symbolic link, which
         cannot be mounted."""
-        for path, target in self._symlinks.items():
+        overlaid = self._overlay_work.exists()
+        for path, entry in zip(self.layout.inputs, self.request.message.inputs, strict=True):
+            if not entry.HasField("symlink") or not self.layout.is_writable(path):
+                continue
             full = os.fsencode(f"{self.root}/{path}")
-            if not os.path.islink(full) or os.readlink(full) != target:
+            if overlaid:
+                changed = os.path.lexists(full)
+            else:
+                changed = not os.path.islink(full) or os.readlink(full) != entry.symlink.target
+            if changed:
                 raise InvalidOutputError(f"the build changed its input {path}")
 
     def command(self, bubblewrap: str, busybox: str) -> Command:
         """Return the command of the request in the sandbox."""
         message = self.request.message
-        options = bubblewrap_arguments(
-            self.layout,
-            root=self.root,
-            inputs=self._inputs,
-            shell=busybox,
-            symlinks=self._symlinks.__contains__,
-        )
         return Command(
             bubblewrap=bubblewrap,
-            options=options,
+            options=bubblewrap_arguments(self.layout, root=self.root, shell=busybox),
             busybox=busybox,
             arguments=[os.fsencode(one) for one in message.command_args],
             environment=[one.key.encode() + b"=" + one.value for one in message.environment_vars],
             writable=[f"{self.root}/{path}" for path in self.layout.writable],
             name=f"tvix-build-{self.directory.name}",
-            mounted_later=[
-                os.fsencode(f"/{path}") for path in self.layout.inputs if path not in self._symlinks
-            ]
-            if self.layout.has_many_inputs
-            else (),
+            castore=self.castore,
+            directory=str(self.directory),
+            overlay=self._overlay,
+            inputs=list(self._mounts()),
+            files=self._read_only_files(),
         )
 
     def keep(self, command: Command) -> Path:
         """Rename the directory, so that it stays, with a script that enters the sandbox."""
         kept = self.directory.with_name(f"failed-{self.directory.name}")
         self.directory.rename(kept)
-        before, after = str(self.directory), str(kept)
-        options = [
-            after + one[len(before) :] if one.startswith(f"{before}/") else one
-            for one in command.options
+        options = bubblewrap_arguments(self.layout, root=str(kept / "root"), shell=command.busybox)
+        words = [
+            os.fsencode(one)
+            for one in (command.bubblewrap, *options)
             if one not in ("--as-pid-1", "--new-session", "--die-with-parent")
         ]
-        if not self.layout.shell:
-            options += ["--ro-bind", command.busybox, "/tmp/sh"]
-            Path(kept, "root/tmp/sh").touch()
+        for i, (path, contents) in enumerate(command.files.items()):
+            file = kept / f"file-{i}"
+            file.write_bytes(contents)
+            words += [b"--ro-bind", os.fsencode(file), os.fsencode(f"/{path}")]
+        for one in command.inputs:
+            if one.kind is not MountKind.SYMLINK:
+                words += [b"--ro-bind", os.fsencode(f"{self.castore}/") + one.source, one.path]
+            elif not os.path.lexists(os.fsencode(kept / "root") + one.path):
+                words += [b"--symlink", one.source, one.path]
         shell = "/bin/sh" if self.layout.shell else "/tmp/sh"
-        variables = [word for one in command.environment for word in _set_variable(one)]
-        words = [os.fsencode(word) for word in (command.bubblewrap, *options)]
-        line = b" ".join(_quote(word) for word in [*words, *variables, os.fsencode(shell)])
+        if not self.layout.shell:
+            words += [b"--ro-bind", os.fsencode(command.busybox), os.fsencode(shell)]
+        words += [b"--remount-ro", b"/"]
+        words += [word for one in command.environment for word in _set_variable(one)]
+        line = b" ".join(_quote(word) for word in [*words, os.fsencode(shell)])
         script = kept / "enter"
         script.write_bytes(b"#!/bin/sh\nexec " + line + b"\n")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)

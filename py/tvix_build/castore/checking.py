@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from tvix_build._core import file_hashing
 from tvix_build._core.check import check
 from tvix_build._core.report import Kind
+from tvix_build.castore.ingestion import IngestError, node_from_path
 from tvix_build.castore.layout import DIGITS, KINDS, MODES, KindName, Layout, MissingError, opened
+from tvix_build.castore.trees import trees
 from tvix_build.castore.writing import hash_file
 
 _PIECE = 64  # files that are hashed together
@@ -19,10 +21,10 @@ _PIECE = 64  # files that are hashed together
 
 @dataclass(frozen=True)
 class Damage:
-    """A damaged file of a store."""
+    """A damaged file or tree of a store."""
 
     path: str
-    """The path of the file."""
+    """The path of the file or tree."""
     digest: bytes | None
     """The digest under which it is stored; None if its name is not that of a digest."""
     message: str
@@ -35,6 +37,21 @@ def find_damage(layout: Layout) -> Iterator[Damage]:
         for first in layout.shards(kind):
             with opened(first, layout.kinds[kind]) as directory:
                 yield from _in_directory(layout, kind, first, directory)
+    for digest, path in trees(layout):
+        message = _tree_damage(digest, path)
+        if message:
+            yield Damage(path, digest, message)
+
+
+def _tree_damage(digest: bytes, path: str) -> str:
+    """Return the damage of a tree; "" if it has none."""
+    try:
+        found = node_from_path(path)
+    except (OSError, IngestError) as error:
+        return f"cannot be read: {error}"
+    if found.directory.digest != digest:
+        return f"expected the tree of this Directory, found {found.directory.digest.hex()}"
+    return ""
 
 
 def _in_directory(layout: Layout, kind: KindName, first: str, directory: int) -> Iterator[Damage]:

@@ -7,6 +7,7 @@
     directories/DD/…    canonical Directory messages
     executables/DD/…    copies of blobs, mode 0555: sources of hard links
     incoming/RANDOM/    new files of a writer
+    trees/, uses/       as in trees.py
 
 The modification time of a stored file is always 1. The status change time tells when it was last
 added, found or linked.

@@ -17,6 +17,7 @@ from tvix_build.castore.layout import (
     KindName,
     Layout,
     LinkMethod,
+    MissingError,
     place,
 )
 from tvix_build.castore.writing import hash_file, writer
@@ -59,6 +60,23 @@ class Materializer:
                 # The limit of links to this one file.
                 return self._copy(kind, node.digest, name, directory)
             self._ways.pop(0)
+
+    def stored_file(self, node: castore_pb2.FileNode) -> str:
+        """Return the path of a file of the store with the contents and the mode of a node, relative
+        to the directory of the store.
+
+        Raises:
+            MissingError: if the store lacks the blob.
+        """
+        self._layout.size("blobs", node.digest)
+        kind: KindName = "blobs"
+        if node.executable:
+            kind = "executables"
+            try:
+                self._layout.size(kind, node.digest)
+            except MissingError:
+                make_executable(self._layout, node.digest)
+        return f"{kind}/{place(node.digest)}"
 
     def _linkable(self, name: str | bytes, directory: int | None) -> bool:
         """Return whether the store and the directory are on the same file system."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
@@ -32,6 +32,7 @@ from tvix_build.castore.layout import (
 )
 from tvix_build.castore.materializing import Materializer
 from tvix_build.castore.tree_checks import TreeCheck
+from tvix_build.castore.trees import find_used, in_use, make_trees, remove_trees, tree_path
 from tvix_build.castore.writing import SavingIngestion, writer
 
 if TYPE_CHECKING:
@@ -266,6 +267,41 @@ class CastoreStore:
             else:
                 self._make_tree(materializer, path, check_digest(member.digest))
 
+    @contextmanager
+    def shared(
+        self, nodes: Iterable[castore_pb2.Node | snix_castore_pb2.Entry]
+    ) -> Iterator[list[str]]:
+        """Yield the paths of the files and directories of nodes, relative to the store's directory.
+
+        All callers share them, and nobody may change them: show them to other programs through a
+        read-only mount. A directory is materialized by the first call for it. Garbage collection
+        keeps all that the nodes refer to until the context is left.
+
+        Args:
+            nodes: files and directories.
+
+        Raises:
+            MissingError: if a blob or a Directory is not stored.
+            ValueError: if a node is empty or a symbolic link.
+        """
+        materializer = Materializer(self._layout, LinkMethod.AUTO)
+        members = [_file_or_directory(node) for node in nodes]
+        directories = dict.fromkeys(one.digest for kind, one in members if kind == "directory")
+        with ExitStack() as uses:
+            with self._layout.locked():
+                digests = (check_digest(one.digest) for _, one in members)
+                uses.enter_context(in_use(self._layout, digests))
+                make_trees(
+                    self._layout,
+                    directories,
+                    lambda path, digest: self._make_tree(materializer, path, digest),
+                )
+                paths = [
+                    tree_path(one.digest) if kind == "directory" else materializer.stored_file(one)
+                    for kind, one in members
+                ]
+            yield paths
+
     def closure(self, node: castore_pb2.Node | snix_castore_pb2.Entry) -> Closure:
         """Return all blobs and Directories of a node, after checking that they are stored.
 
@@ -299,7 +335,8 @@ class CastoreStore:
 
         An object that was added, found by `has_blob` or `has_directory`, or materialized less than
         `grace_seconds` ago is kept, with all that it refers to. Therefore a writer need not know
-        the roots, if it makes its result a root within this time. No writer runs meanwhile.
+        the roots, if it makes its result a root within this time. No writer runs meanwhile. What
+        `shared` yields is kept while it is in use.
 
         Args:
             roots: nodes that are kept, with all that they refer to.
@@ -312,6 +349,7 @@ class CastoreStore:
         with self._layout.locked(exclusive=True):
             since = time.time() - grace_seconds
             kept = self._reachable(roots, since)
+            remove_trees(self._layout, kept[1])
             self._layout.clear_incoming()
             return self._sweep(kept, since)
 
@@ -406,8 +444,10 @@ class CastoreStore:
                 blobs.add(check_digest(member.digest))
             elif kind == "directory":
                 self._mark(check_digest(member.digest), blobs, directories)
+        used = find_used(self._layout)
+        blobs |= used
         for digest, status in self._layout.objects("directories"):
-            if status.st_ctime >= since:
+            if status.st_ctime >= since or digest in used:
                 # A writer may add what is missing within the grace period. verify finds damage.
                 with suppress(MissingError, CastoreError):
                     self._mark(digest, blobs, directories)
@@ -444,6 +484,13 @@ def _parse(encoding: bytes) -> castore_pb2.Directory:
     from tvix.castore.protos.castore_pb2 import Directory
 
     return Directory.FromString(encoding)
+
+
+def _file_or_directory(node: castore_pb2.Node | snix_castore_pb2.Entry) -> tuple[str, Any]:
+    kind, member = _member(node)
+    if kind == "symlink":
+        raise ValueError("expected a directory or file in the node, found symlink")
+    return kind, member
 
 
 def _member(node: castore_pb2.Node | snix_castore_pb2.Entry) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -36,11 +36,11 @@ from tvix_build.builders.interface import (
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.reapi.address import parse
 from tvix_build.builders.reapi.digests import DigestFunction, DigestTable
-from tvix_build.builders.reapi.lowering import Lowered, Property, blobs, lower
+from tvix_build.builders.reapi.lowering import Lowered, Property, blobs, lower, output_path
 from tvix_build.builders.reapi.raising import Raised, ResultError, raise_result, result_files
 from tvix_build.builders.references import scan_node
 from tvix_build.builders.threads import run_in_thread
-from tvix_build.castore import CastoreStore, MissingError
+from tvix_build.castore import CastoreStore, MissingError, directory_size
 
 if TYPE_CHECKING:
     import grpc
@@ -340,8 +340,10 @@ class _Build:
         record = self._record(started, result, log, failure)
         if failure:
             raise BuildFailedError(failure, record)
-        for encoding in raised.directories.values():
-            self._castore.add_directory(encoding)
+        for digest, encoding in raised.directories.items():
+            if not self._castore.has_directory(digest):
+                self._castore.add_directory(encoding)
+        self._remember_trees(result, raised)
         needles = [
             scan_node(self._castore, node, self.request.message.refscan_needles)
             for node in raised.nodes
@@ -356,13 +358,25 @@ class _Build:
             (result.stdout_raw, result.stdout_digest),
             (result.stderr_raw, result.stderr_digest),
         ):
-            log += raw or (self.session.read(digest) if digest.size_bytes else b"")
+            log += raw or (self._read(digest) if digest.size_bytes else b"")
         return log
 
+    def _read(self, digest: reapi.Digest) -> bytes:
+        """Return a blob, which is in the castore afterwards."""
+        known = self.engine.table.find_blob(digest)
+        if known is not None and self._castore.has_blob(known):
+            with self._castore.open_blob(known) as file:
+                return file.read()
+        data = self.session.read(digest)
+        self.engine.table.add_blobs([(self._castore.add_blob(data), digest)])
+        return data
+
     def _fetch_outputs(self, result: reapi.ActionResult) -> Raised:
+        known = self._known_directories(result)
         trees = {
             one.tree_digest.hash: reapi.Tree.FromString(self.session.read(one.tree_digest))
             for one in result.output_directories
+            if one.tree_digest.hash not in known
         }
         digests = {one.hash: one for one in result_files(result, trees)}
         return raise_result(
@@ -371,6 +385,35 @@ class _Build:
             function=self.engine.table.function,
             trees=trees,
             files=self._fetch_files(digests.values()),
+            known=known,
+        )
+
+    def _known_directories(
+        self, result: reapi.ActionResult
+    ) -> dict[str, castore_pb2.DirectoryNode]:
+        """Return the nodes of output directories that the castore has completely, by the hash of
+        their Tree."""
+        found = {}
+        for one in result.output_directories:
+            digest = self.engine.table.find_tree(one.tree_digest)
+            if digest is None or not self._castore.has_directory(digest):
+                continue
+            size = directory_size(self._castore.directory(digest))
+            node = castore_pb2.DirectoryNode(digest=digest, size=size)
+            with suppress(MissingError):
+                self._castore.closure(castore_pb2.Node(directory=node))
+                found[one.tree_digest.hash] = node
+        return found
+
+    def _remember_trees(self, result: reapi.ActionResult, raised: Raised) -> None:
+        if not raised.directories:
+            return
+        message = self.request.message
+        trees = {one.path: one.tree_digest for one in result.output_directories}
+        self.engine.table.add_trees(
+            (node.directory.digest, trees[output_path(message, output)])
+            for output, node in zip(message.outputs, raised.nodes, strict=True)
+            if node.HasField("directory")
         )
 
     def _fetch_files(self, digests: Iterable[reapi.Digest]) -> dict[str, bytes]:

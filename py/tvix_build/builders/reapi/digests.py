@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     FileNode: TypeAlias = castore_pb2.FileNode | FileEntry
 
 _BUSY_SECONDS = 60.0
-_BLOB, _DIRECTORY = 0, 1
+_BLOB, _DIRECTORY, _TREE = range(3)
 _CREATE = """
 CREATE TABLE IF NOT EXISTS digest (
     kind INTEGER NOT NULL,
@@ -100,9 +100,16 @@ class DigestTable:
         """Return the BLAKE3 digest of a blob, if it is known."""
         if self.function is DigestFunction.BLAKE3:
             return bytes.fromhex(digest.hash)
+        return self._find_castore(_BLOB, digest)
+
+    def find_tree(self, digest: reapi.Digest) -> bytes | None:
+        """Return the castore digest of the root of a Tree, if it is known."""
+        return self._find_castore(_TREE, digest)
+
+    def _find_castore(self, kind: int, digest: reapi.Digest) -> bytes | None:
         rows = self._run(
             "SELECT castore FROM digest WHERE hash = ? AND size = ? AND kind = ?",
-            *(digest.hash, digest.size_bytes, _BLOB),
+            *(digest.hash, digest.size_bytes, kind),
         )
         return bytes(rows[0][0]) if rows else None
 
@@ -117,6 +124,10 @@ class DigestTable:
         """Add the digests of blobs."""
         if self.function is not DigestFunction.BLAKE3:
             self.add(_BLOB, pairs)
+
+    def add_trees(self, pairs: Iterable[tuple[bytes, reapi.Digest]]) -> None:
+        """Add the castore digests of roots, with the digests of their Trees."""
+        self.add(_TREE, pairs)
 
     def close(self) -> None:
         """Close the file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from reapi.protos import remote_execution_pb2 as reapi
@@ -44,12 +45,12 @@ def result_files(
 
     Args:
         result: the result.
-        trees: its Trees by hash.
+        trees: its Trees by hash; files of others are not yielded.
     """
     for output in result.output_files:
         yield output.digest
     for one in result.output_directories:
-        tree = trees[one.tree_digest.hash]
+        tree = trees.get(one.tree_digest.hash, reapi.Tree())
         for directory in (tree.root, *tree.children):
             for file in directory.files:
                 yield file.digest
@@ -62,6 +63,7 @@ def raise_result(
     function: DigestFunction,
     trees: Mapping[str, reapi.Tree],
     files: Mapping[str, bytes],
+    known: Mapping[str, castore_pb2.DirectoryNode] = MappingProxyType({}),
 ) -> Raised:
     """Return the castore nodes of the outputs of a request.
 
@@ -69,8 +71,10 @@ def raise_result(
         request: the request of snix.build.v1.
         result: the result of its action.
         function: the digest function of the result.
-        trees: the Trees of the result by hash.
+        trees: the Trees of the result by hash, without those of `known`.
         files: the BLAKE3 digests of the files of the result by hash.
+        known: nodes that are known already, by the hash of their Tree. Their Directories are not
+            among those of the result.
 
     Raises:
         ResultError: if the result is inconsistent, or has a name that no castore node can have.
@@ -94,6 +98,8 @@ def raise_result(
             node.file.CopyFrom(_file(one, files))
         elif isinstance(one, reapi.OutputSymlink):
             node.symlink.target = one.target.encode()
+        elif one.tree_digest.hash in known:
+            node.directory.CopyFrom(known[one.tree_digest.hash])
         else:
             tree = _Tree(trees[one.tree_digest.hash], function, files, raised.directories)
             digest, size = tree.raise_root()
