@@ -23,7 +23,7 @@ from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build.castore import CastoreError, CastoreStore, MissingError, TreeError
 from tvix_build.castore.transfers import UnexpectedContentError
 from tvix_build.castore.tree_checks import TreeCheck
-from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.logs import LOG, log_castore_failure
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.status import StatusError, castore_unavailable, status_error
 
@@ -173,7 +173,8 @@ class CastoreServices:
                 message = "the server behind the castore store returned wrong content"
                 raise status_error(code, "DAMAGED", message) from None
             except grpc.RpcError as error:
-                raise castore_unavailable(error) from None
+                log_castore_failure(error)
+                raise castore_unavailable() from None
             except Exception:
                 LOG.exception("internal error")
                 raise status_error(

@@ -13,6 +13,7 @@ from tvix_build.builders import (
     UnavailableError,
 )
 from tvix_build.proxy.builder_protocol import Call, Response
+from tvix_build.proxy.logs import log_castore_failure
 from tvix_build.proxy.status import castore_unavailable, status_error
 
 
@@ -46,5 +47,6 @@ class CastoreBuilder:
         except BuilderError as error:
             raise status_error(grpc.StatusCode.INTERNAL, "BUILDER_FAILED", str(error)) from None
         except grpc.RpcError as error:
-            raise castore_unavailable(error) from None
+            log_castore_failure(error)
+            raise castore_unavailable() from None
         return Response(result.response)

@@ -84,3 +84,8 @@ def log_call(outcome: Outcome) -> None:
     if outcome.trace:
         fields["trace"] = outcome.trace
     LOG.log(level, "call", extra={"fields": fields})
+
+
+def log_castore_failure(error: grpc.RpcError) -> None:
+    """Log a failed call to the server behind the castore store."""
+    LOG.warning("castore upstream failed", extra={"fields": {"message": str(error)}})

@@ -14,7 +14,6 @@ from google.rpc.status_pb2 import Status
 
 from tvix_build._core.report import ValidationError
 from tvix_build.proxy.builder_protocol import Metadata
-from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.shared.checks import InvalidResponseError
 from tvix_build.proxy.shared.services import Service
 
@@ -59,9 +58,8 @@ def status_error(code: grpc.StatusCode, reason: str, message: str) -> StatusErro
     return _status_error(code, ErrorInfo(reason=reason, domain=DOMAIN), message)
 
 
-def castore_unavailable(error: grpc.RpcError) -> StatusError:
+def castore_unavailable() -> StatusError:
     """Return UNAVAILABLE for a failed call to the server behind the castore store."""
-    LOG.warning("castore upstream failed", extra={"fields": {"message": str(error)}})
     message = "a call to the server behind the castore store failed; see the server's log"
     return status_error(grpc.StatusCode.UNAVAILABLE, "CASTORE_UNAVAILABLE", message)
 
