@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -505,6 +506,29 @@ def test_garbage(store: CastoreStore, tree: Path, tmp_path: Path) -> None:
     found = store.collect_garbage([], grace_seconds=-3600)
     assert found.kept == 0
     assert stored(store) == {"castore.version", "lock"}
+
+
+def test_garbage_collection_that_is_killed(
+    store: CastoreStore, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each removal, the Directories that are left are complete."""
+    store.ingest(tree)
+    unlink = os.unlink
+    allowed = 1
+
+    def unlink_some(path: str, *, dir_fd: int) -> None:
+        nonlocal allowed
+        if not allowed:
+            raise KeyboardInterrupt
+        allowed -= 1
+        unlink(path, dir_fd=dir_fd)
+
+    while stored(store) > {"castore.version", "lock"}:
+        allowed = 1
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(os, "unlink", unlink_some)
+            store.collect_garbage([], grace_seconds=-3600)
+        assert damages(store) == []
 
 
 def test_garbage_keeps_what_a_recent_directory_needs(store: CastoreStore, tree: Path) -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
@@ -470,14 +471,35 @@ class CastoreStore:
         wanted: list[tuple[KindName, set[bytes]]]
         wanted = [("directories", directories), ("blobs", blobs), ("executables", blobs)]
         for kind, marked in wanted:
+            garbage: dict[bytes, int] = {}
             for digest, status in self._layout.objects(kind):
                 if digest in marked or status.st_ctime >= since:
                     left += kind != "executables"
-                    continue
+                else:
+                    garbage[digest] = status.st_size
+            for digest in self._parents_first(garbage) if kind == "directories" else garbage:
                 os.unlink(place(digest), dir_fd=self._layout.kinds[kind])
                 counts[kind] += 1
-                size += status.st_size
+                size += garbage[digest]
         return Garbage(counts["blobs"], counts["directories"], size, left)
+
+    def _parents_first(self, digests: Collection[bytes]) -> Iterator[bytes]:
+        """Yield the digests of Directories, each before those that it refers to: after a crash, no
+        stored Directory lacks a part."""
+        children: dict[bytes, set[bytes]] = {}
+        for digest in digests:
+            children[digest] = set()
+            with suppress(CastoreError):
+                children[digest] = {one.digest for one in self.directory(digest).directories}
+        parents = Counter(child for found in children.values() for child in found)
+        ready = [digest for digest in digests if not parents[digest]]
+        while ready:
+            digest = ready.pop()
+            yield digest
+            for child in children[digest] & children.keys():
+                parents[child] -= 1
+                if not parents[child]:
+                    ready.append(child)
 
 
 def _parse(encoding: bytes) -> castore_pb2.Directory:
