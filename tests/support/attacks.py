@@ -238,7 +238,7 @@ ATTACKS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
 class Good:
     """What a good client noticed."""
 
-    answered: int = 0
+    succeeded: int = 0
     failed: int = 0
     slowest: float = 0.0
 
@@ -253,7 +253,7 @@ class Good:
                 method: Any = channel.unary_unary(METHOD)
                 try:
                     await method(REQUEST, timeout=30)
-                    self.answered += 1
+                    self.succeeded += 1
                 except grpc.aio.AioRpcError:
                     self.failed += 1
             self.slowest = max(self.slowest, time.monotonic() - begin)
@@ -301,7 +301,7 @@ async def measure(name: str) -> str:
             process.wait()
         await log
     return (
-        f"| {name} | {before:.0f} | {peak:.0f} | {good.answered} | {good.failed} "
+        f"| {name} | {before:.0f} | {peak:.0f} | {good.succeeded} | {good.failed} "
         f"| {good.slowest:.2f} |"
     )
 

@@ -20,7 +20,7 @@ class BuildLimit:
 
     def __init__(self, builder: Builder, limit: int) -> None:
         self._builder = builder
-        self.shares = Shares(limit)
+        self.shares: Shares = Shares(limit)
 
     async def build(self, call: Call) -> Response:
         """Wait until a build may start, then forward the call."""

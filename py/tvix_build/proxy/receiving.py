@@ -20,7 +20,7 @@ _PATIENCE = 0.5
 
 
 class Receiver:
-    """Receives requests. gRPC reads a message only when it is asked for, and until then only the
+    """Receives requests. gRPC reads a message only on demand, and until then only the
     first 64 KiB of a call.
 
     Args:
@@ -34,7 +34,7 @@ class Receiver:
     def __init__(self, memory: Memory, max_message_size: int) -> None:
         self._timeout = memory.upload_timeout
         self._size = max_message_size
-        self.bytes = Shares(memory.max_buffered)
+        self.bytes: Shares = Shares(memory.max_buffered)
         self._uploads: dict[OpenCall, str] = {}
 
     async def receive(self, call: OpenCall, context: _Context, caller: str) -> bytes:
