@@ -36,6 +36,7 @@ ROOMS = {
         ("tvix_build.builders.derivations",), ("core", "builders", "castore", "nix")
     ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
+    "plan.messages": Room(("tvix_build.plan.v1",), ()),
     "store": Room(("tvix_build.store",), ("core",)),
     "proxy": Room(
         ("tvix_build.proxy",),
@@ -43,7 +44,7 @@ ROOMS = {
     ),
     "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),
-    "records": Room(("tvix_build.records",), ("core",)),
+    "records": Room(("tvix_build.records",), ("core", "plan.messages")),
     "cli": Room(
         ("tvix_build.cli", "tvix_build.__main__"),
         (
