@@ -14,7 +14,8 @@
 // A row has a number, label, type, name and rule, and then any other members of
 // tvixb_field. Rows are in ascending order of their numbers. The rules are in
 // schema_rules.h (`none`: no rule). The types are those of tvixb_type. MESSAGE
-// has an argument, a message that is defined before; PACKED has one, the
+// has an argument, a message that is defined before, and PART has one, the
+// message of parts of a graph (tvixb_graph_rule); PACKED has one, the
 // tvixb_count that limits the numbers. The labels are:
 //   SINGLE          not a list
 //   KEY             not a list; the sort key of the list element
@@ -44,6 +45,7 @@
 #define TVIXB_SET_BYTES .type = TVIXB_TYPE_BYTES
 #define TVIXB_SET_STRING .type = TVIXB_TYPE_STRING
 #define TVIXB_SET_MESSAGE(of) .type = TVIXB_TYPE_MESSAGE, .message = &of
+#define TVIXB_SET_PART(of) .type = TVIXB_TYPE_MESSAGE, .message = &of
 #define TVIXB_SET_PACKED(count) .type = TVIXB_TYPE_PACKED, .limit = count
 
 #define TVIXB_WIRE_OF_UINT64 TVIXB_WIRE_VARINT
@@ -51,6 +53,7 @@
 #define TVIXB_WIRE_OF_BYTES TVIXB_WIRE_LENGTH
 #define TVIXB_WIRE_OF_STRING TVIXB_WIRE_LENGTH
 #define TVIXB_WIRE_OF_MESSAGE(of) TVIXB_WIRE_LENGTH
+#define TVIXB_WIRE_OF_PART(of) TVIXB_WIRE_LENGTH
 #define TVIXB_WIRE_OF_PACKED(count) TVIXB_WIRE_LENGTH
 
 #define TVIXB_RULE_OF_UINT64 number
@@ -58,6 +61,7 @@
 #define TVIXB_RULE_OF_BYTES bytes
 #define TVIXB_RULE_OF_STRING bytes
 #define TVIXB_RULE_OF_MESSAGE(of) message
+#define TVIXB_RULE_OF_PART(of) message
 #define TVIXB_RULE_OF_PACKED(count) number
 
 enum {
@@ -72,6 +76,7 @@ enum {
 #define TVIXB_LABELS_OF_STRING UINT32_MAX
 #define TVIXB_LABELS_OF_MESSAGE(of) \
   (TVIXB_IS_SINGLE | TVIXB_IS_ONEOF | TVIXB_IS_LIST)
+#define TVIXB_LABELS_OF_PART(of) TVIXB_IS_LIST
 #define TVIXB_LABELS_OF_PACKED(count) TVIXB_IS_SINGLE
 
 struct tvixb_scalar_lists {};
@@ -82,11 +87,18 @@ enum {
 };
 #define tvixb_scalar_scan NULL
 #define tvixb_scalar_scan_inline NULL
+// Parts are scanned on their own, so a graph has none of their lists. Their
+// paths have one field less than the longest ones.
+struct tvixb_part_lists {};
+enum { tvixb_part_depths = 1 << (TVIXB_DEPTH_MAX - 1), tvixb_part_counted = 0 };
+#define tvixb_part_scan NULL
+#define tvixb_part_scan_inline tvixb_scan_part
 #define TVIXB_IN_UINT64 tvixb_scalar
 #define TVIXB_IN_BOOL tvixb_scalar
 #define TVIXB_IN_BYTES tvixb_scalar
 #define TVIXB_IN_STRING tvixb_scalar
 #define TVIXB_IN_MESSAGE(of) of
+#define TVIXB_IN_PART(of) tvixb_part
 #define TVIXB_IN_PACKED(count) tvixb_scalar
 
 #define TVIXB_LIMITS_UINT64 0
@@ -94,6 +106,7 @@ enum {
 #define TVIXB_LIMITS_BYTES 0
 #define TVIXB_LIMITS_STRING 0
 #define TVIXB_LIMITS_MESSAGE(of) of##_limits
+#define TVIXB_LIMITS_PART(of) 0
 #define TVIXB_LIMITS_PACKED(count) 1 << (count)
 
 // For each label: its members of tvixb_field; its bit; its member of
@@ -174,7 +187,7 @@ enum {
 #define TVIXB_SCAN_FUNCTION \
   static __attribute__((noinline, flatten, unused)) TVIXB_TARGET
 
-// Defines for a message with these rows:
+// Defines for a message with these rows and other members of tvixb_message:
 // - message, its tvixb_message
 // - message_scan, its tvixb_scan_function, and message_scan_inline
 // - message_scan_root, the same for a root
@@ -183,7 +196,7 @@ enum {
 // - message_depths, with a bit for the number of fields of each path in it
 // - message_counted and message_limits, with a bit for each tvixb_count that
 //   its fields set, or that limits them
-#define TVIXB_MESSAGE(message, ROWS)                                          \
+#define TVIXB_MESSAGE(message, ROWS, ...)                                     \
   struct message##_lists {                                                    \
     ROWS(TVIXB_ROW_LISTS)                                                     \
   };                                                                          \
@@ -199,7 +212,8 @@ enum {
   static const tvixb_field message##_fields[] = {ROWS(TVIXB_ROW_FIELD)};      \
   static const tvixb_message message = {                                      \
       .fields = message##_fields,                                             \
-      .number_max = sizeof message##_fields / sizeof *message##_fields - 1};  \
+      .number_max = sizeof message##_fields / sizeof *message##_fields - 1,   \
+      __VA_ARGS__};                                                           \
   TVIXB_SCAN_INLINE const uint8_t* message##_scan_inline(                     \
       tvixb_scan* scan, const uint8_t* p, const uint8_t* end, unsigned depth, \
       tvixb_list* lists, tvixb_view* key) {                                   \

@@ -8,6 +8,7 @@
 #include "report.h"
 #include "schema.h"
 #include "tvix_build.h"
+#include "variant.h"
 
 const char* tvixb_code_name(uint8_t code) {
   return code < TVIXB_CODE_COUNT ? tvixb_codes[code].name : NULL;
@@ -31,11 +32,15 @@ __attribute__((format(printf, 2, 3))) static void put(text* text,
   if (size > 0) text->size += (size_t)size;
 }
 
-// Returns the type of a field's embedded message; the root's if `field` is
-// NULL.
+// Returns the type of a field's embedded message, or NULL; the root's if
+// `field` is NULL.
 static const tvixb_message* message_in(const tvixb_kind* kind,
-                                       const tvixb_field* field) {
-  return field ? field->message : kind->message;
+                                       const tvixb_field* field,
+                                       const tvixb_violation* violation) {
+  const tvixb_message* message = field ? field->message : kind->message;
+  return message && message->variants
+             ? tvixb_variant_message(message, violation->variant)
+             : message;
 }
 
 // Returns the last field of the path, NULL for the root. Writes the path to
@@ -45,7 +50,7 @@ static const tvixb_field* walk(const tvixb_kind* kind,
   const tvixb_field* field = NULL;
   unsigned indices = 0;
   for (unsigned i = 0; i < violation->depth; i++) {
-    field = &message_in(kind, field)->fields[violation->field[i]];
+    field = &message_in(kind, field, violation)->fields[violation->field[i]];
     if (!path) continue;
     put(path, "%s%s", i ? "." : "", field->name);
     if (violation->indexed >> i & 1) {
@@ -85,6 +90,14 @@ static void put_quoted(text* text, const tvixb_violation* violation) {
   }
 }
 
+// Writes the sample of a digest in hexadecimal.
+static void put_hex(text* text, const tvixb_violation* violation) {
+  for (unsigned i = 0; i < violation->sample_size; i++) {
+    put(text, "%02x", violation->sample[i]);
+  }
+  if (violation->number > violation->sample_size) put(text, "...");
+}
+
 static void put_members(text* text, const tvixb_message* message) {
   const char* between = "";
   for (unsigned i = 1; i <= message->number_max; i++) {
@@ -97,7 +110,7 @@ static void put_members(text* text, const tvixb_message* message) {
 static void put_required(text* text, const tvixb_kind* kind,
                          const tvixb_violation* violation) {
   const tvixb_field* field = walk(kind, violation, NULL);
-  const tvixb_message* message = message_in(kind, field);
+  const tvixb_message* message = message_in(kind, field, violation);
   if (message && tvixb_message_has_oneof(message)) {
     put(text, "expected one of ");
     put_members(text, message);
@@ -157,16 +170,29 @@ static bool is_of_length(const tvixb_kind* kind,
           violation->code == rule->unexpected_code);
 }
 
+// Returns whether a violation is that of a part of a graph with another variant
+// than the other parts. The part has a variant, so its selector is valid.
+static bool is_of_variant(const tvixb_kind* kind,
+                          const tvixb_violation* violation) {
+  return kind->graph && violation->variant && violation->depth == 2 &&
+         violation->code == kind->graph->variant_code &&
+         violation->field[1] == kind->graph->part->message->selector;
+}
+
 // Writes the message for a value or for the key of a list element.
-static void put_value(text* text, const tvixb_field* field,
+static void put_value(text* text, const tvixb_kind* kind,
+                      const tvixb_field* field,
                       const tvixb_violation* violation) {
   const tvixb_code_row* row = &tvixb_codes[violation->code];
   if (row->before) {
     put(text, "%s", row->before);
+  } else if (is_of_variant(kind, violation)) {
+    put(text, "expected the %s of the elements before, found ", field->name);
   } else {
     put(text, "expected %s, found ", field ? field->rule->expected : "");
   }
   if (row->shown == TVIXB_SHOWN_VALUE) put_quoted(text, violation);
+  if (row->shown == TVIXB_SHOWN_HEX) put_hex(text, violation);
   if (row->shown == TVIXB_SHOWN_NUMBER) {
     put(text, "%" PRIu64, violation->number);
   }
@@ -191,7 +217,7 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
       put(&text,
           "expected a serialized %s, found bytes that do not decode at offset "
           "%" PRIu64,
-          kind->name, violation->number);
+          field ? "message" : kind->name, violation->number);
       break;
     case TVIXB_CODE_UNKNOWN_FIELD:
       put_unknown(&text, kind, violation);
@@ -200,7 +226,7 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
       put_required(&text, kind, violation);
       break;
     default:
-      put_value(&text, field, violation);
+      put_value(&text, kind, field, violation);
   }
   return text.size;
 }

@@ -17,6 +17,7 @@ typedef struct schema_state {
   unsigned counted;  // bits by tvixb_count
   unsigned limits;   // bits of the counts that no list set before
   bool packed;
+  unsigned parts;  // number of the field of the root with parts of a graph
 } schema_state;
 
 static inline void schema_check_rule(const tvixb_field* field) {
@@ -65,6 +66,9 @@ static inline void schema_check_field(const tvixb_field* field, unsigned depth,
   bool packed = field->type == TVIXB_TYPE_PACKED;
   indices += field->repeated || packed;
   assert(indices <= 2);  // tvixb_violation
+  assert(!field->base_name || field->key);
+  assert(!field->encoded || (field->type == TVIXB_TYPE_MESSAGE && depth == 1 &&
+                             !field->repeated && !field->oneof));
   schema_check_rule(field);
   assert((field->type == TVIXB_TYPE_MESSAGE) == (field->message != NULL));
   if (field->sorted) {
@@ -89,7 +93,10 @@ static inline void schema_check_field(const tvixb_field* field, unsigned depth,
          (!field->repeated && (field->type == TVIXB_TYPE_STRING ||
                                field->type == TVIXB_TYPE_BYTES)));
   state->keys += field->key;
-  if (field->message) schema_check_embedded(field, depth, indices, state);
+  bool is_parts = depth == 1 && (unsigned)field->tag >> 3 == state->parts;
+  if (field->message && !is_parts) {
+    schema_check_embedded(field, depth, indices, state);
+  }
 }
 
 static inline void schema_check_message(const tvixb_message* message,
@@ -103,9 +110,64 @@ static inline void schema_check_message(const tvixb_message* message,
   }
 }
 
+// Returns whether the variant of a message has the same fields, apart from
+// those of encoded messages, which are bytes in the message itself.
+static inline bool schema_is_variant(const tvixb_message* message,
+                                     const tvixb_message* variant) {
+  if (message->number_max != variant->number_max) return false;
+  for (unsigned i = 1; i <= message->number_max; i++) {
+    const tvixb_field *a = &message->fields[i], *b = &variant->fields[i];
+    if (a->tag != b->tag || a->repeated != b->repeated) return false;
+    if (a->type != (b->encoded ? TVIXB_TYPE_BYTES : b->type)) return false;
+    if (a->message && !schema_is_variant(a->message, b->message)) return false;
+  }
+  return true;
+}
+
+static inline void schema_check(const tvixb_kind* kind);
+
+static inline void schema_check_variants(const tvixb_message* message) {
+  const tvixb_variant* variant = message->variants;
+  assert((variant != NULL) == (message->selector != 0));
+  if (!variant) return;
+  assert(message->fields[message->selector].type == TVIXB_TYPE_STRING);
+  for (; variant->value; variant++) {
+    assert(!variant->kind->message->variants);
+    assert(schema_is_variant(message, variant->kind->message));
+    schema_check(variant->kind);
+  }
+}
+
+static inline void schema_check_part(const tvixb_kind* kind) {
+  const tvixb_part* part = &kind->part;
+  const tvixb_field* field = &kind->message->fields[part->ref_field];
+  assert(part->refs && part->refs <= kind->list_count && field->sorted);
+  assert(part->targets && part->targets <= kind->list_count);
+  const tvixb_field* digest = &field->message->fields[part->ref_digest];
+  const tvixb_field* target = &field->message->fields[part->ref_target];
+  assert(digest->rule->min == TVIXB_DIGEST_SIZE && target->key);
+}
+
+static inline void schema_check_graph(const tvixb_kind* kind) {
+  const tvixb_graph_rule* graph = kind->graph;
+  const tvixb_message* part = graph->part->message;
+  const tvixb_field* parts = &kind->message->fields[graph->parts];
+  assert(graph->parts == 1 && parts->repeated && !parts->sorted);
+  assert(parts->message == part && part->variants);
+  for (unsigned i = 0; part->variants[i].value; i++) {
+    schema_check_part(part->variants[i].kind);
+  }
+  assert(graph->roots && graph->roots <= kind->list_count);
+  assert(graph->variant_code && graph->unknown_code &&
+         graph->unknown_target_code && graph->unreached_code);
+  schema_check(graph->part);
+}
+
 // Checks the tables of a kind.
 static inline void schema_check(const tvixb_kind* kind) {
-  schema_state state = {0};
+  schema_check_variants(kind->message);
+  if (kind->graph) schema_check_graph(kind);
+  schema_state state = {.parts = kind->graph ? kind->graph->parts : 0};
   schema_check_message(kind->message, 1, 0, &state);
   unsigned keyed = state.lists & ~state.unkeyed;
   assert(kind->scan && !state.keys);
@@ -117,6 +179,9 @@ static inline void schema_check(const tvixb_kind* kind) {
     const tvixb_relation* relation = &kind->relations[i];
     assert(keyed >> relation->left & 1 && keyed >> relation->right & 1);
     assert(relation->left != relation->right && relation->code);
+    assert(!relation->also ||
+           (keyed >> relation->also & 1 && relation->also != relation->left &&
+            relation->match != TVIXB_MATCH_BASE_NAME));
     assert((relation->match == TVIXB_MATCH_BASE_NAME) ==
            (relation->unmatched_code != 0));
   }

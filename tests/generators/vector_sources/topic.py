@@ -17,6 +17,8 @@ Violation = tuple[str, str]
 BUILD_REQUEST = "build-request"
 BUILD = "build"
 DIRECTORY = "directory"
+STEP = "step"
+PLAN = "plan"
 
 FIRST = "tvix.build.v1"
 TVIX_2024 = "tvix.build.v1@2024"
