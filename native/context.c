@@ -17,6 +17,7 @@
 #include "report.h"
 #include "scan.h"
 #include "tvix_build.h"
+#include "variant.h"
 
 // A window ends after this many messages or bytes, so that what one stage
 // leaves is still in the cache for the next.
@@ -70,6 +71,22 @@ static void report_malformed(tvixb_report* report, size_t stop) {
   tvixb_report_add(report, TVIXB_CODE_MALFORMED, &root, stop, (tvixb_view){0});
 }
 
+// Reports why a normalized message is not in the ordinary form.
+static void report_abnormal(tvixb_report* report, const tvixb_kind* kind,
+                            tvixb_view bytes, size_t size) {
+  unsigned number;
+  size_t stop;
+  if (tvixb_decode_check_encoded(kind->message, bytes, &number, &stop)) {
+    // Merged parts exceed protobuf's limit of 2 GiB, so the message has no
+    // encoding.
+    report_malformed(report, size);
+    return;
+  }
+  tvixb_path path = {.depth = 1, .field = {(uint8_t)number}};
+  path.index[0] = TVIXB_NO_INDEX;
+  tvixb_report_add(report, TVIXB_CODE_MALFORMED, &path, stop, (tvixb_view){0});
+}
+
 // Scans a message. Normalizes it first if needed, and then sets *bytes to the
 // ordinary form.
 static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
@@ -104,10 +121,8 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
     return TVIXB_OK;
   }
   if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
-  // Merged parts exceed protobuf's limit of 2 GiB, so the message has no
-  // encoding.
   tvixb_report_begin(&context->report, message);
-  report_malformed(&context->report, size);
+  report_abnormal(&context->report, kind, *bytes, size);
   *verdict = TVIXB_MALFORMED;
   return TVIXB_OK;
 }
@@ -147,6 +162,8 @@ static tvixb_status check_message(tvixb_context* context,
                                   tvixb_view* bytes, tvixb_verdict* verdict,
                                   uint8_t* digest, bool keep) {
   tvixb_report* report = &context->report;
+  report->variant = tvixb_variant_of(kind->message, *bytes);
+  kind = tvixb_variant_kind(kind, report->variant);
   tvixb_status status = scan(context, kind, message, bytes, verdict);
   if (status != TVIXB_OK) return status;
   tvixb_arena* arena = digest || keep ? &context->arena : NULL;

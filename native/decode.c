@@ -43,7 +43,7 @@ static bool check(const tvixb_message* message, const uint8_t* p,
       if (valid < length) return false;
     } else if (field->type == TVIXB_TYPE_PACKED) {
       if (!check_packed(value, p, stop)) return false;
-    } else if (field->type == TVIXB_TYPE_MESSAGE) {
+    } else if (field->type == TVIXB_TYPE_MESSAGE && !field->encoded) {
       if (!check(field->message, value, p, depth - 1, stop)) return false;
     }
   }
@@ -57,4 +57,25 @@ bool tvixb_decode_check(const tvixb_message* message, tvixb_view bytes,
                        TVIXB_WIRE_DEPTH_MAX, &place);
   *stop = (size_t)(place - bytes.data);
   return decodes;
+}
+
+bool tvixb_decode_check_encoded(const tvixb_message* message, tvixb_view bytes,
+                                unsigned* number, size_t* stop) {
+  const uint8_t *p = bytes.data, *end = bytes.data + bytes.size, *place;
+  while (p < end) {
+    uint32_t tag, length;
+    const uint8_t* value = tvixb_wire_tag(p, end, &tag);
+    p = value ? tvixb_wire_skip(value, end, tag, TVIXB_WIRE_DEPTH_MAX, &place)
+              : NULL;
+    if (!p) return true;
+    const tvixb_field* field = tvixb_message_field(message, tag);
+    if (!field || !field->encoded) continue;
+    value = tvixb_wire_length(value, end, &length);
+    *number = tag >> 3;
+    if (value && !tvixb_decode_check(field->message,
+                                     (tvixb_view){value, length}, stop)) {
+      return false;
+    }
+  }
+  return true;
 }

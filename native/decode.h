@@ -16,4 +16,11 @@
 bool tvixb_decode_check(const tvixb_message* message, tvixb_view bytes,
                         size_t* stop);
 
+// Returns whether the contents of all `encoded` fields of a message decode. The
+// message itself must be in the ordinary form, apart from these contents. If
+// not, sets *number to the number of the field, and *stop to the offset in its
+// content.
+bool tvixb_decode_check_encoded(const tvixb_message* message, tvixb_view bytes,
+                                unsigned* number, size_t* stop);
+
 #endif  // TVIXB_DECODE_H

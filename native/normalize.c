@@ -8,6 +8,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "decode.h"
+#include "variant.h"
 #include "wire.h"
 
 typedef struct writer {
@@ -114,11 +116,36 @@ static void end_content(writer* writer, uint8_t* begin) {
   writer->out = place + size;
 }
 
+// Drops a field that begin_content began.
+static void drop_content(writer* writer, uint8_t* begin) {
+  writer->out = begin - TVIXB_WIRE_SIZE_VARINT_MAX - 1;
+}
+
 static bool write_message(writer* writer, const tvixb_message* message,
                           uint32_t tag, tvixb_view content) {
   uint8_t* begin = begin_content(writer, tag);
   if (!write_content(writer, message, content)) return false;
   end_content(writer, begin);
+  return true;
+}
+
+// Writes the last value of an `encoded` message. Copies a value that does not
+// decode, which the scan then rejects.
+static bool write_encoded(writer* writer, const tvixb_field* field,
+                          tvixb_view content) {
+  size_t stop;
+  uint8_t* begin = begin_content(writer, field->tag);
+  if (!tvixb_decode_check(field->message, content, &stop)) {
+    memcpy(writer->out, content.data, content.size);
+    writer->out += content.size;
+  } else if (!write_content(writer, field->message, content)) {
+    return false;
+  }
+  if (writer->out == begin) {
+    drop_content(writer, begin);
+  } else {
+    end_content(writer, begin);
+  }
   return true;
 }
 
@@ -141,7 +168,7 @@ static void write_packed(writer* writer, uint32_t tag, tvixb_view content) {
     }
   }
   if (writer->out == begin) {
-    writer->out -= 1 + TVIXB_WIRE_SIZE_VARINT_MAX;
+    drop_content(writer, begin);
   } else {
     end_content(writer, begin);
   }
@@ -177,7 +204,7 @@ static bool write_field(writer* writer, const tvixb_field* field,
     write_packed(writer, tag, content);
     return true;
   }
-  if (embedded && !field->repeated) {
+  if (embedded && !field->repeated && !field->encoded) {
     tvixb_view merged;
     return merge(writer, content, tag, &merged) &&
            write_message(writer, field->message, tag, merged);
@@ -194,12 +221,14 @@ static bool write_field(writer* writer, const tvixb_field* field,
       return false;
     }
   }
+  if (field->encoded) return write_encoded(writer, field, last.payload);
   if (!field->repeated) write_scalar(writer, field, &last);
   return true;
 }
 
 static bool write_content(writer* writer, const tvixb_message* message,
                           tvixb_view content) {
+  message = tvixb_variant_message(message, tvixb_variant_of(message, content));
   survey found = survey_content(message, content);
   for (unsigned number = 1; number <= message->number_max; number++) {
     if (!(found.present >> number & 1)) continue;

@@ -171,37 +171,41 @@ static bool search_for(const tvixb_scan* scan, size_t element,
     return true;
   }
   tvixb_view key = tvixb_scan_key(scan, element);
-  size_t skip = 0;
   if (match == TVIXB_MATCH_BELOW_PREFIX) {
-    skip = scan->path_prefix.size + 1;
+    size_t skip = scan->path_prefix.size + 1;
     if (key.size < skip || !tvixb_rule_is_below(key, scan->path_prefix))
       return false;
+    wanted->key = (tvixb_view){key.data + skip, key.size - skip};
   } else {
-    for (size_t i = 0; i < key.size; i++) {
-      if (key.data[i] == '/') skip = i + 1;
-    }
+    wanted->key = tvixb_view_base_name(key);
   }
-  wanted->key = (tvixb_view){key.data + skip, key.size - skip};
   wanted->prefix = tvixb_view_prefix(wanted->key);
   return true;
 }
 
-// Checks a relation in one pass over both sorted lists. That works for keys
+// Checks a relation in one pass over the sorted lists. That works for keys
 // without a common prefix, too, because they are in the same order as the whole
 // keys.
 static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
                            const tvixb_relation* relation,
                            tvixb_report* report) {
   const tvixb_list* left = &scan->lists[relation->left - 1];
-  const tvixb_list* right = &scan->lists[relation->right - 1];
-  size_t place = 0;
+  const uint8_t rights[2] = {relation->right, relation->also};
+  size_t places[2] = {0};
   for (size_t i = 0; i < left->count; i++) {
+    // report_duplicates reports the other equal keys.
+    if (relation->code == TVIXB_CODE_DUPLICATE && i &&
+        equals_before(order, scan, left, i)) {
+      continue;
+    }
     size_t element = element_at(order, left, i);
     search wanted;
     bool present = false;
-    if (search_for(scan, element, relation->match, &wanted)) {
-      place = find_place(order, scan, right, place, &wanted);
-      present = is_at(order, scan, right, place, &wanted);
+    bool searches = search_for(scan, element, relation->match, &wanted);
+    for (unsigned j = 0; j < 2 && searches && rights[j] && !present; j++) {
+      const tvixb_list* right = &scan->lists[rights[j] - 1];
+      places[j] = find_place(order, scan, right, places[j], &wanted);
+      present = is_at(order, scan, right, places[j], &wanted);
     }
     if (present == relation->forbidden) {
       report_element(scan, left, element, relation->code, report);

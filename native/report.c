@@ -112,6 +112,7 @@ void tvixb_report_add(tvixb_report* report, tvixb_code code,
   }
   tvixb_violation violation = violation_at(path);
   violation.message = report->message;
+  violation.variant = report->variant;
   violation.code = (uint8_t)code;
   violation.number = number;
   size_t sample = value.size < sizeof violation.sample

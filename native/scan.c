@@ -49,7 +49,7 @@ const uint8_t* tvixb_scan_unknown(tvixb_scan* scan,
   while (p < end) {
     p = tvixb_wire_tag(p, end, &tag);
     if (!p || tvixb_message_field(message, tag)) return NULL;
-    p = tvixb_wire_skip(p, end, tag, TVIXB_WIRE_DEPTH_MAX - depth, &stop);
+    p = tvixb_wire_skip(p, end, tag, scan->depth_max - depth, &stop);
     if (!p) return NULL;
     if (!first) first = tag;
   }
@@ -94,6 +94,7 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   scan->elements.count = 0;
   scan->packed.count = 0;
   scan->path_prefix = (tvixb_view){0};
+  scan->depth_max = TVIXB_WIRE_DEPTH_MAX;
   memset(scan->counts, 0, sizeof scan->counts);
   for (unsigned i = 0; i < TVIXB_COUNTS; i++) {
     if (kind->caller_counts >> i & 1) scan->counts[i] = caller_counts[i];

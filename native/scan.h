@@ -57,6 +57,7 @@ struct tvixb_scan {
   tvixb_vector packed;     // tvixb_packed_list, in the order of the message
   tvixb_path path;         // of the current value
   tvixb_view path_prefix;  // value of the path_prefix field, or empty
+  unsigned depth_max;      // greatest depth of groups, in fields of the path
   uint64_t counts[TVIXB_COUNTS];  // by tvixb_count
   uint64_t total;                 // sum of the adds_to_total fields
   bool total_overflow;            // the sum does not fit 64 bits

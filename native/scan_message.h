@@ -116,7 +116,15 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
   if (number > (size_t)(end - p) || number > INT32_MAX) return NULL;
   if (field->type == TVIXB_TYPE_MESSAGE) {
     tvixb_scan_enter(scan, place);
-    return embedded(scan, p, p + number, place.depth + 1, place.list, key);
+    if (!field->encoded) {
+      return embedded(scan, p, p + number, place.depth + 1, place.list, key);
+    }
+    if (number == 0) return NULL;
+    unsigned depth_max = scan->depth_max;
+    scan->depth_max = TVIXB_WIRE_DEPTH_MAX + place.depth + 1;
+    p = embedded(scan, p, p + number, place.depth + 1, place.list, key);
+    scan->depth_max = depth_max;
+    return p;
   }
   if (number == 0 && !field->repeated && !field->oneof) return NULL;
   tvixb_view value = {p, (size_t)number};
@@ -126,7 +134,9 @@ TVIXB_SCAN_INLINE const uint8_t* tvixb_scan_value(
                                                               : NULL;
   }
   if (field->path_prefix) scan->path_prefix = value;
-  if (field->key || field->sorted) *key = value;
+  if (field->key || field->sorted) {
+    *key = field->base_name ? tvixb_view_base_name(value) : value;
+  }
   return tvixb_scan_check(scan, field, place, value) ? p + number : NULL;
 }
 

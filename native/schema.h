@@ -24,7 +24,7 @@
 #define TVIXB_LIST_MAX 8
 
 // Number of fields on the longest path of a kind.
-#define TVIXB_DEPTH_MAX 4
+#define TVIXB_DEPTH_MAX 5
 
 // The counts of list elements on which rules depend. The scan counts the
 // elements, or the caller gives the count (tvixb_kind).
@@ -73,13 +73,16 @@ typedef struct tvixb_field {
   uint8_t tag;                   // number << 3 | wire type; 0: no such field
   uint8_t type;                  // tvixb_type
   uint8_t count;                 // tvixb_count that the number of elements sets
-  uint8_t limit;  // tvixb_count that limits the numbers of a TVIXB_TYPE_PACKED
-  bool repeated;  // a list, sorted or not; false for a TVIXB_TYPE_PACKED
-  bool sorted;    // a sorted list
-  bool unkeyed;   // a sorted list without keys: a tvixb_parallel_list
-  bool oneof;     // member of the message's oneof
-  bool key;       // the value is the sort key of its list element
-  bool required;  // must be present and not empty (TVIXB_CODE_REQUIRED)
+  uint8_t limit;   // tvixb_count that limits the numbers of a TVIXB_TYPE_PACKED
+  bool repeated;   // a list, sorted or not; false for a TVIXB_TYPE_PACKED
+  bool sorted;     // a sorted list
+  bool unkeyed;    // a sorted list without keys: a tvixb_parallel_list
+  bool oneof;      // member of the message's oneof
+  bool key;        // the value is the sort key of its list element
+  bool base_name;  // of a key: only the part after the last slash is the key
+  bool encoded;    // of a TVIXB_TYPE_MESSAGE: protobuf has it as bytes, which
+                   // hold the message and decode on their own
+  bool required;   // must be present and not empty (TVIXB_CODE_REQUIRED)
   bool adds_to_total;  // the value adds to the total of the kind
   bool path_prefix;    // the value is the path prefix for the rules and
                        // relations of the fields after it
@@ -97,9 +100,20 @@ typedef const uint8_t* tvixb_scan_function(tvixb_scan* scan, const uint8_t* p,
                                            const uint8_t* end, unsigned depth,
                                            tvixb_list* lists, tvixb_view* key);
 
+// The kind of a message for a value of its selector.
+typedef struct tvixb_variant {
+  const char* value;  // NULL: the end of an array
+  const struct tvixb_kind* kind;
+} tvixb_variant;
+
 struct tvixb_message {
   const tvixb_field* fields;  // indexed by field number; [0] is unused
   uint8_t number_max;         // the greatest field number
+  uint8_t selector;           // number of the string that selects a variant
+  // The variants; NULL: there are none. They differ from this message in the
+  // fields of an `encoded` message and in rules. The message itself is for all
+  // other values.
+  const tvixb_variant* variants;
 };
 
 // Returns whether a field's absence violates a rule.
@@ -147,10 +161,11 @@ typedef enum tvixb_match {
 } tvixb_match;
 
 // A relation: keys of list `left` must be, or must not be, keys of list
-// `right`.
+// `right` or of list `also`.
 typedef struct tvixb_relation {
   uint8_t left;    // 1 + index of a list; violations are reported there
   uint8_t right;   // 1 + index of a list
+  uint8_t also;    // 1 + index of a list; 0: none
   bool forbidden;  // keys of `left` must not be keys of `right`; else they must
   uint8_t code;    // tvixb_code for keys of `left` that violate the relation
   uint8_t match;   // tvixb_match

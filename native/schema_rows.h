@@ -174,7 +174,7 @@ enum {
 #define TVIXB_SCAN_FUNCTION \
   static __attribute__((noinline, flatten, unused)) TVIXB_TARGET
 
-// Defines for a message with these rows:
+// Defines for a message with these rows and other members of tvixb_message:
 // - message, its tvixb_message
 // - message_scan, its tvixb_scan_function, and message_scan_inline
 // - message_scan_root, the same for a root
@@ -183,7 +183,7 @@ enum {
 // - message_depths, with a bit for the number of fields of each path in it
 // - message_counted and message_limits, with a bit for each tvixb_count that
 //   its fields set, or that limits them
-#define TVIXB_MESSAGE(message, ROWS)                                          \
+#define TVIXB_MESSAGE(message, ROWS, ...)                                     \
   struct message##_lists {                                                    \
     ROWS(TVIXB_ROW_LISTS)                                                     \
   };                                                                          \
@@ -199,7 +199,8 @@ enum {
   static const tvixb_field message##_fields[] = {ROWS(TVIXB_ROW_FIELD)};      \
   static const tvixb_message message = {                                      \
       .fields = message##_fields,                                             \
-      .number_max = sizeof message##_fields / sizeof *message##_fields - 1};  \
+      .number_max = sizeof message##_fields / sizeof *message##_fields - 1,   \
+      __VA_ARGS__};                                                           \
   TVIXB_SCAN_INLINE const uint8_t* message##_scan_inline(                     \
       tvixb_scan* scan, const uint8_t* p, const uint8_t* end, unsigned depth, \
       tvixb_list* lists, tvixb_view* key) {                                   \

@@ -31,6 +31,17 @@ static const union {
 // /nix/store nor below it.
 bool tvixb_rule_is_path_outside_store(tvixb_view path);
 
+// Returns whether a value is the name of a schema of requests.
+bool tvixb_rule_is_schema(tvixb_view name);
+
+#define TVIXB_SCHEMA_TVIX_BUILD_V1 "tvix.build.v1"
+#define TVIXB_SCHEMA_TVIX_BUILD_V1_2024 "tvix.build.v1@2024"
+#define TVIXB_SCHEMA_SNIX_BUILD_V1 "snix.build.v1"
+
+// Returns whether the last component of a clean relative path is short enough
+// for the name of an input.
+bool tvixb_rule_is_output_path(tvixb_view path);
+
 #define TVIXB_RELATIVE_PATH                                         \
   "a clean relative path (no empty, \".\" or \"..\" component, no " \
   "leading or trailing slash, no NUL)"
@@ -133,6 +144,26 @@ static const tvixb_bytes_rule tvixb_rule_host_path = {
               .extra_check = tvixb_rule_is_absolute_path,
               .extra_check_size_max = SIZE_MAX,
               .forbidden_prefix = TVIXB_PREFIX_ABSOLUTE}};
+
+static const tvixb_bytes_rule tvixb_rule_output_path = {
+    .bytes = {.code = TVIXB_CODE_INVALID_PATH,
+              .expected = TVIXB_RELATIVE_PATH
+              " whose last component has at most 255 bytes",
+              .min = 1,
+              .max = UINT64_MAX,
+              .forbidden = TVIXB_BYTES_NUL,
+              .extra_check = tvixb_rule_is_output_path,
+              .extra_check_size_max = SIZE_MAX}};
+
+static const tvixb_bytes_rule tvixb_rule_schema = {
+    .bytes = {.code = TVIXB_CODE_INVALID_NAME,
+              .expected = "\"" TVIXB_SCHEMA_TVIX_BUILD_V1
+                          "\", \"" TVIXB_SCHEMA_TVIX_BUILD_V1_2024
+                          "\" or \"" TVIXB_SCHEMA_SNIX_BUILD_V1 "\"",
+              .min = 1,
+              .max = UINT64_MAX,
+              .extra_check = tvixb_rule_is_schema,
+              .extra_check_size_max = SIZE_MAX}};
 
 static const tvixb_bytes_rule tvixb_rule_needle = {
     .bytes = {.code = TVIXB_CODE_INVALID_NEEDLE,

@@ -8,6 +8,7 @@
 #include "report.h"
 #include "schema.h"
 #include "tvix_build.h"
+#include "variant.h"
 
 const char* tvixb_code_name(uint8_t code) {
   return code < TVIXB_CODE_COUNT ? tvixb_codes[code].name : NULL;
@@ -31,11 +32,15 @@ __attribute__((format(printf, 2, 3))) static void put(text* text,
   if (size > 0) text->size += (size_t)size;
 }
 
-// Returns the type of a field's embedded message; the root's if `field` is
-// NULL.
+// Returns the type of a field's embedded message, or NULL; the root's if
+// `field` is NULL.
 static const tvixb_message* message_in(const tvixb_kind* kind,
-                                       const tvixb_field* field) {
-  return field ? field->message : kind->message;
+                                       const tvixb_field* field,
+                                       const tvixb_violation* violation) {
+  const tvixb_message* message = field ? field->message : kind->message;
+  return message && message->variants
+             ? tvixb_variant_message(message, violation->variant)
+             : message;
 }
 
 // Returns the last field of the path, NULL for the root. Writes the path to
@@ -45,7 +50,7 @@ static const tvixb_field* walk(const tvixb_kind* kind,
   const tvixb_field* field = NULL;
   unsigned indices = 0;
   for (unsigned i = 0; i < violation->depth; i++) {
-    field = &message_in(kind, field)->fields[violation->field[i]];
+    field = &message_in(kind, field, violation)->fields[violation->field[i]];
     if (!path) continue;
     put(path, "%s%s", i ? "." : "", field->name);
     if (violation->indexed >> i & 1) {
@@ -97,7 +102,7 @@ static void put_members(text* text, const tvixb_message* message) {
 static void put_required(text* text, const tvixb_kind* kind,
                          const tvixb_violation* violation) {
   const tvixb_field* field = walk(kind, violation, NULL);
-  const tvixb_message* message = message_in(kind, field);
+  const tvixb_message* message = message_in(kind, field, violation);
   if (message && tvixb_message_has_oneof(message)) {
     put(text, "expected one of ");
     put_members(text, message);
@@ -191,7 +196,7 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
       put(&text,
           "expected a serialized %s, found bytes that do not decode at offset "
           "%" PRIu64,
-          kind->name, violation->number);
+          field ? "message" : kind->name, violation->number);
       break;
     case TVIXB_CODE_UNKNOWN_FIELD:
       put_unknown(&text, kind, violation);

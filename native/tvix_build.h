@@ -134,16 +134,18 @@ typedef struct tvixb_violation {
   uint64_t index[2];
   // A tvixb_code.
   uint8_t code;
-  // Number of fields on the path, 0 to 4; 0 is the message itself.
+  // Number of fields on the path, 0 to 5; 0 is the message itself.
   uint8_t depth;
   // Bit i is set if field i of the path is a list element, which has an index.
   uint8_t indexed;
-  // Number of bytes used in `sample`, 0 to 24.
+  // Number of bytes used in `sample`, 0 to 22.
   uint8_t sample_size;
+  // The variant of the step that the path is in: 0, or an internal number.
+  uint8_t variant;
   // Field numbers on the path, outermost first.
-  uint8_t field[4];
+  uint8_t field[5];
   // First bytes of the value or key that violates the rule.
-  uint8_t sample[24];
+  uint8_t sample[22];
 } tvixb_violation;
 
 // The violations of one message: the elements [first, first + kept) of
@@ -206,7 +208,8 @@ typedef struct tvixb_context tvixb_context;
 //   "tvix.build.v1@2024.BuildRequest", "tvix.build.v1@2024.Build",
 //   "tvix.castore.v1.Directory",
 //   "snix.build.v1.BuildRequest", "snix.build.v1.BuildResponse",
-//   "snix.castore.v1.Directory".
+//   "snix.castore.v1.Directory",
+//   "tvix_build.plan.v1.Step".
 const tvixb_kind* tvixb_kind_find(const char* name);
 
 // Returns a kind by its index, which is 0 or more; NULL if there are not that

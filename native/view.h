@@ -5,6 +5,7 @@
 #ifndef TVIXB_VIEW_H
 #define TVIXB_VIEW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -42,6 +43,18 @@ static inline uint64_t tvixb_view_prefix_before(tvixb_view key,
   uint64_t prefix = tvixb_view_prefix((tvixb_view){key.data, 8});
   unsigned missing = key.size < 8 ? 64 - 8 * (unsigned)key.size : 0;
   return prefix >> missing << missing;
+}
+
+// Returns whether a view has the bytes of a NUL-terminated string.
+static inline bool tvixb_view_is(tvixb_view view, const char* text) {
+  return view.size == strlen(text) && memcmp(view.data, text, view.size) == 0;
+}
+
+// Returns the part of a path after the last slash.
+static inline tvixb_view tvixb_view_base_name(tvixb_view path) {
+  size_t begin = path.size;
+  while (begin && path.data[begin - 1] != '/') begin--;
+  return (tvixb_view){path.data + begin, path.size - begin};
 }
 
 // Compares views as unsigned bytes; a prefix is less than a longer view.

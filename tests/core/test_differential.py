@@ -52,6 +52,7 @@ CODES_OF_TYPE = {
     ("build-request", SNIX): _CODES_OF_LATER_REQUEST,
     ("build", SNIX): {"required"},
     ("directory", SNIX): {"size_overflow"},
+    ("step", FIRST): {"output_is_input", "required", "invalid_path", "invalid_env_key"},
 }
 CODES_OF_ALL = {
     *("malformed", "unknown_field", "invalid_name", "invalid_digest"),

@@ -23,9 +23,9 @@ from tvix_build._core.report import TYPES
 NATIVE = Path(__file__).parents[2] / "native"
 
 _ROWS = re.compile(r"^#define (\w+)\((F\b[^)]*)\)((?:.*\\\n)*.*)\n", re.M)
-_ROW = re.compile(r"F\((\d+), (\w+)(?:\(\w+\))?, (\w+)(?:\((\w+)\))?, (\w+), (\w+)")
+_ROW = re.compile(r"F\((\d+), (\w+)(?:\(\w+\))?, (\w+)(?:\((\w+)\))?, (\w+), (\w+)([^)]*)")
 _CALL = re.compile(r"(\w+)\(F\b")
-_MESSAGE = re.compile(r"^TVIXB_MESSAGE\((\w+), (\w+)\)$", re.M)
+_MESSAGE = re.compile(r"^TVIXB_MESSAGE\((\w+), (\w+)[,)]", re.M)
 _KIND = re.compile(r'^ +(?:TVIXB_KIND\(\s*"([^"]+)", (\w+)|DIRECTORY_KIND\("([^"]+)"\))', re.M)
 
 
@@ -42,8 +42,10 @@ class Field(NamedTuple):
 
 def read_row(row: tuple[str, ...]) -> Field:
     """Return what a row says."""
-    number, label, kind, argument, name, _rule = row
+    number, label, kind, argument, name, _rule, others = row
     repeated = label in ("REPEATED", "COUNTED", "SORTED", "PARALLEL")
+    if ".encoded = true" in others:
+        kind = "BYTES"
     message = argument if kind == "MESSAGE" else None
     return Field(name, int(number), kind, repeated, label == "ONEOF", message)
 
@@ -112,6 +114,11 @@ def test_rows_have_the_fields_of_the_descriptors(kind: str) -> None:
     compare(read_messages(SOURCE), KINDS[kind], descriptor(kind))
 
 
+@pytest.mark.parametrize("variant", ["tvix_step", "later_step"])
+def test_rows_of_variants_have_the_fields_of_the_descriptor(variant: str) -> None:
+    compare(read_messages(SOURCE), variant, descriptor("tvix_build.plan.v1.Step"))
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
@@ -151,7 +158,7 @@ const struct tvixb_kind kind = TVIXB_KIND("a.Root", root, TVIXB_RELATIONS(relati
 NESTED = "".join(
     f"#define NEST_{i}(F) F(1, SINGLE, MESSAGE({inner}), m, none)\n"
     f"TVIXB_MESSAGE(nest_{i}, NEST_{i})\n"
-    for i, inner in enumerate(("inner", "nest_0", "nest_1", "nest_2"))
+    for i, inner in enumerate(("inner", "nest_0", "nest_1", "nest_2", "nest_3"))
 )
 LISTS = "".join(f"F({i}, SORTED, STRING, list_{i}, name) " for i in range(1, 10))
 MANY = f"#define MANY(F) {LISTS}\nTVIXB_MESSAGE(many, MANY)\n"

@@ -20,7 +20,8 @@ NOT_STAGES = ("schema*", "kinds.c", "tvix_build.h", "arrow*", "files*", "referen
 
 #: Names of messages and fields that are also words for other things.
 GENERAL_WORDS = {
-    *("build", "content", "digest", "file", "key", "name", "path", "size", "target", "value"),
+    *("build", "content", "digest", "file", "key", "name", "path", "root", "schema", "size"),
+    *("step", "target", "value"),
 }
 #: The same in files about BLAKE3: inputs of its function, and nodes of its tree.
 HASH_WORDS = {"input", "node", "output"}

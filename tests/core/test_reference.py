@@ -132,9 +132,9 @@ def test_digest_of_the_empty_directory() -> None:
 
 
 def test_unknown_kind() -> None:
-    with pytest.raises(ValueError, match="expected build-request, build or directory, found "):
+    with pytest.raises(ValueError, match="expected a kind of the schema, found "):
         reference.check(b"", "request")
-    with pytest.raises(ValueError, match="expected build-request, build or directory, found "):
+    with pytest.raises(ValueError, match="expected a kind of the schema, found "):
         reference.check(b"", "build", "tvix.build.v2")
 
 

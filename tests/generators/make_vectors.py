@@ -9,8 +9,8 @@ are printable ASCII without quotes and backslashes, so that a simple reader can 
 quote.
 
     name, about     a name, unique in the file, and a description
-    kind            "build-request", "build" or "directory"
-    schema          "tvix.build.v1@2024" or "snix.build.v1"; absent for "tvix.build.v1"
+    kind            "build-request", "build", "directory" or "step"
+    schema          "tvix.build.v1@2024" or "snix.build.v1"; absent for "tvix.build.v1" and steps
     hex             the input
     request_hex     the BuildRequest of a response; absent if the response is checked alone
     valid, canonical
@@ -50,6 +50,7 @@ from vector_sources import (
     rules_directory,
     rules_directory_snix,
     rules_request_later,
+    rules_step,
     sorting,
     translation,
     unknown_fields,
@@ -79,6 +80,7 @@ TOPICS: tuple[Topic, ...] = (
     rules_directory_snix.TOPIC,
     packed.TOPIC,
     packed.TOPIC_2024,
+    rules_step.TOPIC,
 )
 
 ORIGIN = (

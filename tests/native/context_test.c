@@ -505,23 +505,23 @@ static void check_messages(tvixb_context* context) {
       "abcdefghijklmnopqrstuvwxy\0",
       "command_args[0]",
       "expected an argument without NUL, found "
-      "\"abcdefghijklmnopqrstuvwx\"... (26 bytes)");
+      "\"abcdefghijklmnopqrstuv\"... (26 bytes)");
   CHECK_MESSAGE(
-      "\x0a\x19"
-      "abcdefghijklmnopqrstuvwx\0",
+      "\x0a\x17"
+      "abcdefghijklmnopqrstuv\0",
       "command_args[0]",
       "expected an argument without NUL, found "
-      "\"abcdefghijklmnopqrstuvwx\"... (25 bytes)");
+      "\"abcdefghijklmnopqrstuv\"... (23 bytes)");
   // The first scan finds a violation before a length that is not in its
   // shortest form.
   CHECK_MESSAGE("\x0a\1\0\x12\x81\0x", "command_args[0]",
                 "expected an argument without NUL, found \"\\x00\"");
   CHECK_MESSAGE(
-      "\x0a\x18"
-      "abcdefghijklmnopqrstuvw\0",
+      "\x0a\x16"
+      "abcdefghijklmnopqrstu\0",
       "command_args[0]",
       "expected an argument without NUL, found "
-      "\"abcdefghijklmnopqrstuvw\\x00\"");
+      "\"abcdefghijklmnopqrstu\\x00\"");
 }
 
 int main(void) {

@@ -65,6 +65,9 @@ static inline void schema_check_field(const tvixb_field* field, unsigned depth,
   bool packed = field->type == TVIXB_TYPE_PACKED;
   indices += field->repeated || packed;
   assert(indices <= 2);  // tvixb_violation
+  assert(!field->base_name || field->key);
+  assert(!field->encoded || (field->type == TVIXB_TYPE_MESSAGE && depth == 1 &&
+                             !field->repeated && !field->oneof));
   schema_check_rule(field);
   assert((field->type == TVIXB_TYPE_MESSAGE) == (field->message != NULL));
   if (field->sorted) {
@@ -103,8 +106,37 @@ static inline void schema_check_message(const tvixb_message* message,
   }
 }
 
+// Returns whether the variant of a message has the same fields, apart from
+// those of encoded messages, which are bytes in the message itself.
+static inline bool schema_is_variant(const tvixb_message* message,
+                                     const tvixb_message* variant) {
+  if (message->number_max != variant->number_max) return false;
+  for (unsigned i = 1; i <= message->number_max; i++) {
+    const tvixb_field *a = &message->fields[i], *b = &variant->fields[i];
+    if (a->tag != b->tag || a->repeated != b->repeated) return false;
+    if (a->type != (b->encoded ? TVIXB_TYPE_BYTES : b->type)) return false;
+    if (a->message && !schema_is_variant(a->message, b->message)) return false;
+  }
+  return true;
+}
+
+static inline void schema_check(const tvixb_kind* kind);
+
+static inline void schema_check_variants(const tvixb_message* message) {
+  const tvixb_variant* variant = message->variants;
+  assert((variant != NULL) == (message->selector != 0));
+  if (!variant) return;
+  assert(message->fields[message->selector].type == TVIXB_TYPE_STRING);
+  for (; variant->value; variant++) {
+    assert(!variant->kind->message->variants);
+    assert(schema_is_variant(message, variant->kind->message));
+    schema_check(variant->kind);
+  }
+}
+
 // Checks the tables of a kind.
 static inline void schema_check(const tvixb_kind* kind) {
+  schema_check_variants(kind->message);
   schema_state state = {0};
   schema_check_message(kind->message, 1, 0, &state);
   unsigned keyed = state.lists & ~state.unkeyed;
@@ -117,6 +149,9 @@ static inline void schema_check(const tvixb_kind* kind) {
     const tvixb_relation* relation = &kind->relations[i];
     assert(keyed >> relation->left & 1 && keyed >> relation->right & 1);
     assert(relation->left != relation->right && relation->code);
+    assert(!relation->also ||
+           (keyed >> relation->also & 1 && relation->also != relation->left &&
+            relation->match != TVIXB_MATCH_BASE_NAME));
     assert((relation->match == TVIXB_MATCH_BASE_NAME) ==
            (relation->unmatched_code != 0));
   }

@@ -48,6 +48,7 @@ static const char* const kind_names[][3] = {
     {"build-request", "snix.build.v1", "snix.build.v1.BuildRequest"},
     {"build", "snix.build.v1", "snix.build.v1.BuildResponse"},
     {"directory", "snix.build.v1", "snix.castore.v1.Directory"},
+    {"step", "tvix.build.v1", "tvix_build.plan.v1.Step"},
 };
 #define KINDS (sizeof kind_names / sizeof *kind_names)
 

@@ -39,6 +39,7 @@ ROOMS = {
         ("tvix_build.builders.caching",), ("core", "builders", "castore", "store")
     ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
+    "plan.messages": Room(("tvix_build.plan.v1",), ()),
     "store": Room(("tvix_build.store",), ("core", "builders")),
     "proxy": Room(
         ("tvix_build.proxy",),
@@ -46,7 +47,7 @@ ROOMS = {
     ),
     "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),
-    "records": Room(("tvix_build.records",), ("core",)),
+    "records": Room(("tvix_build.records",), ("core", "plan.messages")),
     "cli": Room(
         ("tvix_build.cli", "tvix_build.__main__"),
         (

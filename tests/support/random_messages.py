@@ -134,6 +134,18 @@ def _large_response(rng: random.Random) -> Fields:
     return response
 
 
+def _large_step(rng: random.Random) -> Fields:
+    is_first = rng.random() < 0.5
+    request = _large_request(rng) if is_first else _large_later_request(rng)
+    directory = b"" if is_first else b"x/y/"
+    refs = [
+        Field(2, LEN, [Field(1, LEN, rng.randbytes(32)), Field(2, LEN, directory + name)])
+        for name in _names(rng)
+    ]
+    schema = b"tvix.build.v1" if is_first else rng.choice((b"tvix.build.v1@2024", b"snix.build.v1"))
+    return [Field(1, LEN, request), *refs, Field(3, LEN, schema)]
+
+
 _LARGE: dict[str, Callable[[random.Random], Fields]] = {
     "BuildRequest": _large_request,
     "Build": _large_build,
@@ -141,6 +153,7 @@ _LARGE: dict[str, Callable[[random.Random], Fields]] = {
     "LaterRequest": _large_later_request,
     "Build2024": _large_build_2024,
     "BuildResponse": _large_response,
+    "Step": _large_step,
 }
 
 

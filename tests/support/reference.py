@@ -3,7 +3,7 @@
 
 Decodes with protobuf's decoder (upb), hashes with the blake3 package, and keeps all violations.
 Implements the rules one by one, without tvix_build and without regard to speed. The rules of each
-schema are in reference_first.py and reference_later.py.
+schema are in reference_first.py and reference_later.py, those of plans in reference_plan.py.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 import decoder_versions
 import reference_first as first
 import reference_later as later
+import reference_plan as plan
 import schema_2024
 import snix.build.protos.build_pb2 as snix_build
 import snix.castore.protos.castore_pb2 as snix_castore
@@ -34,6 +35,7 @@ from reference_parts import (
     check_directory,
     sort_directory,
 )
+from tvix_build.plan.v1 import plan_pb2
 
 __all__ = [
     "CODES",
@@ -81,6 +83,8 @@ _RULES: dict[
         later.sort_build_response,
     ),
     ("directory", SNIX): (snix_castore.Directory, check_directory, sort_directory),
+    # A step names the schema of its request itself.
+    ("step", FIRST): (plan_pb2.Step, plan.check_step, plan.sort_step),
 }
 
 
@@ -117,7 +121,7 @@ class RefusedError(Exception):
 def check(
     data: bytes, kind: str, schema: str = FIRST, request: bytes | None = None
 ) -> ReferenceReport:
-    """Return the report on `data` as a "build-request", "build" or "directory".
+    """Return the report on `data` as a "build-request", "build", "directory" or "step".
 
     `request` is the encoded request of a "build" of snix.build.v1.
     """
@@ -150,15 +154,18 @@ def descriptor(kind: str, schema: str) -> Descriptor:
 
 
 def is_outdated(data: bytes, kind: str, schema: str) -> bool:
-    """Whether the installed protobuf is too old to decode `data` as the rules say."""
-    return decoder_versions.IS_OLD and decoder_versions.may_differ(data, descriptor(kind, schema))
+    """Whether the installed protobuf is too old to decode `data` as the rules say. May be True for
+    a step that it does decode so."""
+    if not decoder_versions.IS_OLD:
+        return False
+    return kind == "step" or decoder_versions.may_differ(data, descriptor(kind, schema))
 
 
 def _decode(
     data: bytes, kind: str, schema: str, request: bytes | None
 ) -> tuple[Message | None, list[Violation]]:
     if (kind, schema) not in _RULES:
-        raise ValueError(f"expected build-request, build or directory, found {kind!r} {schema!r}")
+        raise ValueError(f"expected a kind of the schema, found {kind!r} {schema!r}")
     message_class, check_message, _ = _RULES[kind, schema]
     findings = Findings()
     try:

@@ -210,6 +210,41 @@ def build_responses(draw: DrawFn) -> Fields:
     return response
 
 
+# ---- steps of plans
+
+
+def _values(fields: Fields, number: int) -> list[bytes]:
+    """Return the strings with a field number, or the names of the nodes with it."""
+    found = []
+    for field in fields:
+        value = field.value
+        while isinstance(value, list):
+            value = value[0].value
+        if field.number == number and isinstance(value, bytes):
+            found.append(value)
+    return found
+
+
+@st.composite
+def steps(draw: DrawFn) -> Fields:
+    """Draw a canonical Step."""
+    # Mutations know the fields of the first schema (trees.SCHEMA).
+    later = st.sampled_from((b"tvix.build.v1@2024", b"snix.build.v1"))
+    schema = draw(st.just(b"tvix.build.v1") | st.just(b"tvix.build.v1") | later)
+    is_first = schema == b"tvix.build.v1"
+    request = draw(build_requests() if is_first else later_build_requests())
+    inputs, outputs = (4, 2) if is_first else (1, 6)
+    directory = b"" if is_first else b"".join(_values(request, 5))
+    prefix = directory + b"/" if directory else b""
+    paths = draw(_sorted(_TEXT_NAMES if is_first else _PATHS))
+    refs = [
+        Field(2, LEN, [Field(1, LEN, draw(_DIGESTS)), Field(2, LEN, path)])
+        for name, path in sorted({path.rpartition(b"/")[2]: path for path in paths}.items())
+        if name not in _values(request, inputs) and prefix + name not in _values(request, outputs)
+    ]
+    return [Field(1, LEN, request), *refs, Field(3, LEN, schema)]
+
+
 #: Canonical messages, by their names in trees.ROOTS.
 MESSAGES: dict[str, SearchStrategy[Fields]] = {
     "BuildRequest": build_requests(),
@@ -218,6 +253,7 @@ MESSAGES: dict[str, SearchStrategy[Fields]] = {
     "LaterRequest": later_build_requests(),
     "Build2024": builds_2024(),
     "BuildResponse": build_responses(),
+    "Step": steps(),
 }
 
 _SEEDS = st.integers(0, 2**64 - 1)

@@ -83,6 +83,9 @@ SCHEMA: dict[str, dict[int, str]] = {
     "OutputNeedles": {1: "needles"},
     "BuildResponse": {1: "Output"},
     "Output": {1: "Node", 2: "needles"},
+    # Plans. The request may also be a LaterRequest.
+    "Step": {1: "BuildRequest", 2: "InputRef", 3: "schema"},
+    "InputRef": {1: "digest", 2: "output"},
 }
 
 #: The message of each kind and schema.
@@ -95,6 +98,7 @@ ROOTS = {
     ("build-request", "snix.build.v1"): "LaterRequest",
     ("build", "snix.build.v1"): "BuildResponse",
     ("directory", "snix.build.v1"): "Directory",
+    ("step", "tvix.build.v1"): "Step",
 }
 
 #: The fields that are not lists: a second occurrence overwrites, merges or switches.
@@ -112,6 +116,8 @@ SINGULAR = {
     "AdditionalFile": (1, 2),
     "Build2024": (1,),
     "Output": (1,),
+    "Step": (1, 3),
+    "InputRef": (1, 2),
 }
 
 _NAMES: tuple[bytes, ...] = (
@@ -140,6 +146,7 @@ VALUES: dict[str, tuple[bytes | int, ...]] = {
         *(b"a", b"b", b"a/b", b"a-", b"build", b"nix/store", b"nix/store/a", b"nix/stor", b".a"),
         *(b"", b"/", b"/a", b"a/", b"a//b", b".", b"./a", b"a/..", b"a/./b", b"a\0b", b"\xff"),
     ),
+    "schema": (b"tvix.build.v1", b"tvix.build.v1@2024", b"snix.build.v1", b"", b"snix", b"\xff"),
     "contents": (b"", b"v", b"\0", b"\xff", b"x" * 3000),
     "needle": (b"", b"", b"a" * 32, b"b" * 32, b"\0", b"\x80"),
     # Lists of numbers: an unpacked number, or a packed list.

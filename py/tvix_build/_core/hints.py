@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tvix_build._core import engine
 from tvix_build._core.engine import Buffer, Verdict
-from tvix_build._core.report import TYPES, MessageType, Report, ViolationCode
+from tvix_build._core.report import TYPES, MessageType, Report, ViolationCode, message_type
 
 _LATEST_FIRST = TYPES[::-1]
 SIGNS = {ViolationCode.MALFORMED, ViolationCode.UNKNOWN_FIELD}
@@ -25,19 +25,18 @@ def find_type(expected: MessageType, data: Buffer) -> MessageType | None:
     differ in both, and later schemas before earlier ones.
     """
 
-    def differences(kind: MessageType) -> int:
-        return (kind.kind is not expected.kind) + (kind.schema is not expected.schema)
-
-    for kind in sorted(_LATEST_FIRST, key=differences):
-        if differences(kind) and engine.run_one(kind, data)[0] <= Verdict.UNSORTED:
+    for kind in sorted(_LATEST_FIRST, key=lambda kind: len(changes(expected, kind))):
+        if kind is not expected and engine.run_one(kind, data)[0] <= Verdict.UNSORTED:
             return kind
     return None
 
 
 def changes(expected: MessageType, found: MessageType) -> dict[str, str]:
     """Return the arguments `kind` and `schema` that differ, with the values of the found type."""
-    pairs = {"kind": (expected.kind, found.kind), "schema": (expected.schema, found.schema)}
-    return {name: new.value for name, (old, new) in pairs.items() if new is not old}
+    arguments = {} if found.kind is expected.kind else {"kind": found.kind.value}
+    if message_type(found.kind, expected.schema) is not found:
+        arguments["schema"] = found.schema.value
+    return arguments
 
 
 def find_hint(expected: MessageType, data: Buffer) -> str | None:

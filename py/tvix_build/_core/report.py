@@ -58,21 +58,27 @@ class Kind(Choice):
     """The response to a request: a Build, or a BuildResponse in snix.build.v1."""
     DIRECTORY = "directory"
     """A Directory of castore."""
+    STEP = "step"
+    """A step of a plan. It names the schema of its request, so the argument `schema` has no effect.
+    """
 
     @property
     def full_name(self) -> str:
-        """The full protobuf name in tvix.build.v1, such as `tvix.build.v1.BuildRequest`."""
+        """The full protobuf name in tvix.build.v1, such as `tvix.build.v1.BuildRequest`, or in
+        tvix_build.plan.v1."""
         return message_type(self).full_name
 
 
-KindLike: TypeAlias = Kind | Literal["build-request", "build", "directory"]
+KindLike: TypeAlias = Kind | Literal["build-request", "build", "directory", "step"]
 """A kind as an argument. Type checkers report misspelt strings."""
 
 
 class MessageType:
-    """A kind of message in a schema. There is one object for each. Not public.
+    """A kind of message in a schema. There is one object for each; a kind of plans has one for all
+    schemas. Not public.
 
     Attributes:
+        schema: the schema; the default one for a kind of plans.
         full_name: the name in the engine: the schema, which may end in a year, and the protobuf
             name.
     """
@@ -92,28 +98,38 @@ class MessageType:
         return f"{package} {name}"
 
 
-TYPES: tuple[MessageType, ...] = tuple(
-    MessageType(kind, schema, name)
-    for schema, names in {
-        Schema.TVIX_BUILD_V1: (
-            "tvix.build.v1.BuildRequest",
-            "tvix.build.v1.Build",
-            "tvix.castore.v1.Directory",
-        ),
-        Schema.TVIX_BUILD_V1_2024: (
-            "tvix.build.v1@2024.BuildRequest",
-            "tvix.build.v1@2024.Build",
-            "tvix.castore.v1.Directory",
-        ),
-        Schema.SNIX_BUILD_V1: (
-            "snix.build.v1.BuildRequest",
-            "snix.build.v1.BuildResponse",
-            "snix.castore.v1.Directory",
-        ),
-    }.items()
-    for kind, name in zip(Kind, names, strict=True)
+_BUILD_KINDS = (Kind.BUILD_REQUEST, Kind.BUILD, Kind.DIRECTORY)
+_NAMES = {
+    Schema.TVIX_BUILD_V1: (
+        "tvix.build.v1.BuildRequest",
+        "tvix.build.v1.Build",
+        "tvix.castore.v1.Directory",
+    ),
+    Schema.TVIX_BUILD_V1_2024: (
+        "tvix.build.v1@2024.BuildRequest",
+        "tvix.build.v1@2024.Build",
+        "tvix.castore.v1.Directory",
+    ),
+    Schema.SNIX_BUILD_V1: (
+        "snix.build.v1.BuildRequest",
+        "snix.build.v1.BuildResponse",
+        "snix.castore.v1.Directory",
+    ),
+}
+_PLAN_NAMES = {Kind.STEP: "tvix_build.plan.v1.Step"}
+TYPES: tuple[MessageType, ...] = (
+    *(MessageType(kind, Schema.TVIX_BUILD_V1, name) for kind, name in _PLAN_NAMES.items()),
+    *(
+        MessageType(kind, schema, name)
+        for schema, names in _NAMES.items()
+        for kind, name in zip(_BUILD_KINDS, names, strict=True)
+    ),
 )
-_TYPES = {(found.kind, found.schema): found for found in TYPES}
+_TYPES = {
+    (found.kind, schema): found
+    for found in TYPES
+    for schema in (Schema if found.kind in _PLAN_NAMES else (found.schema,))
+}
 
 
 def message_type(kind: Kind | None = None, schema: Schema | None = None) -> MessageType:

@@ -17,6 +17,7 @@ from tvix.build.protos import build_pb2 as tvix_build_pb2
 from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
 from tvix_build._core.report import MessageType
 from tvix_build._core.text import well_formed
+from tvix_build.plan.v1 import plan_pb2
 from tvix_build.records import strict_json, strict_text
 from tvix_build.records.errors import FormatError
 
@@ -29,6 +30,7 @@ _CLASSES: dict[str, type[Message]] = {
     for found in (
         *(tvix_build_pb2.BuildRequest, tvix_build_pb2.Build, tvix_castore_pb2.Directory),
         *(snix_build_pb2.BuildRequest, snix_build_pb2.BuildResponse, snix_castore_pb2.Directory),
+        plan_pb2.Step,
     )
 }
 # The last tvix has no module, but its request is that of snix.

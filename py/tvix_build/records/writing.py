@@ -13,7 +13,12 @@ from tvix_build.records.output import Output
 from tvix_build.records.protobuf import decode, write_text
 from tvix_build.records.source import Source
 
-_COLUMNS = {Kind.BUILD_REQUEST: "request", Kind.BUILD: "build", Kind.DIRECTORY: "directory"}
+_COLUMNS = {
+    Kind.BUILD_REQUEST: "request",
+    Kind.BUILD: "build",
+    Kind.DIRECTORY: "directory",
+    Kind.STEP: "step",
+}
 
 
 class Writer:

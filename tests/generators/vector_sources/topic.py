@@ -17,6 +17,7 @@ Violation = tuple[str, str]
 BUILD_REQUEST = "build-request"
 BUILD = "build"
 DIRECTORY = "directory"
+STEP = "step"
 
 FIRST = "tvix.build.v1"
 TVIX_2024 = "tvix.build.v1@2024"
