@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -90,9 +91,9 @@ def read_row(row: Row) -> tuple[Schema, BuildResult[bytes]]:
     return schema, BuildResult(row.response, outputs, record)
 
 
-def put_row(connection: sqlite3.Connection, row: Row) -> None:
-    """Store a build instead of an earlier one of the same request."""
-    connection.execute(_PUT, row)
+def put_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Store builds instead of earlier ones of the same requests."""
+    connection.executemany(_PUT, rows)
 
 
 def get_row(connection: sqlite3.Connection, digest: bytes, schema: Schema) -> Row | None:
