@@ -9,6 +9,7 @@
 
 #include "decode.h"
 #include "encode.h"
+#include "graph.h"
 #include "hash.h"
 #include "memory.h"
 #include "normalize.h"
@@ -31,6 +32,7 @@
 struct tvixb_context {
   tvixb_scan scan;
   tvixb_order order;
+  tvixb_graph graph;
   tvixb_report report;
   uint64_t caller_counts[TVIXB_COUNTS];  // TVIXB_ANY: unknown
   tvixb_arena arena;                     // for the window
@@ -52,6 +54,7 @@ void tvixb_context_free(tvixb_context* context) {
   if (!context) return;
   tvixb_scan_free(&context->scan);
   tvixb_order_free(&context->order);
+  tvixb_graph_free(&context->graph);
   tvixb_report_free(&context->report);
   tvixb_arena_free(&context->arena);
   free(context);
@@ -87,6 +90,23 @@ static void report_abnormal(tvixb_report* report, const tvixb_kind* kind,
   tvixb_report_add(report, TVIXB_CODE_MALFORMED, &path, stop, (tvixb_view){0});
 }
 
+// Scans a message, and the parts of a graph, that may be in the ordinary form.
+// Returns false if it is not, or if an allocation fails.
+static bool scan_ordinary(tvixb_context* context, const tvixb_kind* kind,
+                          tvixb_view bytes, bool normalized) {
+  return tvixb_scan_message(&context->scan, kind, bytes, context->caller_counts,
+                            &context->report) &&
+         (!kind->graph ||
+          tvixb_graph_scan(&context->graph, &context->scan, kind->graph,
+                           normalized, &context->arena, &context->report));
+}
+
+static bool scan_lacks_memory(const tvixb_context* context,
+                              const tvixb_kind* kind) {
+  return context->scan.out_of_memory ||
+         (kind->graph && context->graph.out_of_memory);
+}
+
 // Scans a message. Normalizes it first if needed, and then sets *bytes to the
 // ordinary form.
 static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
@@ -94,11 +114,8 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
                          tvixb_verdict* verdict) {
   tvixb_report_begin(&context->report, message);
   *verdict = TVIXB_CANONICAL;
-  if (tvixb_scan_message(&context->scan, kind, *bytes, context->caller_counts,
-                         &context->report)) {
-    return TVIXB_OK;
-  }
-  if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
+  if (scan_ordinary(context, kind, *bytes, false)) return TVIXB_OK;
+  if (scan_lacks_memory(context, kind)) return TVIXB_OUT_OF_MEMORY;
   tvixb_report_begin(&context->report, message);
   // Decode and normalize read bytes more than once and rely on their being the
   // same, so they get a copy that other threads cannot change.
@@ -116,11 +133,8 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   if (!tvixb_normalize(kind, *bytes, &context->arena, bytes)) {
     return TVIXB_OUT_OF_MEMORY;
   }
-  if (tvixb_scan_message(&context->scan, kind, *bytes, context->caller_counts,
-                         &context->report)) {
-    return TVIXB_OK;
-  }
-  if (context->scan.out_of_memory) return TVIXB_OUT_OF_MEMORY;
+  if (scan_ordinary(context, kind, *bytes, true)) return TVIXB_OK;
+  if (scan_lacks_memory(context, kind)) return TVIXB_OUT_OF_MEMORY;
   tvixb_report_begin(&context->report, message);
   report_abnormal(&context->report, kind, *bytes, size);
   *verdict = TVIXB_MALFORMED;
@@ -137,7 +151,7 @@ static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
     *bytes = (tvixb_view){0};
     return TVIXB_OK;
   }
-  if (bytes->size >= STREAM_SIZE && !keep) {
+  if (bytes->size >= STREAM_SIZE && !keep && !kind->graph) {
     tvixb_hash_stream_begin(&context->stream);
     tvixb_encode_stream(&context->scan, &context->order, kind,
                         &context->stream);
@@ -151,6 +165,7 @@ static tvixb_status encode(tvixb_context* context, const tvixb_kind* kind,
   if (!encoded) return TVIXB_OUT_OF_MEMORY;
   bytes->size = tvixb_encode(&context->scan, &context->order, kind, encoded);
   bytes->data = encoded;
+  if (kind->graph) tvixb_graph_encode(&context->graph, kind->graph, encoded);
   return TVIXB_OK;
 }
 
@@ -167,10 +182,13 @@ static tvixb_status check_message(tvixb_context* context,
   tvixb_status status = scan(context, kind, message, bytes, verdict);
   if (status != TVIXB_OK) return status;
   tvixb_arena* arena = digest || keep ? &context->arena : NULL;
-  if (*verdict != TVIXB_MALFORMED &&
-      !tvixb_order_lists(&context->order, &context->scan, kind,
-                         context->caller_counts, arena, report)) {
-    return TVIXB_OUT_OF_MEMORY;
+  if (*verdict != TVIXB_MALFORMED) {
+    if (!tvixb_order_lists(&context->order, &context->scan, kind,
+                           context->caller_counts, arena, report) ||
+        (kind->graph && !tvixb_graph_check(&context->graph, &context->scan,
+                                           kind->graph, report))) {
+      return TVIXB_OUT_OF_MEMORY;
+    }
   }
   if (report->total > report->not_sorted) {
     if (*verdict != TVIXB_MALFORMED) *verdict = TVIXB_INVALID;
@@ -252,6 +270,7 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
   tvixb_arena_reset(&context->arena);
   tvixb_scan_trim(&context->scan);
   tvixb_order_trim(&context->order);
+  tvixb_graph_trim(&context->graph);
   return status;
 }
 

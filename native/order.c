@@ -26,17 +26,10 @@ static bool sort_elements(tvixb_order* order, const tvixb_scan* scan,
                              &order->sort_memory);
 }
 
-// Returns element `i` of the sorted list.
-static size_t element_at(const tvixb_order* order, const tvixb_list* list,
-                         size_t i) {
-  const tvixb_sort_key* keys = order->keys.items;
-  return list->unsorted ? keys[list->first + i].element : list->first + i;
-}
-
 static uint64_t prefix_at(const tvixb_order* order, const tvixb_scan* scan,
                           const tvixb_list* list, size_t i) {
   const tvixb_element* elements = scan->elements.items;
-  return elements[element_at(order, list, i)].prefix;
+  return elements[tvixb_order_element(order, list, i)].prefix;
 }
 
 static void report_element(const tvixb_scan* scan, const tvixb_list* list,
@@ -58,8 +51,8 @@ static inline int compare_at(const tvixb_order* order, const tvixb_scan* scan,
                              const search* wanted) {
   uint64_t prefix = prefix_at(order, scan, list, i);
   if (prefix != wanted->prefix) return prefix < wanted->prefix ? -1 : 1;
-  return tvixb_view_compare(tvixb_scan_key(scan, element_at(order, list, i)),
-                            wanted->key);
+  return tvixb_view_compare(
+      tvixb_scan_key(scan, tvixb_order_element(order, list, i)), wanted->key);
 }
 
 // Returns whether elements i - 1 and i of the sorted list have equal keys.
@@ -70,8 +63,8 @@ static bool equals_before(const tvixb_order* order, const tvixb_scan* scan,
     keys += list->first;
     if (keys[i - 1].prefix != keys[i].prefix) return false;
   }
-  return tvixb_scan_compare(scan, element_at(order, list, i - 1),
-                            element_at(order, list, i)) == 0;
+  return tvixb_scan_compare(scan, tvixb_order_element(order, list, i - 1),
+                            tvixb_order_element(order, list, i)) == 0;
 }
 
 // Reports all but the first of equal keys in a list. The sort is stable, so the
@@ -80,7 +73,7 @@ static void report_duplicates(const tvixb_order* order, const tvixb_scan* scan,
                               const tvixb_list* list, tvixb_report* report) {
   for (size_t i = 1; i < list->count; i++) {
     if (equals_before(order, scan, list, i)) {
-      report_element(scan, list, element_at(order, list, i),
+      report_element(scan, list, tvixb_order_element(order, list, i),
                      TVIXB_CODE_DUPLICATE, report);
     }
   }
@@ -113,6 +106,14 @@ static bool is_at(const tvixb_order* order, const tvixb_scan* scan,
                   const tvixb_list* list, size_t place, const search* wanted) {
   return place < list->count &&
          compare_at(order, scan, list, place, wanted) == 0;
+}
+
+size_t tvixb_order_find(const tvixb_order* order, const tvixb_scan* scan,
+                        const tvixb_list* list, tvixb_view key) {
+  search wanted = {tvixb_view_prefix(key), key};
+  size_t place = find_place(order, scan, list, 0, &wanted);
+  if (!is_at(order, scan, list, place, &wanted)) return SIZE_MAX;
+  return tvixb_order_element(order, list, place) - list->first;
 }
 
 static search search_for_key(const tvixb_scan* scan, size_t element) {
@@ -149,13 +150,14 @@ static void report_shared_duplicates(const tvixb_order* order,
       *place = skip_prefixes(order, scan, other, *place, prefix);
       if (*place < other->count &&
           prefix_at(order, scan, other, *place) == prefix) {
-        search wanted = search_for_key(scan, element_at(order, list, i));
+        search wanted =
+            search_for_key(scan, tvixb_order_element(order, list, i));
         *place = find_place(order, scan, other, *place, &wanted);
         present = is_at(order, scan, other, *place, &wanted);
       }
     }
     if (present && !(i && equals_before(order, scan, list, i))) {
-      report_element(scan, list, element_at(order, list, i),
+      report_element(scan, list, tvixb_order_element(order, list, i),
                      TVIXB_CODE_DUPLICATE, report);
     }
   }
@@ -198,7 +200,7 @@ static void check_relation(const tvixb_order* order, const tvixb_scan* scan,
         equals_before(order, scan, left, i)) {
       continue;
     }
-    size_t element = element_at(order, left, i);
+    size_t element = tvixb_order_element(order, left, i);
     search wanted;
     bool present = false;
     bool searches = search_for(scan, element, relation->match, &wanted);
@@ -226,7 +228,7 @@ static bool check_base_names(tvixb_order* order, const tvixb_scan* scan,
   uint8_t* matched = order->matched.items;
   memset(matched, 0, right->count + 1);
   for (size_t i = 0; i < left->count; i++) {
-    size_t element = element_at(order, left, i);
+    size_t element = tvixb_order_element(order, left, i);
     search wanted;
     search_for(scan, element, TVIXB_MATCH_BASE_NAME, &wanted);
     size_t place = find_place(order, scan, right, 0, &wanted);
@@ -242,7 +244,7 @@ static bool check_base_names(tvixb_order* order, const tvixb_scan* scan,
       matched[i] = equals_before(order, scan, right, i);
     }
     if (!matched[i]) {
-      report_element(scan, right, element_at(order, right, i),
+      report_element(scan, right, tvixb_order_element(order, right, i),
                      relation->unmatched_code, report);
     }
   }

@@ -31,6 +31,18 @@ bool tvixb_order_lists(tvixb_order* order, tvixb_scan* scan,
                        const tvixb_kind* kind, const uint64_t* caller_counts,
                        tvixb_arena* arena, tvixb_report* report);
 
+// Returns element `i` of a sorted list, as its index in the scan's elements.
+static inline size_t tvixb_order_element(const tvixb_order* order,
+                                         const tvixb_list* list, size_t i) {
+  const tvixb_sort_key* keys = order->keys.items;
+  return list->unsorted ? keys[list->first + i].element : list->first + i;
+}
+
+// Returns the first element of a sorted list that has the key, as its index in
+// the list as received; SIZE_MAX if there is none.
+size_t tvixb_order_find(const tvixb_order* order, const tvixb_scan* scan,
+                        const tvixb_list* list, tvixb_view key);
+
 // Frees vectors that are too large to keep for the next call.
 void tvixb_order_trim(tvixb_order* order);
 

@@ -24,18 +24,19 @@ void tvixb_report_begin(tvixb_report* report, uint64_t message) {
   report->heap = false;
 }
 
-static tvixb_violation violation_at(const tvixb_path* path) {
-  tvixb_violation violation = {.depth = (uint8_t)path->depth};
-  unsigned indices = 0;
+// Appends a path to that of a violation. `indices` is the number of indices so
+// far.
+static void append_path(tvixb_violation* violation, const tvixb_path* path,
+                        unsigned* indices) {
   for (unsigned i = 0; i < path->depth; i++) {
-    violation.field[i] = path->field[i];
+    assert(violation->depth < TVIXB_DEPTH_MAX);
     if (path->index[i] != TVIXB_NO_INDEX) {
-      assert(indices < sizeof violation.index / sizeof *violation.index);
-      violation.indexed |= (uint8_t)(1u << i);
-      violation.index[indices++] = path->index[i];
+      assert(*indices < sizeof violation->index / sizeof *violation->index);
+      violation->indexed |= (uint8_t)(1u << violation->depth);
+      violation->index[(*indices)++] = path->index[i];
     }
+    violation->field[violation->depth++] = path->field[i];
   }
-  return violation;
 }
 
 // Returns whether `a` is before `b` in path order: at each step by field
@@ -110,7 +111,10 @@ void tvixb_report_add(tvixb_report* report, tvixb_code code,
     report->out_of_memory = true;
     return;
   }
-  tvixb_violation violation = violation_at(path);
+  tvixb_violation violation = {0};
+  unsigned indices = 0;
+  append_path(&violation, &report->outer, &indices);
+  append_path(&violation, path, &indices);
   violation.message = report->message;
   violation.variant = report->variant;
   violation.code = (uint8_t)code;

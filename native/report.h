@@ -26,7 +26,8 @@ typedef struct tvixb_report {
   uint32_t limit;
   // Of the current message:
   uint64_t message;
-  uint8_t variant;  // as in tvixb_violation
+  uint8_t variant;   // as in tvixb_violation
+  tvixb_path outer;  // path before those of violations, of at most one field
   size_t first;
   uint64_t total;
   uint64_t not_sorted;  // number of them that are TVIXB_CODE_NOT_SORTED

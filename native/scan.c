@@ -82,6 +82,21 @@ void tvixb_scan_absent(tvixb_scan* scan, const tvixb_message* message,
   }
 }
 
+const uint8_t* tvixb_scan_part(tvixb_scan* scan, const uint8_t* p,
+                               const uint8_t* end, unsigned depth,
+                               tvixb_list* lists, tvixb_view* key) {
+  (void)depth;
+  (void)lists;
+  (void)key;
+  if (!tvixb_vector_reserve(&scan->parts, 1, sizeof(tvixb_view))) {
+    scan->out_of_memory = true;
+    return NULL;
+  }
+  tvixb_view* parts = scan->parts.items;
+  parts[scan->parts.count++] = (tvixb_view){p, (size_t)(end - p)};
+  return end;
+}
+
 bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
                         tvixb_view bytes, const uint64_t* caller_counts,
                         tvixb_report* report) {
@@ -93,8 +108,9 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   }
   scan->elements.count = 0;
   scan->packed.count = 0;
+  scan->parts.count = 0;
   scan->path_prefix = (tvixb_view){0};
-  scan->depth_max = TVIXB_WIRE_DEPTH_MAX;
+  scan->depth_max = TVIXB_WIRE_DEPTH_MAX - scan->outer_depth;
   memset(scan->counts, 0, sizeof scan->counts);
   for (unsigned i = 0; i < TVIXB_COUNTS; i++) {
     if (kind->caller_counts >> i & 1) scan->counts[i] = caller_counts[i];
@@ -115,9 +131,11 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
 void tvixb_scan_trim(tvixb_scan* scan) {
   tvixb_vector_trim(&scan->elements);
   tvixb_vector_trim(&scan->packed);
+  tvixb_vector_trim(&scan->parts);
 }
 
 void tvixb_scan_free(tvixb_scan* scan) {
   tvixb_vector_free(&scan->elements);
   tvixb_vector_free(&scan->packed);
+  tvixb_vector_free(&scan->parts);
 }

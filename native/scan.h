@@ -55,6 +55,9 @@ struct tvixb_scan {
   tvixb_list lists[TVIXB_LIST_MAX];
   tvixb_vector elements;   // tvixb_element, list by list
   tvixb_vector packed;     // tvixb_packed_list, in the order of the message
+  tvixb_vector parts;      // tvixb_view; the contents of parts of a graph
+  unsigned outer_depth;    // number of messages that the message is in; kept
+                           // from scan to scan
   tvixb_path path;         // of the current value
   tvixb_view path_prefix;  // value of the path_prefix field, or empty
   unsigned depth_max;      // greatest depth of groups, in fields of the path
@@ -113,6 +116,12 @@ static inline const uint8_t* tvixb_scan_number(const uint8_t* p,
   *value = *p;
   return p + 1;
 }
+
+// A tvixb_scan_function for a part of a graph: records the content, and scans
+// nothing.
+const uint8_t* tvixb_scan_part(tvixb_scan* scan, const uint8_t* p,
+                               const uint8_t* end, unsigned depth,
+                               tvixb_list* lists, tvixb_view* key);
 
 // Reports `value` at the first `depth` fields of the path.
 void tvixb_scan_report(tvixb_scan* scan, uint8_t code, unsigned depth,

@@ -192,6 +192,30 @@ typedef struct tvixb_length_rule {
   const char* expected;     // the length in words, for messages
 } tvixb_length_rule;
 
+// The lists of a part of a graph.
+typedef struct tvixb_part {
+  uint8_t refs;        // 1 + index of the list of references to other parts
+  uint8_t ref_field;   // number of the field of that list
+  uint8_t ref_digest;  // number of the field of a reference: the digest of the
+                       // other part
+  uint8_t ref_target;  // likewise: a key of that part's list `targets`
+  uint8_t targets;     // 1 + index of a list
+} tvixb_part;
+
+// The rules of a graph: a message whose elements, the parts, refer to each
+// other by digest. Parts are sorted by digest, and have all the same variant.
+typedef struct tvixb_graph_rule {
+  const struct tvixb_kind* part;  // the kind of the parts
+  uint8_t
+      parts;  // number of the field of the list of parts, which is the first
+  uint8_t roots;  // 1 + index of the list of digests of parts that others need
+                  // not refer to
+  uint8_t variant_code;         // tvixb_code for a part with another variant
+  uint8_t unknown_code;         // for a digest that no part has
+  uint8_t unknown_target_code;  // for a key that the other part lacks
+  uint8_t unreached_code;       // for a part that no root needs
+} tvixb_graph_rule;
+
 struct tvixb_kind {
   const char* name;  // full protobuf name of the root message
   const tvixb_message* message;
@@ -213,11 +237,14 @@ struct tvixb_kind {
   uint8_t overflow_code;
   tvixb_parallel_list parallel;
   tvixb_length_rule length;
+  tvixb_part part;                // of a kind whose messages are parts
+  const tvixb_graph_rule* graph;  // NULL: the messages are not graphs
 };
 
 // The part of a violation that its message shows.
 typedef enum tvixb_shown {
   TVIXB_SHOWN_VALUE = 0,  // the value or key, quoted
+  TVIXB_SHOWN_HEX,        // the value or key, in hexadecimal
   TVIXB_SHOWN_NUMBER,
   TVIXB_SHOWN_NOTHING,
 } tvixb_shown;
@@ -231,7 +258,7 @@ typedef struct tvixb_code_row {
 } tvixb_code_row;
 
 // Indexed by tvixb_code; TVIXB_CODE_COUNT rows.
-#define TVIXB_CODE_COUNT (TVIXB_CODE_NEEDLES_MISMATCH + 1)
+#define TVIXB_CODE_COUNT (TVIXB_CODE_UNREACHABLE_STEP + 1)
 extern const tvixb_code_row tvixb_codes[];
 
 // The schemas for each CPU level, which differ only in their scan functions. A

@@ -44,4 +44,12 @@ const tvixb_code_row tvixb_codes[TVIXB_CODE_COUNT] = {
                                          "expected no elements or one for "
                                          "each output, found ",
                                      .shown = TVIXB_SHOWN_NUMBER},
+    [TVIXB_CODE_UNKNOWN_STEP] = {.name = "unknown_step",
+                                 .shown = TVIXB_SHOWN_HEX,
+                                 .before = "expected the digest of a step of "
+                                           "the plan, found "},
+    [TVIXB_CODE_UNREACHABLE_STEP] = {.name = "unreachable_step",
+                                     .shown = TVIXB_SHOWN_HEX,
+                                     .before = "expected a step that a root "
+                                               "needs, found "},
 };

@@ -60,11 +60,17 @@ static const tvixb_relation later_step_relations[] = {
      .code = TVIXB_CODE_DUPLICATE},
 };
 
-#define PLAN_STEP_KIND(root) \
-  TVIXB_KIND("tvix_build.plan.v1.Step", root, TVIXB_RELATIONS(root##_relations))
+#define STEP_KIND(root)                                     \
+  TVIXB_KIND("tvix_build.plan.v1.Step", root,               \
+             TVIXB_RELATIONS(root##_relations),             \
+             .part = {.refs = TVIXB_LIST(root, input_refs), \
+                      .ref_field = 2,                       \
+                      .ref_digest = 1,                      \
+                      .ref_target = 2,                      \
+                      .targets = TVIXB_LIST(root, request.outputs)})
 
-static const struct tvixb_kind tvix_step_kind = PLAN_STEP_KIND(tvix_step);
-static const struct tvixb_kind later_step_kind = PLAN_STEP_KIND(later_step);
+static const struct tvixb_kind tvix_step_kind = STEP_KIND(tvix_step);
+static const struct tvixb_kind later_step_kind = STEP_KIND(later_step);
 
 static const tvixb_variant step_variants[] = {
     {TVIXB_SCHEMA_TVIX_BUILD_V1, &tvix_step_kind},
@@ -85,8 +91,27 @@ TVIXB_MESSAGE(input_ref, INPUT_REF)
   F(3, SINGLE, STRING, schema, schema, .required = true)
 TVIXB_MESSAGE(step, STEP, .selector = 3, .variants = step_variants)
 
+#define PLAN(F)                           \
+  F(1, REPEATED, PART(step), steps, none) \
+  F(2, SORTED, BYTES, roots, digest, .required = true)
+TVIXB_MESSAGE(plan, PLAN)
+
+static const struct tvixb_kind any_step_kind =
+    TVIXB_KIND("tvix_build.plan.v1.Step", step);
+
+static const tvixb_graph_rule plan_rule = {
+    .part = &any_step_kind,
+    .parts = 1,
+    .roots = TVIXB_LIST(plan, roots),
+    .variant_code = TVIXB_CODE_INVALID_NAME,
+    .unknown_code = TVIXB_CODE_UNKNOWN_STEP,
+    .unknown_target_code = TVIXB_CODE_UNEXPECTED_OUTPUT,
+    .unreached_code = TVIXB_CODE_UNREACHABLE_STEP,
+};
+
 static const struct tvixb_kind plan_v1[] = {
     TVIXB_KIND("tvix_build.plan.v1.Step", step),
+    TVIXB_KIND("tvix_build.plan.v1.Plan", plan, .graph = &plan_rule),
     {0},
 };
 

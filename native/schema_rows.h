@@ -14,7 +14,8 @@
 // A row has a number, label, type, name and rule, and then any other members of
 // tvixb_field. Rows are in ascending order of their numbers. The rules are in
 // schema_rules.h (`none`: no rule). The types are those of tvixb_type. MESSAGE
-// has an argument, a message that is defined before; PACKED has one, the
+// has an argument, a message that is defined before, and PART has one, the
+// message of parts of a graph (tvixb_graph_rule); PACKED has one, the
 // tvixb_count that limits the numbers. The labels are:
 //   SINGLE          not a list
 //   KEY             not a list; the sort key of the list element
@@ -44,6 +45,7 @@
 #define TVIXB_SET_BYTES .type = TVIXB_TYPE_BYTES
 #define TVIXB_SET_STRING .type = TVIXB_TYPE_STRING
 #define TVIXB_SET_MESSAGE(of) .type = TVIXB_TYPE_MESSAGE, .message = &of
+#define TVIXB_SET_PART(of) .type = TVIXB_TYPE_MESSAGE, .message = &of
 #define TVIXB_SET_PACKED(count) .type = TVIXB_TYPE_PACKED, .limit = count
 
 #define TVIXB_WIRE_OF_UINT64 TVIXB_WIRE_VARINT
@@ -51,6 +53,7 @@
 #define TVIXB_WIRE_OF_BYTES TVIXB_WIRE_LENGTH
 #define TVIXB_WIRE_OF_STRING TVIXB_WIRE_LENGTH
 #define TVIXB_WIRE_OF_MESSAGE(of) TVIXB_WIRE_LENGTH
+#define TVIXB_WIRE_OF_PART(of) TVIXB_WIRE_LENGTH
 #define TVIXB_WIRE_OF_PACKED(count) TVIXB_WIRE_LENGTH
 
 #define TVIXB_RULE_OF_UINT64 number
@@ -58,6 +61,7 @@
 #define TVIXB_RULE_OF_BYTES bytes
 #define TVIXB_RULE_OF_STRING bytes
 #define TVIXB_RULE_OF_MESSAGE(of) message
+#define TVIXB_RULE_OF_PART(of) message
 #define TVIXB_RULE_OF_PACKED(count) number
 
 enum {
@@ -72,6 +76,7 @@ enum {
 #define TVIXB_LABELS_OF_STRING UINT32_MAX
 #define TVIXB_LABELS_OF_MESSAGE(of) \
   (TVIXB_IS_SINGLE | TVIXB_IS_ONEOF | TVIXB_IS_LIST)
+#define TVIXB_LABELS_OF_PART(of) TVIXB_IS_LIST
 #define TVIXB_LABELS_OF_PACKED(count) TVIXB_IS_SINGLE
 
 struct tvixb_scalar_lists {};
@@ -82,11 +87,18 @@ enum {
 };
 #define tvixb_scalar_scan NULL
 #define tvixb_scalar_scan_inline NULL
+// Parts are scanned on their own, so a graph has none of their lists. Their
+// paths have one field less than the longest ones.
+struct tvixb_part_lists {};
+enum { tvixb_part_depths = 1 << (TVIXB_DEPTH_MAX - 1), tvixb_part_counted = 0 };
+#define tvixb_part_scan NULL
+#define tvixb_part_scan_inline tvixb_scan_part
 #define TVIXB_IN_UINT64 tvixb_scalar
 #define TVIXB_IN_BOOL tvixb_scalar
 #define TVIXB_IN_BYTES tvixb_scalar
 #define TVIXB_IN_STRING tvixb_scalar
 #define TVIXB_IN_MESSAGE(of) of
+#define TVIXB_IN_PART(of) tvixb_part
 #define TVIXB_IN_PACKED(count) tvixb_scalar
 
 #define TVIXB_LIMITS_UINT64 0
@@ -94,6 +106,7 @@ enum {
 #define TVIXB_LIMITS_BYTES 0
 #define TVIXB_LIMITS_STRING 0
 #define TVIXB_LIMITS_MESSAGE(of) of##_limits
+#define TVIXB_LIMITS_PART(of) 0
 #define TVIXB_LIMITS_PACKED(count) 1 << (count)
 
 // For each label: its members of tvixb_field; its bit; its member of

@@ -90,6 +90,14 @@ static void put_quoted(text* text, const tvixb_violation* violation) {
   }
 }
 
+// Writes the sample of a digest in hexadecimal.
+static void put_hex(text* text, const tvixb_violation* violation) {
+  for (unsigned i = 0; i < violation->sample_size; i++) {
+    put(text, "%02x", violation->sample[i]);
+  }
+  if (violation->number > violation->sample_size) put(text, "...");
+}
+
 static void put_members(text* text, const tvixb_message* message) {
   const char* between = "";
   for (unsigned i = 1; i <= message->number_max; i++) {
@@ -162,16 +170,29 @@ static bool is_of_length(const tvixb_kind* kind,
           violation->code == rule->unexpected_code);
 }
 
+// Returns whether a violation is that of a part of a graph with another variant
+// than the other parts. The part has a variant, so its selector is valid.
+static bool is_of_variant(const tvixb_kind* kind,
+                          const tvixb_violation* violation) {
+  return kind->graph && violation->variant && violation->depth == 2 &&
+         violation->code == kind->graph->variant_code &&
+         violation->field[1] == kind->graph->part->message->selector;
+}
+
 // Writes the message for a value or for the key of a list element.
-static void put_value(text* text, const tvixb_field* field,
+static void put_value(text* text, const tvixb_kind* kind,
+                      const tvixb_field* field,
                       const tvixb_violation* violation) {
   const tvixb_code_row* row = &tvixb_codes[violation->code];
   if (row->before) {
     put(text, "%s", row->before);
+  } else if (is_of_variant(kind, violation)) {
+    put(text, "expected the %s of the elements before, found ", field->name);
   } else {
     put(text, "expected %s, found ", field ? field->rule->expected : "");
   }
   if (row->shown == TVIXB_SHOWN_VALUE) put_quoted(text, violation);
+  if (row->shown == TVIXB_SHOWN_HEX) put_hex(text, violation);
   if (row->shown == TVIXB_SHOWN_NUMBER) {
     put(text, "%" PRIu64, violation->number);
   }
@@ -205,7 +226,7 @@ size_t tvixb_violation_message(const tvixb_kind* kind,
       put_required(&text, kind, violation);
       break;
     default:
-      put_value(&text, field, violation);
+      put_value(&text, kind, field, violation);
   }
   return text.size;
 }

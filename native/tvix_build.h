@@ -114,6 +114,8 @@ typedef enum tvixb_code {
   TVIXB_CODE_SIZE_OVERFLOW = 15,
   TVIXB_CODE_INVALID_NEEDLE = 16,
   TVIXB_CODE_NEEDLES_MISMATCH = 17,
+  TVIXB_CODE_UNKNOWN_STEP = 18,
+  TVIXB_CODE_UNREACHABLE_STEP = 19,
 } tvixb_code;
 
 // A violation of a rule. Plain data without pointers.
@@ -209,7 +211,7 @@ typedef struct tvixb_context tvixb_context;
 //   "tvix.castore.v1.Directory",
 //   "snix.build.v1.BuildRequest", "snix.build.v1.BuildResponse",
 //   "snix.castore.v1.Directory",
-//   "tvix_build.plan.v1.Step".
+//   "tvix_build.plan.v1.Step", "tvix_build.plan.v1.Plan".
 const tvixb_kind* tvixb_kind_find(const char* name);
 
 // Returns a kind by its index, which is 0 or more; NULL if there are not that

@@ -53,6 +53,7 @@ CODES_OF_TYPE = {
     ("build", SNIX): {"required"},
     ("directory", SNIX): {"size_overflow"},
     ("step", FIRST): {"output_is_input", "required", "invalid_path", "invalid_env_key"},
+    ("plan", FIRST): {"unknown_step", "unreachable_step", "required"},
 }
 CODES_OF_ALL = {
     *("malformed", "unknown_field", "invalid_name", "invalid_digest"),

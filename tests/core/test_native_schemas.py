@@ -46,7 +46,8 @@ def read_row(row: tuple[str, ...]) -> Field:
     repeated = label in ("REPEATED", "COUNTED", "SORTED", "PARALLEL")
     if ".encoded = true" in others:
         kind = "BYTES"
-    message = argument if kind == "MESSAGE" else None
+    message = argument if kind in ("MESSAGE", "PART") else None
+    kind = "MESSAGE" if kind == "PART" else kind
     return Field(name, int(number), kind, repeated, label == "ONEOF", message)
 
 

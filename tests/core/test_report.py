@@ -33,7 +33,9 @@ def test_choices_are_their_strings(member: Kind | Schema | ViolationCode) -> Non
 
 @pytest.mark.parametrize("value", ["Build", "", None, 1])
 def test_a_wrong_choice_lists_the_right_ones(value: object) -> None:
-    reason = f"expected a Kind: 'build-request', 'build', 'directory' or 'step'; found {value!r}"
+    reason = (
+        f"expected a Kind: 'build-request', 'build', 'directory', 'step' or 'plan'; found {value!r}"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
         Kind(value)
 

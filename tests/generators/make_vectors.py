@@ -9,8 +9,8 @@ are printable ASCII without quotes and backslashes, so that a simple reader can 
 quote.
 
     name, about     a name, unique in the file, and a description
-    kind            "build-request", "build", "directory" or "step"
-    schema          "tvix.build.v1@2024" or "snix.build.v1"; absent for "tvix.build.v1" and steps
+    kind            "build-request", "build", "directory", "step" or "plan"
+    schema          "tvix.build.v1@2024" or "snix.build.v1"; absent for "tvix.build.v1" and plans
     hex             the input
     request_hex     the BuildRequest of a response; absent if the response is checked alone
     valid, canonical
@@ -49,6 +49,7 @@ from vector_sources import (
     rules_build_snix,
     rules_directory,
     rules_directory_snix,
+    rules_plan,
     rules_request_later,
     rules_step,
     sorting,
@@ -81,6 +82,7 @@ TOPICS: tuple[Topic, ...] = (
     packed.TOPIC,
     packed.TOPIC_2024,
     rules_step.TOPIC,
+    rules_plan.TOPIC,
 )
 
 ORIGIN = (

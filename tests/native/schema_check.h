@@ -17,6 +17,7 @@ typedef struct schema_state {
   unsigned counted;  // bits by tvixb_count
   unsigned limits;   // bits of the counts that no list set before
   bool packed;
+  unsigned parts;  // number of the field of the root with parts of a graph
 } schema_state;
 
 static inline void schema_check_rule(const tvixb_field* field) {
@@ -92,7 +93,10 @@ static inline void schema_check_field(const tvixb_field* field, unsigned depth,
          (!field->repeated && (field->type == TVIXB_TYPE_STRING ||
                                field->type == TVIXB_TYPE_BYTES)));
   state->keys += field->key;
-  if (field->message) schema_check_embedded(field, depth, indices, state);
+  bool is_parts = depth == 1 && (unsigned)field->tag >> 3 == state->parts;
+  if (field->message && !is_parts) {
+    schema_check_embedded(field, depth, indices, state);
+  }
 }
 
 static inline void schema_check_message(const tvixb_message* message,
@@ -134,10 +138,36 @@ static inline void schema_check_variants(const tvixb_message* message) {
   }
 }
 
+static inline void schema_check_part(const tvixb_kind* kind) {
+  const tvixb_part* part = &kind->part;
+  const tvixb_field* field = &kind->message->fields[part->ref_field];
+  assert(part->refs && part->refs <= kind->list_count && field->sorted);
+  assert(part->targets && part->targets <= kind->list_count);
+  const tvixb_field* digest = &field->message->fields[part->ref_digest];
+  const tvixb_field* target = &field->message->fields[part->ref_target];
+  assert(digest->rule->min == TVIXB_DIGEST_SIZE && target->key);
+}
+
+static inline void schema_check_graph(const tvixb_kind* kind) {
+  const tvixb_graph_rule* graph = kind->graph;
+  const tvixb_message* part = graph->part->message;
+  const tvixb_field* parts = &kind->message->fields[graph->parts];
+  assert(graph->parts == 1 && parts->repeated && !parts->sorted);
+  assert(parts->message == part && part->variants);
+  for (unsigned i = 0; part->variants[i].value; i++) {
+    schema_check_part(part->variants[i].kind);
+  }
+  assert(graph->roots && graph->roots <= kind->list_count);
+  assert(graph->variant_code && graph->unknown_code &&
+         graph->unknown_target_code && graph->unreached_code);
+  schema_check(graph->part);
+}
+
 // Checks the tables of a kind.
 static inline void schema_check(const tvixb_kind* kind) {
   schema_check_variants(kind->message);
-  schema_state state = {0};
+  if (kind->graph) schema_check_graph(kind);
+  schema_state state = {.parts = kind->graph ? kind->graph->parts : 0};
   schema_check_message(kind->message, 1, 0, &state);
   unsigned keyed = state.lists & ~state.unkeyed;
   assert(kind->scan && !state.keys);

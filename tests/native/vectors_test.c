@@ -49,6 +49,7 @@ static const char* const kind_names[][3] = {
     {"build", "snix.build.v1", "snix.build.v1.BuildResponse"},
     {"directory", "snix.build.v1", "snix.castore.v1.Directory"},
     {"step", "tvix.build.v1", "tvix_build.plan.v1.Step"},
+    {"plan", "tvix.build.v1", "tvix_build.plan.v1.Plan"},
 };
 #define KINDS (sizeof kind_names / sizeof *kind_names)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 
+from blake3 import blake3
+
 from trees import NUMBERS, ROOTS, Field, Fields, copy, encode
 from wire import FIXED32, FIXED64, LEN, VARINT, tag, varint
 
@@ -146,6 +148,29 @@ def _large_step(rng: random.Random) -> Fields:
     return [Field(1, LEN, request), *refs, Field(3, LEN, schema)]
 
 
+def _large_plan(rng: random.Random) -> Fields:
+    """Return steps that refer to earlier ones, in any order; rarely one is missing or is twice."""
+    made: dict[bytes, Fields] = {}
+    outputs: list[tuple[bytes, bytes]] = []
+    for i in range(rng.choice((1, 30, 300))):
+        own = b"out-%d" % i
+        used = sorted(rng.sample(outputs, min(len(outputs), rng.randrange(5))))
+        refs = [Field(2, LEN, [Field(1, LEN, one), Field(2, LEN, name)]) for name, one in used]
+        request = [Field(1, LEN, b"sh"), Field(2, LEN, own)]
+        step = [Field(1, LEN, request), *refs, Field(3, LEN, b"tvix.build.v1")]
+        digest = blake3(encode(step)).digest()
+        made[digest] = step
+        outputs.append((own, digest))
+    parts = [Field(1, LEN, made[digest]) for digest in sorted(made)]
+    if rng.random() < 0.5:
+        rng.shuffle(parts)
+    if rng.random() < 0.2:
+        parts.pop()
+    if rng.random() < 0.2 and parts:
+        parts.append(copy([rng.choice(parts)])[0])
+    return parts + [Field(2, LEN, digest) for digest in sorted(made)]
+
+
 _LARGE: dict[str, Callable[[random.Random], Fields]] = {
     "BuildRequest": _large_request,
     "Build": _large_build,
@@ -154,6 +179,7 @@ _LARGE: dict[str, Callable[[random.Random], Fields]] = {
     "Build2024": _large_build_2024,
     "BuildResponse": _large_response,
     "Step": _large_step,
+    "Plan": _large_plan,
 }
 
 

@@ -85,6 +85,7 @@ _RULES: dict[
     ("directory", SNIX): (snix_castore.Directory, check_directory, sort_directory),
     # A step names the schema of its request itself.
     ("step", FIRST): (plan_pb2.Step, plan.check_step, plan.sort_step),
+    ("plan", FIRST): (plan_pb2.Plan, plan.check_plan, plan.sort_plan),
 }
 
 
@@ -121,7 +122,7 @@ class RefusedError(Exception):
 def check(
     data: bytes, kind: str, schema: str = FIRST, request: bytes | None = None
 ) -> ReferenceReport:
-    """Return the report on `data` as a "build-request", "build", "directory" or "step".
+    """Return the report on `data` as a kind of a schema, such as "build-request".
 
     `request` is the encoded request of a "build" of snix.build.v1.
     """
@@ -155,10 +156,10 @@ def descriptor(kind: str, schema: str) -> Descriptor:
 
 def is_outdated(data: bytes, kind: str, schema: str) -> bool:
     """Whether the installed protobuf is too old to decode `data` as the rules say. May be True for
-    a step that it does decode so."""
+    a step or plan that it does decode so."""
     if not decoder_versions.IS_OLD:
         return False
-    return kind == "step" or decoder_versions.may_differ(data, descriptor(kind, schema))
+    return kind in ("step", "plan") or decoder_versions.may_differ(data, descriptor(kind, schema))
 
 
 def _decode(

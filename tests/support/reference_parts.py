@@ -36,6 +36,8 @@ CODES = (
     "size_overflow",
     "invalid_needle",
     "needles_mismatch",
+    "unknown_step",
+    "unreachable_step",
 )
 
 #: A code and a path.
@@ -83,6 +85,10 @@ class Findings:
     def add_if(self, holds: bool, code: str, path: Path) -> None:
         if holds:
             self.add(code, path)
+
+    def extend(self, others: Findings) -> None:
+        """Add the violations of others."""
+        self._found += others._found
 
     def in_order(self) -> list[Violation]:
         """Return the violations by field number and index along the path, then by CODES."""

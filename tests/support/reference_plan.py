@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The reference's rules for steps of plans."""
+"""The reference's rules for plans and their steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from blake3 import blake3
 from google.protobuf.message import DecodeError
 
 import reference_first as first
@@ -22,7 +23,7 @@ from reference_parts import (
     is_name,
     node_name,
 )
-from tvix_build.plan.v1.plan_pb2 import Step
+from tvix_build.plan.v1.plan_pb2 import Plan, Step
 
 
 def is_output_path(value: str) -> bool:
@@ -116,3 +117,75 @@ def sort_step(step: Step) -> None:
     (first.sort_build_request if is_first else later.sort_build_request)(request)
     step.request = request.SerializeToString(deterministic=True)
     step.input_refs.sort(key=lambda ref: base_name(ref.output))
+
+
+def digest_of(step: Step) -> bytes:
+    """Return the digest of a step that has no violation other than not_sorted."""
+    step = Step.FromString(step.SerializeToString())
+    sort_step(step)
+    return blake3(step.SerializeToString(deterministic=True)).digest()
+
+
+# ---- plans
+
+
+def check_plan(plan: Plan, path: Path, findings: Findings) -> None:
+    """Check a plan. The rules for digests are checked only if each step has a digest."""
+    check_unknown_fields(plan, path, findings)
+    of_steps = Findings()
+    for i, step in enumerate(plan.steps):
+        check_step(step, path.field(plan, "steps", i), of_steps)
+    findings.extend(of_steps)
+    check_schemas(plan, path, findings)
+    findings.add_if(not plan.roots, "required", path.field(plan, "roots"))
+    for i, root in enumerate(plan.roots):
+        findings.add_if(len(root) != 32, "invalid_digest", path.field(plan, "roots", i))
+    check_list(plan, "roots", plan.roots, path, findings)
+    if all(code == "not_sorted" for code, _ in of_steps.in_order()):
+        check_digests(plan, path, findings)
+
+
+def check_schemas(plan: Plan, path: Path, findings: Findings) -> None:
+    """Check that all steps that can be read have the schema of the first one."""
+    schemas = []
+    for i, step in enumerate(plan.steps):
+        if step.schema not in _SCHEMAS:
+            continue
+        schemas.append(step.schema)
+        place = path.field(plan, "steps", i).field(step, "schema")
+        findings.add_if(step.schema != schemas[0], "invalid_name", place)
+
+
+def check_digests(plan: Plan, path: Path, findings: Findings) -> None:
+    """Check the order of steps, and what refers to them."""
+    digests = [digest_of(step) for step in plan.steps]
+    check_list(plan, "steps", digests, path, findings)
+    steps = dict(zip(digests, plan.steps, strict=True))
+    for i, root in enumerate(plan.roots):
+        findings.add_if(root not in steps, "unknown_step", path.field(plan, "roots", i))
+    for i, step in enumerate(plan.steps):
+        for j, ref in enumerate(step.input_refs):
+            place = path.field(plan, "steps", i).field(step, "input_refs", j)
+            if ref.step not in steps:
+                findings.add("unknown_step", place.field(ref, "step"))
+            elif ref.output not in request_of(steps[ref.step]).outputs:
+                findings.add("unexpected_output", place.field(ref, "output"))
+
+    reached: set[bytes] = set()
+    waiting = list(plan.roots)
+    while waiting:
+        digest = waiting.pop()
+        if digest in steps and digest not in reached:
+            reached.add(digest)
+            waiting += [ref.step for ref in steps[digest].input_refs]
+    for i, digest in enumerate(digests):
+        is_reached = digest in reached
+        findings.add_if(not is_reached, "unreachable_step", path.field(plan, "steps", i))
+
+
+def sort_plan(plan: Plan) -> None:
+    """Sort all lists of a plan and of its steps."""
+    for step in plan.steps:
+        sort_step(step)
+    plan.steps.sort(key=digest_of)
+    plan.roots.sort()

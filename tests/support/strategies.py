@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 
+from blake3 import blake3
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -225,24 +226,57 @@ def _values(fields: Fields, number: int) -> list[bytes]:
     return found
 
 
-@st.composite
-def steps(draw: DrawFn) -> Fields:
-    """Draw a canonical Step."""
-    # Mutations know the fields of the first schema (trees.SCHEMA).
-    later = st.sampled_from((b"tvix.build.v1@2024", b"snix.build.v1"))
-    schema = draw(st.just(b"tvix.build.v1") | st.just(b"tvix.build.v1") | later)
+# Mutations know the fields of the first schema (trees.SCHEMA).
+_LATER_SCHEMAS = st.sampled_from((b"tvix.build.v1@2024", b"snix.build.v1"))
+_SCHEMAS = st.just(b"tvix.build.v1") | st.just(b"tvix.build.v1") | _LATER_SCHEMAS
+
+
+def _base_name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
+
+
+def _step(draw: DrawFn, schema: bytes, sources: list[tuple[bytes, bytes]]) -> Fields:
+    """Draw a canonical Step that refers to some of the outputs of other steps, each with its step's
+    digest."""
     is_first = schema == b"tvix.build.v1"
     request = draw(build_requests() if is_first else later_build_requests())
     inputs, outputs = (4, 2) if is_first else (1, 6)
     directory = b"" if is_first else b"".join(_values(request, 5))
     prefix = directory + b"/" if directory else b""
-    paths = draw(_sorted(_TEXT_NAMES if is_first else _PATHS))
     refs = [
-        Field(2, LEN, [Field(1, LEN, draw(_DIGESTS)), Field(2, LEN, path)])
-        for name, path in sorted({path.rpartition(b"/")[2]: path for path in paths}.items())
+        Field(2, LEN, [Field(1, LEN, digest), Field(2, LEN, path)])
+        for name, (digest, path) in sorted({_base_name(one[1]): one for one in sources}.items())
         if name not in _values(request, inputs) and prefix + name not in _values(request, outputs)
     ]
     return [Field(1, LEN, request), *refs, Field(3, LEN, schema)]
+
+
+@st.composite
+def steps(draw: DrawFn) -> Fields:
+    """Draw a canonical Step."""
+    schema = draw(_SCHEMAS)
+    paths = draw(_sorted(_TEXT_NAMES if schema == b"tvix.build.v1" else _PATHS))
+    return _step(draw, schema, [(draw(_DIGESTS), path) for path in paths])
+
+
+@st.composite
+def plans(draw: DrawFn) -> Fields:
+    """Draw a canonical Plan."""
+    schema = draw(_SCHEMAS)
+    made: dict[bytes, Fields] = {}
+    sources: list[tuple[bytes, bytes]] = []
+    for _ in range(draw(st.integers(1, 4))):
+        step = _step(draw, schema, [one for one in sources if draw(st.booleans())])
+        digest = blake3(trees.encode(step)).digest()
+        made[digest] = step
+        request = step[0].value
+        assert isinstance(request, list)
+        outputs = _values(request, 2 if schema == b"tvix.build.v1" else 6)
+        sources += [(digest, output) for output in outputs if len(_base_name(output)) <= 255]
+    needed = {digest for step in made.values() for digest in _values(step, 2)}
+    roots = [one for one in made if one not in needed or draw(st.booleans())]
+    parts = [Field(1, LEN, made[digest]) for digest in sorted(made)]
+    return parts + _elements(2, sorted(roots))
 
 
 #: Canonical messages, by their names in trees.ROOTS.
@@ -254,6 +288,7 @@ MESSAGES: dict[str, SearchStrategy[Fields]] = {
     "Build2024": builds_2024(),
     "BuildResponse": build_responses(),
     "Step": steps(),
+    "Plan": plans(),
 }
 
 _SEEDS = st.integers(0, 2**64 - 1)

@@ -86,6 +86,7 @@ SCHEMA: dict[str, dict[int, str]] = {
     # Plans. The request may also be a LaterRequest.
     "Step": {1: "BuildRequest", 2: "InputRef", 3: "schema"},
     "InputRef": {1: "digest", 2: "output"},
+    "Plan": {1: "Step", 2: "digest"},
 }
 
 #: The message of each kind and schema.
@@ -99,6 +100,7 @@ ROOTS = {
     ("build", "snix.build.v1"): "BuildResponse",
     ("directory", "snix.build.v1"): "Directory",
     ("step", "tvix.build.v1"): "Step",
+    ("plan", "tvix.build.v1"): "Plan",
 }
 
 #: The fields that are not lists: a second occurrence overwrites, merges or switches.

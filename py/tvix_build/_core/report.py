@@ -61,6 +61,9 @@ class Kind(Choice):
     STEP = "step"
     """A step of a plan. It names the schema of its request, so the argument `schema` has no effect.
     """
+    PLAN = "plan"
+    """A plan. Its steps name the schema of their requests, so the argument `schema` has no effect.
+    """
 
     @property
     def full_name(self) -> str:
@@ -69,7 +72,7 @@ class Kind(Choice):
         return message_type(self).full_name
 
 
-KindLike: TypeAlias = Kind | Literal["build-request", "build", "directory", "step"]
+KindLike: TypeAlias = Kind | Literal["build-request", "build", "directory", "step", "plan"]
 """A kind as an argument. Type checkers report misspelt strings."""
 
 
@@ -116,7 +119,7 @@ _NAMES = {
         "snix.castore.v1.Directory",
     ),
 }
-_PLAN_NAMES = {Kind.STEP: "tvix_build.plan.v1.Step"}
+_PLAN_NAMES = {Kind.STEP: "tvix_build.plan.v1.Step", Kind.PLAN: "tvix_build.plan.v1.Plan"}
 TYPES: tuple[MessageType, ...] = (
     *(MessageType(kind, Schema.TVIX_BUILD_V1, name) for kind, name in _PLAN_NAMES.items()),
     *(
@@ -177,6 +180,10 @@ class ViolationCode(Choice):
     """A needle is empty, or an index of a needle is out of range."""
     NEEDLES_MISMATCH = "needles_mismatch"
     """The numbers of outputs and of lists of needles differ."""
+    UNKNOWN_STEP = "unknown_step"
+    """A plan lacks the step with a digest."""
+    UNREACHABLE_STEP = "unreachable_step"
+    """No root of a plan needs a step."""
 
 
 @dataclass(frozen=True)

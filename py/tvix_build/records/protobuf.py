@@ -30,7 +30,7 @@ _CLASSES: dict[str, type[Message]] = {
     for found in (
         *(tvix_build_pb2.BuildRequest, tvix_build_pb2.Build, tvix_castore_pb2.Directory),
         *(snix_build_pb2.BuildRequest, snix_build_pb2.BuildResponse, snix_castore_pb2.Directory),
-        plan_pb2.Step,
+        *(plan_pb2.Step, plan_pb2.Plan),
     )
 }
 # The last tvix has no module, but its request is that of snix.

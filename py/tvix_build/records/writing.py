@@ -18,6 +18,7 @@ _COLUMNS = {
     Kind.BUILD: "build",
     Kind.DIRECTORY: "directory",
     Kind.STEP: "step",
+    Kind.PLAN: "plan",
 }
 
 

@@ -18,6 +18,7 @@ BUILD_REQUEST = "build-request"
 BUILD = "build"
 DIRECTORY = "directory"
 STEP = "step"
+PLAN = "plan"
 
 FIRST = "tvix.build.v1"
 TVIX_2024 = "tvix.build.v1@2024"

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: MIT
+#include "graph.h"
+
+#include <string.h>
+
+#include "decode.h"
+#include "encode.h"
+#include "hash.h"
+#include "tvix_build.h"
+#include "variant.h"
+#include "wire.h"
+
+#define NO_PART SIZE_MAX
+
+// A part of the message. Its references and targets are ranges of the vectors.
+typedef struct part {
+  size_t first_ref, ref_count;
+  size_t first_target, target_count;
+  uint8_t variant;
+} part;
+
+// A reference of a part.
+typedef struct ref {
+  tvixb_view digest;  // of another part
+  tvixb_view target;  // of that part
+  size_t index;       // in the list as received
+  size_t part;        // NO_PART: unknown
+} ref;
+
+// Adds `count` items to a vector. Returns the first; NULL if an allocation
+// fails or count is 0.
+static void* add(tvixb_vector* vector, size_t count, size_t item_size) {
+  if (!count || !tvixb_vector_reserve(vector, count, item_size)) return NULL;
+  void* first = (uint8_t*)vector->items + vector->count * item_size;
+  vector->count += count;
+  return first;
+}
+
+// Returns the value of a string or message in the content of another one; an
+// empty view if it is absent, or if the bytes changed since the scan.
+static tvixb_view value_of(tvixb_view content, unsigned number) {
+  const uint8_t *p = content.data, *end = content.data + content.size, *stop;
+  while (p && p < end) {
+    uint32_t tag, length;
+    const uint8_t* value = tvixb_wire_tag(p, end, &tag);
+    if (!value) break;
+    p = tvixb_wire_skip(value, end, tag, TVIXB_WIRE_DEPTH_MAX, &stop);
+    if (!p || tag != (number << 3 | TVIXB_WIRE_LENGTH)) continue;
+    value = tvixb_wire_length(value, end, &length);
+    if (!value || length > (size_t)(end - value)) break;
+    return (tvixb_view){value, length};
+  }
+  return (tvixb_view){0};
+}
+
+// Returns the content of an element of a list.
+static tvixb_view content_of(const tvixb_scan* scan, size_t element) {
+  const tvixb_element* elements = scan->elements.items;
+  const uint8_t* begin = scan->data + elements[element].begin;
+  uint32_t length;
+  const uint8_t* value = tvixb_wire_length(begin + 1, scan->end, &length);
+  if (!value || length > (size_t)(scan->end - value)) return (tvixb_view){0};
+  return (tvixb_view){value, length};
+}
+
+// Records the references and targets of a scanned part.
+static bool record(tvixb_graph* graph, const tvixb_part* lists, part* found) {
+  const tvixb_scan* scan = &graph->scan;
+  const tvixb_list* list = &scan->lists[lists->refs - 1];
+  found->first_ref = graph->refs.count;
+  found->ref_count = list->count;
+  ref* refs = add(&graph->refs, list->count, sizeof(ref));
+  if (list->count && !refs) return false;
+  for (size_t i = 0; i < list->count; i++) {
+    tvixb_view content = content_of(scan, list->first + i);
+    refs[i] = (ref){value_of(content, lists->ref_digest),
+                    value_of(content, lists->ref_target), i, NO_PART};
+  }
+  list = &scan->lists[lists->targets - 1];
+  found->first_target = graph->targets.count;
+  found->target_count = list->count;
+  tvixb_view* targets = add(&graph->targets, list->count, sizeof(tvixb_view));
+  if (list->count && !targets) return false;
+  for (size_t i = 0; i < list->count; i++) {
+    size_t element = tvixb_order_element(&graph->order, list, i);
+    targets[i] = tvixb_scan_key(scan, element);
+  }
+  return true;
+}
+
+// Sets *encoding to the canonical encoding of a scanned part.
+static bool encode(tvixb_graph* graph, const tvixb_kind* kind, bool unsorted,
+                   tvixb_arena* arena, tvixb_view* encoding) {
+  if (!unsorted) return true;
+  uint8_t* encoded =
+      tvixb_arena_take(arena, encoding->size + TVIXB_ENCODE_SLACK);
+  if (!encoded) return false;
+  encoding->size = tvixb_encode(&graph->scan, &graph->order, kind, encoded);
+  encoding->data = encoded;
+  return true;
+}
+
+// Begins the violations of a part.
+static void begin_part(tvixb_report* report, const tvixb_graph_rule* rule,
+                       size_t index, uint8_t variant) {
+  report->variant = variant;
+  report->outer.depth = 1;
+  report->outer.field[0] = rule->parts;
+  report->outer.index[0] = index;
+}
+
+// Begins the violations of the message itself.
+static void end_parts(tvixb_report* report) {
+  report->variant = 0;
+  report->outer.depth = 0;
+}
+
+// Returns whether the encoded fields of a part decode, and reports them if not.
+static bool decodes(const tvixb_kind* kind, tvixb_view bytes,
+                    tvixb_report* report) {
+  unsigned number;
+  size_t stop;
+  if (tvixb_decode_check_encoded(kind->message, bytes, &number, &stop)) {
+    return true;
+  }
+  tvixb_path path = {.depth = 1, .field = {(uint8_t)number}};
+  path.index[0] = TVIXB_NO_INDEX;
+  tvixb_report_add(report, TVIXB_CODE_MALFORMED, &path, stop, (tvixb_view){0});
+  return false;
+}
+
+// Scans part `index`, and orders its lists. Returns as tvixb_graph_scan.
+static bool scan_part(tvixb_graph* graph, const tvixb_graph_rule* rule,
+                      size_t index, tvixb_view bytes, bool normalized,
+                      tvixb_arena* arena, tvixb_report* report) {
+  part* found = (part*)graph->parts.items + index;
+  tvixb_view* encoding = (tvixb_view*)graph->encodings.items + index;
+  uint8_t variant = tvixb_variant_of(rule->part->message, bytes);
+  const tvixb_kind* kind = tvixb_variant_kind(rule->part, variant);
+  *found = (part){.variant = variant};
+  *encoding = bytes;
+  begin_part(report, rule, index, variant);
+  if (normalized && !decodes(kind, bytes, report)) {
+    graph->invalid = true;
+    return true;
+  }
+  uint64_t not_sorted = report->not_sorted;
+  uint64_t others = report->total - not_sorted;
+  if (!tvixb_scan_message(&graph->scan, kind, bytes, NULL, report)) {
+    graph->out_of_memory = graph->scan.out_of_memory;
+    return false;
+  }
+  graph->out_of_memory =
+      !tvixb_order_lists(&graph->order, &graph->scan, kind, NULL, NULL, report);
+  if (graph->out_of_memory) return false;
+  graph->invalid |= report->total - report->not_sorted != others;
+  if (graph->invalid) return true;
+  bool unsorted = report->not_sorted != not_sorted;
+  graph->out_of_memory = !record(graph, &kind->part, found) ||
+                         !encode(graph, kind, unsorted, arena, encoding);
+  return !graph->out_of_memory;
+}
+
+bool tvixb_graph_scan(tvixb_graph* graph, const tvixb_scan* scan,
+                      const tvixb_graph_rule* rule, bool normalized,
+                      tvixb_arena* arena, tvixb_report* report) {
+  const tvixb_view* parts = scan->parts.items;
+  size_t count = scan->parts.count;
+  graph->parts.count = graph->encodings.count = 0;
+  graph->refs.count = graph->targets.count = 0;
+  graph->invalid = graph->out_of_memory = false;
+  graph->scan.outer_depth = 1;
+  if (count && (!add(&graph->parts, count, sizeof(part)) ||
+                !add(&graph->encodings, count, sizeof(tvixb_view)))) {
+    graph->out_of_memory = true;
+    return false;
+  }
+  bool ordinary = true;
+  for (size_t i = 0; i < count && ordinary; i++) {
+    ordinary = scan_part(graph, rule, i, parts[i], normalized, arena, report);
+  }
+  end_parts(report);
+  return ordinary;
+}
+
+// Reports the parts whose variant is not that of the first part with one.
+static void check_variants(const tvixb_graph* graph,
+                           const tvixb_graph_rule* rule,
+                           const tvixb_view* bytes, tvixb_report* report) {
+  const part* parts = graph->parts.items;
+  unsigned selector = rule->part->message->selector;
+  uint8_t first = 0;
+  for (size_t i = 0; i < graph->parts.count; i++) {
+    if (!first) first = parts[i].variant;
+    if (!parts[i].variant || parts[i].variant == first) continue;
+    tvixb_path path = {.depth = 1, .field = {(uint8_t)selector}};
+    path.index[0] = TVIXB_NO_INDEX;
+    tvixb_view value = value_of(bytes[i], selector);
+    begin_part(report, rule, i, parts[i].variant);
+    tvixb_report_add(report, rule->variant_code, &path, value.size, value);
+  }
+  end_parts(report);
+}
+
+// Hashes the parts, and makes their digests a list that must be sorted. Returns
+// false if an allocation fails.
+static bool order_parts(tvixb_graph* graph, const tvixb_graph_rule* rule,
+                        tvixb_report* report) {
+  static const tvixb_kind digests_kind = {.list_count = 1};
+  tvixb_scan* scan = &graph->scan;
+  tvixb_list* list = &scan->lists[0];
+  size_t count = graph->parts.count;
+  graph->digests.count = 0;
+  if (count && !add(&graph->digests, count, TVIXB_DIGEST_SIZE)) return false;
+  uint8_t* digests = graph->digests.items;
+  if (count) tvixb_hash_many(graph->encodings.items, count, digests);
+  scan->data = digests;
+  scan->end = digests + count * TVIXB_DIGEST_SIZE;
+  scan->report = report;
+  scan->elements.count = scan->packed.count = 0;
+  scan->path.field[0] = rule->parts;
+  *list = (tvixb_list){0};
+  tvixb_scan_begin_list(scan, list, 0);
+  for (size_t i = 0; i < count; i++) {
+    tvixb_view digest = {digests + i * TVIXB_DIGEST_SIZE, TVIXB_DIGEST_SIZE};
+    if (!tvixb_scan_add_element(scan, list, true, i, 0, digest.data, digest)) {
+      return false;
+    }
+  }
+  tvixb_scan_end_list(scan, list, count, scan->end);
+  return tvixb_order_lists(&graph->order, scan, &digests_kind, NULL, NULL,
+                           report);
+}
+
+// Returns the index of the part with a digest; NO_PART if there is none.
+static size_t find_part(const tvixb_graph* graph, tvixb_view digest) {
+  return tvixb_order_find(&graph->order, &graph->scan, &graph->scan.lists[0],
+                          digest);
+}
+
+static bool has_target(const tvixb_graph* graph, const part* found,
+                       tvixb_view target) {
+  const tvixb_view* targets = graph->targets.items;
+  size_t low = found->first_target, high = low + found->target_count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    int order = tvixb_view_compare(targets[middle], target);
+    if (order == 0) return true;
+    if (order < 0) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return false;
+}
+
+// Reports field `number` of a reference, which has the value, in part `index`.
+static void report_ref(const tvixb_graph* graph, const tvixb_graph_rule* rule,
+                       size_t index, const ref* wrong, unsigned number,
+                       tvixb_view value, tvixb_report* report) {
+  const part* parts = graph->parts.items;
+  const tvixb_kind* kind = tvixb_variant_kind(rule->part, parts[index].variant);
+  tvixb_path path = {.depth = 2};
+  path.field[0] = kind->part.ref_field;
+  path.index[0] = wrong->index;
+  path.field[1] = (uint8_t)number;
+  path.index[1] = TVIXB_NO_INDEX;
+  begin_part(report, rule, index, parts[index].variant);
+  tvixb_report_add(
+      report,
+      wrong->part == NO_PART ? rule->unknown_code : rule->unknown_target_code,
+      &path, value.size, value);
+  end_parts(report);
+}
+
+// Finds the parts to which the parts refer.
+static void resolve(tvixb_graph* graph, const tvixb_graph_rule* rule,
+                    tvixb_report* report) {
+  const part* parts = graph->parts.items;
+  for (size_t i = 0; i < graph->parts.count; i++) {
+    const tvixb_part* lists =
+        &tvixb_variant_kind(rule->part, parts[i].variant)->part;
+    ref* refs = (ref*)graph->refs.items + parts[i].first_ref;
+    for (size_t j = 0; j < parts[i].ref_count; j++) {
+      ref* one = &refs[j];
+      one->part = find_part(graph, one->digest);
+      if (one->part == NO_PART) {
+        report_ref(graph, rule, i, one, lists->ref_digest, one->digest, report);
+      } else if (!has_target(graph, &parts[one->part], one->target)) {
+        report_ref(graph, rule, i, one, lists->ref_target, one->target, report);
+      }
+    }
+  }
+}
+
+// Marks a part as reached, and lets its references wait. NO_PART does nothing.
+static void reach(tvixb_graph* graph, size_t index) {
+  uint8_t* reached = graph->reached.items;
+  if (index == NO_PART || reached[index]) return;
+  reached[index] = 1;
+  ((size_t*)graph->waiting.items)[graph->waiting.count++] = index;
+}
+
+// Marks the parts that the roots need. Reports roots that are not parts.
+static void reach_from_roots(tvixb_graph* graph, const tvixb_scan* scan,
+                             const tvixb_graph_rule* rule,
+                             tvixb_report* report) {
+  const tvixb_list* roots = &scan->lists[rule->roots - 1];
+  for (size_t i = 0; i < roots->count; i++) {
+    tvixb_view digest = tvixb_scan_key(scan, roots->first + i);
+    size_t found = find_part(graph, digest);
+    reach(graph, found);
+    if (found != NO_PART) continue;
+    tvixb_path path = {.depth = roots->depth, .field = {roots->field[0]}};
+    path.index[0] = i;
+    tvixb_report_add(report, rule->unknown_code, &path, digest.size, digest);
+  }
+  const part* parts = graph->parts.items;
+  const ref* refs = graph->refs.items;
+  while (graph->waiting.count) {
+    size_t index = ((size_t*)graph->waiting.items)[--graph->waiting.count];
+    for (size_t i = 0; i < parts[index].ref_count; i++) {
+      reach(graph, refs[parts[index].first_ref + i].part);
+    }
+  }
+}
+
+// Reports the parts that no root needs. Only the first of equal parts is marked
+// as reached.
+static void report_unreached(const tvixb_graph* graph,
+                             const tvixb_graph_rule* rule,
+                             tvixb_report* report) {
+  const uint8_t* reached = graph->reached.items;
+  const uint8_t* digests = graph->digests.items;
+  for (size_t i = 0; i < graph->parts.count; i++) {
+    if (reached[i]) continue;
+    tvixb_view digest = {digests + i * TVIXB_DIGEST_SIZE, TVIXB_DIGEST_SIZE};
+    size_t first = find_part(graph, digest);
+    if (first != NO_PART && reached[first]) continue;
+    tvixb_path path = {.depth = 1, .field = {rule->parts}};
+    path.index[0] = i;
+    tvixb_report_add(report, rule->unreached_code, &path, digest.size, digest);
+  }
+}
+
+bool tvixb_graph_check(tvixb_graph* graph, const tvixb_scan* scan,
+                       const tvixb_graph_rule* rule, tvixb_report* report) {
+  size_t count = graph->parts.count;
+  check_variants(graph, rule, scan->parts.items, report);
+  if (graph->invalid) return true;
+  graph->reached.count = graph->waiting.count = 0;
+  if (!order_parts(graph, rule, report) ||
+      !tvixb_vector_reserve(&graph->reached, count + 1, 1) ||
+      !tvixb_vector_reserve(&graph->waiting, count + 1, sizeof(size_t))) {
+    return false;
+  }
+  memset(graph->reached.items, 0, count + 1);
+  resolve(graph, rule, report);
+  reach_from_roots(graph, scan, rule, report);
+  report_unreached(graph, rule, report);
+  return true;
+}
+
+void tvixb_graph_encode(const tvixb_graph* graph, const tvixb_graph_rule* rule,
+                        uint8_t* encoded) {
+  const tvixb_view* encodings = graph->encodings.items;
+  const tvixb_list* list = &graph->scan.lists[0];
+  for (size_t i = 0; i < list->count; i++) {
+    tvixb_view one = encodings[tvixb_order_element(&graph->order, list, i)];
+    *encoded++ = (uint8_t)(rule->parts << 3 | TVIXB_WIRE_LENGTH);
+    encoded = tvixb_wire_put_varint(encoded, one.size);
+    if (one.size) memcpy(encoded, one.data, one.size);
+    encoded += one.size;
+  }
+}
+
+void tvixb_graph_trim(tvixb_graph* graph) {
+  tvixb_scan_trim(&graph->scan);
+  tvixb_order_trim(&graph->order);
+  tvixb_vector_trim(&graph->parts);
+  tvixb_vector_trim(&graph->refs);
+  tvixb_vector_trim(&graph->targets);
+  tvixb_vector_trim(&graph->encodings);
+  tvixb_vector_trim(&graph->digests);
+  tvixb_vector_trim(&graph->reached);
+  tvixb_vector_trim(&graph->waiting);
+}
+
+void tvixb_graph_free(tvixb_graph* graph) {
+  tvixb_scan_free(&graph->scan);
+  tvixb_order_free(&graph->order);
+  tvixb_vector_free(&graph->parts);
+  tvixb_vector_free(&graph->refs);
+  tvixb_vector_free(&graph->targets);
+  tvixb_vector_free(&graph->encodings);
+  tvixb_vector_free(&graph->digests);
+  tvixb_vector_free(&graph->reached);
+  tvixb_vector_free(&graph->waiting);
+}
