@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tvix_build
 from fake_builder import FakeBuilder, describe
 from made_plans import digest_of, make_graph, make_plan, make_step, output_name
 from tvix.castore.protos.castore_pb2 import Node
@@ -169,6 +170,17 @@ def test_equal_requests_share_a_failure(castore: CastoreStore, state: PlanState)
 def test_a_missing_plan(castore: CastoreStore, state: PlanState) -> None:
     with pytest.raises(UnknownPlanError, match="no plan with the digest 0000"):
         run(bytes(32), [FakeBuilder(castore)], state, castore=castore)
+
+
+def test_builders_and_weights_must_match(castore: CastoreStore, state: PlanState) -> None:
+    plan, _ = make_graph([[]])
+    with pytest.raises(ValueError, match="found 0 builders and 0 weights"):
+        run_plan(plan, [], state, castore)
+    with pytest.raises(ValueError, match="found 1 builders and 2 weights"):
+        run_plan(plan, FakeBuilder(castore), state, castore, weights=[1, 2])
+    with pytest.raises(tvix_build.ValidationError):
+        state.put_plan(plan[:-1])
+    assert state.runs() == []
 
 
 def test_events(castore: CastoreStore, state: PlanState) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import duckdb
 import grpc
@@ -38,6 +38,7 @@ from tvix_build.castore.client import (
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.plan import PlanState, Run, Status, StepResult, UnknownPlanError
+from tvix_build.plan.v1 import plan_pb2
 from tvix_build.polars import TvixNamespace
 from tvix_build.proxy.client import (
     AsyncBuildService,
@@ -511,6 +512,36 @@ def test_reused_builds(tmp_path: Path) -> None:
             checking.build(request())
 
 
+def one_step() -> bytes:
+    """Return a plan of one step."""
+    data = request().SerializeToString()
+    step = plan_pb2.Step(request=tvix_build.canonicalize(data), schema="tvix.build.v1")
+    root = tvix_build.digest(step.SerializeToString(), kind="step")
+    return plan_pb2.Plan(steps=[step], roots=[root]).SerializeToString()
+
+
+class RefusingBuilder:
+    """A builder without builds."""
+
+    def build(
+        self,
+        request: Any,
+        *,
+        schema: Any = None,
+        on_log: Any = None,
+    ) -> builders.BuildResult[Any]:
+        raise builders.RefusedError(["nothing is built"])
+
+    async def build_async(
+        self,
+        request: Any,
+        *,
+        schema: Any = None,
+        on_log: Any = None,
+    ) -> builders.BuildResult[Any]:
+        raise builders.RefusedError(["nothing is built"])
+
+
 def test_plans(tmp_path: Path) -> None:
     events: list[plan.Event] = []
     with (
@@ -519,11 +550,11 @@ def test_plans(tmp_path: Path) -> None:
         PlanState(tmp_path / "state", builds=stored) as state,
     ):
         assert_type(state.builds, RequestStore)
-        digest = assert_type(state.put_plan(b""), bytes)
+        digest = assert_type(state.put_plan(one_step()), bytes)
         result = assert_type(
             plan.run(
                 digest,
-                [],
+                [RefusingBuilder()],
                 state,
                 castore=store,
                 weights=None,
@@ -538,12 +569,12 @@ def test_plans(tmp_path: Path) -> None:
         )
         assert_type(result.run, Run)
         assert_type(result.counts, Mapping[Status, int])
-        assert assert_type(result.succeeded, bool)
-        assert assert_type(state.roots(digest), list[bytes]) == []
+        assert not assert_type(result.succeeded, bool)
+        assert len(assert_type(state.roots(digest), list[bytes])) == 1
         assert assert_type(state.runs(), list[Run]) == [result.run]
         assert assert_type(state.results(result.run), Iterator[StepResult])
         with pytest.raises(UnknownPlanError):
-            asyncio.run(plan.run_async(DIGEST, [], state, castore=store))
+            asyncio.run(plan.run_async(DIGEST, [RefusingBuilder()], state, castore=store))
     assert_type(result.run.number, int)
     assert assert_type(result.run.plan, bytes) == digest
     assert_type(result.run.started, datetime)

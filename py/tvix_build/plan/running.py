@@ -88,6 +88,7 @@ def run(
     Raises:
         UnknownPlanError: if the state does not have the plan.
         StoreError: if the state cannot be read or written.
+        ValueError: if there is no builder, or not a weight for each.
     """
     return asyncio.run(
         run_async(
@@ -121,9 +122,15 @@ async def run_async(
     on_event: OnEvent | None = None,
 ) -> PlanResult:
     """As `run`. Cancelling the call ends all builds; a later call continues the run."""
+    weights = weights or [1.0] * len(builders)
+    if not builders or len(weights) != len(builders):
+        raise ValueError(
+            f"expected builders, and a weight for each, found {len(builders)} builders and "
+            f"{len(weights)} weights"
+        )
     attempts = Attempts(
         builders,
-        weights or [1.0] * len(builders),
+        weights,
         limit=timeout,
         retries=retries,
         backoff=backoff,

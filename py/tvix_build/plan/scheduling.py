@@ -7,6 +7,27 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 
+def order_steps(needs: Sequence[Iterable[int]]) -> list[int]:
+    """Return steps in an order in which each comes after those that it needs.
+
+    Args:
+        needs: for each step, the steps that it needs. There is no cycle.
+    """
+    needed_by: list[list[int]] = [[] for _ in needs]
+    missing = [0] * len(needs)
+    for step, needed in enumerate(needs):
+        for one in needed:
+            needed_by[one].append(step)
+            missing[step] += 1
+    order = [step for step, count in enumerate(missing) if not count]
+    for step in order:
+        for other in needed_by[step]:
+            missing[other] -= 1
+            if not missing[other]:
+                order.append(other)
+    return order
+
+
 class Schedule:
     """The steps of a plan that are not finished. Steps are numbers, from 0.
 
@@ -29,7 +50,7 @@ class Schedule:
             for one in set(needed):
                 self._needed_by[one].append(step)
                 self._missing[step] += 1
-        self._lengths = self._find_lengths()
+        self._lengths = self._find_lengths(order_steps(needs))
         self._ready: list[tuple[int, int]] = []
         for step, missing in enumerate(self._missing):
             if not missing:
@@ -85,17 +106,10 @@ class Schedule:
     def _add_ready(self, step: int) -> None:
         heapq.heappush(self._ready, self.rank(step))
 
-    def _find_lengths(self) -> list[int]:
+    def _find_lengths(self, order: Sequence[int]) -> list[int]:
         """Return the number of steps on the longest path from each step to one that no other step
         needs."""
-        missing = list(self._missing)
-        order = [step for step, count in enumerate(missing) if not count]
-        for step in order:
-            for other in self._needed_by[step]:
-                missing[other] -= 1
-                if not missing[other]:
-                    order.append(other)
-        lengths = [1] * len(missing)
+        lengths = [1] * len(order)
         for step in reversed(order):
             for other in self._needed_by[step]:
                 lengths[step] = max(lengths[step], lengths[other] + 1)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tvix_build._core.blake3 import blake3_many
+from tvix_build._core.check import validate
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike, bytes_like
-from tvix_build._core.report import Error
-from tvix_build.plan.wire import Ref, Step, read_plan, read_step
+from tvix_build._core.report import Error, Kind
+from tvix_build.plan.wire import Ref, Step, read_outputs, read_plan, read_step
 from tvix_build.store import RequestStore
 from tvix_build.store.database import Database, Form
 
@@ -139,9 +140,13 @@ class PlanState:
         """Store a plan, and return its digest.
 
         Args:
-            plan: the canonical encoding of a valid plan, which is not checked.
+            plan: the canonical encoding of a plan.
+
+        Raises:
+            ValidationError: if it is invalid.
         """
         view = bytes_like(plan)
+        validate(view, kind=Kind.PLAN)
         found = read_plan(view)
         rows = blake3_many(view, offsets=(found.begins, found.ends)).tobytes()
         digest = blake3_many([view]).tobytes()
@@ -166,6 +171,12 @@ class PlanState:
                 "SELECT CAST(encoding AS BLOB) FROM step WHERE digest = ?", (digest,)
             ).fetchone()
         return read_step(row[0])
+
+    def step_name(self, digest: bytes) -> str:
+        """Return the name of the first output of a step, or its digest if it has no output."""
+        step = self.step(digest)
+        names = read_outputs(step.request, step.schema)
+        return names[0].decode(errors="backslashreplace") if names else digest.hex()
 
     def plan_steps(self, plan: bytes) -> list[tuple[bytes, tuple[Ref, ...]]]:
         """Return the digests of the steps of a plan, each with its refs.
