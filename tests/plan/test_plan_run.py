@@ -330,6 +330,16 @@ def test_cancelling_keeps_what_is_finished(castore: CastoreStore, state: PlanSta
     assert len(builder.built) == 2
 
 
+def test_a_builder_that_cancels_its_build(castore: CastoreStore, state: PlanState) -> None:
+    class Cancelling(FakeBuilder):
+        async def build_async(self, *_: Any, **__: Any) -> BuildResult[Any]:
+            raise asyncio.CancelledError
+
+    plan, _ = make_graph([[]])
+    with pytest.raises(RuntimeError, match="a build was cancelled"):
+        run_plan(plan, Cancelling(castore), state, castore)
+
+
 LIES: dict[str, Callable[[BuildResult[Any]], BuildResult[Any]]] = {
     "no response": lambda result: replace(result, response=b"\xff"),
     "another request": lambda result: replace(

@@ -573,6 +573,8 @@ def test_plans(tmp_path: Path) -> None:
         assert len(assert_type(state.roots(digest), list[bytes])) == 1
         assert assert_type(state.runs(), list[Run]) == [result.run]
         assert assert_type(state.results(result.run), Iterator[StepResult])
+        with state.lock(digest), pytest.raises(plan.PlanRunningError):
+            plan.run(digest, [RefusingBuilder()], state, castore=store)
         with pytest.raises(UnknownPlanError):
             asyncio.run(plan.run_async(DIGEST, [RefusingBuilder()], state, castore=store))
     assert_type(result.run.number, int)

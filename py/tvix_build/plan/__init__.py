@@ -20,7 +20,14 @@ from tvix_build._core.names import publish
 if TYPE_CHECKING:
     from tvix_build.plan.events import Event, Finished, Logged, OnEvent, Started
     from tvix_build.plan.running import PlanResult, run, run_async
-    from tvix_build.plan.state import PlanState, Run, Status, StepResult, UnknownPlanError
+    from tvix_build.plan.state import (
+        PlanRunningError,
+        PlanState,
+        Run,
+        Status,
+        StepResult,
+        UnknownPlanError,
+    )
 
 __all__ = [
     "Event",
@@ -28,6 +35,7 @@ __all__ = [
     "Logged",
     "OnEvent",
     "PlanResult",
+    "PlanRunningError",
     "PlanState",
     "Run",
     "Started",

@@ -5,7 +5,7 @@ returns."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tvix_build._core.report import Schema
@@ -122,25 +122,31 @@ class Attempts:
         Raises:
             RefusedError, UnavailableError: as the builder.
         """
-        task = asyncio.ensure_future(
-            builder.build_async(request.encoding, schema=request.schema, on_log=on_log)
-        )
+        build = builder.build_async(request.encoding, schema=request.schema, on_log=on_log)
         try:
-            done, _ = await asyncio.wait([task], timeout=self._limit)
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-        if not done:
-            return Failure(f"the limit of time, {self._limit:g} s, is exceeded")
-        try:
-            return _check(request, task.result())
+            result = await (build if self._limit is None else _limited(build, self._limit))
+            return result if isinstance(result, Failure) else _check(request, result)
         except (RefusedError, UnavailableError):
             raise
         except BuildFailedError as error:
             return Failure(error.reason, error.record)
         except Exception as error:  # A defect of a builder must not end the other builds.
             return Failure(f"the builder failed: {type(error).__name__}: {error}")
+
+
+async def _limited(
+    build: Coroutine[Any, Any, BuildResult[Any]], limit: float
+) -> BuildResult[Any] | Failure:
+    """Return the result of a build. If it takes longer than the limit, cancel it."""
+    # Not asyncio.wait_for, which may raise a TimeoutError of the build itself.
+    task = asyncio.ensure_future(build)
+    try:
+        done, _ = await asyncio.wait([task], timeout=limit)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+    return task.result() if done else Failure(f"the limit of time, {limit:g} s, is exceeded")
 
 
 def _check(request: Resolved, result: BuildResult[Any]) -> BuildResult[bytes] | Failure:

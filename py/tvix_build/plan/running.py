@@ -87,6 +87,7 @@ def run(
 
     Raises:
         UnknownPlanError: if the state does not have the plan.
+        PlanRunningError: if another call, perhaps in another process, runs the plan.
         StoreError: if the state cannot be read or written.
         ValueError: if there is no builder, or not a weight for each.
     """
@@ -135,17 +136,18 @@ async def run_async(
         retries=retries,
         backoff=backoff,
     )
-    runner = _Runner(
-        state,
-        state.start_run(plan),
-        attempts,
-        castore,
-        max_builds or os.cpu_count() or 1,
-        fail_fast,
-        on_event or (lambda _: None),
-    )
-    await runner.run()
-    return PlanResult(state.finish_run(runner.current), runner.counts)
+    with state.lock(plan):
+        runner = _Runner(
+            state,
+            state.start_run(plan),
+            attempts,
+            castore,
+            max_builds or os.cpu_count() or 1,
+            fail_fast,
+            on_event or (lambda _: None),
+        )
+        await runner.run()
+        return PlanResult(state.finish_run(runner.current), runner.counts)
 
 
 class _Runner:
@@ -199,6 +201,7 @@ class _Runner:
         self._ended: list[Job] = []
         self._changed = asyncio.Event()
         self._error: BaseException | None = None
+        self._stopping = False
         self._first_failure: int | None = None
 
     async def run(self) -> None:
@@ -219,6 +222,7 @@ class _Runner:
 
     async def _stop(self) -> None:
         """End all builds, and store the outcomes of those that ended before."""
+        self._stopping = True
         tasks = [*self._builds, *([self._lookup] if self._lookup else [])]
         for task in tasks:
             task.cancel()
@@ -314,6 +318,8 @@ class _Runner:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             self._error = self._error or task.exception()
+        elif not self._stopping:  # by its builder, or by the loop, which also cancels `run`
+            self._error = self._error or RuntimeError("a build was cancelled")
         self._advance()
         self._changed.set()
 

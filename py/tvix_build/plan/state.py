@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -42,6 +44,10 @@ class UnknownPlanError(Error, KeyError):
 
     def __str__(self) -> str:  # KeyError.__str__ shows the repr.
         return str(self.args[0])
+
+
+class PlanRunningError(Error):
+    """Another call, perhaps in another process, runs the plan."""
 
 
 class Status(str, Enum):
@@ -103,8 +109,9 @@ class Run(NamedTuple):
 class PlanState:
     """Stores plans, the outcomes of their steps, and builds, in a directory.
 
-    Several processes and threads may use a state at the same time, but not run the same plan. What
-    a method has stored when it returns survives a crash of the process or of the machine.
+    Several processes and threads may use a state at the same time, but only one call at a time runs
+    a plan. What a method has stored when it returns survives a crash of the process or of the
+    machine.
 
     Args:
         path: the directory, which is created if it does not exist.
@@ -118,11 +125,11 @@ class PlanState:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, builds: RequestStore | None = None) -> None:
-        directory = Path(path)
-        directory.mkdir(exist_ok=True)
-        self._database = Database(directory / "plans.sqlite", _FORM, create=True)
+        self._directory = Path(path)
+        self._directory.mkdir(exist_ok=True)
+        self._database = Database(self._directory / "plans.sqlite", _FORM, create=True)
         self._own_builds = builds is None
-        self.builds: RequestStore = builds or RequestStore(directory / "builds.sqlite")
+        self.builds: RequestStore = builds or RequestStore(self._directory / "builds.sqlite")
 
     def close(self) -> None:
         """Close the state, which cannot be used afterwards. Leaving the context also closes it."""
@@ -203,8 +210,27 @@ class PlanState:
             raise UnknownPlanError(f"{self._database.path}: no plan with the digest {plan.hex()}")
         return [row[0][i : i + DIGEST_SIZE] for i in range(0, len(row[0]), DIGEST_SIZE)]
 
+    @contextmanager
+    def lock(self, plan: bytes) -> Iterator[None]:
+        """Hold the lock of a plan, which ends with the process.
+
+        Raises:
+            PlanRunningError: if another call holds it.
+        """
+        with open(self._directory / f"{plan.hex()}.lock", "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PlanRunningError(f"the plan {plan.hex()} is running already") from None
+            yield
+
     def start_run(self, plan: bytes) -> Run:
-        """Return the last run of a plan if it is not finished, and a new one if it is."""
+        """Return the last run of a plan if it is not finished, and a new one if it is.
+
+        Raises:
+            UnknownPlanError: if the state has no such plan.
+        """
+        self.roots(plan)
         with self._database.write() as connection:
             row = connection.execute(
                 "SELECT * FROM run WHERE plan = ? ORDER BY id DESC LIMIT 1", (plan,)
