@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from datetime import datetime
 from pathlib import Path
@@ -13,38 +12,9 @@ import pytest
 
 from builders_support import needs_sandbox
 from cli_support import Result, run, start
-from made_plans import digest_of, make_plan, make_step, output_name
+from made_plans import add_step, digest_of, output_name, write_greetings, write_plan
 from tvix_build.plan import PlanState, Status
 from waiting import wait_until
-
-SYSTEM = f"{os.uname().machine}-linux"
-
-
-def step(name: str, script: str, *needs: str, steps: dict[str, bytes]) -> None:
-    """Add a step whose script makes the file or directory $out, from outputs of other steps."""
-    wanted = {digest_of(steps[one]): [output_name(one)] for one in needs}
-    paths = {one: f"/nix/store/{output_name(one)}" for one in (*needs, name)}
-    environment = {**{one: paths[one] for one in needs}, "out": paths[name]}
-    steps[name] = make_step(
-        name, wanted, script=script, environment_vars=environment, system=SYSTEM
-    )
-
-
-def write_plan(directory: Path, steps: dict[str, bytes], *roots: str) -> None:
-    plan = make_plan(steps.values(), [digest_of(steps[root]) for root in roots])
-    (directory / "plan.binpb").write_bytes(plan)
-
-
-def greetings(directory: Path) -> dict[str, bytes]:
-    """Write a plan of four steps, and return them."""
-    steps: dict[str, bytes] = {}
-    step("hello", "echo made hello; echo hello > $out", steps=steps)
-    step("world", "echo world > $out", steps=steps)
-    script = "read a < $hello; read b < $world; echo $a, $b > $out"
-    step("both", script, "hello", "world", steps=steps)
-    step("run", "read text < $both; echo \"echo '$text!'\" > $out", "both", steps=steps)
-    write_plan(directory, steps, "run")
-    return steps
 
 
 def run_plan(directory: Path, *options: str) -> Result:
@@ -54,7 +24,7 @@ def run_plan(directory: Path, *options: str) -> Result:
 
 @needs_sandbox
 def test_a_plan(tmp_path: Path) -> None:
-    steps = greetings(tmp_path)
+    steps = write_greetings(tmp_path)
     found = run_plan(tmp_path, "--out-link", "result", "--report", "report.json")
     assert found.status == 0
     assert found.stdout == b"4 built, 0 cached, 0 failed, 0 skipped\n"
@@ -79,9 +49,9 @@ def test_a_plan(tmp_path: Path) -> None:
 @needs_sandbox
 def test_failures(tmp_path: Path) -> None:
     steps: dict[str, bytes] = {}
-    step("bad", "echo this is why >&2; exit 3", steps=steps)
-    step("after", "echo > $out", "bad", steps=steps)
-    step("good", "echo > $out", steps=steps)
+    add_step(steps, "bad", "echo this is why >&2; exit 3")
+    add_step(steps, "after", "echo > $out", "bad")
+    add_step(steps, "good", "echo > $out")
     write_plan(tmp_path, steps, "after", "good")
     found = run_plan(tmp_path, "--out-link", "result", "--report", "report.html")
     assert (found.status, found.stdout) == (1, b"1 built, 0 cached, 1 failed, 1 skipped\n")
@@ -97,7 +67,7 @@ def test_failures(tmp_path: Path) -> None:
 @needs_sandbox
 def test_a_table(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    greetings(tmp_path)
+    write_greetings(tmp_path)
     assert run_plan(tmp_path, "--report", "report.parquet").status == 0
     rows = parquet.read_table(tmp_path / "report.parquet").to_pylist()
     assert {row["name"] for row in rows} == {
@@ -110,8 +80,8 @@ def test_a_table(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_signal(tmp_path: Path) -> None:
     steps: dict[str, bytes] = {}
-    step("first", "echo > $out", steps=steps)
-    step("second", "while :; do :; done", "first", steps=steps)
+    add_step(steps, "first", "echo > $out")
+    add_step(steps, "second", "while :; do :; done", "first")
     write_plan(tmp_path, steps, "second")
     options = ("--builder", "sandbox:", "--state", "state", "--castore", "castore")
     process = start("plan", "run", "plan.binpb", *options, cwd=tmp_path)
@@ -139,7 +109,7 @@ def test_a_signal(tmp_path: Path) -> None:
     ],
 )
 def test_usage(tmp_path: Path, options: tuple[str, ...], status: int, message: str) -> None:
-    greetings(tmp_path)
+    write_greetings(tmp_path)
     found = run_plan(tmp_path, *options)
     assert found.status == status
     assert message in " ".join(found.stderr.split())

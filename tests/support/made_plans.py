@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
@@ -12,6 +14,7 @@ import tvix_build
 from tvix_build.plan.v1.plan_pb2 import InputRef, Plan, Step
 
 SCHEMA = "tvix.build.v1"
+SYSTEM = f"{os.uname().machine}-linux"
 
 
 def output_name(name: str) -> str:
@@ -80,3 +83,31 @@ def make_graph(needs: Sequence[Sequence[int]]) -> tuple[bytes, list[bytes]]:
         digests.append(digest_of(steps[-1]))
     used = {one for needed in needs for one in needed}
     return make_plan(steps, [digests[one] for one in range(len(needs)) if one not in used]), digests
+
+
+def add_step(steps: dict[str, bytes], name: str, script: str, *needs: str) -> None:
+    """Add a step whose script makes the file or directory $out, from outputs of other steps."""
+    wanted = {digest_of(steps[one]): [output_name(one)] for one in needs}
+    paths = {one: f"/nix/store/{output_name(one)}" for one in (*needs, name)}
+    environment = {**{one: paths[one] for one in needs}, "out": paths[name]}
+    steps[name] = make_step(
+        name, wanted, script=script, environment_vars=environment, system=SYSTEM
+    )
+
+
+def write_plan(directory: Path, steps: dict[str, bytes], *roots: str) -> None:
+    """Write a plan to plan.binpb."""
+    plan = make_plan(steps.values(), [digest_of(steps[root]) for root in roots])
+    (directory / "plan.binpb").write_bytes(plan)
+
+
+def write_greetings(directory: Path) -> dict[str, bytes]:
+    """Write a plan of four steps, and return them."""
+    steps: dict[str, bytes] = {}
+    add_step(steps, "hello", "echo made hello; echo hello > $out")
+    add_step(steps, "world", "echo world > $out")
+    script = "read a < $hello; read b < $world; echo $a, $b > $out"
+    add_step(steps, "both", script, "hello", "world")
+    add_step(steps, "run", "read text < $both; echo \"echo '$text!'\" > $out", "both")
+    write_plan(directory, steps, "run")
+    return steps
