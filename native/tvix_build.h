@@ -250,6 +250,13 @@ void tvixb_context_set_request(tvixb_context* context, uint64_t output_count,
 // 2^29 - 1; the result for any other number is 0.
 uint64_t tvixb_count_fields(const uint8_t* data, size_t size, uint32_t number);
 
+// Finds the fields with this number at the top level of data[0 .. size), which
+// should be a canonical message, in which such fields are adjacent. They are
+// data[*begin .. *end); if there are none, both are where they would be. In
+// other bytes, the search stops at the first field that does not decode.
+void tvixb_find_fields(const uint8_t* data, size_t size, uint32_t number,
+                       uint64_t* begin, uint64_t* end);
+
 // Checks n messages of one kind. Writes their verdicts and, if `results` has
 // arrays for them, their digests and canonical encodings; keeps their
 // violations in the context (tvixb_violations).

@@ -22,6 +22,7 @@ import pytest
 
 from cli_support import run
 from made_derivations import MadeStore
+from made_plans import output_name, write_greetings
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix_build.builders import BuildFailedError, SandboxBuilder, UnavailableError
 from tvix_build.builders.derivations import DerivationBuildError, build_derivation
@@ -217,3 +218,15 @@ def test_a_derivation_on_the_command_line(address: str, tmp_path: Path) -> None:
     assert (found.status, found.stderr) == (0, "")
     (output,) = (tmp_path / "result").iterdir()
     assert output.read_text() == "Hello, Ada!\nHello, Grace!\n"
+
+
+def test_a_plan_on_several_builders(tmp_path: Path, address: str) -> None:
+    write_greetings(tmp_path)
+    results = set()
+    for number, builders in enumerate((["sandbox:"], [address], ["sandbox:", f"2:{address}"])):
+        options = [word for builder in builders for word in ("--builder", builder)]
+        where = ("--state", f"state-{number}", "--castore", "castore", "--out-link", f"{number}")
+        found = run("plan", "run", "plan.binpb", *options, *where, cwd=tmp_path)
+        assert (found.status, found.stdout) == (0, b"4 built, 0 cached, 0 failed, 0 skipped\n")
+        results.add((tmp_path / str(number) / output_name("run")).read_bytes())
+    assert results == {b"echo 'hello, world!'\n"}

@@ -100,5 +100,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size) {
   check_split(data, size, size % COUNT);
   check_ranges(data, size);
   assert(tvixb_count_fields(data, size, 2) <= size / 2);
+  uint64_t begin, end;
+  tvixb_find_fields(data, size, 2, &begin, &end);
+  assert(begin <= end && end <= size);
   return 0;
 }

@@ -72,6 +72,7 @@ TESTS_OF_ROOMS = (
         "py/tvix_build/builders/*",
         ("test_sandbox*", "test_derivations", "test_layout", "test_limits"),
     ),
+    ("py/tvix_build/plan/*", ("test_plan*",)),
     ("py/tvix_build/store/builds.py", ("test_stored_builds",)),
     ("py/tvix_build/store/*", ("test_store",)),
     ("py/tvix_build/castore/client.py", ("test_serve_castore*",)),

@@ -402,6 +402,34 @@ static void check_count(void) {
   free(message.data);
 }
 
+static void check_found(const buffer* message, uint32_t number, uint64_t begin,
+                        uint64_t end) {
+  uint64_t found[2];
+  tvixb_find_fields(message->data, message->size, number, &found[0], &found[1]);
+  assert(found[0] == begin && found[1] == end);
+}
+
+static void check_find(void) {
+  buffer message = {0};
+  check_found(&message, 1, 0, 0);
+  buffer_text(&message, 2, "two");
+  uint64_t begin = message.size;
+  buffer_text(&message, 4, "four");
+  buffer_text(&message, 4, "");
+  uint64_t end = message.size;
+  buffer_text(&message, 5, "five");
+  check_found(&message, 1, 0, 0);
+  check_found(&message, 2, 0, begin);
+  check_found(&message, 3, begin, begin);
+  check_found(&message, 4, begin, end);
+  check_found(&message, 5, end, message.size);
+  check_found(&message, 6, message.size, message.size);
+  message.size--;  // The last field is truncated.
+  check_found(&message, 4, begin, end);
+  check_found(&message, 5, end, end);
+  free(message.data);
+}
+
 // Two messages, with one byte too few for their encodings.
 static void check_room(tvixb_context* context) {
   const uint8_t data[] = "\x0a\1x\x0a\1y";
@@ -543,6 +571,7 @@ int main(void) {
   check_batch(context);
   check_split();
   check_count();
+  check_find();
   check_room(context);
   check_many_empty(context);
   check_rebase();

@@ -40,6 +40,10 @@ ROOMS = {
         ("tvix_build.builders.caching",), ("core", "builders", "castore", "store")
     ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
+    "plan": Room(
+        ("tvix_build.plan",),
+        ("core", "builders", "builders.caching", "castore", "store", "proxy.shared"),
+    ),
     "plan.messages": Room(("tvix_build.plan.v1",), ()),
     "store": Room(("tvix_build.store",), ("core", "builders")),
     "proxy": Room(
@@ -60,6 +64,7 @@ ROOMS = {
             "castore",
             "castore.client",
             "nix",
+            "plan",
             "store",
             "proxy",
             "proxy.client",

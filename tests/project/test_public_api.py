@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import duckdb
 import grpc
@@ -28,7 +28,7 @@ from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
-from tvix_build import builders, castore, nix, records
+from tvix_build import builders, castore, nix, plan, records
 from tvix_build.builders import caching, derivations, reapi
 from tvix_build.castore.backed import BackedStore
 from tvix_build.castore.client import (
@@ -38,6 +38,8 @@ from tvix_build.castore.client import (
 )
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
+from tvix_build.plan import PlanState, Run, Status, StepResult, UnknownPlanError
+from tvix_build.plan.v1 import plan_pb2
 from tvix_build.polars import TvixNamespace
 from tvix_build.proxy.client import (
     AsyncBuildService,
@@ -515,6 +517,95 @@ def test_reused_builds(tmp_path: Path) -> None:
         checking: builders.Builder = caching.CheckingBuilder(builder, again=sandbox, castore=store)
         with pytest.raises(builders.RefusedError):
             checking.build(request())
+
+
+def one_step() -> bytes:
+    """Return a plan of one step."""
+    data = request().SerializeToString()
+    step = plan_pb2.Step(request=tvix_build.canonicalize(data), schema="tvix.build.v1")
+    root = tvix_build.digest(step.SerializeToString(), kind="step")
+    return plan_pb2.Plan(steps=[step], roots=[root]).SerializeToString()
+
+
+class RefusingBuilder:
+    """A builder without builds."""
+
+    def build(
+        self,
+        request: Any,
+        *,
+        schema: Any = None,
+        on_log: Any = None,
+    ) -> builders.BuildResult[Any]:
+        raise builders.RefusedError(["nothing is built"])
+
+    async def build_async(
+        self,
+        request: Any,
+        *,
+        schema: Any = None,
+        on_log: Any = None,
+    ) -> builders.BuildResult[Any]:
+        raise builders.RefusedError(["nothing is built"])
+
+
+def test_plans(tmp_path: Path) -> None:
+    events: list[plan.Event] = []
+    with (
+        castore.CastoreStore(tmp_path / "c") as store,
+        RequestStore(tmp_path / "builds") as stored,
+        PlanState(tmp_path / "state", builds=stored) as state,
+    ):
+        assert_type(state.builds, RequestStore)
+        digest = assert_type(state.put_plan(one_step()), bytes)
+        result = assert_type(
+            plan.run(
+                digest,
+                [RefusingBuilder()],
+                state,
+                castore=store,
+                weights=None,
+                max_builds=1,
+                timeout=None,
+                retries=1,
+                backoff=float,
+                fail_fast=True,
+                on_event=events.append,
+            ),
+            plan.PlanResult,
+        )
+        assert_type(result.run, Run)
+        assert_type(result.counts, Mapping[Status, int])
+        assert not assert_type(result.succeeded, bool)
+        assert len(assert_type(state.roots(digest), list[bytes])) == 1
+        assert assert_type(state.runs(), list[Run]) == [result.run]
+        assert assert_type(state.results(result.run), Iterator[StepResult])
+        with state.lock(digest), pytest.raises(plan.PlanRunningError):
+            plan.run(digest, [RefusingBuilder()], state, castore=store)
+        with pytest.raises(UnknownPlanError):
+            asyncio.run(plan.run_async(DIGEST, [RefusingBuilder()], state, castore=store))
+    assert_type(result.run.number, int)
+    assert assert_type(result.run.plan, bytes) == digest
+    assert_type(result.run.started, datetime)
+    assert_type(result.run.finished, datetime | None)
+    found = StepResult(DIGEST, Status.SKIPPED, cause=DIGEST)
+    assert_type(found.request, bytes | None)
+    assert_type(found.builder, str | None)
+    assert_type(found.started, datetime | None)
+    assert_type(found.reason, str | None)
+    assert assert_type(found.cause, bytes | None) == DIGEST
+    assert not assert_type(found.succeeded, bool)
+    wanted: plan.OnEvent = events.append
+    wanted(plan.Started(DIGEST, 0))
+    wanted(plan.Logged(DIGEST, b""))
+    wanted(plan.Finished(found))
+    event = events[0]
+    if isinstance(event, plan.Started):
+        assert_type(event.builder, int)
+    elif isinstance(event, plan.Logged):
+        assert_type(event.data, bytes)
+    else:
+        assert_type(event.result, StepResult)
 
 
 def test_builds_of_derivations(tmp_path: Path) -> None:

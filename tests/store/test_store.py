@@ -493,8 +493,7 @@ def test_a_writer_waits_for_another(path: Path) -> None:
 
         other.execute("BEGIN IMMEDIATE")
         assert len(store) == 0  # Readers do not wait.
-        assert store._database._connection
-        store._database._connection.set_trace_callback(lambda statement: waits.set())
+        store._database._writer.connection.set_trace_callback(lambda statement: waits.set())
         release = threads.submit(commit)
         assert store.put(request()) == key(request())
         release.result(LIMIT)

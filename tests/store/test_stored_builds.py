@@ -117,7 +117,7 @@ def test_put_build_refuses_what_is_no_response(castore: CastoreStore, store: Req
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("response = x'ff'", "expected a valid response"),
+        ("response = x'ff'", "expected a canonical response"),
         ("record = '{}'", "a damaged row"),
         ("record = 'x'", "a damaged row"),
         ('outputs = \'{"a": "ff"}\'', "a damaged row"),

@@ -533,6 +533,15 @@ def count_fields(data: Buffer, number: int) -> int:
     return int(lib.tvixb_count_fields(view, len(view), number))
 
 
+def find_fields(data: Buffer, number: int) -> tuple[int, int]:
+    """Return where the top-level fields with this field number are in a canonical message: their
+    range, or an empty range where they would be."""
+    view = ffi.from_buffer("uint8_t[]", data)
+    range_ = ffi.new("uint64_t[2]")
+    lib.tvixb_find_fields(view, len(view), number, range_, range_ + 1)
+    return range_[0], range_[1]
+
+
 def split_delimited(buffer: Buffer, maximum: int = 1 << 16) -> DelimitedSplit:
     """Return the complete records at the beginning of `buffer`, at most `maximum` of them."""
     data = ffi.from_buffer("uint8_t[]", buffer)

@@ -60,6 +60,26 @@ def parse_builder(
         raise click.BadParameter(str(error).replace("expected ", "expected sandbox:, ")) from None
 
 
+def parse_weighted_builders(
+    context: click.Context, option: click.Parameter, values: Sequence[str]
+) -> list[tuple[float, Address | ReapiAddress]]:
+    """Parse builders of the form [WEIGHT:]ADDRESS, which are not servers.
+
+    Raises:
+        click.BadParameter: if one has another form.
+    """
+    found = []
+    for value in values:
+        weight, separator, text = value.partition(":")
+        if not (separator and weight.isdecimal() and int(weight)):
+            weight, text = "1", value
+        address = parse_any_builder(context, option, text)
+        if address is None or (isinstance(address, Address) and address is not SANDBOX):
+            raise click.BadParameter(f"expected sandbox: or reapi+grpc://…, found {text}")
+        found.append((float(weight), address))
+    return found
+
+
 def server_credentials(
     listen: Sequence[Address], certificate: Path | None, key: Path | None, client_ca: Path | None
 ) -> grpc.ServerCredentials | None:

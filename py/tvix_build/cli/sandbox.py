@@ -3,17 +3,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import click
 
 from tvix_build import Schema
 from tvix_build.builders import (
@@ -29,6 +23,7 @@ from tvix_build.builders.interface import OnLog
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.command import verbosity
 from tvix_build.cli.failures import FailedError
+from tvix_build.cli.materialize import check_target, materialize
 from tvix_build.cli.reuse import Reuse
 from tvix_build.cli.terminal import Monitor
 from tvix_build.nix import DerivationError
@@ -113,10 +108,8 @@ class Sandbox:
         Raises:
             FailedError: if the builder raises an error.
         """
-        if self.out_link is not None and os.path.lexists(self.out_link):
-            raise click.UsageError(
-                f"--out-link: {self.out_link!r} exists; expected a new directory"
-            )
+        if self.out_link is not None:
+            check_target(self.out_link)
         with CastoreStore(self.castore) as castore:
             try:
                 with (
@@ -142,7 +135,7 @@ class Sandbox:
 
     def _write_outputs(self, castore: CastoreStore, outputs: Mapping[str, Node]) -> None:
         if self.out_link is not None:
-            _materialize(castore, outputs, self.out_link)
+            materialize(castore, outputs, self.out_link)
 
     def open_builder(self, castore: CastoreStore) -> AbstractContextManager[Builder]:
         """Return the builder."""
@@ -171,17 +164,3 @@ def _note_record(monitor: Monitor, record: BuildRecord) -> None:
             f"{record.peak_memory >> 20} MiB of memory, {record.log_size} bytes of log in the blob "
             f"{record.log_digest.hex()}"
         )
-
-
-def _materialize(castore: CastoreStore, outputs: Mapping[str, Node], target: str) -> None:
-    """Write all outputs to a new directory, atomically."""
-    path = Path(target).absolute()
-    temporary = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        os.chmod(temporary, 0o755)
-        for output, node in outputs.items():
-            castore.materialize(node, os.path.join(temporary, os.path.basename(output)))
-        os.rename(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

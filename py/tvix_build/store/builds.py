@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from tvix_build._core.batch import type_of
-from tvix_build._core.check import canonicalize, check
-from tvix_build._core.engine import DIGEST_SIZE
-from tvix_build._core.report import Kind, Schema, SchemaLike, refusal
+from tvix_build._core.check import canonicalize
+from tvix_build._core.engine import DIGEST_SIZE, is_canonical
+from tvix_build._core.report import Kind, Schema, SchemaLike, message_type
 
 if TYPE_CHECKING:
     from tvix_build.builders.interface import BuildResult
@@ -80,9 +81,8 @@ def read_row(row: Row) -> tuple[Schema, BuildResult[bytes]]:
         record = BuildRecord.from_json(json.loads(row.record))
     except (AttributeError, DecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"expected a build, found a damaged row: {error}") from None
-    report = check(row.response, kind=Kind.BUILD, schema=schema)
-    if not report.valid:
-        raise ValueError(f"expected a valid response, found {refusal(report)}")
+    if not is_canonical(message_type(Kind.BUILD, schema), row.response):
+        raise ValueError("expected a canonical response, found other bytes")
     if record.request_digest != row.digest:
         raise ValueError(
             f"expected a build of this request, found one of {record.request_digest.hex()}"
@@ -90,9 +90,9 @@ def read_row(row: Row) -> tuple[Schema, BuildResult[bytes]]:
     return schema, BuildResult(row.response, outputs, record)
 
 
-def put_row(connection: sqlite3.Connection, row: Row) -> None:
-    """Store a build instead of an earlier one of the same request."""
-    connection.execute(_PUT, row)
+def put_rows(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Store builds instead of earlier ones of the same requests."""
+    connection.executemany(_PUT, rows)
 
 
 def get_row(connection: sqlite3.Connection, digest: bytes, schema: Schema) -> Row | None:

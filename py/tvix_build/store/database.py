@@ -38,6 +38,27 @@ class Form:
     tables: tuple[str, ...]
 
 
+class _Connection:
+    """A connection, which one thread at a time uses.
+
+    Attributes:
+        lock: held by that thread.
+        closed: whether it cannot be used.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.lock = threading.Lock()
+        self.closed = False
+        self.connection = sqlite3.connect(
+            location,
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,  # Database begins transactions itself.
+            check_same_thread=False,
+        )
+        self.connection.text_factory = lambda text: text.decode(errors="backslashreplace")
+
+
 class Database:
     """Opens a database, and creates it if the file does not exist or is empty and `create` is true.
     Writes are on disk when they return.
@@ -50,8 +71,6 @@ class Database:
     def __init__(self, path: str | bytes | os.PathLike[str], form: Form, *, create: bool) -> None:
         self.path: str = os.fsdecode(path)
         self._form = form
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
         location = f"{Path(self.path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         with self._errors():
             if not create and not os.path.exists(self.path):
@@ -62,40 +81,35 @@ class Database:
                     f"the directory {directory} is not writable; SQLite creates files beside the"
                     " store"
                 )
-            connection = sqlite3.connect(
-                location,
-                uri=True,
-                timeout=BUSY_SECONDS,
-                isolation_level=None,  # This class begins transactions itself.
-                check_same_thread=False,
-            )
+            self._writer = _Connection(location)
             try:
-                self._open(connection, create)
+                self._open(self._writer.connection, create)
+                # Another one, so that reads do not wait for the disk as writes do.
+                self._reader = _Connection(location)
+                self._reader.connection.execute("PRAGMA query_only = TRUE")
             except BaseException:
-                connection.close()
+                self._writer.connection.close()
                 raise
             self._files = self._find_files()
-        self._connection = connection
 
     def close(self) -> None:
         """Close the database, which cannot be used afterwards."""
-        with self._lock, self._errors():
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+        with self._errors():
+            for one in (self._reader, self._writer):
+                with one.lock:
+                    one.connection.close()
+                    one.closed = True
 
     @contextmanager
-    def use(self) -> Iterator[sqlite3.Connection]:
-        """Lock the connection for this thread, and yield it."""
-        with self._lock, self._errors():
-            if self._connection is None:
-                raise ValueError(f"{self.path}: the store is closed")
-            yield self._connection
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Lock the connection for reading, and yield it."""
+        with self._use(self._reader) as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Lock the connection for this thread, and yield it in a transaction."""
-        with self.use() as connection:
+        """Lock the connection for writing, and yield it in a transaction."""
+        with self._use(self._writer) as connection:
             with _transaction(connection):
                 yield connection
             # SQLite would continue to use deleted files, and the rows would be lost.
@@ -104,10 +118,16 @@ class Database:
                     "the store was deleted, moved or replaced while it was open; open it again"
                 )
 
+    @contextmanager
+    def _use(self, one: _Connection) -> Iterator[sqlite3.Connection]:
+        with one.lock, self._errors():
+            if one.closed:
+                raise ValueError(f"{self.path}: the store is closed")
+            yield one.connection
+
     def _open(self, connection: sqlite3.Connection, create: bool) -> None:
         """Prepare the connection, and create the tables if `create` is true and there are none."""
         form = self._form
-        connection.text_factory = lambda text: text.decode(errors="backslashreplace")
         # SQLite first rolls back the changes of a killed process. A short file has no pages.
         if create and not _number(connection, "page_count") and not os.path.getsize(self.path):
             with _transaction(connection):

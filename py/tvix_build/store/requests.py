@@ -19,7 +19,7 @@ from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike, Offsets
 from tvix_build._core.report import Error, Kind, Report, Schema, SchemaLike, refusal
 from tvix_build.store.builds import CREATE as CREATE_BUILDS
-from tvix_build.store.builds import Row, get_row, make_row, next_row, put_row, read_row
+from tvix_build.store.builds import Row, get_row, make_row, next_row, put_rows, read_row
 from tvix_build.store.database import Database, Form, StoreError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class RequestStore:
             ValueError: if the argument is not a digest or a prefix.
             StoreError: if the stored request has another digest.
         """
-        with self._database.use() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT digest, CAST(encoding AS BLOB) FROM request"
                 " WHERE digest BETWEEN ? AND ? LIMIT 2",
@@ -184,7 +184,7 @@ class RequestStore:
         Raises:
             ValueError: if the argument is not a digest or a prefix.
         """
-        with self._database.use() as connection:
+        with self._database.read() as connection:
             row = connection.execute(
                 "SELECT EXISTS (SELECT 1 FROM request WHERE digest BETWEEN ? AND ?)", _range(digest)
             ).fetchone()
@@ -201,7 +201,7 @@ class RequestStore:
         return self.has(digest)
 
     def __len__(self) -> int:
-        with self._database.use() as connection:
+        with self._database.read() as connection:
             count: int = connection.execute("SELECT count(*) FROM request").fetchone()[0]
         return count
 
@@ -222,9 +222,16 @@ class RequestStore:
             ValidationError: if the response has no canonical encoding.
             TypeError: if the response is neither bytes-like nor a response of this schema.
         """
-        row = make_row(result, schema)
+        self.put_builds([result], schema=schema)
+
+    def put_builds(
+        self, results: Iterable[BuildResult[Any]], *, schema: SchemaLike | None = None
+    ) -> None:
+        """Store many builds. After an error, none of them is stored. Arguments and errors as for
+        `put_build`."""
+        rows = [make_row(result, schema) for result in results]
         with self._database.write() as connection:
-            put_row(connection, row)
+            put_rows(connection, rows)
 
     def get_build(
         self, digest: bytes, *, schema: SchemaLike | None = None
@@ -240,7 +247,7 @@ class RequestStore:
             StoreError: if the stored build is damaged.
         """
         _range(digest)
-        with self._database.use() as connection:
+        with self._database.read() as connection:
             row = get_row(connection, digest, Schema(schema or SCHEMA))
         return None if row is None else self._read_build(row)[1]
 
@@ -263,7 +270,7 @@ class RequestStore:
         canonical, requests with another digest, and builds that cannot be read."""
         found = []
         try:
-            with self._database.use() as connection:
+            with self._database.read() as connection:
                 for (line,) in connection.execute("PRAGMA integrity_check").fetchall():
                     if line != "ok":
                         found.append(Damage(None, line))
@@ -303,7 +310,7 @@ class RequestStore:
             f" WHERE {column} > ? ORDER BY {column} LIMIT 1"
         )
         while True:
-            with self._database.use() as connection:
+            with self._database.read() as connection:
                 row = connection.execute(query, (last,)).fetchone()
                 if row is None:
                     return
@@ -315,7 +322,7 @@ class RequestStore:
     def _build_rows(self) -> Iterator[Row]:
         last = -(2**63)
         while True:
-            with self._database.use() as connection:
+            with self._database.read() as connection:
                 found = next_row(connection, last)
             if found is None:
                 return

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""The commands of `tvix-build plan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tvix_build.cli.command import Command
+from tvix_build.cli.connections import FILE, parse_weighted_builders
+from tvix_build.cli.options import PATH, SECONDS, limit_options, property_option
+
+
+@click.group(no_args_is_help=False)
+def plan() -> None:
+    """Work with plans: all requests of an evaluation at once."""
+
+
+@plan.command(cls=Command, short_help="Build the steps of a plan.")
+@click.argument("file", metavar="PLAN", type=PATH)
+@click.option(
+    "--builder",
+    "builders",
+    metavar="[WEIGHT:]ADDRESS",
+    multiple=True,
+    required=True,
+    callback=parse_weighted_builders,
+    help="A builder: 'sandbox:' or reapi+grpc://HOST:PORT/INSTANCE; repeatable. One of WEIGHT 2 "
+    "gets twice as many builds as one of WEIGHT 1, the default.",
+)
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    required=True,
+    help="The directory of the outcomes. With the same DIR, an interrupted run continues.",
+)
+@click.option(
+    "--castore",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    required=True,
+    help="The castore store of inputs, outputs and logs.",
+)
+@click.option(
+    "--builds",
+    metavar="FILE",
+    type=PATH,
+    help="The store of builds; by default, builds.sqlite in the directory of the state.",
+)
+@click.option(
+    "--max-builds",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Run at most N builds at the same time; by default, as many as this machine has CPUs.",
+)
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of each build.")
+@click.option(
+    "--retries",
+    metavar="N",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Retry a build at most N times if builders are unavailable.",
+)
+@click.option("--fail-fast", is_flag=True, help="Start no build after the first failure.")
+@click.option(
+    "--out-link",
+    metavar="DIR",
+    type=PATH,
+    help="Write the outputs of the roots to this new directory, by name, if all steps succeed.",
+)
+@click.option(
+    "--report",
+    "reports",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="Write what happened to each step to FILE: .json, .parquet, or .html with a timeline; "
+    "repeatable.",
+)
+@limit_options
+@property_option
+@click.option("--no-cache", is_flag=True, help="With Remote Execution: do not use cached results.")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=FILE,
+    help="CA certificates that verify the certificates of builders, in PEM.",
+)
+@click.option(
+    "--certificate", metavar="FILE", type=FILE, help="Certificate of this client, in PEM."
+)
+@click.option("--key", metavar="FILE", type=FILE, help="Private key of the certificate, in PEM.")
+def run(**options: Any) -> int:
+    """Build the steps of the plan in the file PLAN, each after the steps that it needs. Steps whose
+    builds are stored are not built again.
+
+    \b
+    Examples:
+      tvix-build plan run plan.binpb --builder sandbox: --state state --castore castore
+      tvix-build plan run plan.binpb --builder sandbox: --builder 8:reapi+grpc://host:8980/main \\
+          --max-builds 9 --state state --castore castore --report report.html
+
+    Prints what happens on stderr, and the numbers of steps by outcome on stdout. If the command is
+    interrupted or killed, run it again: finished builds are not repeated.
+
+    Exit status: 0 all steps have outputs, 1 PLAN is invalid or steps failed, 2 wrong usage, or a
+    file cannot be read or written.
+    """
+    from tvix_build.cli.plan_run import run as run_plan
+
+    return run_plan(**options)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""The command `plan run`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tvix_build._core.report import Kind, in_words, message_type
+from tvix_build.builders import Builder, Limits, SandboxBuilder, UnavailableError
+from tvix_build.castore import CastoreStore
+from tvix_build.cli.arguments import input_source, read_record
+from tvix_build.cli.connections import SANDBOX, client_credentials
+from tvix_build.cli.extras import extra
+from tvix_build.cli.materialize import check_target, materialize
+from tvix_build.cli.plan_report import check_report_names, write_reports
+from tvix_build.cli.plan_view import open_view
+from tvix_build.cli.terminal import Monitor, stdout_console
+from tvix_build.plan import PlanResult, PlanState, Status, run_async
+from tvix_build.records.output import output_errors
+from tvix_build.store import RequestStore
+
+if TYPE_CHECKING:
+    from tvix.castore.protos.castore_pb2 import Node
+    from tvix_build.builders.reapi.address import Address as ReapiAddress
+    from tvix_build.proxy.shared.addresses import Address
+
+
+def run(
+    file: str,
+    builders: Sequence[tuple[float, Address | ReapiAddress]],
+    state: str,
+    castore: str,
+    builds: str | None,
+    max_builds: int | None,
+    timeout: float | None,
+    retries: int,
+    fail_fast: bool,
+    out_link: str | None,
+    reports: tuple[str, ...],
+    properties: list[tuple[str, str, str | None]],
+    no_cache: bool,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    limits: dict[str, int],
+) -> int:
+    """Run the command, and return its exit status."""
+    if out_link is not None:
+        check_target(out_link)
+    check_report_names(reports)
+    monitor = Monitor(quiet=True)
+    plan = _read_plan(monitor, file)
+    if plan is None:
+        return 1
+    with ExitStack() as stack:
+        store = stack.enter_context(CastoreStore(castore))
+        stored = None if builds is None else stack.enter_context(RequestStore(builds))
+        opened = stack.enter_context(PlanState(state, builds=stored))
+        found = [
+            stack.enter_context(
+                _open_sandbox(store, limits)
+                if address is SANDBOX
+                else _open_engine(
+                    address, store, properties, not no_cache, timeout, ca, certificate, key
+                )
+            )
+            for _, address in builders
+        ]
+        digest = opened.put_plan(plan)
+        with open_view(opened, digest, [address.text for _, address in builders]) as view:
+            result = asyncio.run(
+                _until_signal(
+                    run_async(
+                        digest,
+                        found,
+                        opened,
+                        castore=store,
+                        weights=[weight for weight, _ in builders],
+                        max_builds=max_builds,
+                        timeout=timeout,
+                        retries=retries,
+                        fail_fast=fail_fast,
+                        on_event=view.show,
+                    )
+                )
+            )
+        write_reports(reports, opened, result.run)
+        if out_link is not None and result.succeeded:
+            materialize(store, dict(_root_outputs(opened, result)), out_link)
+    with output_errors("standard output"):
+        counts = (f"{result.counts.get(status, 0):,} {status.value}" for status in Status)
+        stdout_console().say(", ".join(counts))
+    return 0 if result.succeeded else 1
+
+
+def _read_plan(monitor: Monitor, file: str) -> bytes | None:
+    """Return the plan in a file. If it is invalid, print the violations, and return None.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    source = input_source(file, None, None)
+    plan, report = read_record(source, message_type(Kind.PLAN))
+    if report.valid:
+        return plan
+    for line in in_words(report):
+        monitor.error(f"{source.record_name(source.index or 0)}: {line}")
+    return None
+
+
+@contextmanager
+def _open_sandbox(castore: CastoreStore, limits: dict[str, int]) -> Iterator[Builder]:
+    try:
+        builder = SandboxBuilder(castore, limits=Limits(**limits))
+    except UnavailableError as error:
+        raise click.ClickException(str(error)) from None
+    yield builder
+
+
+def _open_engine(
+    address: Address | ReapiAddress,
+    castore: CastoreStore,
+    properties: list[tuple[str, str, str | None]],
+    cache: bool,
+    timeout: float | None,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> AbstractContextManager[Builder]:
+    credentials = client_credentials(address, ca, certificate, key) if address.tls else None
+    with extra("grpc"):
+        from tvix_build.builders.reapi import Property, ReapiBuilder
+
+        return ReapiBuilder(
+            address.text,
+            castore,
+            credentials=credentials,
+            properties=[Property(*one) for one in properties],
+            cache=cache,
+            timeout=None if timeout is None else math.ceil(timeout),
+        )
+
+
+async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:
+    """Return the result of a run. A signal ends its builds, and then this process as always."""
+    task = asyncio.ensure_future(run)
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        task.cancel()
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        if handler != signal.SIG_IGN:
+            loop.add_signal_handler(number, stop, number)
+    try:
+        return await task
+    finally:
+        for number, handler in handlers.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+        if received:
+            os.kill(os.getpid(), received[0])
+
+
+def _root_outputs(state: PlanState, result: PlanResult) -> Iterator[tuple[str, Node]]:
+    """Yield the outputs of the roots of a successful run."""
+    requests = {one.step: one.request for one in state.results(result.run)}
+    for root in state.roots(result.run.plan):
+        request = requests[root]
+        assert request is not None
+        build = state.builds.get_build(request, schema=state.step(root).schema)
+        assert build is not None
+        yield from build.outputs.items()

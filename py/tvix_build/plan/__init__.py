@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Plans: all requests of an evaluation at once.
+
+from tvix_build.builders import SandboxBuilder
+from tvix_build.castore import CastoreStore
+from tvix_build.plan import PlanState, run
+
+with CastoreStore("castore") as castore, PlanState("state") as state:
+    digest = state.put_plan(plan)
+    result = run(digest, [SandboxBuilder(castore)], state, castore=castore)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tvix_build._core.names import publish
+
+if TYPE_CHECKING:
+    from tvix_build.plan.events import Event, Finished, Logged, OnEvent, Started
+    from tvix_build.plan.running import PlanResult, run, run_async
+    from tvix_build.plan.state import (
+        PlanRunningError,
+        PlanState,
+        Run,
+        Status,
+        StepResult,
+        UnknownPlanError,
+    )
+
+__all__ = [
+    "Event",
+    "Finished",
+    "Logged",
+    "OnEvent",
+    "PlanResult",
+    "PlanRunningError",
+    "PlanState",
+    "Run",
+    "Started",
+    "Status",
+    "StepResult",
+    "UnknownPlanError",
+    "run",
+    "run_async",
+]
+_MODULES = ("events", "running", "state")
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported before they are used, because each import of a module below, such as the messages
+    # of plans, runs this file.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for module in _MODULES:
+        value = getattr(import_module(f"{__name__}.{module}"), name, None)
+        if value is not None:
+            publish(__name__, value)
+            globals()[name] = value
+            return value
+    raise AssertionError(name)

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: MIT
+"""The state of plans and their runs, in an SQLite file, and the builds that they made."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tvix_build._core.blake3 import blake3_many
+from tvix_build._core.check import validate
+from tvix_build._core.engine import DIGEST_SIZE
+from tvix_build._core.ranges import BytesLike, bytes_like
+from tvix_build._core.report import Error, Kind
+from tvix_build.plan.wire import Ref, Step, read_outputs, read_plan, read_step
+from tvix_build.store import RequestStore
+from tvix_build.store.database import Database, Form
+
+_TABLES = (
+    "CREATE TABLE step (digest BLOB NOT NULL PRIMARY KEY, encoding BLOB NOT NULL)",
+    # The digests of steps and roots, one after the other.
+    "CREATE TABLE plan (digest BLOB NOT NULL PRIMARY KEY, steps BLOB NOT NULL, roots BLOB NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE TABLE run (id INTEGER PRIMARY KEY, plan BLOB NOT NULL, started TEXT NOT NULL,"
+    " finished TEXT)",
+    "CREATE TABLE result (run INTEGER NOT NULL, step BLOB NOT NULL, status TEXT NOT NULL,"
+    " request BLOB, builder TEXT, started TEXT, finished TEXT, reason TEXT, cause BLOB,"
+    " PRIMARY KEY (run, step)) WITHOUT ROWID",
+)
+_FORM = Form("state of plans", int.from_bytes(b"tvxp", "big"), 1, _TABLES)
+_STEPS_AT_ONCE = 1000
+_PUT_RESULT = "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class UnknownPlanError(Error, KeyError):
+    """A state has no plan with this digest."""
+
+    def __str__(self) -> str:  # KeyError.__str__ shows the repr.
+        return str(self.args[0])
+
+
+class PlanRunningError(Error):
+    """Another call, perhaps in another process, runs the plan."""
+
+
+class Status(str, Enum):
+    """The outcome of a step. Members are strings."""
+
+    BUILT = "built"
+    """A builder built it in this run."""
+    CACHED = "cached"
+    """The build was stored before, or another step of the run has the same request."""
+    FAILED = "failed"
+    """The build failed."""
+    SKIPPED = "skipped"
+    """A step that it needs failed, or the run ended after the first failure."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The outcome of a step.
+
+    Attributes:
+        step: the digest of the step, 32 bytes.
+        status: the outcome.
+        request: the digest of the request with all inputs, 32 bytes; None if the step was skipped.
+        builder: the address of the builder, or None.
+        started: the start of the build in UTC, or None.
+        finished: its end.
+        reason: why it failed; None if it did not.
+        cause: the digest of the failed step because of which this one was skipped; or None.
+    """
+
+    step: bytes
+    status: Status
+    request: bytes | None = None
+    builder: str | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    reason: str | None = None
+    cause: bytes | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the step has outputs."""
+        return self.status in (Status.BUILT, Status.CACHED)
+
+
+class Run(NamedTuple):
+    """A run of a plan."""
+
+    number: int
+    """The number of the run, unique in the state."""
+    plan: bytes
+    """The digest of the plan."""
+    started: datetime
+    """The start of the run, in UTC."""
+    finished: datetime | None
+    """Its end; None if it is not finished."""
+
+
+class PlanState:
+    """Stores plans, the outcomes of their steps, and builds, in a directory.
+
+    Several processes and threads may use a state at the same time, but only one call at a time runs
+    a plan. What a method has stored when it returns survives a crash of the process or of the
+    machine.
+
+    Args:
+        path: the directory, which is created if it does not exist.
+        builds: the store of builds; by default, a file in the directory.
+
+    Attributes:
+        builds: the store of builds, which several states may share.
+
+    Raises:
+        StoreError: from the constructor and from all methods, if a file cannot be read or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, builds: RequestStore | None = None) -> None:
+        self._directory = Path(path)
+        self._directory.mkdir(exist_ok=True)
+        self._database = Database(self._directory / "plans.sqlite", _FORM, create=True)
+        self._own_builds = builds is None
+        self.builds: RequestStore = builds or RequestStore(self._directory / "builds.sqlite")
+
+    def close(self) -> None:
+        """Close the state, which cannot be used afterwards. Leaving the context also closes it."""
+        self._database.close()
+        if self._own_builds:
+            self.builds.close()
+
+    def __enter__(self) -> PlanState:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def put_plan(self, plan: BytesLike) -> bytes:
+        """Store a plan, and return its digest.
+
+        Args:
+            plan: the canonical encoding of a plan.
+
+        Raises:
+            ValidationError: if it is invalid.
+        """
+        view = bytes_like(plan)
+        validate(view, kind=Kind.PLAN)
+        found = read_plan(view)
+        rows = blake3_many(view, offsets=(found.begins, found.ends)).tobytes()
+        digest = blake3_many([view]).tobytes()
+        steps = (
+            (rows[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE], bytes(view[begin:end]))
+            for i, (begin, end) in enumerate(zip(found.begins, found.ends, strict=True))
+        )
+        # Many transactions, because the write-ahead log is as large as the largest one.
+        while some := list(islice(steps, _STEPS_AT_ONCE)):
+            with self._database.write() as connection:
+                connection.executemany("INSERT OR IGNORE INTO step VALUES (?, ?)", some)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO plan VALUES (?, ?, ?)", (digest, rows, b"".join(found.roots))
+            )
+        return digest
+
+    def step(self, digest: bytes) -> Step:
+        """Return a step."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT CAST(encoding AS BLOB) FROM step WHERE digest = ?", (digest,)
+            ).fetchone()
+        return read_step(row[0])
+
+    def step_name(self, digest: bytes) -> str:
+        """Return the name of the first output of a step, or its digest if it has no output."""
+        step = self.step(digest)
+        names = read_outputs(step.request, step.schema)
+        return names[0].decode(errors="backslashreplace") if names else digest.hex()
+
+    def plan_steps(self, plan: bytes) -> list[tuple[bytes, tuple[Ref, ...]]]:
+        """Return the digests of the steps of a plan, each with its refs.
+
+        Raises:
+            UnknownPlanError: if the state has no such plan.
+        """
+        return [(digest, self.step(digest).refs) for digest in self._digests(plan, "steps")]
+
+    def roots(self, plan: bytes) -> list[bytes]:
+        """Return the digests of the roots of a plan.
+
+        Raises:
+            UnknownPlanError: if the state has no such plan.
+        """
+        return self._digests(plan, "roots")
+
+    def _digests(self, plan: bytes, column: str) -> list[bytes]:
+        with self._database.read() as connection:
+            row = connection.execute(
+                f"SELECT CAST({column} AS BLOB) FROM plan WHERE digest = ?", (plan,)
+            ).fetchone()
+        if row is None:
+            raise UnknownPlanError(f"{self._database.path}: no plan with the digest {plan.hex()}")
+        return [row[0][i : i + DIGEST_SIZE] for i in range(0, len(row[0]), DIGEST_SIZE)]
+
+    @contextmanager
+    def lock(self, plan: bytes) -> Iterator[None]:
+        """Hold the lock of a plan, which ends with the process.
+
+        Raises:
+            PlanRunningError: if another call holds it.
+        """
+        with open(self._directory / f"{plan.hex()}.lock", "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PlanRunningError(f"the plan {plan.hex()} is running already") from None
+            yield
+
+    def start_run(self, plan: bytes) -> Run:
+        """Return the last run of a plan if it is not finished, and a new one if it is.
+
+        Raises:
+            UnknownPlanError: if the state has no such plan.
+        """
+        self.roots(plan)
+        with self._database.write() as connection:
+            row = connection.execute(
+                "SELECT * FROM run WHERE plan = ? ORDER BY id DESC LIMIT 1", (plan,)
+            ).fetchone()
+            if row is None or row[3] is not None:
+                row = connection.execute(
+                    "INSERT INTO run (plan, started) VALUES (?, ?) RETURNING *", (plan, _now())
+                ).fetchone()
+        return _read_run(row)
+
+    def finish_run(self, run: Run) -> Run:
+        """Mark a run as finished, and return it."""
+        with self._database.write() as connection:
+            row = connection.execute(
+                "UPDATE run SET finished = ? WHERE id = ? RETURNING *", (_now(), run.number)
+            ).fetchone()
+        return _read_run(row)
+
+    def runs(self) -> list[Run]:
+        """Return all runs, in the order in which they were started."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT * FROM run ORDER BY id").fetchall()
+        return [_read_run(row) for row in rows]
+
+    def put_results(self, run: Run, results: Iterable[StepResult]) -> None:
+        """Store outcomes of steps."""
+        with self._database.write() as connection:
+            connection.executemany(_PUT_RESULT, (_make_row(run, one) for one in results))
+
+    def results(self, run: Run) -> Iterator[StepResult]:
+        """Yield the outcomes of a run, ordered by the digest of the step."""
+        last = b""
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    "SELECT * FROM result WHERE run = ? AND step > ? ORDER BY step LIMIT 1000",
+                    (run.number, last),
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][1]
+            yield from map(_read_row, rows)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat()
+
+
+def _read_run(row: tuple[int, bytes, str, str | None]) -> Run:
+    return Run(row[0], row[1], datetime.fromisoformat(row[2]), _read_time(row[3]))
+
+
+def _read_time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _make_row(run: Run, result: StepResult) -> tuple[object, ...]:
+    started, finished = (
+        None if time is None else time.isoformat() for time in (result.started, result.finished)
+    )
+    return (
+        *(run.number, result.step, result.status.value, result.request, result.builder),
+        *(started, finished, result.reason, result.cause),
+    )
+
+
+def _read_row(row: tuple[Any, ...]) -> StepResult:
+    _, step, status, request, builder, started, finished, reason, cause = row
+    return StepResult(
+        *(step, Status(status), request, builder),
+        *(_read_time(started), _read_time(finished), reason, cause),
+    )

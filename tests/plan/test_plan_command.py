@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""`tvix-build plan run`, with the sandbox."""
+
+from __future__ import annotations
+
+import json
+import signal
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from builders_support import needs_sandbox
+from cli_support import Result, run, start
+from made_plans import add_step, digest_of, output_name, write_greetings, write_plan
+from tvix_build.plan import PlanState, Status
+from waiting import wait_until
+
+
+def run_plan(directory: Path, *options: str) -> Result:
+    wanted = ("--builder", "sandbox:", "--state", "state", "--castore", "castore")
+    return run("plan", "run", "plan.binpb", *wanted, *options, cwd=directory)
+
+
+@needs_sandbox
+def test_a_plan(tmp_path: Path) -> None:
+    steps = write_greetings(tmp_path)
+    found = run_plan(tmp_path, "--out-link", "result", "--report", "report.json")
+    assert found.status == 0
+    assert found.stdout == b"4 built, 0 cached, 0 failed, 0 skipped\n"
+    assert f"{output_name('hello')}: building on sandbox:\n" in found.stderr
+    assert f"{output_name('run')}: built in " in found.stderr
+    assert (tmp_path / "result" / output_name("run")).read_text() == "echo 'hello, world!'\n"
+    report = json.loads((tmp_path / "report.json").read_text())
+    by_step = {one["step"]: one for one in report["steps"]}
+    assert by_step.keys() == {digest_of(one).hex() for one in steps.values()}
+    assert report["counts"] == {"built": 4}
+    assert report["critical_path"][-1] == digest_of(steps["run"]).hex()
+    assert len(report["critical_path"]) == 3
+    for one in by_step.values():
+        assert one["builder"] == "sandbox:"
+        assert datetime.fromisoformat(one["started"]) <= datetime.fromisoformat(one["finished"])
+    again = run_plan(tmp_path, "--quiet")
+    assert (again.stdout, again.stderr) == (b"0 built, 4 cached, 0 failed, 0 skipped\n", "")
+    builds = run("store", "builds", tmp_path / "state" / "builds.sqlite")
+    assert len(builds.stdout.splitlines()) == 4
+
+
+@needs_sandbox
+def test_failures(tmp_path: Path) -> None:
+    steps: dict[str, bytes] = {}
+    add_step(steps, "bad", "echo this is why >&2; exit 3")
+    add_step(steps, "after", "echo > $out", "bad")
+    add_step(steps, "good", "echo > $out")
+    write_plan(tmp_path, steps, "after", "good")
+    found = run_plan(tmp_path, "--out-link", "result", "--report", "report.html")
+    assert (found.status, found.stdout) == (1, b"1 built, 0 cached, 1 failed, 1 skipped\n")
+    bad = output_name("bad")
+    assert f"{bad}: this is why\n" in found.stderr
+    assert f"{bad}: failed: exit status 3\n" in found.stderr
+    assert not (tmp_path / "result").exists()
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<rect ") == 2
+    assert f"<td>{output_name('after')}</td><td>because of {bad}</td>" in page
+
+
+@needs_sandbox
+def test_a_table(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_greetings(tmp_path)
+    assert run_plan(tmp_path, "--report", "report.parquet").status == 0
+    rows = parquet.read_table(tmp_path / "report.parquet").to_pylist()
+    assert {row["name"] for row in rows} == {
+        output_name(name) for name in ("hello", "world", "both", "run")
+    }
+    assert {row["status"] for row in rows} == {"built"}
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_a_signal(tmp_path: Path) -> None:
+    steps: dict[str, bytes] = {}
+    add_step(steps, "first", "echo > $out")
+    add_step(steps, "second", "while :; do :; done", "first")
+    write_plan(tmp_path, steps, "second")
+    options = ("--builder", "sandbox:", "--state", "state", "--castore", "castore")
+    process = start("plan", "run", "plan.binpb", *options, cwd=tmp_path)
+    lines = process.stderr
+    assert lines
+    expected = f"{output_name('second')}: building".encode()
+    wait_until(lambda: expected in lines.readline())
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    with PlanState(tmp_path / "state") as state:
+        (unfinished,) = state.runs()
+        assert unfinished.finished is None
+        (result,) = state.results(unfinished)
+        assert result.status is Status.BUILT
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--report", "x.txt"), 2, "--report: expected .json, .parquet, .html, found 'x.txt'"),
+        (("--out-link", "."), 2, "--out-link: '.' exists"),
+        (("--builder", "grpc+unix:/x"), 2, "expected sandbox: or reapi+grpc://"),
+        (("--builder", "0:sandbox:"), 2, "expected sandbox:, grpc+http://"),
+    ],
+)
+def test_usage(tmp_path: Path, options: tuple[str, ...], status: int, message: str) -> None:
+    write_greetings(tmp_path)
+    found = run_plan(tmp_path, *options)
+    assert found.status == status
+    assert message in " ".join(found.stderr.split())
+
+
+def test_an_invalid_plan(tmp_path: Path) -> None:
+    (tmp_path / "plan.binpb").write_bytes(b"")
+    found = run_plan(tmp_path)
+    assert found.status == 1
+    assert "roots: required" in found.stderr
+    (tmp_path / "plan.binpb").unlink()
+    assert run_plan(tmp_path).status == 2
