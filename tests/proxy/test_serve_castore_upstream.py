@@ -263,6 +263,31 @@ def test_wrong_content_is_not_stored(tmp_path: Path) -> None:
         assert not store.has_blob(bytes(32))
 
 
+def test_servers_that_count_entries_twice(tmp_path: Path) -> None:
+    """A client, a server and the server behind it count in the same way."""
+    sizes = ("--listen", FREE_PORT, "--check-only", "--directory-sizes", "snix-2024")
+    with (
+        running_proxy(*sizes, "--castore", tmp_path / "second") as second,
+        running_proxy(
+            *sizes, "--castore", tmp_path / "first", "--castore-upstream", second.address
+        ) as first,
+        CastoreStore(tmp_path / "mine", directory_sizes="snix-2024") as mine,
+        CastoreStore(tmp_path / "other") as other,
+        CastoreClient(first.address) as client,
+    ):
+        tree = make_tree(tmp_path / "tree")
+        node = mine.ingest(tree)
+        client.upload(mine, node)
+        closure = mine.closure(node)
+        directories = [mine.directory(one) for one in closure.directories]
+        digest = client.put_directories(directories, directory_sizes="snix-2024")
+        assert digest == node.directory.digest
+        with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+            client.upload(other, other.ingest(tree))
+    with CastoreStore(tmp_path / "second", directory_sizes="snix-2024") as store:
+        assert store.closure(node) == closure
+
+
 def test_usage(tmp_path: Path) -> None:
     options = ("--check-only", "--castore-upstream", "grpc+http://127.0.0.1:1")
     found = run("serve", *options, cwd=tmp_path)

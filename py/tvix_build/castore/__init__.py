@@ -6,7 +6,6 @@ from tvix_build.castore.checking import Damage
 from tvix_build.castore.ingestion import (
     ChangedError,
     IngestError,
-    directory_size,
     node_from_path,
 )
 from tvix_build.castore.layout import (
@@ -16,6 +15,7 @@ from tvix_build.castore.layout import (
     MissingError,
     SizeMismatchError,
 )
+from tvix_build.castore.sizes import DirectorySizes, directory_size
 from tvix_build.castore.store import CastoreStore, Closure, Garbage
 from tvix_build.castore.tree_checks import TreeError
 
@@ -26,6 +26,7 @@ __all__ = [
     "Closure",
     "Damage",
     "DigestMismatchError",
+    "DirectorySizes",
     "Garbage",
     "IngestError",
     "LinkMethod",

@@ -137,7 +137,7 @@ class CastoreServices:
 
     async def _put_directories(self, requests: _Requests, context: _Context) -> bytes:
         async with self._call(context):
-            tree = TreeCheck()
+            tree = TreeCheck(self._store.directory_sizes)
             with self._upload() as file:
                 async for data in _received(requests, context):
                     await self._run(_save, tree, file, data)

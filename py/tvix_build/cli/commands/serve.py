@@ -11,7 +11,13 @@ import click
 from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address, parse_builder
-from tvix_build.cli.options import PATH, SECONDS, limit_options, property_option
+from tvix_build.cli.options import (
+    PATH,
+    SECONDS,
+    directory_sizes_option,
+    limit_options,
+    property_option,
+)
 from tvix_build.proxy.shared.addresses import FORMS
 
 if TYPE_CHECKING:
@@ -78,6 +84,7 @@ def _parse_services(
     help="Server behind the castore store: objects that the store lacks are read from it, and new "
     "ones are also written to it.",
 )
+@directory_sizes_option
 @limit_options
 @property_option
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
