@@ -25,9 +25,10 @@ from prometheus_client import start_http_server
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.builder_protocol import Builder
 from tvix_build.proxy.castore import CastoreServices
+from tvix_build.proxy.castore_calls import CastoreCalls
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
-from tvix_build.proxy.logs import LOG, log_call
+from tvix_build.proxy.logs import LOG, log_call, log_castore_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.recording import Recorder
@@ -61,6 +62,8 @@ class Options:
         store: the path of the request store; None to store nothing.
         castore: the store of the castore services, which have the families of the schemas of
             `services`; None to offer none.
+        max_castore_calls: the limit of concurrent calls of the castore services.
+        max_upload_size: the limit of an upload to the castore services, in bytes.
         metrics: the host and port to serve metrics on.
         traces: the tracer provider; the proxy shuts it down when it stops.
     """
@@ -76,6 +79,8 @@ class Options:
     deduplicate: bool = False
     store: str | None = None
     castore: CastoreStore | None = None
+    max_castore_calls: int = 256
+    max_upload_size: int = 64 << 30
     metrics: tuple[str, int] | None = None
     traces: TracerProvider | None = None
 
@@ -133,9 +138,11 @@ class Server:
             builder = BuildTracer(builder, tracer)
         builder = self._wrapped(builder)
         observers = [log_call]
+        self._castore_observers = [log_castore_call]
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
+            self._castore_observers.append(metrics.observe_castore)
             self._serve_metrics(metrics)
         self._service = ProxyService(
             builder, observers, self._calls, traces.call if traces else None
@@ -178,7 +185,14 @@ class Server:
         names = [service.name for service in options.services]
         modules = [service.module for service in options.services if service.module is not None]
         if options.castore is not None:
-            castore = CastoreServices(options.castore, self._calls)
+            calls = CastoreCalls(
+                self._calls,
+                self._castore_observers,
+                options.max_castore_calls,
+                options.max_upload_size,
+            )
+            self.numbers["open_castore_calls"] = lambda: calls.calls
+            castore = CastoreServices(options.castore, calls)
             self._stack.callback(castore.close)
             families = {service.castore: None for service in options.services}
             for family in families:

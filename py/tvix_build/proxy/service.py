@@ -19,7 +19,12 @@ from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer, Outcome
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
 from tvix_build.proxy.shared.services import Service
-from tvix_build.proxy.status import StatusError, invalid_request, status_error
+from tvix_build.proxy.status import (
+    StatusError,
+    cancelled_code,
+    invalid_request,
+    status_error,
+)
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Tracing: TypeAlias = Callable[[Outcome, Metadata], AbstractContextManager[None]]
@@ -81,7 +86,7 @@ class ProxyService:
                 outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
                 outcome.violations = error.violations
             except asyncio.CancelledError:
-                outcome.code, outcome.by = _cancelled_code(context), "client"
+                outcome.code, outcome.by = cancelled_code(context), "client"
                 raise
             finally:
                 outcome.seconds = time.monotonic() - begin
@@ -153,9 +158,3 @@ def _forwarded_metadata(metadata: Metadata, digest: str) -> Metadata:
 
 def _without_digest(metadata: Metadata) -> Metadata:
     return tuple(one for one in metadata if one[0] != DIGEST_KEY)
-
-
-def _cancelled_code(context: _Context) -> grpc.StatusCode:
-    remaining = context.time_remaining()
-    expired = remaining is not None and remaining <= 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED

@@ -123,6 +123,22 @@ def _parse_services(
     help="Limit of waiting calls; further calls are rejected.",
 )
 @click.option(
+    "--max-castore-calls",
+    metavar="N",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="With --castore: limit of concurrent calls; further ones are rejected.",
+)
+@click.option(
+    "--max-upload-size",
+    metavar="BYTES",
+    type=click.IntRange(1),
+    default=64 << 30,
+    show_default=True,
+    help="With --castore: limit of an upload.",
+)
+@click.option(
     "--deduplicate", is_flag=True, help="Run one build for concurrent calls with the same digest."
 )
 @click.option(
