@@ -27,7 +27,9 @@ class Received:
     """The Directories of a response."""
 
     def __init__(self, digest: bytes, recursive: bool) -> None:
-        self.request = rpc.GetDirectoryRequest(digest=check_digest(digest), recursive=recursive)
+        self.request: rpc.GetDirectoryRequest = rpc.GetDirectoryRequest(
+            digest=check_digest(digest), recursive=recursive
+        )
         self._recursive = recursive
         self._missing = {digest}
         self._found: dict[bytes, Directory] = {}
