@@ -72,6 +72,8 @@ TESTS_OF_ROOMS = (
         ("test_sandbox*", "test_derivations", "test_layout", "test_limits"),
     ),
     ("py/tvix_build/castore/client.py", ("test_serve_castore*",)),
+    ("py/tvix_build/castore/backed.py", ("test_serve_castore*",)),
+    ("py/tvix_build/castore/transfers.py", ("test_serve_castore*",)),
     ("py/tvix_build/castore/tree_checks.py", ("test_castore*", "test_serve_castore*")),
     ("py/tvix_build/castore/*", ("test_castore*",)),
     ("py/tvix_build/_core/convert.py", ("test_translation",)),
