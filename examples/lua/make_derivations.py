@@ -66,7 +66,8 @@ def add(store: Path, source: Path, name: str) -> str:
 def fetch_ziglang(temporary: Path) -> Path:
     """Download the compiler, and return its directory."""
     (locked,) = re.findall(r"^ziglang==.*(?:\n +--hash.*)*", LOCK.read_text(), re.MULTILINE)
-    assert locked.split()[0].replace("==", "-") == ZIGLANG, f"expected {ZIGLANG} in {LOCK}"
+    if locked.split()[0].replace("==", "-") != ZIGLANG:
+        sys.exit(f"{LOCK}: expected {ZIGLANG}, found {locked.split()[0]}")
     requirements = temporary / "requirements.txt"
     requirements.write_text(locked)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet")
@@ -106,7 +107,8 @@ def fetch_lua(temporary: Path) -> Path:
     run(*apt, "source", "--download-only", "--tar-only", "lua5.4", cwd=temporary)
     (archive,) = temporary.glob("*.orig.tar.gz")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert digest == LUA_SHA256, f"expected SHA-256 {LUA_SHA256} of {archive.name}, found {digest}"
+    if digest != LUA_SHA256:
+        sys.exit(f"{archive.name}: expected SHA-256 {LUA_SHA256}, found {digest}")
     with tarfile.open(archive) as tar:
         tar.extractall(temporary)
     return temporary / LUA
