@@ -141,6 +141,8 @@ def test_missing_objects(backed: CastoreStore, local: CastoreStore, tmp_path: Pa
     assert not backed.has_directory(none)
     node = Node()
     node.directory.digest = none
+    parent = Directory()
+    parent.directories.add(name=b"child", digest=none)
     for call in (
         lambda: backed.open_blob(none),
         lambda: backed.blob_size(none),
@@ -153,6 +155,8 @@ def test_missing_objects(backed: CastoreStore, local: CastoreStore, tmp_path: Pa
             call()
     assert not (tmp_path / "copy").exists()
     assert not list(local.verify())
+    with pytest.raises(MissingError):  # on the way to the server
+        backed.add_directory(parent, check_children=False)
 
 
 def test_garbage_of_the_directory_only(

@@ -15,6 +15,7 @@ client raises gRPC's own `grpc.RpcError`.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -197,6 +198,7 @@ class CastoreClient:
         try:
             self.get_directories(digest)
         except MissingError:
+            deque(_encodings(store, digest), 0)  # An error while gRPC iterates is not raised.
             encodings = _encodings(store, digest)
             found = self._calls.put_directories(encodings, timeout=self._timeout)
             _same("Directory", digest, found.root_digest)
@@ -357,6 +359,7 @@ class AsyncCastoreClient:
         try:
             await self.get_directories(digest)
         except MissingError:
+            await asyncio.to_thread(deque, _encodings(store, digest), 0)
             encodings = _in_threads(_encodings(store, digest))
             found = await self._calls.put_directories(encodings, timeout=self._timeout)
             _same("Directory", digest, found.root_digest)
