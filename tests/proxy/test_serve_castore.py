@@ -27,7 +27,7 @@ from tvix.castore.protos.castore_pb2 import Directory
 from tvix_build import Schema, digest
 from tvix_build._core.blake3 import blake3_many
 from tvix_build.castore import CastoreStore
-from tvix_build.proxy.castore import PIECE, CastoreServices
+from tvix_build.proxy.castore import PIECE, _Methods
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
 from waiting import until
@@ -276,13 +276,13 @@ def test_trees_larger_than_memory_for_an_upload(run: Run) -> None:
 def uploads(monkeypatch: pytest.MonkeyPatch) -> list[IO[bytes]]:
     """The files of all uploads."""
     found: list[IO[bytes]] = []
-    make = CastoreServices._upload
+    make = _Methods._upload
 
-    def upload(services: CastoreServices) -> IO[bytes]:
-        found.append(make(services))
+    def upload(methods: _Methods) -> IO[bytes]:
+        found.append(make(methods))
         return found[-1]
 
-    monkeypatch.setattr(CastoreServices, "_upload", upload)
+    monkeypatch.setattr(_Methods, "_upload", upload)
     return found
 
 

@@ -155,6 +155,33 @@ def test_a_tree_is_uploaded_and_downloaded(run: Any, tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_parts_of_a_tree(run: Any, tmp_path: Path) -> None:
+    async def scenario(call: Call, server: CastoreStore) -> None:
+        with CastoreStore(tmp_path / "from") as source, CastoreStore(tmp_path / "to") as target:
+            node = source.ingest(make_tree(tmp_path / "tree"))
+            root = node.directory.digest
+            for _ in range(2):
+                await call("upload_directories", source, root)
+            await call("upload", source, source.ingest(tmp_path / "tree" / "a" / "large"))
+            for _ in range(2):
+                await call("download_directories", root, target)
+                await call("download_blob", blake3(LARGE), target)
+            (inner,) = (one for one in target.directory(root).directories if one.name == b"a")
+            assert target.directory(inner.digest) == source.directory(inner.digest)
+            assert target.blob_size(blake3(LARGE)) == len(LARGE)
+            for store in (server, target):
+                assert not store.has_blob(blake3(b"small"))
+            for missing in (
+                call("upload_directories", source, bytes(32)),
+                call("download_directories", bytes(32), target),
+                call("download_blob", bytes(32), target),
+            ):
+                with pytest.raises(MissingError):
+                    await missing
+
+    run(scenario)
+
+
 def test_only_what_is_missing_is_downloaded(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,8 @@ def test_missing_objects(backed: CastoreStore, local: CastoreStore, tmp_path: Pa
     assert not backed.has_directory(none)
     node = Node()
     node.directory.digest = none
+    parent = Directory()
+    parent.directories.add(name=b"child", digest=none)
     for call in (
         lambda: backed.open_blob(none),
         lambda: backed.blob_size(none),
@@ -153,6 +155,8 @@ def test_missing_objects(backed: CastoreStore, local: CastoreStore, tmp_path: Pa
             call()
     assert not (tmp_path / "copy").exists()
     assert not list(local.verify())
+    with pytest.raises(MissingError):  # on the way to the server
+        backed.add_directory(parent, check_children=False)
 
 
 def test_garbage_of_the_directory_only(
@@ -261,6 +265,31 @@ def test_wrong_content_is_not_stored(tmp_path: Path) -> None:
     with CastoreStore(tmp_path / "store") as store:
         assert not list(store.verify())
         assert not store.has_blob(bytes(32))
+
+
+def test_servers_that_count_entries_twice(tmp_path: Path) -> None:
+    """A client, a server and the server behind it count in the same way."""
+    sizes = ("--listen", FREE_PORT, "--check-only", "--directory-sizes", "snix-2024")
+    with (
+        running_proxy(*sizes, "--castore", tmp_path / "second") as second,
+        running_proxy(
+            *sizes, "--castore", tmp_path / "first", "--castore-upstream", second.address
+        ) as first,
+        CastoreStore(tmp_path / "mine", directory_sizes="snix-2024") as mine,
+        CastoreStore(tmp_path / "other") as other,
+        CastoreClient(first.address) as client,
+    ):
+        tree = make_tree(tmp_path / "tree")
+        node = mine.ingest(tree)
+        client.upload(mine, node)
+        closure = mine.closure(node)
+        directories = [mine.directory(one) for one in closure.directories]
+        digest = client.put_directories(directories, directory_sizes="snix-2024")
+        assert digest == node.directory.digest
+        with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+            client.upload(other, other.ingest(tree))
+    with CastoreStore(tmp_path / "second", directory_sizes="snix-2024") as store:
+        assert store.closure(node) == closure
 
 
 def test_usage(tmp_path: Path) -> None:

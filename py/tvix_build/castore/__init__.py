@@ -7,7 +7,6 @@ from tvix_build.castore.comparing import Difference, compare_nodes
 from tvix_build.castore.ingestion import (
     ChangedError,
     IngestError,
-    directory_size,
     node_from_path,
 )
 from tvix_build.castore.layout import (
@@ -17,6 +16,7 @@ from tvix_build.castore.layout import (
     MissingError,
     SizeMismatchError,
 )
+from tvix_build.castore.sizes import DirectorySizes, directory_size
 from tvix_build.castore.store import CastoreStore, Closure, Garbage
 from tvix_build.castore.tree_checks import TreeError
 
@@ -28,6 +28,7 @@ __all__ = [
     "Damage",
     "Difference",
     "DigestMismatchError",
+    "DirectorySizes",
     "Garbage",
     "IngestError",
     "LinkMethod",

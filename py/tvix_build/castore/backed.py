@@ -25,8 +25,8 @@ from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind
 from tvix_build.castore.client import CastoreClient
 from tvix_build.castore.layout import LinkMethod, MissingError
+from tvix_build.castore.sizes import DirectorySizes
 from tvix_build.castore.store import CastoreStore, Closure, Garbage
-from tvix_build.castore.transfers import leaves_first
 
 if TYPE_CHECKING:
     from snix.castore.protos import castore_pb2 as snix_castore_pb2
@@ -49,18 +49,23 @@ class BackedStore(CastoreStore):
     Args:
         path: the directory.
         server: the client of the server. The caller closes it.
-        create: whether to create the store if the directory does not exist or is empty.
+        create, directory_sizes: as for `CastoreStore`.
 
     Raises:
-        CastoreError: if the directory is not a store, or has a newer version.
+        CastoreError, ValueError: as `CastoreStore`.
     """
 
     def __init__(
-        self, path: str | bytes | os.PathLike[str], server: CastoreClient, *, create: bool = True
+        self,
+        path: str | bytes | os.PathLike[str],
+        server: CastoreClient,
+        *,
+        create: bool = True,
+        directory_sizes: DirectorySizes | str = DirectorySizes.SPECIFIED,
     ) -> None:
-        super().__init__(path, create=create)
+        super().__init__(path, create=create, directory_sizes=directory_sizes)
         # Its methods do not read from the server while they hold a lock.
-        self._local = CastoreStore(path)
+        self._local = CastoreStore(path, directory_sizes=directory_sizes)
         self._server = server
 
     def has_blob(self, digest: bytes) -> bool:
@@ -102,13 +107,13 @@ class BackedStore(CastoreStore):
         if check_children:
             self._check_children(Directory.FromString(encoding))
         digest = self._local.add_directory(encoding, check_children=False)
-        self._upload_directories(digest)
+        self._server.upload_directories(self, digest)
         return digest
 
     def add_directories(self, directories: Iterable[BytesLike | Message]) -> bytes:
         """As `CastoreStore.add_directories`, also on the server."""
         digest = self._local.add_directories(directories)
-        self._upload_directories(digest)
+        self._server.upload_directories(self, digest)
         return digest
 
     def directory(self, digest: bytes) -> castore_pb2.Directory:
@@ -173,9 +178,3 @@ class BackedStore(CastoreStore):
         except MissingError:
             self._server.download_blob(digest, self._local)
             return function(digest)
-
-    def _upload_directories(self, digest: bytes) -> None:
-        try:
-            self._server.get_directories(digest)
-        except MissingError:
-            self._server.put_directories(leaves_first([digest], self.directory))

@@ -15,6 +15,7 @@ client raises gRPC's own `grpc.RpcError`.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -33,13 +34,15 @@ from tvix_build.castore.layout import (
     MissingError,
     check_digest,
 )
-from tvix_build.castore.store import CastoreStore, Closure
+from tvix_build.castore.sizes import DirectorySizes
+from tvix_build.castore.store import CastoreStore
 from tvix_build.castore.transfers import (
     PIECE,
     Download,
     DownloadedBlob,
     Received,
     UnexpectedContentError,
+    leaves_first,
 )
 from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE
@@ -126,18 +129,24 @@ class CastoreClient:
         """
         return _checked_content(digest, b"".join(self._read(digest)))
 
-    def put_directories(self, directories: Iterable[BytesLike | Message]) -> bytes:
+    def put_directories(
+        self,
+        directories: Iterable[BytesLike | Message],
+        *,
+        directory_sizes: DirectorySizes | str = DirectorySizes.SPECIFIED,
+    ) -> bytes:
         """Upload all Directories of a tree, and return the digest of the root.
 
         Args:
             directories: the Directories, leaves first and the root last.
+            directory_sizes: how their sizes are counted.
 
         Raises:
             TreeError: if they are not those of one tree. They are not uploaded.
             UnexpectedContentError: if the server returns another digest.
             grpc.RpcError: if the call fails.
         """
-        encodings, root = _checked_tree(directories)
+        encodings, root = _checked_tree(directories, DirectorySizes(directory_sizes))
         found = self._calls.put_directories(iter(encodings), timeout=self._timeout)
         return _same("Directory", root, found.root_digest)
 
@@ -176,13 +185,23 @@ class CastoreClient:
 
         _run_all(put, closure.blobs)
         if closure.directories:
-            root = next(reversed(closure.directories))
-            try:
-                self.get_directories(root)
-            except MissingError:
-                encodings = _encodings(store, closure)
-                found = self._calls.put_directories(encodings, timeout=self._timeout)
-                _same("Directory", root, found.root_digest)
+            self.upload_directories(store, next(reversed(closure.directories)))
+
+    def upload_directories(self, store: CastoreStore, digest: bytes) -> None:
+        """Upload all Directories of a tree, unless the server has it, without the blobs.
+
+        Raises:
+            MissingError, CastoreError: as `CastoreStore.directory`.
+            UnexpectedContentError: if the server returns another digest.
+            grpc.RpcError: if a call fails.
+        """
+        try:
+            self.get_directories(digest)
+        except MissingError:
+            deque(_encodings(store, digest), 0)  # An error while gRPC iterates is not raised.
+            encodings = _encodings(store, digest)
+            found = self._calls.put_directories(encodings, timeout=self._timeout)
+            _same("Directory", digest, found.root_digest)
 
     def download(
         self, node: castore_pb2.Node | snix_castore_pb2.Entry, store: CastoreStore
@@ -292,9 +311,16 @@ class AsyncCastoreClient:
         pieces = [piece async for piece in self._read(digest)]
         return _checked_content(digest, b"".join(pieces))
 
-    async def put_directories(self, directories: Iterable[BytesLike | Message]) -> bytes:
+    async def put_directories(
+        self,
+        directories: Iterable[BytesLike | Message],
+        *,
+        directory_sizes: DirectorySizes | str = DirectorySizes.SPECIFIED,
+    ) -> bytes:
         """As `CastoreClient.put_directories`."""
-        encodings, root = await asyncio.to_thread(_checked_tree, directories)
+        encodings, root = await asyncio.to_thread(
+            _checked_tree, directories, DirectorySizes(directory_sizes)
+        )
         found = await self._calls.put_directories(iter(encodings), timeout=self._timeout)
         return _same("Directory", root, found.root_digest)
 
@@ -326,13 +352,17 @@ class AsyncCastoreClient:
 
         await _await_all(put, closure.blobs)
         if closure.directories:
-            root = next(reversed(closure.directories))
-            try:
-                await self.get_directories(root)
-            except MissingError:
-                encodings = _in_threads(_encodings(store, closure))
-                found = await self._calls.put_directories(encodings, timeout=self._timeout)
-                _same("Directory", root, found.root_digest)
+            await self.upload_directories(store, next(reversed(closure.directories)))
+
+    async def upload_directories(self, store: CastoreStore, digest: bytes) -> None:
+        """As `CastoreClient.upload_directories`."""
+        try:
+            await self.get_directories(digest)
+        except MissingError:
+            await asyncio.to_thread(deque, _encodings(store, digest), 0)
+            encodings = _in_threads(_encodings(store, digest))
+            found = await self._calls.put_directories(encodings, timeout=self._timeout)
+            _same("Directory", digest, found.root_digest)
 
     async def download(
         self, node: castore_pb2.Node | snix_castore_pb2.Entry, store: CastoreStore
@@ -456,9 +486,9 @@ def _chunks(data: BytesLike | BinaryIO) -> Iterator[rpc.BlobChunk]:
         yield rpc.BlobChunk(data=piece)
 
 
-def _encodings(store: CastoreStore, closure: Closure) -> Iterator[bytes]:
-    for digest in closure.directories:
-        yield store.directory(digest).SerializeToString(deterministic=True)
+def _encodings(store: CastoreStore, digest: bytes) -> Iterator[bytes]:
+    for directory in leaves_first([digest], store.directory):
+        yield directory.SerializeToString(deterministic=True)
 
 
 async def _in_threads(iterator: Iterator[T]) -> AsyncIterator[T]:
@@ -466,9 +496,11 @@ async def _in_threads(iterator: Iterator[T]) -> AsyncIterator[T]:
         yield one
 
 
-def _checked_tree(directories: Iterable[BytesLike | Message]) -> tuple[list[bytes], bytes]:
+def _checked_tree(
+    directories: Iterable[BytesLike | Message], sizes: DirectorySizes
+) -> tuple[list[bytes], bytes]:
     """Return the canonical encodings of all Directories, and the digest of the root."""
-    tree = TreeCheck()
+    tree = TreeCheck(sizes)
     encodings = [tree.add(directory)[1] for directory in directories]
     return encodings, tree.finish()
 

@@ -18,15 +18,16 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from tvix_build._core import file_hashing
-from tvix_build._core.check import check, validate
+from tvix_build._core.check import check
 from tvix_build._core.file_hashing import ChangedError, Files, Hashed, IngestError
 from tvix_build._core.pieces import cpu_count
 from tvix_build._core.report import Kind
+from tvix_build.castore.sizes import DirectorySizes, size_below
 
 if TYPE_CHECKING:
     from tvix.castore.protos import castore_pb2
 
-__all__ = ["ChangedError", "IngestError", "directory_size", "node_from_path"]
+__all__ = ["ChangedError", "IngestError", "node_from_path"]
 
 OnDirectory: TypeAlias = Callable[[bytes, bytes], object]
 OnFile: TypeAlias = Callable[[bytes, bytes, int], object]
@@ -49,6 +50,7 @@ def node_from_path(
     on_directory: OnDirectory | None = None,
     on_file: OnFile | None = None,
     threads: int | None = None,
+    directory_sizes: DirectorySizes | str = DirectorySizes.SPECIFIED,
 ) -> castore_pb2.Node:
     """Return the castore node of a file, a symbolic link, or a directory and everything below it.
 
@@ -65,16 +67,18 @@ def node_from_path(
             the Directory that contains it. The file may have changed when the callback reads it.
         threads: the number of threads that hash files, at least 1; by default the number of CPUs
             that this process may use. Callbacks run in the thread of the caller.
+        directory_sizes: how the sizes of Directories are counted.
 
     Raises:
         IngestError: if an entry is not a file, a directory or a symbolic link, or has a name or a
             target that is not valid in a node.
         ChangedError: if a file or directory changed while it was read.
         OSError: if a file or directory cannot be read; `filename` is its path.
-        ValueError: if the path has no last component and `name` is None, or `threads` is less
-            than 1.
+        ValueError: if the path has no last component and `name` is None, `threads` is less
+            than 1, or `directory_sizes` is unknown.
     """
-    return ingest_path(Ingestion(threads, on_directory, on_file), path, name)
+    sizes = DirectorySizes(directory_sizes)
+    return ingest_path(Ingestion(threads, sizes, on_directory, on_file), path, name)
 
 
 def ingest_path(
@@ -99,22 +103,6 @@ def ingest_path(
     if message.files:
         return Node(file=message.files[0])
     return Node(symlink=message.symlinks[0])
-
-
-def directory_size(directory: castore_pb2.Directory) -> int:
-    """Return the size of a Directory, as in its node: the number of entries below it.
-
-    Raises:
-        ValidationError: if the Directory is invalid, for example if its size exceeds 64 bits.
-    """
-    validate(directory)
-    return size_below(directory)
-
-
-def size_below(message: castore_pb2.Directory) -> int:
-    """As `directory_size`, of a Directory that is known to be valid."""
-    below: int = sum(1 + node.size for node in message.directories)
-    return below + len(message.files) + len(message.symlinks)
 
 
 def reason_to_reject(mode: int) -> str:
@@ -269,12 +257,17 @@ class Ingestion:
     """
 
     def __init__(
-        self, threads: int | None, on_directory: OnDirectory | None, on_file: OnFile | None
+        self,
+        threads: int | None,
+        sizes: DirectorySizes,
+        on_directory: OnDirectory | None,
+        on_file: OnFile | None,
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"expected at least 1 thread, found {threads}")
         self._threads = threads or cpu_count()
         self._pool = ThreadPoolExecutor(self._threads)
+        self._sizes = sizes
         self._on_directory = on_directory
         self._on_file = on_file
 
@@ -324,7 +317,8 @@ class Ingestion:
             digest, encoding = _check(message, directory.path)
             if self._on_directory:
                 self._on_directory(digest, encoding)
-            directory.parent.nodes.append((directory.name, digest, size_below(message)))
+            size = size_below(message, self._sizes)
+            directory.parent.nodes.append((directory.name, digest, size))
         return message
 
     def _add_files(

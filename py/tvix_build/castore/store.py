@@ -19,7 +19,7 @@ from tvix_build._core.check import canonicalize, check
 from tvix_build._core.ranges import BytesLike, bytes_view
 from tvix_build._core.report import Kind
 from tvix_build.castore.checking import Damage, find_damage
-from tvix_build.castore.ingestion import ingest_path, size_below
+from tvix_build.castore.ingestion import ingest_path
 from tvix_build.castore.layout import (
     CastoreError,
     DigestMismatchError,
@@ -32,6 +32,7 @@ from tvix_build.castore.layout import (
     place,
 )
 from tvix_build.castore.materializing import Materializer
+from tvix_build.castore.sizes import DirectorySizes, size_below
 from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.castore.trees import find_used, in_use, make_trees, remove_trees, tree_path
 from tvix_build.castore.writing import SavingIngestion, writer
@@ -86,18 +87,33 @@ class CastoreStore:
     Args:
         path: the directory.
         create: whether to create the store if the directory does not exist or is empty.
+        directory_sizes: how the sizes of Directories are counted, in those that are made and in
+            those that are checked.
 
     Raises:
         CastoreError: if the directory is not a store, or has a newer version.
+        ValueError: if `directory_sizes` is unknown.
     """
 
-    def __init__(self, path: str | bytes | os.PathLike[str], *, create: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | bytes | os.PathLike[str],
+        *,
+        create: bool = True,
+        directory_sizes: DirectorySizes | str = DirectorySizes.SPECIFIED,
+    ) -> None:
+        self._sizes = DirectorySizes(directory_sizes)
         self._layout = Layout(os.fsdecode(path), create=create)
 
     @property
     def path(self) -> str:
         """The directory of the store."""
         return self._layout.path
+
+    @property
+    def directory_sizes(self) -> DirectorySizes:
+        """How the sizes of Directories are counted."""
+        return self._sizes
 
     def has_blob(self, digest: bytes) -> bool:
         """Return whether a blob is stored. If it is, garbage collection does not remove it during
@@ -182,7 +198,7 @@ class CastoreStore:
             TreeError: if a Directory is invalid, if it refers to a Directory that does not come
                 before it or has another size, or if the root does not lead to it.
         """
-        tree = TreeCheck()
+        tree = TreeCheck(self._sizes)
         with writer(self._layout) as adding:
             for directory in directories:
                 adding.add("directories", *tree.add(directory))
@@ -228,7 +244,7 @@ class CastoreStore:
             IngestError, ChangedError, OSError, ValueError: as `node_from_path`.
         """
         with writer(self._layout) as adding:
-            return ingest_path(SavingIngestion(adding, threads), path, name)
+            return ingest_path(SavingIngestion(adding, threads, self._sizes), path, name)
 
     def materialize(
         self,
@@ -368,7 +384,8 @@ class CastoreStore:
         for node in directory.files:
             self._check_size("blob", node, self.blob_size(node.digest))
         for child in directory.directories:
-            self._check_size("Directory", child, size_below(self.directory(child.digest)))
+            found = size_below(self.directory(child.digest), self._sizes)
+            self._check_size("Directory", child, found)
 
     def _check_size(self, what: str, node: Any, found: int) -> None:
         if node.size != found:
@@ -427,7 +444,7 @@ class CastoreStore:
                 found.directories[node.digest] = node.size
             elif found.directories.get(node.digest) != node.size:
                 directory = self.directory(node.digest)
-                self._check_size("Directory", node, size_below(directory))
+                self._check_size("Directory", node, size_below(directory, self._sizes))
                 stack.append((node, True))
                 stack.extend((child, False) for child in directory.directories)
                 for file in directory.files:

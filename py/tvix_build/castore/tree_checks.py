@@ -9,7 +9,7 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import canonicalize, validate
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, Kind, ValidationError
-from tvix_build.castore.ingestion import size_below
+from tvix_build.castore.sizes import DirectorySizes, size_below
 
 
 class TreeError(Error):
@@ -18,9 +18,14 @@ class TreeError(Error):
 
 class TreeCheck:
     """Checks the Directories of one tree, added leaves first and the root last. Memory holds the
-    digest and the size of each."""
+    digest and the size of each.
 
-    def __init__(self) -> None:
+    Args:
+        sizes: how the sizes of Directories are counted.
+    """
+
+    def __init__(self, sizes: DirectorySizes) -> None:
+        self._counting = sizes
         self._count = 0
         self._root = b""
         self._sizes: dict[bytes, int] = {}
@@ -60,7 +65,7 @@ class TreeCheck:
         for node in message.directories:
             self._parentless.pop(node.digest, None)
         if digest not in self._sizes:
-            self._sizes[digest] = size_below(message)
+            self._sizes[digest] = size_below(message, self._counting)
             self._parentless[digest] = self._count
         self._root = digest
         self._count += 1

@@ -17,6 +17,7 @@ from tvix_build._core.file_hashing import ChangedError, Files, Hashed, Target
 from tvix_build._core.pieces import cpu_count
 from tvix_build.castore.ingestion import Ingestion
 from tvix_build.castore.layout import MODES, TIMES, KindName, Layout, opened, place
+from tvix_build.castore.sizes import DirectorySizes
 
 _FEW = 16  # files and directories; more are written to disk by one call for the file system
 _COPY_SIZE = 1 << 20
@@ -182,8 +183,8 @@ def writer(layout: Layout) -> Iterator[Writer]:
 class SavingIngestion(Ingestion):
     """An ingestion that also adds all objects to a writer."""
 
-    def __init__(self, adding: Writer, threads: int | None) -> None:
-        super().__init__(threads, self._add_directory, None)
+    def __init__(self, adding: Writer, threads: int | None, sizes: DirectorySizes) -> None:
+        super().__init__(threads, sizes, self._add_directory, None)
         self._adding = adding
 
     def _add_directory(self, digest: bytes, encoding: bytes) -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 
 
-def add(path: str, paths: tuple[str, ...], output: str | None) -> int:
+def add(path: str, paths: tuple[str, ...], output: str | None, directory_sizes: str) -> int:
     """Run the command, and return its exit status."""
-    with CastoreStore(path) as store:
+    with CastoreStore(path, directory_sizes=directory_sizes) as store:
         return write_nodes(paths, output, lambda one, _: (os.path.abspath(one), store.ingest(one)))
 
 

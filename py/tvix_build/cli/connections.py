@@ -73,7 +73,7 @@ def parse_weighted_builders(
         weight, separator, text = value.partition(":")
         if not (separator and weight.isdecimal() and int(weight)):
             weight, text = "1", value
-        address = parse_any_builder(context, option, text)
+        address = parse_builder(context, option, text)
         if address is None or (isinstance(address, Address) and address is not SANDBOX):
             raise click.BadParameter(f"expected sandbox: or reapi+grpc://…, found {text}")
         found.append((float(weight), address))

@@ -32,13 +32,19 @@ Ingest: TypeAlias = "Callable[[str, Monitor], tuple[str, castore_pb2.Node]]"
 """Returns the path to write and the node of a path."""
 
 
-def run(paths: tuple[str, ...], output: str | None, blobs: str | None, store: str | None) -> int:
+def run(
+    paths: tuple[str, ...],
+    output: str | None,
+    blobs: str | None,
+    store: str | None,
+    directory_sizes: str,
+) -> int:
     """Run the command, and return its exit status."""
     blob_store = None if blobs is None else Blobs(blobs)
 
     def ingest(path: str, monitor: Monitor) -> tuple[str, castore_pb2.Node]:
         key = os.path.abspath(path) if store is None else _store_path(path, store)
-        return key, _ingest(path, blob_store, monitor)
+        return key, _ingest(path, blob_store, directory_sizes, monitor)
 
     return write_nodes(paths, output, ingest)
 
@@ -91,7 +97,9 @@ def _store_path(path: str, store: str) -> str:
     return STORE + name
 
 
-def _ingest(path: str, store: Blobs | None, monitor: Monitor) -> castore_pb2.Node:
+def _ingest(
+    path: str, store: Blobs | None, directory_sizes: str, monitor: Monitor
+) -> castore_pb2.Node:
     files = size = directories = 0
 
     def on_file(digest: bytes, file: bytes, file_size: int) -> None:
@@ -108,7 +116,9 @@ def _ingest(path: str, store: Blobs | None, monitor: Monitor) -> castore_pb2.Nod
             store.put(digest, lambda made: _write(encoding, made))
         monitor.show_status(f"{files:,} files  {directories:,} directories  {size / 1e6:,.0f} MB")
 
-    return node_from_path(path, on_directory=on_directory, on_file=on_file)
+    return node_from_path(
+        path, on_directory=on_directory, on_file=on_file, directory_sizes=directory_sizes
+    )
 
 
 def _reason(error: Exception) -> str:

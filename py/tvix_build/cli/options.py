@@ -62,6 +62,14 @@ castore_option: Decorator = click.option(
     type=click.Path(file_okay=False),
     help="With sandbox or Remote Execution: the castore store of inputs, outputs and logs.",
 )
+directory_sizes_option: Decorator = click.option(
+    "--directory-sizes",
+    type=click.Choice(["specified", "snix-2024"]),
+    default="specified",
+    show_default=True,
+    help="How the sizes of Directories are counted: as specified, or each entry twice, as tvix and "
+    "snix count since August 2024.",
+)
 _LIMITS = {
     "memory": ("BYTES", "memory of all processes; the default is the memory of this machine"),
     "disk": ("BYTES", "files in scratch paths and /tmp; by default 64 GiB"),

@@ -55,6 +55,7 @@ def run(
     grace: float,
     castore: str | None,
     castore_upstream: Address | None,
+    directory_sizes: str,
     limits: dict[str, int],
     properties: Sequence[tuple[str, str, str | None]],
     **others: Any,
@@ -63,8 +64,8 @@ def run(
     at_server = upstream if isinstance(upstream, Address) and upstream is not SANDBOX else None
     if upstream is not None and at_server is None and castore is None:
         raise click.UsageError(f"expected --castore with --upstream {upstream.text}")
-    if castore_upstream is not None and castore is None:
-        raise click.UsageError("expected --castore with --castore-upstream")
+    if castore is None and (castore_upstream is not None or directory_sizes != "specified"):
+        raise click.UsageError("expected --castore with --castore-upstream and --directory-sizes")
     if limits and upstream is not SANDBOX:
         raise click.UsageError("expected --upstream sandbox: with limits of builds")
     if properties and (upstream is None or isinstance(upstream, Address)):
@@ -116,7 +117,7 @@ def run(
         with ExitStack() as stack:
             stack.enter_context(closing(log))
             builder = None
-            opened = _open_castore(stack, castore, castore_upstream, services)
+            opened = _open_castore(stack, castore, castore_upstream, directory_sizes, services)
             if opened is not None and upstream is not None and at_server is None:
                 opening = _open_builder(upstream, opened, limits, properties, credentials)
                 builder = CastoreBuilder(stack.enter_context(opening))
@@ -142,7 +143,11 @@ def _tokens(keys: Path, audience: str | None, issuer: str | None) -> Tokens:
 
 
 def _open_castore(
-    stack: ExitStack, path: str | None, upstream: Address | None, services: Sequence[Service]
+    stack: ExitStack,
+    path: str | None,
+    upstream: Address | None,
+    directory_sizes: str,
+    services: Sequence[Service],
 ) -> CastoreStore | None:
     """Open a castore store, until the stack ends; None without a path.
 
@@ -155,14 +160,14 @@ def _open_castore(
     from tvix_build.castore import CastoreStore
 
     if upstream is None:
-        return stack.enter_context(CastoreStore(path))
+        return stack.enter_context(CastoreStore(path, directory_sizes=directory_sizes))
     from tvix_build.castore.backed import BackedStore
     from tvix_build.castore.client import CastoreClient
 
     schemas = [service.schema for service in services]
     schema = Schema.SNIX_BUILD_V1 if Schema.SNIX_BUILD_V1 in schemas else schemas[0]
     client = stack.enter_context(CastoreClient(upstream.text, schema=schema))
-    return stack.enter_context(BackedStore(path, client))
+    return stack.enter_context(BackedStore(path, client, directory_sizes=directory_sizes))
 
 
 def _open_builder(

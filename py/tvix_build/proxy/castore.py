@@ -10,7 +10,6 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, TypeAlias, TypeVar, cast
 
@@ -20,16 +19,13 @@ from google.protobuf.message import DecodeError, Message
 
 from tvix.castore.protos import rpc_castore_pb2 as castore
 from tvix_build._core.engine import DIGEST_SIZE
-from tvix_build.castore import CastoreError, CastoreStore, MissingError, TreeError
-from tvix_build.castore.transfers import UnexpectedContentError
+from tvix_build.castore import CastoreStore, MissingError
 from tvix_build.castore.tree_checks import TreeCheck
-from tvix_build.proxy.logs import LOG, log_castore_failure
-from tvix_build.proxy.open_calls import OpenCalls
-from tvix_build.proxy.status import StatusError, castore_unavailable, status_error
+from tvix_build.proxy.castore_calls import CastoreCalls, Context
+from tvix_build.proxy.status import StatusError, status_error
 
 T = TypeVar("T")
 AnyMessage = TypeVar("AnyMessage", bound=Message)
-_Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Requests: TypeAlias = "AsyncIterator[bytes]"
 _MISSING = grpc.StatusCode.NOT_FOUND
 
@@ -44,10 +40,10 @@ class CastoreServices:
 
     Args:
         store: the store.
-        calls: counts the calls.
+        calls: runs the calls.
     """
 
-    def __init__(self, store: CastoreStore, calls: OpenCalls) -> None:
+    def __init__(self, store: CastoreStore, calls: CastoreCalls) -> None:
         self._store = store
         self._calls = calls
         self._threads = ThreadPoolExecutor(_THREADS, "castore")
@@ -65,15 +61,16 @@ class CastoreServices:
     def handlers(self, package: str) -> tuple[grpc.GenericRpcHandler, ...]:
         """Return the handlers for gRPC, from bytes to bytes."""
         blobs, directories = self.names(package)
+        made = _Methods(self._store, self._calls, self._threads, blobs, directories)
         methods: dict[str, dict[str, Any]] = {
             blobs: {
-                "Stat": grpc.unary_unary_rpc_method_handler(self._stat),
-                "Read": grpc.unary_stream_rpc_method_handler(self._read),
-                "Put": grpc.stream_unary_rpc_method_handler(self._put_blob),
+                "Stat": grpc.unary_unary_rpc_method_handler(made.stat),
+                "Read": grpc.unary_stream_rpc_method_handler(made.read),
+                "Put": grpc.stream_unary_rpc_method_handler(made.put_blob),
             },
             directories: {
-                "Get": grpc.unary_stream_rpc_method_handler(self._get),
-                "Put": grpc.stream_unary_rpc_method_handler(self._put_directories),
+                "Get": grpc.unary_stream_rpc_method_handler(made.get),
+                "Put": grpc.stream_unary_rpc_method_handler(made.put_directories),
             },
         }
         return tuple(
@@ -84,15 +81,35 @@ class CastoreServices:
         """End the threads."""
         self._threads.shutdown()
 
-    async def _stat(self, data: bytes, context: _Context) -> bytes:
-        async with self._call(context):
+
+class _Methods:
+    """The methods of the services of a package."""
+
+    def __init__(
+        self,
+        store: CastoreStore,
+        calls: CastoreCalls,
+        threads: ThreadPoolExecutor,
+        blobs: str,
+        directories: str,
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._threads = threads
+        self._blobs = blobs
+        self._directories = directories
+
+    async def stat(self, data: bytes, context: Context) -> bytes:
+        """BlobService.Stat."""
+        async with self._calls.call(context, f"{self._blobs}/Stat", len(data)):
             digest = _digest(_parse(castore.StatBlobRequest, data).digest)
             if not await self._run(self._store.has_blob, digest):
                 raise _no_blob(digest)
         return castore.StatBlobResponse().SerializeToString()
 
-    async def _read(self, data: bytes, context: _Context) -> AsyncIterator[bytes]:
-        async with self._call(context):
+    async def read(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+        """BlobService.Read."""
+        async with self._calls.call(context, f"{self._blobs}/Read", len(data)) as outcome:
             digest = _digest(_parse(castore.ReadBlobRequest, data).digest)
             try:
                 file = await self._run(self._store.open_blob, digest)
@@ -100,19 +117,25 @@ class CastoreServices:
                 raise _no_blob(digest) from None
             with file:
                 while piece := await self._run(file.read, PIECE):
-                    yield castore.BlobChunk(data=piece).SerializeToString()
+                    chunk = castore.BlobChunk(data=piece).SerializeToString()
+                    outcome.response_size += len(chunk)
+                    yield chunk
 
-    async def _put_blob(self, requests: _Requests, context: _Context) -> bytes:
-        async with self._call(context):
+    async def put_blob(self, requests: _Requests, context: Context) -> bytes:
+        """BlobService.Put."""
+        async with self._calls.call(context, f"{self._blobs}/Put") as outcome:
             with self._upload() as file:
-                async for data in _received(requests, context):
+                async for data in self._calls.received(requests, context, outcome):
                     await self._run(file.write, _parse(castore.BlobChunk, data).data)
                 file.seek(0)
                 digest = await self._run(self._store.add_blob, file)
-        return castore.PutBlobResponse(digest=digest).SerializeToString()
+            response = castore.PutBlobResponse(digest=digest).SerializeToString()
+            outcome.response_size = len(response)
+        return response
 
-    async def _get(self, data: bytes, context: _Context) -> AsyncIterator[bytes]:
-        async with self._call(context):
+    async def get(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+        """DirectoryService.Get."""
+        async with self._calls.call(context, f"{self._directories}/Get", len(data)) as outcome:
             request = _parse(castore.GetDirectoryRequest, data)
             digest = _digest(request.digest)
             # It also protects the whole tree from garbage collection.
@@ -127,7 +150,9 @@ class CastoreServices:
                         directory = await self._run(self._store.directory, one)
                     except MissingError:
                         raise _no_directory(one) from None
-                    yield directory.SerializeToString(deterministic=True)
+                    encoding = directory.SerializeToString(deterministic=True)
+                    outcome.response_size += len(encoding)
+                    yield encoding
                     if request.recursive:
                         for child in directory.directories:
                             if child.digest not in found:
@@ -135,55 +160,23 @@ class CastoreServices:
                                 after.append(child.digest)
                 waiting = after
 
-    async def _put_directories(self, requests: _Requests, context: _Context) -> bytes:
-        async with self._call(context):
-            tree = TreeCheck()
+    async def put_directories(self, requests: _Requests, context: Context) -> bytes:
+        """DirectoryService.Put."""
+        async with self._calls.call(context, f"{self._directories}/Put") as outcome:
+            tree = TreeCheck(self._store.directory_sizes)
             with self._upload() as file:
-                async for data in _received(requests, context):
+                async for data in self._calls.received(requests, context, outcome):
                     await self._run(_save, tree, file, data)
                 tree.finish()
                 file.seek(0)
                 digest = await self._run(self._store.add_directories, _saved(file))
-        return castore.PutDirectoryResponse(root_digest=digest).SerializeToString()
+            response = castore.PutDirectoryResponse(root_digest=digest).SerializeToString()
+            outcome.response_size = len(response)
+        return response
 
     def _upload(self) -> IO[bytes]:
         """Return a file for an upload, beside the store if it is large."""
         return cast("IO[bytes]", SpooledTemporaryFile(PIECE, dir=self._store.path))
-
-    @asynccontextmanager
-    async def _call(self, context: _Context) -> AsyncIterator[None]:
-        """Count a call, and end it with the status of an error."""
-        self._calls.begin(context)
-        try:
-            try:
-                yield
-            except StatusError:
-                raise
-            except TreeError as error:
-                code = grpc.StatusCode.INVALID_ARGUMENT
-                raise status_error(code, "INVALID_DIRECTORIES", str(error)) from None
-            except CastoreError as error:
-                LOG.error("damaged castore", extra={"fields": _message(error)})
-                code = grpc.StatusCode.DATA_LOSS
-                message = "an object in the castore store is damaged; see the server's log"
-                raise status_error(code, "DAMAGED", message) from None
-            except UnexpectedContentError as error:
-                LOG.error("wrong content behind the castore", extra={"fields": _message(error)})
-                code = grpc.StatusCode.DATA_LOSS
-                message = "the server behind the castore store returned wrong content"
-                raise status_error(code, "DAMAGED", message) from None
-            except grpc.RpcError as error:
-                log_castore_failure(error)
-                raise castore_unavailable() from None
-            except Exception:
-                LOG.exception("internal error")
-                raise status_error(
-                    grpc.StatusCode.INTERNAL,
-                    "INTERNAL_ERROR",
-                    "internal error in the server; see the server's log",
-                ) from None
-        except StatusError as error:
-            await context.abort(error.code, error.message, error.trailing_metadata)
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function in a thread. Cancellation waits for its end, as it may use a file that
@@ -194,22 +187,6 @@ class CastoreServices:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
-
-
-def _message(error: Exception) -> dict[str, str]:
-    return {"message": str(error)}
-
-
-async def _received(requests: _Requests, context: _Context) -> AsyncIterator[bytes]:
-    """Yield the messages of a client."""
-    async for data in requests:
-        yield data
-    # The iterator also ends when the client cancels, possibly before this task is cancelled. Then
-    # the connection cannot be written to.
-    try:
-        await context.send_initial_metadata(())
-    except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None
 
 
 def _parse(kind: type[AnyMessage], data: bytes) -> AnyMessage:

@@ -10,9 +10,14 @@ import grpc
 
 from tvix_build._core.text import json_line
 from tvix_build.proxy.line_writer import LineWriter
-from tvix_build.proxy.outcomes import Outcome
+from tvix_build.proxy.outcomes import CastoreOutcome, Outcome
 
 LOG = logging.getLogger("tvix_build.serve")
+_FAULTS = (
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+)
 
 
 class JsonLines(logging.Formatter):
@@ -89,3 +94,26 @@ def log_call(outcome: Outcome) -> None:
 def log_castore_failure(error: grpc.RpcError) -> None:
     """Log a failed call to the server behind the castore store."""
     LOG.warning("castore upstream failed", extra={"fields": {"message": str(error)}})
+
+
+def log_castore_call(outcome: CastoreOutcome) -> None:
+    """Log a call of the castore services: at `debug` if it succeeded or the object is missing, at
+    `warning` if the store or the server behind it failed, at `info` otherwise."""
+    if not outcome.by or outcome.code is grpc.StatusCode.NOT_FOUND:
+        level = logging.DEBUG
+    else:
+        level = logging.WARNING if outcome.code in _FAULTS else logging.INFO
+    if not LOG.isEnabledFor(level):
+        return
+    fields: dict[str, object] = {
+        "method": outcome.method,
+        "code": outcome.code.name,
+        "seconds": round(outcome.seconds, 6),
+        "peer": outcome.peer(),
+        "request_bytes": outcome.request_size,
+        "response_bytes": outcome.response_size,
+    }
+    if outcome.by:
+        fields["by"] = outcome.by
+        fields["message"] = outcome.message
+    LOG.log(level, "castore call", extra={"fields": fields})

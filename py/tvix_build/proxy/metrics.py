@@ -9,7 +9,7 @@ the integers to metrics.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 
@@ -23,7 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from tvix_build.proxy.outcomes import Outcome
+from tvix_build.proxy.outcomes import CastoreOutcome, Outcome
 from tvix_build.proxy.shared.services import Service
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
@@ -33,8 +33,8 @@ _CALLERS = 1000
 """The limit of names of callers, which label a metric."""
 
 
-class _OfService:
-    """The counts of one service."""
+class _Counts:
+    """The counts of one service or method."""
 
     def __init__(self) -> None:
         self.ends: Counter[tuple[grpc.StatusCode, str]] = Counter()
@@ -43,6 +43,14 @@ class _OfService:
         self.seconds = 0.0
         self.request_bytes = 0
         self.response_bytes = 0
+
+    def add(self, outcome: Outcome | CastoreOutcome) -> None:
+        """Count a call."""
+        self.ends[outcome.code, outcome.by] += 1
+        self.buckets[bisect_left(SECONDS, outcome.seconds)] += 1
+        self.seconds += outcome.seconds
+        self.request_bytes += outcome.request_size
+        self.response_bytes += outcome.response_size
 
 
 class Metrics(Collector):
@@ -58,21 +66,16 @@ class Metrics(Collector):
 
     def __init__(self, numbers: Mapping[str, Callable[[], float]]) -> None:
         self._numbers = numbers
-        self._services: dict[Service, _OfService] = {}
+        self._services: defaultdict[Service, _Counts] = defaultdict(_Counts)
+        self._methods: defaultdict[str, _Counts] = defaultdict(_Counts)
         self._callers: Counter[tuple[str, grpc.StatusCode]] = Counter()
         self.registry: CollectorRegistry = CollectorRegistry()
         self.registry.register(self)
 
     def observe(self, outcome: Outcome) -> None:
         """Count a call that ended."""
-        found = self._services.get(outcome.service)
-        if found is None:
-            found = self._services[outcome.service] = _OfService()
-        found.ends[outcome.code, outcome.by] += 1
-        found.buckets[bisect_left(SECONDS, outcome.seconds)] += 1
-        found.seconds += outcome.seconds
-        found.request_bytes += outcome.request_size
-        found.response_bytes += outcome.response_size
+        found = self._services[outcome.service]
+        found.add(outcome)
         if outcome.caller and (
             (outcome.caller, outcome.code) in self._callers or len(self._callers) < _CALLERS
         ):
@@ -80,27 +83,16 @@ class Metrics(Collector):
         if outcome.violations:
             found.violations.update(outcome.violations)
 
+    def observe_castore(self, outcome: CastoreOutcome) -> None:
+        """Count a call of the castore services that ended."""
+        self._methods[outcome.method].add(outcome)
+
     def collect(self) -> Iterable[Metric]:
         """Return the metrics; Prometheus calls this for each scrape."""
-        calls = CounterMetricFamily(
-            "tvix_build_calls",
-            "Completed calls, by status and origin of the status.",
-            labels=["schema", "code", "by"],
-        )
-        seconds = HistogramMetricFamily(
-            "tvix_build_call_seconds",
-            "Seconds from the receipt of the request to the end of the call.",
-            labels=["schema"],
-        )
         violations = CounterMetricFamily(
             "tvix_build_violations",
             "Violations in requests and responses.",
             labels=["schema", "violation"],
-        )
-        sizes = CounterMetricFamily(
-            "tvix_build_message_bytes",
-            "Bytes of requests and responses.",
-            labels=["schema", "message"],
         )
         callers = CounterMetricFamily(
             "tvix_build_caller_calls",
@@ -109,18 +101,16 @@ class Metrics(Collector):
         )
         for (caller, code), number in list(self._callers.items()):
             callers.add_metric([caller, code.name], number)
-        for service, found in list(self._services.items()):
-            schema = service.schema.value
-            for (code, by), number in list(found.ends.items()):
-                calls.add_metric([schema, code.name, by], number)
+        services = {one.schema.value: found for one, found in list(self._services.items())}
+        for schema, found in services.items():
             for violation, number in list(found.violations.items()):
                 violations.add_metric([schema, violation], number)
-            limits = [*map(str, SECONDS), "+Inf"]
-            buckets = list(zip(limits, accumulate(found.buckets), strict=True))
-            seconds.add_metric([schema], buckets, found.seconds)
-            sizes.add_metric([schema, "request"], found.request_bytes)
-            sizes.add_metric([schema, "response"], found.response_bytes)
-        return [calls, callers, seconds, violations, sizes, *self._now()]
+        yield from _families("tvix_build", "schema", services)
+        yield violations
+        yield callers
+        if self._methods:
+            yield from _families("tvix_build_castore", "method", self._methods)
+        yield from self._now()
 
     def _now(self) -> Iterable[Metric]:
         for name, number in self._numbers.items():
@@ -130,3 +120,31 @@ class Metrics(Collector):
                 yield CounterMetricFamily(full, f"{what.capitalize()}.", number())
             else:
                 yield GaugeMetricFamily(full, f"Current {what}.", number())
+
+
+def _families(prefix: str, label: str, counts: Mapping[str, _Counts]) -> Iterable[Metric]:
+    """Return the metrics of calls, by service or method."""
+    calls = CounterMetricFamily(
+        f"{prefix}_calls",
+        "Completed calls, by status and origin of the status.",
+        labels=[label, "code", "by"],
+    )
+    seconds = HistogramMetricFamily(
+        f"{prefix}_call_seconds",
+        "Seconds from the receipt of the request to the end of the call.",
+        labels=[label],
+    )
+    sizes = CounterMetricFamily(
+        f"{prefix}_message_bytes",
+        "Bytes of requests and responses.",
+        labels=[label, "message"],
+    )
+    for name, found in list(counts.items()):
+        for (code, by), number in list(found.ends.items()):
+            calls.add_metric([name, code.name, by], number)
+        limits = [*map(str, SECONDS), "+Inf"]
+        buckets = list(zip(limits, accumulate(found.buckets), strict=True))
+        seconds.add_metric([name], buckets, found.seconds)
+        sizes.add_metric([name, "request"], found.request_bytes)
+        sizes.add_metric([name, "response"], found.response_bytes)
+    return calls, seconds, sizes

@@ -49,4 +49,25 @@ class Outcome:
         self.violations = error.violations
 
 
+@dataclass(eq=False, slots=True)
+class CastoreOutcome:
+    """The outcome of a call of the castore services.
+
+    Attributes:
+        method: the name of the method, such as `snix.castore.v1.BlobService/Put`.
+        peer, seconds, code, by, message: as in `Outcome`.
+        request_size, response_size: bytes of all messages.
+    """
+
+    method: str
+    peer: Callable[[], str]
+    request_size: int
+    response_size: int = 0
+    seconds: float = 0.0
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    by: str = ""
+    message: str = ""
+
+
 Observer: TypeAlias = Callable[[Outcome], None]
+CastoreObserver: TypeAlias = Callable[[CastoreOutcome], None]

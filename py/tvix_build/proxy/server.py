@@ -27,10 +27,11 @@ from tvix_build.castore import CastoreStore
 from tvix_build.proxy.builder_protocol import Builder
 from tvix_build.proxy.callers import Callers, Certificates
 from tvix_build.proxy.castore import CastoreServices
+from tvix_build.proxy.castore_calls import CastoreCalls
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.line_writer import LineWriter
-from tvix_build.proxy.logs import LOG, log_call
+from tvix_build.proxy.logs import LOG, log_call, log_castore_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer
@@ -95,6 +96,8 @@ class Options:
         store: the path of the request store; None to store nothing.
         castore: the store of the castore services, which have the families of the schemas of
             `services`; None to offer none.
+        max_castore_calls: the limit of concurrent calls of the castore services.
+        max_upload_size: the limit of an upload to the castore services, in bytes.
         metrics: the host and port to serve metrics on.
         log: the writer of the log, whose dropped lines are counted.
         traces: the tracer provider; the proxy shuts it down when it stops.
@@ -121,6 +124,8 @@ class Options:
     drain_delay: float = 0.0
     store: str | None = None
     castore: CastoreStore | None = None
+    max_castore_calls: int = 256
+    max_upload_size: int = 64 << 30
     metrics: tuple[str, int] | None = None
     log: LineWriter | None = None
     traces: TracerProvider | None = None
@@ -189,12 +194,14 @@ class Server:
             builder = BuildTracer(builder, tracer)
         builder = self._wrapped(builder)
         observers = self.observers
+        self._castore_observers = [log_castore_call]
         if options.log is not None:
             log = options.log
             self.numbers["dropped_log_lines_total"] = lambda: log.dropped
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
+            self._castore_observers.append(metrics.observe_castore)
             self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
@@ -252,7 +259,14 @@ class Server:
         names = [service.name for service in options.services]
         modules = [service.module for service in options.services if service.module is not None]
         if options.castore is not None:
-            castore = CastoreServices(options.castore, self._calls)
+            calls = CastoreCalls(
+                self._calls,
+                self._castore_observers,
+                options.max_castore_calls,
+                options.max_upload_size,
+            )
+            self.numbers["open_castore_calls"] = lambda: calls.calls
+            castore = CastoreServices(options.castore, calls)
             self._stack.callback(castore.close)
             families = {service.castore: None for service in options.services}
             for family in families:

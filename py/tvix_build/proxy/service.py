@@ -22,7 +22,13 @@ from tvix_build.proxy.outcomes import Observer, Outcome
 from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
 from tvix_build.proxy.shared.services import Service
-from tvix_build.proxy.status import StatusError, invalid_request, shutting_down, status_error
+from tvix_build.proxy.status import (
+    StatusError,
+    cancelled_code,
+    invalid_request,
+    shutting_down,
+    status_error,
+)
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Tracing: TypeAlias = Callable[[Outcome, Metadata], AbstractContextManager[None]]
@@ -101,7 +107,7 @@ class ProxyService:
                 outcome.fail(error)
             except asyncio.CancelledError:
                 if call.failure is None:
-                    outcome.code, outcome.by = _cancelled_code(context), "client"
+                    outcome.code, outcome.by = cancelled_code(context), "client"
                     raise
                 failure = call.failure
                 outcome.fail(failure)
@@ -162,9 +168,3 @@ async def _abort(context: _Context, failure: StatusError, trailing: Metadata) ->
     except grpc.aio.InternalError:  # gRPC has ended the call, before it cancels this task.
         raise asyncio.CancelledError from None
     raise AssertionError("abort raises")
-
-
-def _cancelled_code(context: _Context) -> grpc.StatusCode:
-    remaining = context.time_remaining()
-    expired = remaining is not None and remaining <= 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED

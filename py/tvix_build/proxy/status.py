@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import grpc
+import grpc.aio
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 from google.rpc.status_pb2 import Status
@@ -56,6 +57,13 @@ class StatusError(Exception):
 def status_error(code: grpc.StatusCode, reason: str, message: str) -> StatusError:
     """Return a status of the proxy. `reason` is the machine-readable one, in UPPER_SNAKE_CASE."""
     return _status_error(code, ErrorInfo(reason=reason, domain=DOMAIN), message)
+
+
+def cancelled_code(context: grpc.aio.ServicerContext[bytes, bytes]) -> grpc.StatusCode:
+    """Return the status of a call that is cancelled."""
+    remaining = context.time_remaining()
+    expired = remaining is not None and remaining <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
 
 
 def castore_unavailable() -> StatusError:

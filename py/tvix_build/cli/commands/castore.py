@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.options import PATH, SECONDS
+from tvix_build.cli.options import PATH, SECONDS, directory_sizes_option
 
 
 @click.group(no_args_is_help=False)
@@ -30,6 +30,7 @@ def castore() -> None:
     type=PATH,
     help="Write nodes to FILE (.ndjson or .binpbs); '-' prints only ndjson to stdout.",
 )
+@directory_sizes_option
 def add(**options: Any) -> int:
     """Add each PATH, a file, a directory tree, or a symbolic link, and print its castore node.
     Create STORE if it does not exist.

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.options import PATH
+from tvix_build.cli.options import PATH, directory_sizes_option
 
 
 @click.command(cls=Command)
@@ -32,6 +32,7 @@ from tvix_build.cli.options import PATH
     type=click.Path(exists=True, file_okay=False),
     help="Treat DIR as /nix/store, and each PATH in it as a store path.",
 )
+@directory_sizes_option
 def ingest(**options: Any) -> int:
     """Print the castore node of each PATH: a file, a directory tree, or a symbolic link.
 

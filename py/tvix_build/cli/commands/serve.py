@@ -11,7 +11,13 @@ import click
 from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
 from tvix_build.cli.connections import FILE, parse_address, parse_builder
-from tvix_build.cli.options import PATH, SECONDS, limit_options, property_option
+from tvix_build.cli.options import (
+    PATH,
+    SECONDS,
+    directory_sizes_option,
+    limit_options,
+    property_option,
+)
 from tvix_build.cli.serving_options import connection_options, memory_options
 from tvix_build.proxy.shared.addresses import FORMS
 
@@ -90,6 +96,7 @@ def _parse_services(
     help="Server behind the castore store: objects that the store lacks are read from it, and new "
     "ones are also written to it.",
 )
+@directory_sizes_option
 @limit_options
 @property_option
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
@@ -129,6 +136,22 @@ def _parse_services(
 )
 @memory_options
 @connection_options
+@click.option(
+    "--max-castore-calls",
+    metavar="N",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="With --castore: limit of concurrent calls; further ones are rejected.",
+)
+@click.option(
+    "--max-upload-size",
+    metavar="BYTES",
+    type=click.IntRange(1),
+    default=64 << 30,
+    show_default=True,
+    help="With --castore: limit of an upload.",
+)
 @click.option(
     "--deduplicate", is_flag=True, help="Run one build for concurrent calls with the same digest."
 )

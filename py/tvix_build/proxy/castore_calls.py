@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""Limits calls of the castore services, and ends each with a status that is observed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+
+from tvix_build.castore import CastoreError, TreeError
+from tvix_build.castore.transfers import UnexpectedContentError
+from tvix_build.proxy.logs import LOG, log_castore_failure
+from tvix_build.proxy.open_calls import OpenCalls
+from tvix_build.proxy.outcomes import CastoreObserver, CastoreOutcome
+from tvix_build.proxy.status import (
+    StatusError,
+    cancelled_code,
+    castore_unavailable,
+    status_error,
+)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class CastoreCalls:
+    """The calls of all castore services.
+
+    Args:
+        open_calls: counts the calls.
+        observers: are called with the outcome of each call.
+        max_calls: the limit of concurrent calls; further ones are rejected.
+        max_upload_size: the limit of all messages of an upload, in bytes.
+
+    Attributes:
+        calls: the number of calls that have not ended.
+    """
+
+    def __init__(
+        self,
+        open_calls: OpenCalls,
+        observers: Sequence[CastoreObserver],
+        max_calls: int,
+        max_upload_size: int,
+    ) -> None:
+        self._open_calls = open_calls
+        self._observers = observers
+        self._max_calls = max_calls
+        self._max_upload_size = max_upload_size
+        self.calls: int = 0
+
+    @asynccontextmanager
+    async def call(
+        self, context: Context, method: str, request_size: int = 0
+    ) -> AsyncIterator[CastoreOutcome]:
+        """Run a call: count it, or reject it. End it with the status of an error, and observe it.
+
+        Args:
+            method: the name of the method, with its service and package.
+            request_size: the size of the request, if it is not a stream.
+        """
+        self._open_calls.begin(context)
+        outcome = CastoreOutcome(method, context.peer, request_size)
+        failure: StatusError | None = None
+        begin = time.monotonic()
+        try:
+            with self._counted(), _statuses():
+                yield outcome
+        except StatusError as error:
+            failure = error
+            outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome.code, outcome.by = cancelled_code(context), "client"
+            raise
+        finally:
+            outcome.seconds = time.monotonic() - begin
+            for observe in self._observers:
+                observe(outcome)
+        if failure is not None:
+            await context.abort(failure.code, failure.message, failure.trailing_metadata)
+
+    async def received(
+        self, requests: AsyncIterator[bytes], context: Context, outcome: CastoreOutcome
+    ) -> AsyncIterator[bytes]:
+        """Yield the messages of an upload.
+
+        Raises:
+            StatusError: if they exceed the limit.
+        """
+        async for data in requests:
+            outcome.request_size += len(data)
+            if outcome.request_size > self._max_upload_size:
+                message = f"the limit of {self._max_upload_size} bytes of an upload is exceeded"
+                raise status_error(_EXHAUSTED, "UPLOAD_TOO_LARGE", message)
+            yield data
+        # The iterator also ends when the client cancels, possibly before this task is cancelled.
+        # Then the connection cannot be written to.
+        try:
+            await context.send_initial_metadata(())
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self.calls >= self._max_calls:
+            message = f"the limit of {self._max_calls} concurrent calls is reached; try again later"
+            raise status_error(_EXHAUSTED, "TOO_MANY_CALLS", message)
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+
+
+@contextmanager
+def _statuses() -> Iterator[None]:
+    """Raise errors as the status that a caller gets."""
+    try:
+        yield
+    except StatusError:
+        raise
+    except TreeError as error:
+        code = grpc.StatusCode.INVALID_ARGUMENT
+        raise status_error(code, "INVALID_DIRECTORIES", str(error)) from None
+    except CastoreError as error:
+        LOG.error("damaged castore", extra={"fields": {"message": str(error)}})
+        message = "an object in the castore store is damaged; see the server's log"
+        raise status_error(grpc.StatusCode.DATA_LOSS, "DAMAGED", message) from None
+    except UnexpectedContentError as error:
+        LOG.error("wrong content behind the castore", extra={"fields": {"message": str(error)}})
+        message = "the server behind the castore store returned wrong content"
+        raise status_error(grpc.StatusCode.DATA_LOSS, "DAMAGED", message) from None
+    except grpc.RpcError as error:
+        log_castore_failure(error)
+        raise castore_unavailable() from None
+    except Exception:
+        LOG.exception("internal error")
+        raise status_error(
+            grpc.StatusCode.INTERNAL,
+            "INTERNAL_ERROR",
+            "internal error in the server; see the server's log",
+        ) from None

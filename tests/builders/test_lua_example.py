@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""The tutorial compiles Lua, in the sandbox and on an engine. Nix makes the same derivations."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from builders_support import needs_sandbox
+from casd import needs_casd, running_casd
+from cli_support import COMMAND, environment
+from tvix_build.castore import node_from_path
+from waiting import LIMIT
+
+ROOT = Path(__file__).absolute().parents[2]
+EXAMPLE = ROOT / "examples" / "lua"
+PRIMES = "Lua 5.4 found the primes 2 3 5 7 11 13 17 19 23 29 31 37 41 43 47\n"
+needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs an x86-64 CPU")
+
+
+def test_the_compiler_is_the_locked_one() -> None:
+    name = runpy.run_path(str(EXAMPLE / "make_derivations.py"))["ZIGLANG"]
+    assert f"\n{name.replace('-', '==')} " in (ROOT / "requirements/wheels.txt").read_text()
+    assert f'"{name}"' in (EXAMPLE / "lua.nix").read_text()
+
+
+@pytest.mark.skipif(which("nix-instantiate") is None, reason="needs nix: apt install nix-bin")
+def test_nix_makes_the_same_derivations(tmp_path: Path) -> None:
+    sources = {}
+    for name in ("ziglang", "source"):
+        sources[name] = tmp_path / name
+        (sources[name] / "src").mkdir(parents=True)
+        (sources[name] / "src" / "file.c").write_text(f"/* {name} */\n")
+        (sources[name] / "run").write_bytes(b"\x7fELF")
+        (sources[name] / "run").chmod(0o755)
+        (sources[name] / "link").symlink_to("src/file.c")
+    made = tmp_path / "made"
+    made.mkdir()
+    example = runpy.run_path(str(EXAMPLE / "make_derivations.py"))
+    names = {"ziglang": example["ZIGLANG"], "source": f"{example['LUA']}-source"}
+    paths = [example["add"](made, copy(one), names[name]) for name, one in sources.items()]
+    example["write_derivations"](made, *paths)
+    arguments = [word for name, one in sources.items() for word in ("--argstr", name, str(one))]
+    subprocess.run(
+        ["nix-instantiate", EXAMPLE / "lua.nix", *arguments, "--store", tmp_path / "nix"],
+        env={**os.environ, "HOME": str(tmp_path), "NIX_CONF_DIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        timeout=LIMIT,
+    )
+    store = tmp_path / "nix" / "nix" / "store"
+    assert len(os.listdir(made)) == 4
+    for one in made.iterdir():
+        assert node_from_path(one) == node_from_path(store / one.name)
+
+
+def copy(source: Path) -> Path:
+    target = source.with_name(f"{source.name}-copy")
+    subprocess.run(["cp", "-a", source, target], check=True)
+    return target
+
+
+def blocks(page: str, heading: str) -> list[str]:
+    """Return the commands of a section."""
+    _, _, section = (ROOT / page).read_text().partition(f"\n## {heading}\n")
+    return re.findall(r"^```sh\n(.*?)^```", section.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
+
+
+def shell(commands: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run commands. Compiling has no time limit."""
+    return subprocess.run(
+        ["sh", "-euc", commands],
+        cwd=directory,
+        env={**environment(), "PATH": f"{directory}/bin:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the derivations, for commands of the tutorial."""
+    directory = tmp_path_factory.mktemp("lua")
+    for name in ("examples", "requirements"):
+        (directory / name).symlink_to(ROOT / name)
+    (directory / "bin").mkdir()
+    for name, command in {"tvix-build": COMMAND, "python3": (sys.executable,)}.items():
+        program = directory / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        program.chmod(0o755)
+    (download, _) = blocks("docs/tutorials.md", "Compile a C program")[0].splitlines()
+    done = shell(download, directory)
+    if done.returncode:
+        pytest.skip(f"needs pip, apt-get and a network: {done.stderr.strip()[-200:]}")
+    return directory
+
+
+@needs_sandbox
+@needs_x86
+@pytest.mark.exhaustive
+def test_the_tutorial(directory: Path) -> None:
+    first, second = blocks("docs/tutorials.md", "Compile a C program")[:2]
+    done = shell(first.splitlines()[1] + "\n" + second, directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(PRIMES)
+    assert PRIMES in done.stderr  # the log
+    assert PRIMES in (ROOT / "docs/tutorials.md").read_text()
+
+
+@needs_casd
+@pytest.mark.exhaustive
+def test_the_tutorial_on_an_engine(directory: Path, tmp_path: Path) -> None:
+    (build,) = [
+        line
+        for block in blocks("docs/tutorials.md", "Compile a C program")
+        for line in block.splitlines()
+        if "reapi+grpc" in line
+    ]
+    with running_casd(tmp_path) as address:
+        done = shell(re.sub(r"reapi\+grpc://\S+", address, build), directory)
+    assert (done.returncode, PRIMES in done.stderr) == (0, True), done.stderr
+    (output,) = (directory / "remote").iterdir()
+    assert output.read_text() == PRIMES
