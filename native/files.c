@@ -7,7 +7,9 @@
 
 #include "hash.h"
 
-#define HASH_SIZE 32  // of digests and chaining values
+#define HASH_SIZE 32                   // of digests and chaining values
+#define NAME_SIZE (2 * HASH_SIZE + 1)  // of D{64} with its NUL
+#define PLACE_SIZE (NAME_SIZE + 1)     // of DD/D{62} with its NUL
 
 void tvixb_file_join(uint8_t* cvs, size_t n, uint8_t* digest) {
   tvixb_hash_join(cvs, n, digest);
@@ -36,6 +38,12 @@ void tvixb_files_save(int directory, const char* names, size_t n,
   tvixb_files_hash(directory, names, n, buffer, found);
 }
 
+int32_t tvixb_files_place(const tvixb_files_target* target, const char* names,
+                          size_t n) {
+  (void)target, (void)names, (void)n;
+  return ENOSYS;
+}
+
 int32_t tvixb_files_sync(int file) {
   (void)file;
   return ENOSYS;
@@ -50,6 +58,7 @@ int32_t tvixb_file_clone(int source, int target) {
 
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -101,18 +110,23 @@ static int32_t write_all(int file, const uint8_t* data, size_t size) {
   return 0;
 }
 
+// Writes DD/D{62} for D{64}.
+static void place_of(const char* name, char* place) {
+  memcpy(place, name, 2);
+  place[2] = '/';
+  memcpy(place + 3, name + 2, NAME_SIZE - 2);
+}
+
 // Saves bytes unless their digest is saved already. Returns 0 or an errno.
 static int32_t save(const tvixb_files_target* target, const uint8_t* digest,
                     tvixb_view view) {
-  char name[2 * HASH_SIZE + 1], path[2 * HASH_SIZE + 2];
+  char name[NAME_SIZE], path[PLACE_SIZE];
   for (size_t i = 0; i < HASH_SIZE; i++) {
     name[2 * i] = "0123456789abcdef"[digest[i] >> 4];
     name[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
   }
   name[2 * HASH_SIZE] = 0;
-  memcpy(path, name, 2);
-  path[2] = '/';
-  memcpy(path + 3, name + 2, sizeof name - 2);
+  place_of(name, path);
   const struct timespec times[2] = {{1, 0}, {1, 0}};
   if (!utimensat(target->saved, path, times, AT_SYMLINK_NOFOLLOW)) return 0;
   if (errno != ENOENT) return errno;
@@ -291,6 +305,25 @@ void tvixb_files_save(int directory, const char* names, size_t n,
                       uint8_t* buffer, const tvixb_files* found,
                       const tvixb_files_target* target) {
   hash_files(directory, names, n, buffer, found, target);
+}
+
+static int32_t place_file(const tvixb_files_target* target, const char* name) {
+  char path[PLACE_SIZE];
+  place_of(name, path);
+  if (!renameat(target->incoming, name, target->saved, path)) return 0;
+  if (errno != ENOENT) return errno;
+  const char directory[] = {path[0], path[1], 0};
+  if (mkdirat(target->saved, directory, 0777) && errno != EEXIST) return errno;
+  return renameat(target->incoming, name, target->saved, path) ? errno : 0;
+}
+
+int32_t tvixb_files_place(const tvixb_files_target* target, const char* names,
+                          size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    int32_t status = place_file(target, names + i * NAME_SIZE);
+    if (status) return status;
+  }
+  return 0;
 }
 
 int32_t tvixb_files_sync(int file) {

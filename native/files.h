@@ -76,6 +76,13 @@ void tvixb_files_save(int directory, const char* names, size_t n,
                       uint8_t* buffer, const tvixb_files* found,
                       const tvixb_files_target* target);
 
+// Moves n files of `target->incoming` to `target->saved`, with replacement.
+// `names` has their names back to back, D{64}, each with a terminating NUL.
+// Makes missing directories. Returns 0, or the errno of the first file that
+// cannot be moved.
+int32_t tvixb_files_place(const tvixb_files_target* target, const char* names,
+                          size_t n);
+
 // Writes all data of the file system of an open file to disk. Returns 0 or an
 // errno. Where the system has no syncfs, synchronizes all file systems.
 int32_t tvixb_files_sync(int file);

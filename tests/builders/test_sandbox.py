@@ -302,6 +302,18 @@ def test_a_build_cannot_change_a_symbolic_link_among_its_inputs(
 
 
 @pytest.mark.usefixtures("overlay")
+def test_a_working_directory_beside_the_inputs(castore: CastoreStore, tmp_path: Path) -> None:
+    (tmp_path / "input").write_text("input\n")
+    result = build(
+        castore,
+        "read x < input; echo $x > out; echo $PWD >> /nix/store/out",
+        inputs=[castore.ingest(tmp_path / "input")],
+        working_dir="nix/store",
+    )
+    assert contents(castore, result.response) == b"input\n/nix/store\n"
+
+
+@pytest.mark.usefixtures("overlay")
 def test_many_inputs(castore: CastoreStore, tmp_path: Path) -> None:
     count = 100
     names = [f"{i:04} \udcff\n" for i in range(count)]

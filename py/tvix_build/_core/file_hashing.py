@@ -244,6 +244,16 @@ def open_directory(name: bytes, directory: int) -> int:
     return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
 
 
+def place(target: Target, names: Sequence[str]) -> None:
+    """Move new files, named by 64 hexadecimal digits, to the saved ones.
+
+    Raises:
+        OSError: if a file cannot be moved.
+    """
+    text = "\0".join([*names, ""]).encode()
+    _raise_errno(lib.tvixb_files_place(ffi.new("tvixb_files_target *", target), text, len(names)))
+
+
 def sync(file: int) -> None:
     """Write all data of the file system of an open file to disk."""
     _raise_errno(lib.tvixb_files_sync(file))

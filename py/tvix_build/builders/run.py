@@ -32,10 +32,11 @@ _INTERVAL = 0.1  # seconds between measurements, at least
 _SHARE = 10  # a measurement takes at most one part of this many of the time
 _GET_USER_NAMESPACE = 0xB701  # NS_GET_USERNS
 _SIGNALS = {128 + one: one.name for one in signal.Signals}
-# Says that the sandbox is ready, waits, closes all descriptors, and runs the command with exactly
-# the environment of the request: bubblewrap sets PWD.
+# Says that the sandbox is ready, waits, enters the working directory again, which may be below what
+# was mounted meanwhile, closes all descriptors, and runs the command with exactly the environment
+# of the request: bubblewrap sets PWD.
 _TRAMPOLINE = (
-    "echo >&{ready}; read -r _ <&{go} || exit; exec {tools}<&- {ready}>&- {go}<&-; "
+    'echo >&{ready}; read -r _ <&{go} && cd "$PWD" || exit; exec {tools}<&- {ready}>&- {go}<&-; '
     'exec env -i -- "$@"'
 )
 REMEDY = (

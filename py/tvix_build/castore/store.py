@@ -303,18 +303,18 @@ class CastoreStore:
         """
         materializer = Materializer(self._layout, LinkMethod.AUTO)
         members = [_file_or_directory(node) for node in nodes]
-        directories = dict.fromkeys(one.digest for kind, one in members if kind == "directory")
+        trees = {one.digest: tree_path(one.digest) for kind, one in members if kind == "directory"}
         with ExitStack() as uses:
             with self._layout.locked():
                 digests = (check_digest(one.digest) for _, one in members)
                 uses.enter_context(in_use(self._layout, digests))
                 make_trees(
                     self._layout,
-                    directories,
+                    trees,
                     lambda path, digest: self._make_tree(materializer, path, digest),
                 )
                 paths = [
-                    tree_path(one.digest) if kind == "directory" else materializer.stored_file(one)
+                    trees[one.digest] if kind == "directory" else materializer.stored_file(one)
                     for kind, one in members
                 ]
             yield paths

@@ -14,7 +14,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from tvix_build._core import file_hashing
@@ -31,16 +31,17 @@ def tree_path(digest: bytes) -> str:
 
 
 def make_trees(
-    layout: Layout, digests: Iterable[bytes], make_tree: Callable[[bytes, bytes], None]
+    layout: Layout, paths: Mapping[bytes, str], make_tree: Callable[[bytes, bytes], None]
 ) -> None:
     """Make the trees of Directories that have none yet. The caller shares the lock of the store.
 
     Args:
         layout: the store.
-        digests: the digests of the Directories.
+        paths: the path of each tree, as of `tree_path`, by digest.
         make_tree: makes the tree at a path of the Directory with a digest.
     """
-    missing = [one for one in digests if not os.path.isdir(_absolute(layout, tree_path(one)))]
+    store = _absolute(layout, "")
+    missing = [one for one, path in paths.items() if not os.path.isdir(store + path)]
     if not missing:
         return
     made = _absolute(layout, f"incoming/{secrets.token_hex(8)}")
@@ -51,7 +52,7 @@ def make_trees(
         # A tree must be complete after a crash of the machine, too.
         file_hashing.sync(layout.incoming)
         for digest in missing:
-            _show(f"{made}/{digest.hex()}", _absolute(layout, tree_path(digest)))
+            _show(f"{made}/{digest.hex()}", store + paths[digest])
     finally:
         shutil.rmtree(made)
 

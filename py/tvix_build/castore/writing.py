@@ -112,15 +112,16 @@ class Writer:
         blobs = [name for name in found if not name.startswith("new-") and name not in self._kinds]
         # Blobs, then Directories in the order in which they were added, children before parents: a
         # killed writer leaves no Directory without what it refers to.
-        names = blobs + list(self._kinds)
-        if len(names) + len(self._found) > _FEW:
-            self._commit_many(names)
+        others = list(self._kinds)
+        if len(blobs) + len(others) + len(self._found) > _FEW:
+            self._commit_many(blobs, others)
         else:
-            self._commit_few(names)
+            self._commit_few(blobs + others)
 
-    def _commit_many(self, names: list[str]) -> None:
+    def _commit_many(self, blobs: list[str], others: list[str]) -> None:
         file_hashing.sync(self._directory)
-        for name in names:
+        file_hashing.place(self.target, blobs)
+        for name in others:
             self._show(name)
         file_hashing.sync(self._directory)
 
