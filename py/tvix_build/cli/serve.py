@@ -71,7 +71,7 @@ def run(
                 f"schema; found {service.schema.value}"
             )
     with extra("serve"):
-        from tvix_build.proxy import logs, server
+        from tvix_build.proxy import listening, logs, server
         from tvix_build.proxy.callers import Certificates
 
         if traces is not None:
@@ -105,7 +105,7 @@ def run(
         with closing(log), _open_castore(castore) as opened:
             builder = _sandbox(opened, limits) if in_sandbox and opened else None
             asyncio.run(server.run(replace(options, castore=opened, log=log), grace, builder))
-    except server.ServeError as error:
+    except listening.ServeError as error:
         Monitor().error(error)
         return 2
     return 0
