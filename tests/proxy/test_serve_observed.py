@@ -44,8 +44,9 @@ from serving import (
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.proxy.line_writer import LineWriter
+from tvix_build.proxy.listening import ServeError
 from tvix_build.proxy.logs import LOG, JsonLines
-from tvix_build.proxy.server import ServeError, Server
+from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.tracing import exporting_provider
 from tvix_build.store import RequestStore, StoreError
@@ -136,8 +137,16 @@ def test_reflection() -> None:
             assert set(names) == {
                 SERVICE,
                 "grpc.health.v1.Health",
+                "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",
             }
+            name = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            again = channel.stream_stream(
+                name,
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            assert [one async for one in again(iter(requests))] == responses
             files = [
                 FileDescriptorProto.FromString(one)
                 for one in responses[1].file_descriptor_response.file_descriptor_proto

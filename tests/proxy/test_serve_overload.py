@@ -42,7 +42,8 @@ from serving import (
     response_to,
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
-from tvix_build.proxy.server import ServeError, Server
+from tvix_build.proxy.listening import ServeError
+from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.channels import Connections, Memory, server_options
 from tvix_build.proxy.shares import Shares

@@ -81,7 +81,7 @@ def run(
                 f"schema; found {service.schema.value}"
             )
     with extra("serve"):
-        from tvix_build.proxy import logs, server
+        from tvix_build.proxy import listening, logs, server
         from tvix_build.proxy.callers import Certificates
         from tvix_build.proxy.castore_builder import CastoreBuilder
 
@@ -122,7 +122,7 @@ def run(
                 opening = _open_builder(upstream, opened, limits, properties, credentials)
                 builder = CastoreBuilder(stack.enter_context(opening))
             asyncio.run(server.run(replace(options, castore=opened, log=log), grace, builder))
-    except server.ServeError as error:
+    except listening.ServeError as error:
         Monitor().error(error)
         return 2
     return 0

@@ -7,6 +7,7 @@ before the caller receives it:
 - `server` assembles the proxy and runs it, `service` handles the calls, `open_calls` counts them.
   `receiving` reads requests within limits of memory and time, and `shares` distributes memory and
   builds among callers.
+- `listening` binds addresses, and `reflecting` adds server reflection.
 - `callers` identifies callers, with `tokens`, and counts their calls, with `rates`. `metadata`
   chooses the metadata that the builder and the caller receive.
 - `castore` handles the calls of the castore services.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
@@ -18,10 +19,14 @@ class OpenCall:
 
     Attributes:
         failure: the status with which the proxy ends the call; None if it does not.
+        on_end: is called when the call has ended.
     """
+
+    __slots__ = ("_task", "failure", "on_end")
 
     def __init__(self) -> None:
         self.failure: StatusError | None = None
+        self.on_end: Callable[[], None] | None = None
         self._task = asyncio.current_task()
 
     def end(self, failure: StatusError) -> None:
@@ -54,6 +59,8 @@ class OpenCalls:
 
         def end(_: object) -> None:
             del self._calls[call]
+            if call.on_end is not None:
+                call.on_end()
             if not self._calls:
                 self._idle.set()
 

@@ -35,7 +35,9 @@ class Receiver:
         self._timeout = memory.upload_timeout
         self._size = max_message_size
         self.bytes: Shares = Shares(memory.max_buffered)
-        self._uploads: dict[OpenCall, str] = {}
+        self._uploads: dict[OpenCall, tuple[str, float]] = {}
+        self._waiting: set[OpenCall] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def receive(self, call: OpenCall, context: _Context, caller: str) -> bytes:
         """Return the request of a call. The caller holds its bytes until the call has ended. If the
@@ -45,46 +47,57 @@ class Receiver:
             StatusError: if the call has no request.
         """
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._timeout, self._expire, call)
+        self._uploads[call] = caller, loop.time() + self._timeout
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout, self._expire)
         try:
             if not self.bytes.try_acquire(caller, self._size):
                 await self._wait(call, caller)
-            self._uploads[call] = caller
+            data: Any = b""
             try:
-                data: Any = await context.read()
+                data = await context.read()
             finally:
-                del self._uploads[call]
-                self.bytes.release(caller, self._size)
+                self.bytes.release(caller, self._size - len(data or b""))
         finally:
-            timer.cancel()
+            del self._uploads[call]
         if data is grpc.aio.EOF:
             raise status_error(
                 grpc.StatusCode.INVALID_ARGUMENT, "NO_REQUEST", "expected a request, found none"
             )
-        self.hold(context, caller, len(data))
         request: bytes = data
+        size = len(request)
+        call.on_end = lambda: self.bytes.release(caller, size)
         return request
 
-    def hold(self, context: _Context, caller: str, size: int) -> None:
-        """Count the bytes of a message until the call has ended."""
-        self.bytes.add(caller, size)
-        release: Any = lambda _: self.bytes.release(caller, size)  # noqa: E731 - of a wrong type
-        context.add_done_callback(release)
+    def hold(self, call: OpenCall, caller: str, request: bytes, response: bytes) -> None:
+        """Count also the bytes of the response until the call has ended."""
+        self.bytes.add(caller, len(response))
+        size = len(request) + len(response)
+        call.on_end = lambda: self.bytes.release(caller, size)
 
-    def _expire(self, call: OpenCall) -> None:
-        call.end(
-            status_error(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                "UPLOAD_TIMEOUT",
-                f"the request did not arrive within {self._timeout:g} seconds",
+    def _expire(self) -> None:
+        """End the uploads whose time is over."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for call, (_, deadline) in [*self._uploads.items()]:
+            if deadline > loop.time():
+                self._timer = loop.call_at(deadline, self._expire)
+                return
+            call.end(
+                status_error(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    "UPLOAD_TIMEOUT",
+                    f"the request did not arrive within {self._timeout:g} seconds",
+                )
             )
-        )
 
     async def _wait(self, call: OpenCall, caller: str) -> None:
         pressing = asyncio.create_task(self._press(call, caller))
+        self._waiting.add(call)
         try:
             await self.bytes.acquire(caller, self._size)
         finally:
+            self._waiting.discard(call)
             pressing.cancel()
 
     async def _press(self, call: OpenCall, caller: str) -> None:
@@ -97,8 +110,8 @@ class Receiver:
         holds more than the waiting one would."""
         found = waiting
         most = self.bytes.of(caller) + self._size
-        for upload, other in self._uploads.items():
-            if self.bytes.of(other) > most:
+        for upload, (other, _) in self._uploads.items():
+            if upload not in self._waiting and self.bytes.of(other) > most:
                 found, most = upload, self.bytes.of(other)
         found.end(
             status_error(

@@ -4,22 +4,17 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import resource
 import signal
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import start_http_server
 
@@ -31,6 +26,7 @@ from tvix_build.proxy.castore_calls import CastoreCalls
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.line_writer import LineWriter
+from tvix_build.proxy.listening import ServeError, bind, fitting
 from tvix_build.proxy.logs import LOG, log_call, log_castore_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.open_calls import OpenCalls
@@ -38,6 +34,7 @@ from tvix_build.proxy.outcomes import Observer
 from tvix_build.proxy.rates import Rates
 from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.recording import Recorder
+from tvix_build.proxy.reflecting import add_reflection
 from tvix_build.proxy.response_checks import ResponseChecker
 from tvix_build.proxy.service import ProxyService
 from tvix_build.proxy.shared.addresses import Address
@@ -60,12 +57,6 @@ _QUIET_SECONDS = 2.0
 """How long clients that do not stop may delay the shutdown."""
 _ENDING_SECONDS = 5.0
 """How long calls may take to end."""
-_OTHER_DESCRIPTORS = 200
-"""The file descriptors for other things than connections, such as the store and the builders."""
-
-
-class ServeError(Exception):
-    """The proxy cannot start."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +177,7 @@ class Server:
                 options.upstream, options.upstream_credentials, options.max_message_size
             )
             self._stack.push_async_callback(upstream.close)
+            await upstream.connect()
             builder = upstream
         if options.traces is not None:
             self._stack.callback(options.traces.shutdown)
@@ -249,7 +241,7 @@ class Server:
 
     async def _listen(self) -> None:
         options = self._options
-        connections = _fitting(options.connections, len(options.listen))
+        connections = fitting(options.connections, len(options.listen))
         self.max_connections = connections.max_connections
         self._server = server = grpc.aio.server(
             options=server_options(options.max_message_size, connections)
@@ -273,24 +265,12 @@ class Server:
                 server.add_generic_rpc_handlers(castore.handlers(family))
                 names += castore.names(family)
                 modules.append(castore.module(family))
-        shown = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(shown, server, _descriptors(modules))
+        add_reflection(server, [*names, health.SERVICE_NAME], modules)
         for address in options.listen:
-            self.addresses.append(address.with_port(self._bind(address)))
+            self.addresses.append(bind(server, address, options.credentials))
         await server.start()
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-
-    def _bind(self, address: Address) -> int:
-        if address.port is None and _is_served(address.target.removeprefix("unix:")):
-            raise ServeError(f"{address.text}: Address already in use")
-        try:
-            if address.tls:
-                assert self._options.credentials
-                return self._server.add_secure_port(address.target, self._options.credentials)
-            return self._server.add_insecure_port(address.target)
-        except RuntimeError as error:
-            raise ServeError(f"{address.text}: {_bind_error(address) or error}") from None
 
     async def close(self, grace: float | None) -> None:
         """Reject new calls and wait for the running ones, which end after `grace` seconds. A later
@@ -328,63 +308,10 @@ class Server:
         await self._stack.aclose()
 
 
-def _fitting(connections: Connections, addresses: int) -> Connections:
-    """Return the limits with no more connections than the process has file descriptors for."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = max(1, (descriptors - _OTHER_DESCRIPTORS) // addresses)
-    return replace(connections, max_connections=min(connections.max_connections, room))
-
-
-def _is_served(path: str) -> bool:
-    """Return whether a server listens on a unix socket. gRPC would replace that socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
-
-
-def _bind_error(address: Address) -> str | None:
-    """Return why an address cannot be bound, which gRPC's error lacks; None if it can be."""
-    host, _, _ = address.target.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-    try:
-        if address.port is None:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.bind(address.target.removeprefix("unix:"))
-        else:
-            with socket.socket(family) as probe:
-                probe.bind((host.strip("[]"), address.port))
-    except OSError as error:
-        return error.strerror
-    return None
-
-
 def _stop(server: WSGIServer, thread: threading.Thread) -> None:
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-def _descriptors(modules: Sequence[str]) -> DescriptorPool:
-    """Return the descriptors of modules for reflection, in a pool of their own: in the default
-    pool, a name may belong to another schema."""
-    pool = DescriptorPool()
-    added: set[str] = set()
-
-    def add(file: Any) -> None:
-        if file.name not in added:
-            added.add(file.name)
-            for dependency in file.dependencies:
-                add(dependency)
-            pool.AddSerializedFile(file.serialized_pb)
-
-    for module in modules:
-        add(importlib.import_module(module).DESCRIPTOR)
-    add(health_pb2.DESCRIPTOR)
-    add(reflection_pb2.DESCRIPTOR)
-    return pool
 
 
 async def run(options: Options, grace: float, builder: Builder | None = None) -> None:

@@ -101,7 +101,7 @@ class ProxyService:
                 outcome.request_size = len(request)
                 response = await self._build(request, metadata, caller, context, outcome)
                 outcome.response_size = len(response.data)
-                self._receiver.hold(context, caller.share, len(response.data))
+                self._receiver.hold(call, caller.share, request, response.data)
             except StatusError as error:
                 failure = error
                 outcome.fail(error)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -32,12 +32,12 @@ class Shares:
         self.capacity: int = capacity
         self.held: int = 0
         self.waiting: int = 0
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._waiters: dict[str, _Waiters] = {}
 
     def of(self, caller: str) -> int:
         """Return the amount that a caller holds."""
-        return self._held[caller]
+        return self._held.get(caller, 0)
 
     def try_acquire(self, caller: str, amount: int = 1) -> bool:
         """Take an amount, unless it is not free or calls wait; return whether it is taken."""
@@ -70,14 +70,20 @@ class Shares:
 
     def add(self, caller: str, amount: int) -> None:
         """Take an amount at once, even if it is not free."""
+        if not amount:
+            return
         self.held += amount
-        self._held[caller] += amount
+        self._held[caller] = self._held.get(caller, 0) + amount
 
     def release(self, caller: str, amount: int = 1) -> None:
         """Give an amount back."""
+        if not amount:
+            return
         self.held -= amount
-        self._held[caller] -= amount
-        if not self._held[caller]:
+        rest = self._held[caller] - amount
+        if rest:
+            self._held[caller] = rest
+        else:
             del self._held[caller]
         if self.waiting:
             self._wake()
@@ -106,7 +112,7 @@ class Shares:
         """Let calls proceed that fit: of the callers, the one that holds least comes first, and of
         those that hold as much, the one that has waited longest."""
         while self._waiters:
-            caller = min(self._waiters, key=self._held.__getitem__)
+            caller = min(self._waiters, key=self.of)
             waiter = self._waiters[caller][0]
             if self.held + waiter.amount > self.capacity:
                 return

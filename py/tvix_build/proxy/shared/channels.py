@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TypeAlias
 
-Options: TypeAlias = "list[tuple[str, int]]"
+from tvix_build.proxy.shared.addresses import Address
+
+Options: TypeAlias = "list[tuple[str, int | str]]"
 
 MAX_MESSAGE_SIZE = 16 << 20
 """The default limit of a message, in bytes."""
@@ -65,12 +68,13 @@ class Memory:
 
 
 def channel_options(
+    address: Address | None,
     max_message_size: int,
     keepalive_time: float = PING_SECONDS,
     keepalive_timeout: float = _PING_TIMEOUT_SECONDS,
 ) -> Options:
-    """Return the options of a client."""
-    return [
+    """Return the options of a client of an address, which is None if it is of another form."""
+    options: Options = [
         ("grpc.max_receive_message_length", max_message_size),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", _METADATA_SIZE),
@@ -79,11 +83,17 @@ def channel_options(
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.max_reconnect_backoff_ms", _RECONNECT_MILLISECONDS),
     ]
+    if address is not None and address.path:
+        # The default is the path in percent encoding, which is no authority of HTTP/2.
+        options.append(("grpc.default_authority", "localhost"))
+    if address is not None and address.is_local and "grpc_proxy" not in os.environ:
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
 
 
 def server_options(max_message_size: int, connections: Connections) -> Options:
     """Return the options of a server."""
-    options = [
+    options: Options = [
         ("grpc.max_receive_message_length", max_message_size),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", connections.max_streams),

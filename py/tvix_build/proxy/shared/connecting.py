@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 
 from tvix_build.proxy.shared.addresses import Address, parse
-from tvix_build.proxy.shared.channels import channel_options
+from tvix_build.proxy.shared.channels import Options, channel_options
 
 
 def open_channel(
@@ -20,14 +20,20 @@ def open_channel(
         ValueError: if the address has another form, or has no TLS and `credentials` are given.
     """
     place, credentials = _resolve(address, credentials)
-    return connect(place.target, credentials, max_message_size)
+    options = channel_options(place, max_message_size)
+    return _open(place.target, credentials, options)
 
 
 def connect(
     target: str, credentials: grpc.ChannelCredentials | None, max_message_size: int
 ) -> grpc.Channel:
     """Return a channel to a target of gRPC, with TLS if there are credentials."""
-    options = channel_options(max_message_size)
+    return _open(target, credentials, channel_options(None, max_message_size))
+
+
+def _open(
+    target: str, credentials: grpc.ChannelCredentials | None, options: Options
+) -> grpc.Channel:
     if credentials:
         return grpc.secure_channel(target, credentials, options)
     return grpc.insecure_channel(target, options)
@@ -38,7 +44,7 @@ def open_async_channel(
 ) -> grpc.aio.Channel:
     """As `open_channel`, for asyncio."""
     place, credentials = _resolve(address, credentials)
-    options = channel_options(max_message_size)
+    options = channel_options(place, max_message_size)
     if credentials:
         return grpc.aio.secure_channel(place.target, credentials, options)
     return grpc.aio.insecure_channel(place.target, options)
