@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from tvix_build.builders import BuildFailedError, BuildResult, RefusedError, Una
 from tvix_build.builders.messages import Request, read_request
 from tvix_build.castore import CastoreStore
 from tvix_build.plan.events import Event, Finished, Logged, Started
-from tvix_build.plan.running import PlanResult, run, run_async
+from tvix_build.plan.running import PlanResult, _Runner, run, run_async
 from tvix_build.plan.state import PlanState, Status, StepResult, UnknownPlanError
 from waiting import LIMIT
 
@@ -328,6 +329,39 @@ def test_cancelling_keeps_what_is_finished(castore: CastoreStore, state: PlanSta
     assert result.run.number == unfinished.number
     assert {results[digest].status for digest in digests} == {Status.BUILT}
     assert len(builder.built) == 2
+
+
+@pytest.mark.parametrize("method", ["_check_outputs", "_write"])
+def test_cancelling_while_builds_are_stored(
+    castore: CastoreStore, state: PlanState, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    plan, _ = make_graph([[], [0]])
+    original = getattr(_Runner, method)
+
+    async def cancel() -> None:
+        loop = asyncio.get_running_loop()
+
+        def cancelled_meanwhile(*arguments: Any) -> None:
+            monkeypatch.setattr(_Runner, method, original)
+            cancelled = threading.Event()
+            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(cancelled.set)
+            assert cancelled.wait(LIMIT)
+            original(*arguments)
+
+        monkeypatch.setattr(_Runner, method, cancelled_meanwhile)
+        builder = FakeBuilder(castore)
+        task = asyncio.create_task(
+            run_async(state.put_plan(plan), [builder], state, castore=castore, max_builds=1)
+        )
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        stored = {build.record.request_digest for _, build in state.builds.builds()}
+        (unfinished,) = state.runs()
+        assert stored == {result.request for result in state.results(unfinished)}
+        assert stored == set(builder.built)
+
+    asyncio.run(asyncio.wait_for(cancel(), LIMIT))
 
 
 def test_a_builder_that_cancels_its_build(castore: CastoreStore, state: PlanState) -> None:

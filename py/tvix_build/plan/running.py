@@ -192,13 +192,14 @@ class _Runner:
             for result in self._earlier.values()
             if result.status is Status.FAILED
         }
+        # All jobs, by the digest of the request, and those that wait for each stage.
         self._jobs: dict[bytes, Job] = {}
-        """All jobs, by the digest of the request."""
         self._unknown: list[Job] = []
-        self._lookup: asyncio.Task[None] | None = None
         self._buildable: list[tuple[tuple[int, int], Job]] = []
-        self._builds: set[asyncio.Task[None]] = set()
         self._ended: list[Job] = []
+        self._storing: list[Job] = []
+        self._lookup: asyncio.Task[None] | None = None
+        self._builds: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._error: BaseException | None = None
         self._stopping = False
@@ -228,9 +229,11 @@ class _Runner:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if self._ended:
-            self._check_outputs(self._ended)
-            self._write(self._ended, self._results(self._ended))
+        # Storing a job again changes nothing.
+        jobs = [*self._storing, *self._ended]
+        if jobs:
+            self._check_outputs(jobs)
+            self._write(jobs, self._results(jobs))
 
     def _advance(self) -> None:
         """Start what can be started."""
@@ -337,9 +340,11 @@ class _Runner:
         """Store the outcomes of all jobs that have one, and finish their steps."""
         jobs, self._ended = self._ended, []
         if jobs:
+            self._storing = jobs
             # If the call is cancelled, this waits for the threads.
             await run_in_thread(lambda: self._check_outputs(jobs), lambda: None)
             await self._store(jobs, self._results(jobs))
+            self._storing = []
 
     async def _skip_rest(self) -> None:
         """Finish the steps that fail_fast prevents."""
