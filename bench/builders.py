@@ -172,7 +172,7 @@ def casd_operations(castore: CastoreStore, address: str, stack: ExitStack) -> di
     builder = stack.enter_context(ReapiBuilder(address, castore))
     client = Client(parse(address))
     stack.callback(client.close)
-    table = DigestTable(DigestFunction.SHA256)
+    table = stack.enter_context(DigestTable(DigestFunction.SHA256))
     shell = add_shell(castore)
     builder.build(make_request(-1))
 

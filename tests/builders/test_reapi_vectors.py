@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,8 +64,11 @@ def request_of(vector: dict[str, Any]) -> BuildRequest:
     return request
 
 
-def table_of(vector: dict[str, Any]) -> DigestTable:
-    return DigestTable(DigestFunction[vector["function"]])
+@pytest.fixture
+def table(vector: dict[str, Any]) -> Iterator[DigestTable]:
+    """A new table for the digest function of a vector."""
+    with DigestTable(DigestFunction[vector["function"]]) as table:
+        yield table
 
 
 def arguments_of(vector: dict[str, Any]) -> dict[str, Any]:
@@ -84,8 +88,8 @@ def test_files_are_up_to_date(name: str) -> None:
 
 
 @pytest.mark.parametrize("vector", [one for one in LOWERING if "action" in one], ids=name_of)
-def test_lowers_to_the_action(vector: dict[str, Any]) -> None:
-    castore, table = Castore(vector), table_of(vector)
+def test_lowers_to_the_action(vector: dict[str, Any], table: DigestTable) -> None:
+    castore = Castore(vector)
     lowered = lower(request_of(vector), castore, table, **arguments_of(vector))
     assert lowered.action.SerializeToString().hex() == vector["action"]
     assert lowered.command.SerializeToString().hex() == vector["command"]
@@ -109,22 +113,20 @@ def test_lowers_to_the_action(vector: dict[str, Any]) -> None:
 def test_content_is_hashed_once(vector: dict[str, Any], tmp_path: Path) -> None:
     function, path = DigestFunction[vector["function"]], tmp_path / "table"
     castore = Castore(vector)
-    table = DigestTable(function, path)
-    first = lower(request_of(vector), castore, table, **arguments_of(vector))
-    table.close()
+    with DigestTable(function, path) as table:
+        first = lower(request_of(vector), castore, table, **arguments_of(vector))
     assert len(set(castore.opened)) == len(castore.opened)
     if function is DigestFunction.BLAKE3:
         assert castore.opened == []
     empty = Castore({"directories": {}, "blobs": {}})
-    table = DigestTable(function, path)
-    assert lower(request_of(vector), empty, table, **arguments_of(vector)) == first
-    table.close()
+    with DigestTable(function, path) as table:
+        assert lower(request_of(vector), empty, table, **arguments_of(vector)) == first
 
 
 @pytest.mark.parametrize("vector", [one for one in LOWERING if "reasons" in one], ids=name_of)
-def test_requests_without_an_action_are_refused(vector: dict[str, Any]) -> None:
+def test_requests_without_an_action_are_refused(vector: dict[str, Any], table: DigestTable) -> None:
     with pytest.raises(RefusedError) as caught:
-        lower(request_of(vector), Castore(vector), table_of(vector), **arguments_of(vector))
+        lower(request_of(vector), Castore(vector), table, **arguments_of(vector))
     assert [one.partition(":")[0] for one in caught.value.reasons] == vector["reasons"]
 
 
@@ -137,22 +139,26 @@ def test_names_and_targets_are_utf8(field: str) -> None:
     request = BuildRequest(command_args=["a"])
     request.inputs.add().directory.name = b"input"
     request.inputs[0].directory.digest = bytes(32)
-    table = DigestTable(DigestFunction.SHA256)
-    with pytest.raises(RefusedError, match=rf"^inputs: .* the {field} b'\\xff'$"):
+    with (
+        DigestTable(DigestFunction.SHA256) as table,
+        pytest.raises(RefusedError, match=rf"^inputs: .* the {field} b'\\xff'$"),
+    ):
         lower(request, Castore(vector), table)
 
 
-def test_absolute_links_are_refused_where_the_engine_has_none() -> None:
-    vector = LOWERING[0]
-    castore, table = Castore(vector), table_of(vector)
+@pytest.mark.parametrize("vector", LOWERING[:1], ids=name_of)
+def test_absolute_links_are_refused_where_the_engine_has_none(
+    vector: dict[str, Any], table: DigestTable
+) -> None:
+    castore = Castore(vector)
     lowered = lower(request_of(vector), castore, table)
     with pytest.raises(RefusedError, match="3-link -> /nix/store/1-bash/bin/bash"):
         list(blobs(lowered, castore, table, absolute_symlinks=False))
 
 
-def test_timeout_is_part_of_the_action() -> None:
-    vector = LOWERING[0]
-    castore, table = Castore(vector), table_of(vector)
+@pytest.mark.parametrize("vector", LOWERING[:1], ids=name_of)
+def test_timeout_is_part_of_the_action(vector: dict[str, Any], table: DigestTable) -> None:
+    castore = Castore(vector)
     limit = 5
     lowered = lower(request_of(vector), castore, table, timeout=limit)
     assert lowered.action.timeout.seconds == limit

@@ -99,6 +99,21 @@ def test_garbage_collection(store: CastoreStore, tree: Path, tmp_path: Path) -> 
     assert os.listdir(Path(store.path, "incoming")) == []
 
 
+def test_the_grace_period(store: CastoreStore, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, file = store.ingest(tree), store.ingest(tree / "a" / "data")
+    used = added = max(path.stat().st_ctime for path in Path(store.path).glob("[bd]*/*/*"))
+    while used == added:  # The clock of the file system is coarse.
+        with store.shared([node]):
+            pass
+        used = max(path.stat().st_ctime for path in Path(store.path).glob("directories/*/*"))
+    monkeypatch.setattr("tvix_build.castore.store.time.time", lambda: used)
+    store.collect_garbage([], grace_seconds=0)
+    assert store.closure(node).blobs
+    assert store.closure(file).blobs
+    monkeypatch.undo()
+    assert store.collect_garbage([], grace_seconds=-3600).kept == 0
+
+
 def test_damage(store: CastoreStore, tree: Path) -> None:
     node = store.ingest(tree)
     with store.shared([node]) as paths:

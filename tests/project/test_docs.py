@@ -102,7 +102,8 @@ def test_docstring_examples_of_modules_run(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_examples_run(page: str) -> None:
+def test_python_examples_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path.cwd())  # An example may change it until the end of the test.
     need_packages("".join(blocks(page, "python")))
     for number, block in enumerate(blocks(page, "python")):
         test = doctest.DocTestParser().get_doctest(block, {}, f"{page}[{number}]", page, 0)

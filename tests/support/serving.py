@@ -31,7 +31,7 @@ from tvix_build.proxy.shared.services import SERVICES
 Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 FREE_PORT = "grpc+http://127.0.0.1:0"
 METHOD = "/tvix.build.v1.BuildService/DoBuild"
-EXAMPLES = Path("examples")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def nodes() -> dict[str, Node]:

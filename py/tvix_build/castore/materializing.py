@@ -63,12 +63,13 @@ class Materializer:
 
     def stored_file(self, node: castore_pb2.FileNode) -> str:
         """Return the path of a file of the store with the contents and the mode of a node, relative
-        to the directory of the store.
+        to the directory of the store. Protect it from garbage collection for now.
 
         Raises:
             MissingError: if the store lacks the blob.
         """
-        self._layout.size("blobs", node.digest)
+        if not self._layout.touch("blobs", node.digest):
+            raise self._layout.missing("blobs", node.digest)
         kind: KindName = "blobs"
         if node.executable:
             kind = "executables"

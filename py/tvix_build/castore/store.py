@@ -292,7 +292,8 @@ class CastoreStore:
 
         All callers share them, and nobody may change them: show them to other programs through a
         read-only mount. A directory is materialized by the first call for it. Garbage collection
-        keeps all that the nodes refer to until the context is left.
+        keeps all that the nodes refer to until the context is left, and during the grace period
+        that began when it was entered.
 
         Args:
             nodes: files and directories.
@@ -353,7 +354,7 @@ class CastoreStore:
         An object that was added, found by `has_blob` or `has_directory`, or materialized less than
         `grace_seconds` ago is kept, with all that it refers to. Therefore a writer need not know
         the roots, if it makes its result a root within this time. No writer runs meanwhile. What
-        `shared` yields is kept while it is in use.
+        `shared` yields is also kept while it is in use.
 
         Args:
             roots: nodes that are kept, with all that they refer to.

@@ -33,15 +33,24 @@ def tree_path(digest: bytes) -> str:
 def make_trees(
     layout: Layout, paths: Mapping[bytes, str], make_tree: Callable[[bytes, bytes], None]
 ) -> None:
-    """Make the trees of Directories that have none yet. The caller shares the lock of the store.
+    """Make the trees of Directories that have none yet, and protect all these Directories from
+    garbage collection for now. The caller shares the lock of the store.
 
     Args:
         layout: the store.
         paths: the path of each tree, as of `tree_path`, by digest.
         make_tree: makes the tree at a path of the Directory with a digest.
+
+    Raises:
+        MissingError: if a blob or a Directory is not stored.
     """
     store = _absolute(layout, "")
-    missing = [one for one, path in paths.items() if not os.path.isdir(store + path)]
+    missing = []
+    for digest, path in paths.items():
+        if not layout.touch("directories", digest):
+            raise layout.missing("directories", digest)
+        if not os.path.isdir(store + path):
+            missing.append(digest)
     if not missing:
         return
     made = _absolute(layout, f"incoming/{secrets.token_hex(8)}")

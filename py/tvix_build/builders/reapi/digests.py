@@ -134,6 +134,12 @@ class DigestTable:
         with self._lock:
             self._connection.close()
 
+    def __enter__(self) -> DigestTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._connection.execute(query, values).fetchall()
