@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def run(
     listen: Sequence[Address],
-    upstream: Address | None,
+    upstreams: Sequence[Address],
     check_only: bool,
     services: Sequence[Service],
     store: str | None,
@@ -55,12 +55,14 @@ def run(
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
-    in_sandbox = upstream is SANDBOX
+    in_sandbox = SANDBOX in upstreams
+    if in_sandbox and len(upstreams) > 1:
+        raise click.UsageError("expected --upstream sandbox: without other builders")
     if in_sandbox and castore is None:
         raise click.UsageError("expected --castore with --upstream sandbox:")
     if limits and not in_sandbox:
         raise click.UsageError("expected --upstream sandbox: with limits of builds")
-    if check_only == (upstream is not None):
+    if check_only == bool(upstreams):
         raise click.UsageError("expected one of --upstream and --check-only")
     if tls_client_names and not tls_client_ca:
         raise click.UsageError("expected --tls-client-ca with --tls-client-name")
@@ -89,10 +91,14 @@ def run(
     options = server.Options(
         listen,
         services,
-        None if in_sandbox else upstream,
+        () if in_sandbox else upstreams,
         server_credentials(listen, tls_certificate, tls_key, tls_client_ca),
         client_credentials(
-            upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
+            next((one for one in upstreams if one.tls), None),
+            upstream_ca,
+            upstream_certificate,
+            upstream_key,
+            prefix="upstream-",
         ),
         store=store,
         forwarded_metadata=forwarded_metadata or None,
