@@ -103,7 +103,8 @@ async def open_proxy(upstream: str | None = None, **options: Any) -> AsyncIterat
     """Run a proxy. Yield it, and close it at the end."""
     options.setdefault("listen", [parse(FREE_PORT)])
     options.setdefault("services", [SERVICES[Schema.TVIX_BUILD_V1]])
-    server = Server(Options(upstream=parse(upstream) if upstream else None, **options))
+    options.setdefault("upstreams", [parse(upstream)] if upstream else [])
+    server = Server(Options(**options))
     await server.start()
     try:
         yield server

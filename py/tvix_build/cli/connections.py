@@ -60,6 +60,14 @@ def parse_builder(
         raise click.BadParameter(str(error).replace("expected ", "expected sandbox:, ")) from None
 
 
+def parse_builders(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[Address | ReapiAddress, ...]:
+    """As `parse_builder`, for an option that is repeatable."""
+    found = (parse_builder(context, option, value) for value in values)
+    return tuple(one for one in found if one is not None)
+
+
 def parse_weighted_builders(
     context: click.Context, option: click.Parameter, values: Sequence[str]
 ) -> list[tuple[float, Address | ReapiAddress]]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def run(
     listen: Sequence[Address],
-    upstream: Address | ReapiAddress | None,
+    upstreams: Sequence[Address | ReapiAddress],
     check_only: bool,
     services: Sequence[Service],
     store: str | None,
@@ -61,16 +61,19 @@ def run(
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
-    at_server = upstream if isinstance(upstream, Address) and upstream is not SANDBOX else None
-    if upstream is not None and at_server is None and castore is None:
-        raise click.UsageError(f"expected --castore with --upstream {upstream.text}")
+    servers = [one for one in upstreams if isinstance(one, Address) and one is not SANDBOX]
+    local = next((one for one in upstreams if one not in servers), None)
+    if local is not None and len(upstreams) > 1:
+        raise click.UsageError(f"expected --upstream {local.text} without other builders")
+    if local is not None and castore is None:
+        raise click.UsageError(f"expected --castore with --upstream {local.text}")
     if castore is None and (castore_upstream is not None or directory_sizes != "specified"):
         raise click.UsageError("expected --castore with --castore-upstream and --directory-sizes")
-    if limits and upstream is not SANDBOX:
+    if limits and local is not SANDBOX:
         raise click.UsageError("expected --upstream sandbox: with limits of builds")
-    if properties and (upstream is None or isinstance(upstream, Address)):
+    if properties and (local is None or local is SANDBOX):
         raise click.UsageError("expected --upstream reapi+grpc://… with --property")
-    if check_only == (upstream is not None):
+    if check_only == bool(upstreams):
         raise click.UsageError("expected one of --upstream and --check-only")
     if tls_client_names and not tls_client_ca:
         raise click.UsageError("expected --tls-client-ca with --tls-client-name")
@@ -98,12 +101,16 @@ def run(
     if (jwt_audience or jwt_issuer) and not jwt_keys:
         raise click.UsageError("expected --jwt-keys with --jwt-audience and --jwt-issuer")
     credentials = client_credentials(
-        upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
+        next((one for one in upstreams if one.tls), None),
+        upstream_ca,
+        upstream_certificate,
+        upstream_key,
+        prefix="upstream-",
     )
     options = server.Options(
         listen,
         services,
-        at_server,
+        servers,
         server_credentials(listen, tls_certificate, tls_key, tls_client_ca),
         credentials,
         store=store,
@@ -118,8 +125,8 @@ def run(
             stack.enter_context(closing(log))
             builder = None
             opened = _open_castore(stack, castore, castore_upstream, directory_sizes, services)
-            if opened is not None and upstream is not None and at_server is None:
-                opening = _open_builder(upstream, opened, limits, properties, credentials)
+            if opened is not None and local is not None:
+                opening = _open_builder(local, opened, limits, properties, credentials)
                 builder = CastoreBuilder(stack.enter_context(opening))
             asyncio.run(server.run(replace(options, castore=opened, log=log), grace, builder))
     except listening.ServeError as error:

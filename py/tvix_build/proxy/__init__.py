@@ -11,7 +11,8 @@ before the caller receives it:
 - `callers` identifies callers, with `tokens`, and counts their calls, with `rates`. `metadata`
   chooses the metadata that the builder and the caller receive.
 - `castore` handles the calls of the castore services.
-- `builder_protocol` defines what a builder is. `upstream` forwards calls to a builder; `limits`,
+- `builder_protocol` defines what a builder is. `upstream` forwards calls to a builder,
+  and `balancing` distributes them among several; `limits`,
   `deduplication`, `recording`, `response_checks` and `tracing` each wrap a builder.
 - `status` makes the gRPC statuses, `outcomes` describes how a call ended, and `logs`, `metrics` and
   `tracing` report that. `line_writer` writes the log in a thread.

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import start_http_server
 
 from tvix_build.castore import CastoreStore
+from tvix_build.proxy.balancing import Balancer
 from tvix_build.proxy.builder_protocol import Builder
 from tvix_build.proxy.callers import Callers, Certificates
 from tvix_build.proxy.castore import CastoreServices
@@ -53,6 +54,10 @@ from tvix_build.store import RequestStore
 if TYPE_CHECKING:
     from tvix_build.proxy.tokens import Tokens
 
+_STATUS = {
+    False: health_pb2.HealthCheckResponse.NOT_SERVING,
+    True: health_pb2.HealthCheckResponse.SERVING,
+}
 _QUIET_SECONDS = 2.0
 """How long clients that do not stop may delay the shutdown."""
 _ENDING_SECONDS = 5.0
@@ -66,8 +71,11 @@ class Options:
     Attributes:
         listen: the addresses to listen on.
         services: the services to offer; each name at most once.
-        upstream: the address of the builder; None to validate only.
+        upstreams: the addresses of the builders; none to validate only.
         credentials, upstream_credentials: the TLS credentials, for `grpc+https` addresses.
+        upstream_timeout: the limit of a call to a builder in seconds; None for no limit.
+        check_interval: the seconds between two health checks of a builder.
+        independent_health: whether the proxy is healthy even if no builder is.
         max_message_size: the largest request and the largest response to accept, in bytes.
         max_builds: the limit of concurrent builds.
         max_queue: the limit of calls that wait for a build to start.
@@ -96,9 +104,12 @@ class Options:
 
     listen: Sequence[Address]
     services: Sequence[Service]
-    upstream: Address | None = None
+    upstreams: Sequence[Address] = ()
     credentials: grpc.ServerCredentials | None = None
     upstream_credentials: grpc.ChannelCredentials | None = None
+    upstream_timeout: float | None = None
+    check_interval: float = 10.0
+    independent_health: bool = False
     max_message_size: int = MAX_MESSAGE_SIZE
     max_builds: int = 256
     max_queue: int = 1024
@@ -127,7 +138,7 @@ class Server:
 
     Args:
         options: the options of the proxy.
-        builder: the builder to use in place of `options.upstream`.
+        builder: the builder to use in place of `options.upstreams`.
 
     Attributes:
         addresses: the addresses it listens on, with the bound ports.
@@ -172,13 +183,8 @@ class Server:
             )
         traces = None
         builder = self._builder
-        if options.upstream is not None:
-            upstream = Upstream(
-                options.upstream, options.upstream_credentials, options.max_message_size
-            )
-            self._stack.push_async_callback(upstream.close)
-            await upstream.connect()
-            builder = upstream
+        if options.upstreams:
+            builder = await self._balancer()
         if options.traces is not None:
             self._stack.callback(options.traces.shutdown)
             tracer = tracer_of(options.traces)
@@ -208,6 +214,30 @@ class Server:
             traces.call if traces else None,
         )
         await self._listen()
+
+    async def _balancer(self) -> Builder:
+        options = self._options
+        upstreams = []
+        for address in options.upstreams:
+            upstream = Upstream(
+                address,
+                options.upstream_credentials if address.tls else None,
+                options.max_message_size,
+                options.upstream_timeout,
+            )
+            self._stack.push_async_callback(upstream.close)
+            await upstream.connect()
+            upstreams.append(upstream)
+        balancer = Balancer(upstreams, options.services, options.check_interval, self._set_health)
+        balancer.start()
+        self._stack.push_async_callback(balancer.close)
+        self.numbers["healthy_builders"] = lambda: balancer.healthy
+        return balancer
+
+    async def _set_health(self, service: Service, serving: bool) -> None:
+        """Change the health of a service to that of its builders."""
+        if not self._options.independent_health:
+            await self._health.set(service.name, _STATUS[serving])
 
     def _wrapped(self, builder: Builder) -> Builder:
         """Wrap the builder in limits, response checks, and optional recording and deduplication."""

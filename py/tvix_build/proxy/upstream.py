@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health_pb2
 
 from tvix_build.proxy.builder_protocol import Call, Response
 from tvix_build.proxy.listening import ServeError
@@ -26,6 +27,10 @@ class Upstream:
         address: the address of the server.
         credentials: the TLS credentials, for a `grpc+https` address.
         max_message_size: the largest response to accept, in bytes.
+        timeout: the limit of a call in seconds; None for no limit.
+
+    Attributes:
+        address: the address of the server.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class Upstream:
         address: Address,
         credentials: grpc.ChannelCredentials | None,
         max_message_size: int,
+        timeout: float | None = None,
     ) -> None:
         options = channel_options(address, max_message_size)
         if address.tls:
@@ -40,7 +46,15 @@ class Upstream:
             self._channel = grpc.aio.secure_channel(address.target, credentials, options)
         else:
             self._channel = grpc.aio.insecure_channel(address.target, options)
-        self._address = address
+        self.address = address
+        self._timeout = timeout
+        self._health: grpc.aio.UnaryUnaryMultiCallable[
+            health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+        ] = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
         self._methods: dict[Service, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     async def connect(self) -> None:
@@ -49,12 +63,12 @@ class Upstream:
         Raises:
             ServeError: if the server is unreachable.
         """
-        if not self._address.wait:
+        if not self.address.wait:
             return
         state = self._channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise ServeError(f"{self._address.text}: cannot connect to the builder")
+                raise ServeError(f"{self.address.text}: cannot connect to the builder")
             await self._channel.wait_for_state_change(state)
             state = self._channel.get_state(try_to_connect=True)
 
@@ -68,10 +82,18 @@ class Upstream:
         method = self._methods.get(call.service)
         if method is None:
             method = self._methods[call.service] = self._channel.unary_unary(call.service.method)
-        rpc = method(call.request, timeout=_timeout(call), metadata=call.metadata)
+        remaining = _remaining(call)
+        timeout = _shorter(remaining, self._timeout)
+        rpc = method(call.request, timeout=timeout, metadata=call.metadata)
         try:
             data: Any = await rpc
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout != remaining:
+                raise status_error(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    "UPSTREAM_TIMEOUT",
+                    f"the builder did not respond within {self._timeout:g} seconds",
+                ) from None
             raise StatusError(
                 error.code(), error.details() or "", tuple(error.trailing_metadata()), "upstream"
             ) from None
@@ -80,12 +102,31 @@ class Upstream:
         initial, trailing = await rpc.initial_metadata(), await rpc.trailing_metadata()
         return Response(data, tuple(initial), tuple(trailing))
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def is_healthy(self, service: Service, timeout: float) -> bool:
+        """Return whether the server says that a service is healthy, or responds without having the
+        health service or its status."""
+        request = health_pb2.HealthCheckRequest(service=service.name)
+        try:
+            response = await self._health(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            return error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
+        return response.status == health_pb2.HealthCheckResponse.SERVING
+
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
 
 
-def _timeout(call: Call) -> float | None:
+def _shorter(one: float | None, other: float | None) -> float | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
+
+
+def _remaining(call: Call) -> float | None:
     """Return the seconds until the deadline; None for the longest deadlines of Go and Java, which
     exceed what gRPC can represent."""
     remaining = call.remaining()

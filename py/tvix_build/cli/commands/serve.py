@@ -10,7 +10,7 @@ import click
 
 from tvix_build._core.report import Schema
 from tvix_build.cli.command import Command
-from tvix_build.cli.connections import FILE, parse_address, parse_builder
+from tvix_build.cli.connections import FILE, parse_address, parse_builders
 from tvix_build.cli.options import (
     PATH,
     SECONDS,
@@ -77,10 +77,32 @@ def _parse_services(
 )
 @click.option(
     "--upstream",
+    "upstreams",
     metavar="ADDRESS",
-    callback=parse_builder,
+    multiple=True,
+    callback=parse_builders,
     help="Address of the builder, in the same forms, 'sandbox:' on this machine, or a Remote "
-    "Execution engine at reapi+grpc://HOST:PORT/INSTANCE (with TLS reapi+grpcs://…).",
+    "Execution engine at reapi+grpc://HOST:PORT/INSTANCE (with TLS reapi+grpcs://…); repeatable "
+    "for several builders at addresses.",
+)
+@click.option(
+    "--upstream-timeout",
+    metavar="SECONDS",
+    type=SECONDS,
+    help="Time limit of a call to a builder; the default is that of the caller.",
+)
+@click.option(
+    "--check-interval",
+    metavar="SECONDS",
+    type=SECONDS,
+    default=10,
+    show_default=True,
+    help="Time between two health checks of a builder.",
+)
+@click.option(
+    "--independent-health",
+    is_flag=True,
+    help="Be healthy even if no builder of a schema is.",
 )
 @click.option(
     "--castore",
