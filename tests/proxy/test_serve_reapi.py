@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,15 @@ from reapi_server import Engine, serve
 from serving import FREE_PORT, details_of
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix_build import Schema
+from tvix_build.builders.reapi import ReapiBuilder
 from tvix_build.castore import CastoreStore
 from tvix_build.castore.client import CastoreClient
-from tvix_build.proxy.client import BuildService
-from waiting import LIMIT
+from tvix_build.proxy.castore_builder import CastoreBuilder
+from tvix_build.proxy.client import AsyncBuildService, BuildService
+from tvix_build.proxy.server import Options, Server
+from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.shared.services import SERVICES
+from waiting import LIMIT, until
 
 SNIX = Schema.SNIX_BUILD_V1
 NETWORK = ("--property", "network_access:network=on")
@@ -105,6 +111,34 @@ def test_failed_calls(
     assert error.code() is code
     assert error.details().startswith(message)
     assert details_of(error)[0] == reason
+
+
+def test_a_cancelled_call_cancels_the_execution(tmp_path: Path) -> None:
+    engine = Engine()
+    engine.hanging = True
+
+    async def call(address: str) -> None:
+        with (
+            CastoreStore(tmp_path / "store") as castore,
+            ReapiBuilder(address, castore) as builder,
+        ):
+            options = Options([parse(FREE_PORT)], [SERVICES[SNIX]])
+            server = Server(options, CastoreBuilder(builder))
+            await server.start()
+            try:
+                async with AsyncBuildService(server.addresses[0], schema=SNIX) as client:
+                    task = asyncio.create_task(client.do_build(request("", provide_bin_sh=False)))
+                    await until(lambda: bool(engine.requests))
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                await until(lambda: engine.cancelled == ["operation"])
+            finally:
+                await server.close(None)
+                await server.free()
+
+    with serve(engine) as target:
+        asyncio.run(call(f"reapi+grpc://{target}"))
 
 
 @pytest.mark.parametrize(
