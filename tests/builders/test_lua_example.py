@@ -17,7 +17,10 @@ import pytest
 from builders_support import needs_sandbox
 from casd import needs_casd, running_casd
 from cli_support import COMMAND, environment
-from tvix_build.castore import node_from_path
+from nix_support import needs_nix_sandbox, nix_store
+from tvix_build.builders import SandboxBuilder
+from tvix_build.builders.derivations import build_derivation
+from tvix_build.castore import CastoreStore, node_from_path
 from waiting import LIMIT
 
 ROOT = Path(__file__).absolute().parents[2]
@@ -115,6 +118,29 @@ def test_the_tutorial(directory: Path) -> None:
     assert done.stdout.endswith(PRIMES)
     assert PRIMES in done.stderr  # the log
     assert PRIMES in (ROOT / "docs/tutorials.md").read_text()
+
+
+@needs_sandbox
+@needs_nix_sandbox
+@needs_x86
+@pytest.mark.exhaustive
+def test_nix_builds_the_same(directory: Path, tmp_path: Path) -> None:
+    example = runpy.run_path(str(EXAMPLE / "make_derivations.py"))
+    (ziglang,) = (directory / "lua").glob(f"*-{example['ZIGLANG']}")
+    (source,) = (directory / "lua").glob("*-source")
+    (primes,) = (directory / "lua").glob("*-primes.txt.drv")
+    with nix_store(tmp_path / "nix") as store:
+        arguments = ("--argstr", "ziglang", str(ziglang), "--argstr", "source", str(source))
+        (path,) = store.run("nix-build", "--no-out-link", str(EXAMPLE / "lua.nix"), *arguments)
+        (lua,) = store.path("/nix/store").glob(f"*-{example['LUA']}")
+        expected = {
+            path: node_from_path(store.path(path)),
+            f"/nix/store/{lua.name}": node_from_path(lua),
+        }
+    with CastoreStore(directory / "store") as castore:
+        found = build_derivation(primes, builder=SandboxBuilder(castore), castore=castore)
+    built = [node for one in found.results.values() for node in one.outputs.items()]
+    assert {f"/{path}": node for path, node in built} == expected
 
 
 @needs_casd

@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 
 import pytest
 
 from builders_support import needs_sandbox
+from nix_support import NixStore, needs_nix_sandbox, nix_store
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import nix
 from tvix_build.builders import SandboxBuilder
 from tvix_build.builders.derivations import build_derivation
 from tvix_build.castore import CastoreStore, node_from_path
 from tvix_build.nix import DerivationDirectory
-from waiting import LIMIT
 
 EXPRESSION = Path(__file__).parents[1] / "derivations" / "sandbox.nix"
 NAMES = (
@@ -33,59 +29,18 @@ NAMES = (
     "user",
 )
 WITH_CLOSURE = ("closure",)  # Its inputs are not only those of the derivation.
-CONFIGURATION = """
-build-users-group =
-cores = 0
-sandbox = true
-sandbox-fallback = false
-sandbox-paths = /bin/sh={busybox}
-substitute = false
-"""
-
 pytestmark = [
     needs_sandbox,
+    needs_nix_sandbox,
     pytest.mark.slow,
-    pytest.mark.skipif(which("nix-build") is None, reason="needs nix-build: apt install nix-bin"),
-    pytest.mark.skipif(os.getuid() != 0, reason="Nix needs root for a sandbox in another store"),
 ]
-
-
-@dataclass(frozen=True)
-class NixStore:
-    """A store of Nix in a directory, with the outputs of all derivations."""
-
-    directory: Path
-
-    def run(self, *command: str) -> list[str]:
-        """Run a command of Nix, and return its words."""
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.directory),
-            "NIX_CONF_DIR": str(self.directory),
-            "NIX_USER_CONF_FILES": "",
-            "NIX_CONFIG": CONFIGURATION.format(busybox=which("busybox")),
-        }
-        done = subprocess.run(
-            [*command, "--store", str(self.directory)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            timeout=LIMIT,
-        )
-        return done.stdout.split()
-
-    def path(self, store_path: str) -> Path:
-        return self.directory / store_path.lstrip("/")
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NixStore]:
-    found = NixStore(tmp_path_factory.mktemp("nix"))
-    found.run("nix-build", "--no-out-link", str(EXPRESSION))
-    yield found
-    # Nix makes its files read-only.
-    subprocess.run(["chmod", "-R", "u+w", found.directory], check=True)
+    with nix_store(tmp_path_factory.mktemp("nix")) as found:
+        found.run("nix-build", "--no-out-link", str(EXPRESSION))
+        yield found
 
 
 @pytest.mark.parametrize("name", NAMES)
