@@ -49,7 +49,8 @@ class BackedStore(CastoreStore):
     Args:
         path: the directory.
         server: the client of the server. The caller closes it.
-        create, directory_sizes: as for `CastoreStore`.
+        create: as for `CastoreStore`.
+        directory_sizes: as for `CastoreStore`.
 
     Raises:
         CastoreError, ValueError: as `CastoreStore`.
