@@ -36,6 +36,7 @@ ROOMS = {
         ("tvix_build.builders.derivations",), ("core", "builders", "castore", "nix")
     ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
+    "plan": Room(("tvix_build.plan",), ("core", "nix", "plan.messages")),
     "plan.messages": Room(("tvix_build.plan.v1",), ()),
     "store": Room(("tvix_build.store",), ("core",)),
     "proxy": Room(
@@ -54,6 +55,7 @@ ROOMS = {
             "builders.derivations",
             "castore",
             "nix",
+            "plan",
             "store",
             "proxy",
             "proxy.client",
