@@ -12,6 +12,13 @@
 
 #define NO_PART SIZE_MAX
 
+// Parts are hashed after this many bytes, while they are still in the cache.
+#define WINDOW_SIZE ((size_t)256 * 1024)
+
+// The targets of a large message are at random places, so they are prefetched
+// this many references ahead.
+#define PREFETCH_DISTANCE 16
+
 // A part of the message. Its references and targets are ranges of the vectors.
 typedef struct part {
   size_t first_ref, ref_count;
@@ -21,11 +28,17 @@ typedef struct part {
 
 // A reference of a part.
 typedef struct ref {
-  tvixb_view digest;  // of another part
+  // Of another part. A copy: in a large message, it is not in the cache when it
+  // is searched for.
+  uint8_t digest[TVIXB_DIGEST_SIZE];
   tvixb_view target;  // of that part
   size_t index;       // in the list as received
   size_t part;        // NO_PART: unknown
 } ref;
+
+static tvixb_view digest_view(const uint8_t* digest) {
+  return (tvixb_view){digest, TVIXB_DIGEST_SIZE};
+}
 
 // Adds `count` items to a vector. Returns the first; NULL if an allocation
 // fails or count is 0.
@@ -73,8 +86,14 @@ static bool record(tvixb_graph* graph, const tvixb_part* lists, part* found) {
   if (list->count && !refs) return false;
   for (size_t i = 0; i < list->count; i++) {
     tvixb_view content = content_of(scan, list->first + i);
-    refs[i] = (ref){value_of(content, lists->ref_digest),
-                    value_of(content, lists->ref_target), i, NO_PART};
+    tvixb_view digest = value_of(content, lists->ref_digest);
+    refs[i] = (ref){.target = value_of(content, lists->ref_target),
+                    .index = i,
+                    .part = NO_PART};
+    // The size is another one only if the bytes changed since the scan.
+    if (digest.size == TVIXB_DIGEST_SIZE) {
+      memcpy(refs[i].digest, digest.data, TVIXB_DIGEST_SIZE);
+    }
   }
   list = &scan->lists[lists->targets - 1];
   found->first_target = graph->targets.count;
@@ -161,23 +180,37 @@ static bool scan_part(tvixb_graph* graph, const tvixb_graph_rule* rule,
   return !graph->out_of_memory;
 }
 
+// Hashes the parts first .. end.
+static void hash_parts(tvixb_graph* graph, size_t first, size_t end) {
+  const tvixb_view* encodings = graph->encodings.items;
+  uint8_t* digests = graph->digests.items;
+  tvixb_hash_many(encodings + first, end - first,
+                  digests + first * TVIXB_DIGEST_SIZE);
+}
+
 bool tvixb_graph_scan(tvixb_graph* graph, const tvixb_scan* scan,
                       const tvixb_graph_rule* rule, bool normalized,
                       tvixb_arena* arena, tvixb_report* report) {
   const tvixb_view* parts = scan->parts.items;
   size_t count = scan->parts.count;
-  graph->parts.count = graph->encodings.count = 0;
+  graph->parts.count = graph->encodings.count = graph->digests.count = 0;
   graph->refs.count = graph->targets.count = 0;
   graph->invalid = graph->out_of_memory = false;
   graph->scan.outer_depth = 1;
   if (count && (!add(&graph->parts, count, sizeof(part)) ||
-                !add(&graph->encodings, count, sizeof(tvixb_view)))) {
+                !add(&graph->encodings, count, sizeof(tvixb_view)) ||
+                !add(&graph->digests, count, TVIXB_DIGEST_SIZE))) {
     graph->out_of_memory = true;
     return false;
   }
   bool ordinary = true;
-  for (size_t i = 0; i < count && ordinary; i++) {
+  for (size_t i = 0, hashed = 0, size = 0; i < count && ordinary; i++) {
     ordinary = scan_part(graph, rule, i, parts[i], normalized, arena, report);
+    size += parts[i].size;
+    if (size < WINDOW_SIZE && i + 1 < count) continue;
+    if (!graph->invalid) hash_parts(graph, hashed, i + 1);
+    hashed = i + 1;
+    size = 0;
   }
   end_parts(report);
   return ordinary;
@@ -202,18 +235,39 @@ static void check_variants(const tvixb_graph* graph,
   end_parts(report);
 }
 
-// Hashes the parts, and makes their digests a list that must be sorted. Returns
-// false if an allocation fails.
+// Returns the bucket of a digest. There is one for each part, and digests are
+// uniformly distributed.
+static size_t bucket_of(const tvixb_graph* graph, uint64_t prefix) {
+  return (size_t)((prefix >> 32) * graph->parts.count >> 32);
+}
+
+// Sets graph->places to the first place, in the order of the digests, that is
+// not before each bucket. Returns false if an allocation fails.
+static bool index_parts(tvixb_graph* graph) {
+  const tvixb_list* list = &graph->scan.lists[0];
+  const tvixb_element* elements = graph->scan.elements.items;
+  size_t count = list->count, bucket = 0;
+  graph->places.count = 0;
+  size_t* places = add(&graph->places, count + 1, sizeof(size_t));
+  if (!places) return false;
+  for (size_t i = 0; i < count; i++) {
+    size_t element = tvixb_order_element(&graph->order, list, i);
+    size_t own = bucket_of(graph, elements[element].prefix);
+    while (bucket <= own) places[bucket++] = i;
+  }
+  while (bucket <= count) places[bucket++] = count;
+  return true;
+}
+
+// Makes the digests of the parts a list that must be sorted. Returns false if
+// an allocation fails.
 static bool order_parts(tvixb_graph* graph, const tvixb_graph_rule* rule,
                         tvixb_report* report) {
   static const tvixb_kind digests_kind = {.list_count = 1};
   tvixb_scan* scan = &graph->scan;
   tvixb_list* list = &scan->lists[0];
   size_t count = graph->parts.count;
-  graph->digests.count = 0;
-  if (count && !add(&graph->digests, count, TVIXB_DIGEST_SIZE)) return false;
-  uint8_t* digests = graph->digests.items;
-  if (count) tvixb_hash_many(graph->encodings.items, count, digests);
+  const uint8_t* digests = graph->digests.items;
   scan->data = digests;
   scan->end = digests + count * TVIXB_DIGEST_SIZE;
   scan->report = report;
@@ -222,20 +276,23 @@ static bool order_parts(tvixb_graph* graph, const tvixb_graph_rule* rule,
   *list = (tvixb_list){0};
   tvixb_scan_begin_list(scan, list, 0);
   for (size_t i = 0; i < count; i++) {
-    tvixb_view digest = {digests + i * TVIXB_DIGEST_SIZE, TVIXB_DIGEST_SIZE};
+    tvixb_view digest = digest_view(digests + i * TVIXB_DIGEST_SIZE);
     if (!tvixb_scan_add_element(scan, list, true, i, 0, digest.data, digest)) {
       return false;
     }
   }
   tvixb_scan_end_list(scan, list, count, scan->end);
   return tvixb_order_lists(&graph->order, scan, &digests_kind, NULL, NULL,
-                           report);
+                           report) &&
+         index_parts(graph);
 }
 
 // Returns the index of the part with a digest; NO_PART if there is none.
 static size_t find_part(const tvixb_graph* graph, tvixb_view digest) {
+  const size_t* places = graph->places.items;
+  size_t from = places[bucket_of(graph, tvixb_view_prefix(digest))];
   return tvixb_order_find(&graph->order, &graph->scan, &graph->scan.lists[0],
-                          digest);
+                          from, digest);
 }
 
 static bool has_target(const tvixb_graph* graph, const part* found,
@@ -275,18 +332,40 @@ static void report_ref(const tvixb_graph* graph, const tvixb_graph_rule* rule,
 }
 
 // Finds the parts to which the parts refer.
-static void resolve(tvixb_graph* graph, const tvixb_graph_rule* rule,
-                    tvixb_report* report) {
+static void resolve(tvixb_graph* graph) {
+  ref* refs = graph->refs.items;
+  for (size_t i = 0; i < graph->refs.count; i++) {
+    refs[i].part = find_part(graph, digest_view(refs[i].digest));
+  }
+}
+
+// Prefetches the first target of the part to which reference `index` refers.
+static inline void prefetch_target(const tvixb_graph* graph, size_t index) {
+  if (index >= graph->refs.count) return;
+  const ref* one = (const ref*)graph->refs.items + index;
+  if (one->part == NO_PART) return;
+  const part* found = (const part*)graph->parts.items + one->part;
+  const tvixb_view* targets = graph->targets.items;
+  __builtin_prefetch(one->target.data);
+  if (found->target_count) {
+    __builtin_prefetch(targets[found->first_target].data);
+  }
+}
+
+// Reports the references to unknown parts and to targets that a part lacks.
+static void check_refs(const tvixb_graph* graph, const tvixb_graph_rule* rule,
+                       tvixb_report* report) {
   const part* parts = graph->parts.items;
   for (size_t i = 0; i < graph->parts.count; i++) {
     const tvixb_part* lists =
         &tvixb_variant_kind(rule->part, parts[i].variant)->part;
-    ref* refs = (ref*)graph->refs.items + parts[i].first_ref;
+    const ref* refs = (const ref*)graph->refs.items + parts[i].first_ref;
     for (size_t j = 0; j < parts[i].ref_count; j++) {
-      ref* one = &refs[j];
-      one->part = find_part(graph, one->digest);
+      const ref* one = &refs[j];
+      prefetch_target(graph, parts[i].first_ref + j + PREFETCH_DISTANCE);
       if (one->part == NO_PART) {
-        report_ref(graph, rule, i, one, lists->ref_digest, one->digest, report);
+        report_ref(graph, rule, i, one, lists->ref_digest,
+                   digest_view(one->digest), report);
       } else if (!has_target(graph, &parts[one->part], one->target)) {
         report_ref(graph, rule, i, one, lists->ref_target, one->target, report);
       }
@@ -335,7 +414,7 @@ static void report_unreached(const tvixb_graph* graph,
   const uint8_t* digests = graph->digests.items;
   for (size_t i = 0; i < graph->parts.count; i++) {
     if (reached[i]) continue;
-    tvixb_view digest = {digests + i * TVIXB_DIGEST_SIZE, TVIXB_DIGEST_SIZE};
+    tvixb_view digest = digest_view(digests + i * TVIXB_DIGEST_SIZE);
     size_t first = find_part(graph, digest);
     if (first != NO_PART && reached[first]) continue;
     tvixb_path path = {.depth = 1, .field = {rule->parts}};
@@ -356,7 +435,8 @@ bool tvixb_graph_check(tvixb_graph* graph, const tvixb_scan* scan,
     return false;
   }
   memset(graph->reached.items, 0, count + 1);
-  resolve(graph, rule, report);
+  resolve(graph);
+  check_refs(graph, rule, report);
   reach_from_roots(graph, scan, rule, report);
   report_unreached(graph, rule, report);
   return true;
@@ -385,6 +465,7 @@ void tvixb_graph_trim(tvixb_graph* graph) {
   tvixb_vector_trim(&graph->digests);
   tvixb_vector_trim(&graph->reached);
   tvixb_vector_trim(&graph->waiting);
+  tvixb_vector_trim(&graph->places);
 }
 
 void tvixb_graph_free(tvixb_graph* graph) {
@@ -397,4 +478,5 @@ void tvixb_graph_free(tvixb_graph* graph) {
   tvixb_vector_free(&graph->digests);
   tvixb_vector_free(&graph->reached);
   tvixb_vector_free(&graph->waiting);
+  tvixb_vector_free(&graph->places);
 }

@@ -24,6 +24,7 @@ typedef struct tvixb_graph {
   tvixb_vector digests;    // of the encodings
   tvixb_vector reached;    // bytes: whether a root needs the part
   tvixb_vector waiting;    // size_t; indices of parts
+  tvixb_vector places;     // size_t; an index of the sorted digests
   bool invalid;            // a part has no canonical encoding
   bool out_of_memory;
 } tvixb_graph;

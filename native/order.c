@@ -109,9 +109,9 @@ static bool is_at(const tvixb_order* order, const tvixb_scan* scan,
 }
 
 size_t tvixb_order_find(const tvixb_order* order, const tvixb_scan* scan,
-                        const tvixb_list* list, tvixb_view key) {
+                        const tvixb_list* list, size_t from, tvixb_view key) {
   search wanted = {tvixb_view_prefix(key), key};
-  size_t place = find_place(order, scan, list, 0, &wanted);
+  size_t place = find_place(order, scan, list, from, &wanted);
   if (!is_at(order, scan, list, place, &wanted)) return SIZE_MAX;
   return tvixb_order_element(order, list, place) - list->first;
 }

@@ -39,9 +39,10 @@ static inline size_t tvixb_order_element(const tvixb_order* order,
 }
 
 // Returns the first element of a sorted list that has the key, as its index in
-// the list as received; SIZE_MAX if there is none.
+// the list as received; SIZE_MAX if there is none. Searches from place `from`
+// on, before which no key may be equal or greater.
 size_t tvixb_order_find(const tvixb_order* order, const tvixb_scan* scan,
-                        const tvixb_list* list, tvixb_view key);
+                        const tvixb_list* list, size_t from, tvixb_view key);
 
 // Frees vectors that are too large to keep for the next call.
 void tvixb_order_trim(tvixb_order* order);
