@@ -42,7 +42,7 @@ class Schedule:
     """
 
     def __init__(self, needs: Sequence[Iterable[int]]) -> None:
-        self.left = len(needs)
+        self.left: int = len(needs)
         self._needed_by: list[list[int]] = [[] for _ in needs]
         self._missing = [0] * len(needs)
         self._finished = bytearray(len(needs))
