@@ -10,9 +10,18 @@ from tvix_build._core.names import publish
 
 if TYPE_CHECKING:
     from tvix_build.plan.derivations import from_derivations
+    from tvix_build.plan.differences import PlanDifference, RootCause, compare_plans
+    from tvix_build.plan.graph import PlanGraph, Statistics
 
-__all__ = ["from_derivations"]
-_MODULES = ("derivations",)
+__all__ = [
+    "PlanDifference",
+    "PlanGraph",
+    "RootCause",
+    "Statistics",
+    "compare_plans",
+    "from_derivations",
+]
+_MODULES = ("derivations", "differences", "graph")
 
 
 def __getattr__(name: str) -> Any:
