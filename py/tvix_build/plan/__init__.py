@@ -19,7 +19,9 @@ from tvix_build._core.names import publish
 
 if TYPE_CHECKING:
     from tvix_build.plan.derivations import from_derivations
+    from tvix_build.plan.differences import PlanDifference, RootCause, compare_plans
     from tvix_build.plan.events import Event, Finished, Logged, OnEvent, Started
+    from tvix_build.plan.graph import PlanGraph, Statistics
     from tvix_build.plan.running import PlanResult, run, run_async
     from tvix_build.plan.state import (
         PlanRunningError,
@@ -35,21 +37,28 @@ __all__ = [
     "Finished",
     "Logged",
     "OnEvent",
+    "PlanDifference",
+    "PlanGraph",
     "PlanResult",
     "PlanRunningError",
     "PlanState",
+    "RootCause",
     "Run",
     "Started",
+    "Statistics",
     "Status",
     "StepResult",
     "UnknownPlanError",
+    "compare_plans",
     "from_derivations",
     "run",
     "run_async",
 ]
 _MODULES = {
     "derivations": ("from_derivations",),
+    "differences": ("PlanDifference", "RootCause", "compare_plans"),
     "events": ("Event", "Finished", "Logged", "OnEvent", "Started"),
+    "graph": ("PlanGraph", "Statistics"),
     "running": ("PlanResult", "run", "run_async"),
     "state": (
         "PlanRunningError",

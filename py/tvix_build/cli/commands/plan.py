@@ -63,6 +63,76 @@ def make(**options: Any) -> int:
     return run(**options)
 
 
+@plan.command(cls=Command, short_help="Check a plan.")
+@click.argument("path", metavar="PLAN", type=PATH)
+def check(path: str) -> int:
+    """Check the plan in the file PLAN, and print its digest, as the command digest.
+
+    Prints violations on stderr. Exit status 1: the plan is invalid.
+    """
+    from tvix_build.cli.plan_show import check_plan
+
+    return check_plan(path)
+
+
+@plan.command(cls=Command, short_help="Print the shape of a plan.")
+@click.argument("path", metavar="PLAN", type=PATH)
+@click.option("--steps", is_flag=True, help="Print all steps instead of the critical path.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def show(**options: Any) -> int:
+    """Print the numbers of steps, references and roots of the plan in the file PLAN; the depth, the
+    number of steps on the longest path; the width, the largest number of steps at one level; and a
+    longest path, the critical path.
+
+    With --json, the first line is an object with these. With --steps, a line follows per step,
+    after those of the steps that it needs.
+    """
+    from tvix_build.cli.plan_show import show as run
+
+    return run(**options)
+
+
+@plan.command(cls=Command, short_help="Write a plan as a graph for Graphviz.")
+@click.argument("path", metavar="PLAN", type=PATH)
+@click.option("--dot", is_flag=True, required=True, help="Write the language of Graphviz.")
+@click.option("-o", "--output", metavar="FILE", type=PATH, help="Write to FILE; '-' is stdout.")
+def graph(path: str, dot: bool, output: str | None) -> int:
+    """Write the steps of the plan in the file PLAN as a graph. An edge leads from a step to a step
+    that it needs; roots are bold.
+
+    \b
+    Example:
+      tvix-build plan graph plan.binpb --dot | dot -Tsvg > plan.svg
+    """
+    from tvix_build.cli.plan_show import write_dot
+
+    return write_dot(path, output)
+
+
+@plan.command(cls=Command, short_help="Explain the difference between two plans.")
+@click.argument("old", metavar="OLD", type=PATH)
+@click.argument("new", metavar="NEW", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, with all root causes.")
+def diff(**options: Any) -> int:
+    """Print which steps of two plans differ, and why: the root causes, and the number of steps that
+    differ only because they need them.
+
+    A root cause is a step with another source, variable, argument, builder or input. Steps of both
+    plans correspond to each other by name.
+
+    \b
+    Example:
+      tvix-build plan diff old.binpb new.binpb
+
+    With --json, the first line is an object with the numbers of steps; then there is one per root
+    cause. Exit status: 0 the plans are equal, 1 they differ or one is invalid, 2 wrong usage, or a
+    file cannot be read.
+    """
+    from tvix_build.cli.plan_diff import run
+
+    return run(**options)
+
+
 @plan.command(cls=Command, short_help="Build the steps of a plan.")
 @click.argument("file", metavar="PLAN", type=PATH)
 @click.option(
