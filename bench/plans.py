@@ -21,6 +21,7 @@ from typing import Any
 import zstandard
 
 from bench.corpora import SHARED_DATA, messages_of
+from bench.plan_cluster import bound, durations, simulate
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
 from tvix_build import blake3_many
@@ -113,6 +114,21 @@ class InstantBuilder:
         return self.build(request)
 
 
+def simulate_clusters(file: Path) -> None:
+    """Print the time that a plan takes on clusters of several sizes, and the bound."""
+    with tempfile.TemporaryDirectory() as directory, PlanState(directory) as state:
+        steps = state.plan_steps(state.put_plan(file.read_bytes()))
+    numbers = {digest: number for number, (digest, _) in enumerate(steps)}
+    needs = [[numbers[ref.step] for ref in refs] for _, refs in steps]
+    print("builders  seed  hours  bound")
+    for builders in (10, 100, 300, 1000):
+        for seed in range(3):
+            seconds = durations(len(needs), seed)
+            lowest = bound(needs, seconds, builders)
+            found = simulate(needs, seconds, builders)
+            print(f"{builders:8}  {seed:4}  {found / 3600:5.1f}  {found / lowest:.3f} x")
+
+
 def _peak_memory() -> int:
     """Return the peak memory of this process in bytes. Unlike that of getrusage, it does not
     include the program that started it."""
@@ -126,6 +142,7 @@ def main() -> None:
     parser.add_argument("--max-builds", type=int, default=32)
     parser.add_argument("--steps", type=int, help="use only this many requests")
     parser.add_argument("--directory", type=Path, help="on the file system to measure")
+    parser.add_argument("--simulate", action="store_true", help="only simulate clusters")
     parser.add_argument("--plan", type=Path, help="the file of a plan, instead of nixpkgs 14.04")
     options = parser.parse_args()
     if options.plan is None:
@@ -136,6 +153,9 @@ def main() -> None:
             file.write_bytes(make_plan(list(messages_of(stream))[: options.steps]))
             command = [sys.executable, "-m", "bench.plans", "--plan", str(file), *sys.argv[1:]]
             subprocess.run(command, check=True)
+        return
+    if options.simulate:
+        simulate_clusters(options.plan)
         return
     with (
         tempfile.TemporaryDirectory(dir=options.directory) as directory,

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from google.protobuf import json_format
 
+import tvix_build
 from snix.build.protos.build_pb2 import BuildRequest as LaterRequest
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, FileNode, Node
+from tvix_build.plan.v1.plan_pb2 import InputRef, Plan, Step
 
 README = """\
 <!-- SPDX-License-Identifier: MIT -->
@@ -24,9 +26,10 @@ README = """\
 # Broken messages
 
 Each file contains one mistake, and its name begins with the code of the violation;
-`several.at-once` contains several. The directory is the kind of the message: BuildRequest, Build or
-Directory. The schema is `snix.build.v1` in `requests-snix`, `tvix.build.v1@2024` in `builds-2024`,
-and `tvix.build.v1` in all other directories. `expected.json` is the same table as JSON.
+`several.at-once` contains several. The directory is the kind of the message: BuildRequest, Build,
+Directory or Plan. The schema is `snix.build.v1` in `requests-snix`, `tvix.build.v1@2024` in
+`builds-2024`, and `tvix.build.v1` in all other directories. `expected.json` is the same table as
+JSON.
 
 | file | mistake | violations, in order |
 | --- | --- | --- |
@@ -52,6 +55,7 @@ def binary_examples(whole: BuildRequest) -> dict[str, Broken]:
     directory = Directory(files=[FileNode(name=b"setup.sh", digest=bytes(range(32)), size=77)])
     return {
         **builds_2024(),
+        **plans(),
         "requests/malformed.cut-short.binpb": Broken(
             "The last three bytes are missing.", ["malformed"], data[:-3]
         ),
@@ -120,6 +124,30 @@ def builds_2024() -> dict[str, Broken]:
             "Index 1 of the needles of a request that has one needle.",
             ["invalid_needle outputs_needles[1].needles[0]"],
             data + b"\x1a\x00\x1a\x03\x0a\x01\x01",
+        ),
+    }
+
+
+def plans() -> dict[str, Broken]:
+    """Return plans of a step that needs another one."""
+    lib = Step(schema="tvix.build.v1")
+    lib.request = BuildRequest(command_args=["cc"], outputs=["lib"]).SerializeToString()
+    digest = tvix_build.digest(lib)
+    app = Step(schema="tvix.build.v1", input_refs=[InputRef(step=digest, output="lib")])
+    app.request = BuildRequest(command_args=["cc"], outputs=["app"]).SerializeToString()
+    root = tvix_build.digest(app)
+    return {
+        "plans/unknown_step.missing.binpb": Broken(
+            "The plan lacks the step that its step needs.",
+            ["unknown_step steps[0].input_refs[0].step"],
+            Plan(steps=[app], roots=[root]).SerializeToString(),
+        ),
+        "plans/unreachable_step.not-needed.binpb": Broken(
+            "The step that needs the root is not a root itself.",
+            [f"unreachable_step steps[{int(root > digest)}]"],
+            Plan(
+                steps=[app, lib] if root < digest else [lib, app], roots=[digest]
+            ).SerializeToString(),
         ),
     }
 

@@ -65,6 +65,22 @@ def test_failures(tmp_path: Path) -> None:
 
 
 @needs_sandbox
+def test_limits(tmp_path: Path) -> None:
+    steps: dict[str, bytes] = {}
+    add_step(steps, "endless", "while :; do :; done")
+    write_plan(tmp_path, steps, "endless")
+    found = run_plan(tmp_path, "--timeout", "0.2", "--max-builds", "1", "--fail-fast")
+    assert found.status == 1
+    assert "failed: the limit of time, 0.2 s, is exceeded" in found.stderr
+    steps = {}
+    add_step(steps, "verbose", "while :; do echo y; done")
+    write_plan(tmp_path, steps, "verbose")
+    found = run_plan(tmp_path, "--max-log-size", "9", "--quiet")
+    assert (found.status, found.stdout) == (1, b"0 built, 0 cached, 1 failed, 0 skipped\n")
+    assert "failed: the limit of the size of the log, 9 bytes, is exceeded" in found.stderr
+
+
+@needs_sandbox
 def test_a_table(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     write_greetings(tmp_path)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 import tvix_build
-from bench import cluster, corpora
+from bench import cluster, corpora, plan_cluster
 from bench.cluster import Job, Prices, Run, Store, Stragglers
 from bench.peers.python import upb
 from vector_files import ROWS
@@ -107,3 +107,26 @@ def test_costs() -> None:
     prices = Prices(core_hour=0.36, gets=4.0, puts=5.0)
     # 10 cores for 100 s, 200 reads, 100 writes.
     assert cluster.dollars(JOB, FAST, prices, 10, 100.0) == pytest.approx(0.1 + 0.8 + 0.5)
+
+
+def test_simulation_of_plans() -> None:
+    chain_and_two = [[], [0], [1], [], []]
+    seconds = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert plan_cluster.bound(chain_and_two, seconds, 1) == 15
+    assert plan_cluster.simulate(chain_and_two, seconds, 1) == 15
+    assert plan_cluster.simulate(chain_and_two, seconds, 2) == 9
+    assert plan_cluster.bound(chain_and_two, seconds, 9) == 6
+    assert plan_cluster.simulate(chain_and_two, seconds, 9) == 6
+
+
+@pytest.mark.slow
+def test_a_thousand_builders_are_used_well() -> None:
+    rng = random.Random(5)
+    # As wide and as deep as nixpkgs: most steps need a few that come early.
+    needs = [
+        sorted({int(number * rng.random() ** 4) for _ in range(7)} if number > 300 else set())
+        for number in range(20_000)
+    ]
+    seconds = plan_cluster.durations(len(needs), 7)
+    lowest = plan_cluster.bound(needs, seconds, 1000)
+    assert plan_cluster.simulate(needs, seconds, 1000) <= 1.05 * lowest

@@ -25,6 +25,7 @@ import tvix_build
 from snix.build.protos.build_pb2 import BuildRequest as SnixBuildRequest
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import Directory, Node
+from tvix_build.plan.v1.plan_pb2 import Plan
 from waiting import LIMIT
 
 EXAMPLES = Path(__file__).absolute().parents[2] / "examples"
@@ -38,6 +39,7 @@ KINDS: dict[str, tuple[str, type[Message]]] = {
     "directories": ("directory", Directory),
     "requests-snix": ("build-request", SnixBuildRequest),
     "builds-2024": ("build", Build),  # in bytes only
+    "plans": ("plan", Plan),
 }
 SCHEMAS = {"requests-snix": "snix.build.v1", "builds-2024": "tvix.build.v1@2024"}
 

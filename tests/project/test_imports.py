@@ -42,7 +42,16 @@ ROOMS = {
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "plan": Room(
         ("tvix_build.plan",),
-        ("core", "builders", "builders.caching", "castore", "store", "proxy.shared"),
+        (
+            "core",
+            "builders",
+            "builders.caching",
+            "castore",
+            "nix",
+            "plan.messages",
+            "proxy.shared",
+            "store",
+        ),
     ),
     "plan.messages": Room(("tvix_build.plan.v1",), ()),
     "store": Room(("tvix_build.store",), ("core", "builders")),

@@ -160,6 +160,14 @@ def test_an_asynchronous_build_is_stored(castore: CastoreStore, store: RequestSt
     assert caching(castore, store).build(request()) == first
 
 
+def test_invalid_requests_are_not_looked_up(castore: CastoreStore, store: RequestStore) -> None:
+    wanted = request()
+    wanted.outputs.append(f"{'0' * 32}-a")
+    caching(castore, store).build(tvix_build.canonicalize(wanted))
+    with pytest.raises(tvix_build.ValidationError):
+        caching(castore, store).build(wanted)
+
+
 def test_rebuild(castore: CastoreStore, store: RequestStore) -> None:
     first = caching(castore, store).build(request())
     second = caching(castore, store, rebuild=True).build(request())

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build._core.batch import serialized, type_of
-from tvix_build._core.check import canonicalize, digest
+from tvix_build._core.check import canonicalize, digest, validate
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, Schema, SchemaLike
 from tvix_build.builders.interface import Builder, BuilderError, BuildResult, OnLog
@@ -130,7 +130,9 @@ class CachingBuilder:
         if self._rebuild:
             return None
         found = type_of(request, Kind.BUILD_REQUEST, schema).schema
-        encoding = canonicalize(bytes(serialized(request)), schema=found)
+        data = bytes(serialized(request))
+        validate(data, schema=found)
+        encoding = canonicalize(data, schema=found)
         stored = self._store.get_build(digest(encoding, schema=found), schema=found)
         if stored is None or not has_outputs(self._castore, stored.outputs.values()):
             return None

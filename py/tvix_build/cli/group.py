@@ -24,7 +24,7 @@ COMMANDS = {
     "digest": "Print the digest of each record.",
     "from-drv": "Make requests from Nix derivations.",
     "ingest": "Print castore nodes of files and directories.",
-    "plan": "Build graphs of requests.",
+    "plan": "Make, explain and run graphs of requests.",
     "serve": "Run a validating proxy in front of a builder.",
     "show": "Print records in readable form.",
     "store": "Store requests by digest in an SQLite file.",

@@ -99,6 +99,49 @@ def limit_options(command: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
+_DERIVATION_OPTIONS: tuple[Decorator, ...] = (
+    click.option(
+        "--store",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False),
+        help="Directory of input derivations and inputs; the default is the directory of each "
+        "PATH.",
+    ),
+    click.option(
+        "--nodes",
+        "node_files",
+        metavar="FILE",
+        type=PATH,
+        multiple=True,
+        help="Castore nodes of the inputs, as written by ingest (.binpbs or .ndjson); repeatable.",
+    ),
+    click.option(
+        "--ingest", is_flag=True, help="Make the nodes of inputs from files in the store."
+    ),
+    click.option("--closure", is_flag=True, help="Include the inputs of inputs, recursively."),
+    click.option(
+        "--cores",
+        metavar="N",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Value of NIX_BUILD_CORES.",
+    ),
+    click.option(
+        "--system",
+        metavar="SYSTEM",
+        help="System of the requests, instead of the systems of the derivations.",
+    ),
+)
+
+
+def derivation_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of commands that make requests from derivations."""
+    for option in reversed(_DERIVATION_OPTIONS):
+        command = option(command)
+    return command
+
+
 _AUTO = "auto"
 _schema_or_auto_option: Decorator = click.option(
     "--schema",

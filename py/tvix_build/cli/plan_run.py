@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ def run(
         opened = stack.enter_context(PlanState(state, builds=stored))
         found = [
             stack.enter_context(
-                _open_sandbox(store, limits)
+                _open_sandbox(store, limits, timeout)
                 if address is SANDBOX
                 else _open_engine(
                     address, store, properties, not no_cache, timeout, ca, certificate, key
@@ -118,9 +119,14 @@ def _read_plan(monitor: Monitor, file: str) -> bytes | None:
 
 
 @contextmanager
-def _open_sandbox(castore: CastoreStore, limits: dict[str, int]) -> Iterator[Builder]:
+def _open_sandbox(
+    castore: CastoreStore, limits: dict[str, int], timeout: float | None
+) -> Iterator[Builder]:
+    wanted = Limits(**limits)
+    if timeout is not None:
+        wanted = replace(wanted, seconds=timeout)
     try:
-        builder = SandboxBuilder(castore, limits=Limits(**limits))
+        builder = SandboxBuilder(castore, limits=wanted)
     except UnavailableError as error:
         raise click.ClickException(str(error)) from None
     yield builder

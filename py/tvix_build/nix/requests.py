@@ -51,9 +51,14 @@ _ENVIRONMENT = {
 
 
 class _Uses(NamedTuple):
-    """The direct inputs of a derivation."""
+    """The direct inputs of a derivation.
 
-    paths: dict[str, None]
+    Attributes:
+        paths: the store path of each input, with that of the derivation that makes it; None for a
+            source.
+    """
+
+    paths: dict[str, str | None]
     reasons: list[Reason]
     derivations: dict[str, Derivation]
 
@@ -229,6 +234,20 @@ class RequestMaker:
         """
         return self._in_schema(*self._make(derivation, []), derivation)
 
+    def step(
+        self, derivation: Derivation
+    ) -> tuple[BuildRequest | LaterBuildRequest, dict[str, str]]:
+        """Return the request of a parsed derivation without the inputs that other derivations make,
+        and the store paths of these inputs with those of their derivations. The request is not
+        validated. An output of a derivation whose builder is part of Nix is an input.
+
+        Raises:
+            DerivationError: as `to_build_request`, except for violations of the request.
+        """
+        refs: dict[str, str] = {}
+        request = self._in_schema(*self._make(derivation, [], refs), derivation)
+        return request, refs
+
     def valid_request(self, derivation: Derivation) -> BuildRequest | LaterBuildRequest:
         """Validate a derivation and its request, and return the request.
 
@@ -244,14 +263,16 @@ class RequestMaker:
         return self._in_schema(request, files, derivation)
 
     def _make(
-        self, derivation: Derivation, reasons: list[str]
+        self, derivation: Derivation, reasons: list[str], refs: dict[str, str] | None = None
     ) -> tuple[BuildRequest, Mapping[str, bytes]]:
         """Return a request of tvix.build.v1, and the files for the later schemas.
 
         Args:
             reasons: the reasons so far to reject the derivation.
+            refs: gets the paths of inputs that other derivations make, which are then not inputs of
+                the request; None if they are.
         """
-        if derivation.builder.startswith("builtin:"):
+        if is_part_of_nix(derivation):
             words = _PART_OF_NIX.format(derivation.builder)
             reasons.append(Reason(Kind.BUILTIN, words))
         command = make_command(derivation, self._schema is not Schema.TVIX_BUILD_V1, reasons)
@@ -264,7 +285,10 @@ class RequestMaker:
         inputs = []
         # All paths are in one directory, so they are ordered like the names. Bytes are compared,
         # because a str with lone surrogates has another order.
-        paths = sorted(self._input_paths(derivation, reasons), key=to_bytes)
+        found = self._input_paths(derivation, reasons)
+        if refs is not None:
+            refs.update(self._made_by_steps(found))
+        paths = sorted(found.keys() - (refs or ()), key=to_bytes)
         for node in map(self._nodes.__getitem__, paths):
             if isinstance(node, Reason):
                 reasons.append(node)
@@ -322,8 +346,15 @@ class RequestMaker:
             later.additional_files.add(path=path, contents=contents)
         return later
 
-    def _input_paths(self, derivation: Derivation, reasons: list[str]) -> Iterable[str]:
-        """Return the distinct store paths of all inputs."""
+    def _made_by_steps(self, paths: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+        """Yield the paths of inputs that derivations make, with those of the derivations."""
+        for path, maker in paths.items():
+            derivation = None if maker is None else self._derivations[maker]
+            if maker and isinstance(derivation, Derivation) and not is_part_of_nix(derivation):
+                yield path, maker
+
+    def _input_paths(self, derivation: Derivation, reasons: list[str]) -> Mapping[str, str | None]:
+        """Return the distinct store paths of all inputs, as in `_Uses`."""
         own = self._find_uses(derivation)
         reasons += own.reasons
         if not self._closure:
@@ -345,7 +376,7 @@ class RequestMaker:
         return paths
 
     def _find_uses(self, derivation: Derivation) -> _Uses:
-        paths = dict.fromkeys(derivation.input_sources)
+        paths: dict[str, str | None] = dict.fromkeys(derivation.input_sources)
         reasons: list[Reason] = []
         derivations = {}
         for path, names in derivation.input_derivations.items():
@@ -363,8 +394,13 @@ class RequestMaker:
                     words = f"output {name} of {path}: {_UNKNOWN_PATH}"
                     reasons.append(Reason(Kind.UNKNOWN_PATH, words))
                 else:
-                    paths[output.path] = None
+                    paths[output.path] = path
         return _Uses(paths, reasons, derivations)
+
+
+def is_part_of_nix(derivation: Derivation) -> bool:
+    """Return whether the builder of a derivation is part of Nix, such as `builtin:fetchurl`."""
+    return derivation.builder.startswith("builtin:")
 
 
 def _find_derivation(look_up: Callable[[str], Derivation | None], path: str) -> Derivation | Reason:
@@ -453,6 +489,18 @@ def _cycle(
         if path == first:
             break
     return tuple(reversed(members))
+
+
+_CYCLE_LIMIT = 8
+"""The number of derivations of a cycle that an error shows."""
+
+
+def show_cycle(cycle: tuple[str, ...]) -> str:
+    """Return a cycle as text. A long cycle is shortened, because many derivations report it."""
+    if len(cycle) <= _CYCLE_LIMIT:
+        return " <- ".join(cycle)
+    first = " <- ".join(cycle[:_CYCLE_LIMIT])
+    return f"{first} <- … <- {cycle[-1]} ({len(cycle) - 1:,} derivations)"
 
 
 def invalid_request(violations: Iterable[Violation]) -> list[Reason]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plans: all requests of an evaluation at once.
+"""Plans: all requests of an evaluation at once. docs/plan-format.md defines their format.
 
 from tvix_build.builders import SandboxBuilder
 from tvix_build.castore import CastoreStore
@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 from tvix_build._core.names import publish
 
 if TYPE_CHECKING:
+    from tvix_build.plan.derivations import from_derivations
+    from tvix_build.plan.differences import PlanDifference, RootCause, compare_plans
     from tvix_build.plan.events import Event, Finished, Logged, OnEvent, Started
+    from tvix_build.plan.graph import PlanGraph, Statistics
     from tvix_build.plan.running import PlanResult, run, run_async
     from tvix_build.plan.state import (
         PlanRunningError,
@@ -34,29 +37,47 @@ __all__ = [
     "Finished",
     "Logged",
     "OnEvent",
+    "PlanDifference",
+    "PlanGraph",
     "PlanResult",
     "PlanRunningError",
     "PlanState",
+    "RootCause",
     "Run",
     "Started",
+    "Statistics",
     "Status",
     "StepResult",
     "UnknownPlanError",
+    "compare_plans",
+    "from_derivations",
     "run",
     "run_async",
 ]
-_MODULES = ("events", "running", "state")
+_MODULES = {
+    "derivations": ("from_derivations",),
+    "differences": ("PlanDifference", "RootCause", "compare_plans"),
+    "events": ("Event", "Finished", "Logged", "OnEvent", "Started"),
+    "graph": ("PlanGraph", "Statistics"),
+    "running": ("PlanResult", "run", "run_async"),
+    "state": (
+        "PlanRunningError",
+        "PlanState",
+        "Run",
+        "Status",
+        "StepResult",
+        "UnknownPlanError",
+    ),
+}
 
 
 def __getattr__(name: str) -> Any:
     # Not imported before they are used, because each import of a module below, such as the messages
     # of plans, runs this file.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for module in _MODULES:
-        value = getattr(import_module(f"{__name__}.{module}"), name, None)
-        if value is not None:
+    for module, names in _MODULES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{module}"), name)
             publish(__name__, value)
             globals()[name] = value
             return value
-    raise AssertionError(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,6 +36,7 @@ _TABLES = (
 )
 _FORM = Form("state of plans", int.from_bytes(b"tvxp", "big"), 1, _TABLES)
 _STEPS_AT_ONCE = 1000
+_LAST_RUN = "SELECT * FROM run WHERE plan = ? ORDER BY id DESC LIMIT 1"
 _PUT_RESULT = "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -232,22 +233,19 @@ class PlanState:
         """
         self.roots(plan)
         with self._database.write() as connection:
-            row = connection.execute(
-                "SELECT * FROM run WHERE plan = ? ORDER BY id DESC LIMIT 1", (plan,)
-            ).fetchone()
+            row = connection.execute(_LAST_RUN, (plan,)).fetchone()
             if row is None or row[3] is not None:
-                row = connection.execute(
-                    "INSERT INTO run (plan, started) VALUES (?, ?) RETURNING *", (plan, _now())
-                ).fetchone()
+                values = (plan, _now())
+                connection.execute("INSERT INTO run (plan, started) VALUES (?, ?)", values)
+                row = connection.execute(_LAST_RUN, (plan,)).fetchone()
         return _read_run(row)
 
     def finish_run(self, run: Run) -> Run:
         """Mark a run as finished, and return it."""
+        finished = _now()
         with self._database.write() as connection:
-            row = connection.execute(
-                "UPDATE run SET finished = ? WHERE id = ? RETURNING *", (_now(), run.number)
-            ).fetchone()
-        return _read_run(row)
+            connection.execute("UPDATE run SET finished = ? WHERE id = ?", (finished, run.number))
+        return run._replace(finished=_read_time(finished))
 
     def runs(self) -> list[Run]:
         """Return all runs, in the order in which they were started."""

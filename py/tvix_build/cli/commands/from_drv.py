@@ -8,40 +8,12 @@ from typing import Any
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.options import PATH, output_format_option, schema_option
+from tvix_build.cli.options import PATH, derivation_options, output_format_option, schema_option
 
 
 @click.command("from-drv", cls=Command)
 @click.argument("paths", metavar="PATH...", type=PATH, nargs=-1, required=True)
-@click.option(
-    "--store",
-    metavar="DIR",
-    type=click.Path(exists=True, file_okay=False),
-    help="Directory of input derivations and inputs; the default is the directory of each PATH.",
-)
-@click.option(
-    "--nodes",
-    "node_files",
-    metavar="FILE",
-    type=PATH,
-    multiple=True,
-    help="Castore nodes of the inputs, as written by ingest (.binpbs or .ndjson); repeatable.",
-)
-@click.option("--ingest", is_flag=True, help="Make the nodes of inputs from files in the store.")
-@click.option("--closure", is_flag=True, help="Include the inputs of inputs, recursively.")
-@click.option(
-    "--cores",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Value of NIX_BUILD_CORES.",
-)
-@click.option(
-    "--system",
-    metavar="SYSTEM",
-    help="System of the requests, instead of the systems of the derivations.",
-)
+@derivation_options
 @schema_option
 @click.option(
     "-o",
