@@ -52,6 +52,7 @@ def run(
     grace: float,
     castore: str | None,
     limits: dict[str, int],
+    check_config: bool,
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
@@ -106,6 +107,8 @@ def run(
         tokens=_tokens(jwt_keys, jwt_audience, jwt_issuer) if jwt_keys else None,
         **others,
     )
+    if check_config:
+        return 0
     log = logs.configure(log_level)
     try:
         with closing(log), _open_castore(castore) as opened:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tvix_build._core.report import Schema
-from tvix_build.cli.command import Command
+from tvix_build.cli.configured import ConfiguredCommand
 from tvix_build.cli.connections import FILE, parse_address, parse_builders
 from tvix_build.cli.options import PATH, SECONDS, limit_options
 from tvix_build.cli.serving_options import connection_options, memory_options
@@ -59,7 +59,7 @@ def _parse_services(
     return services
 
 
-@click.command(cls=Command, verbosity=False)
+@click.command(cls=ConfiguredCommand, verbosity=False)
 @click.option(
     "--listen",
     metavar="ADDRESS",
