@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import tvix_build
+from tvix_build.cli.commands.serve import serve
 from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +113,11 @@ def test_conda_recipe_names_what_the_package_needs() -> None:
     rule = (ROOT / "bazel" / "blake3_repository.bzl").read_text()
     assert blake3["url"] in rule
     assert base64.b64encode(bytes.fromhex(blake3["sha256"])).decode() in rule
+
+
+def test_the_unit_of_systemd_has_known_options() -> None:
+    text = (PACKAGING / "systemd" / "tvix-build.service").read_text()
+    known = {name for option in serve.params for name in option.opts}
+    used = set(re.findall(r"(?<= )--[a-z-]+", text))
+    assert "--config" in used
+    assert used <= known

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,25 @@ import click
 
 from tvix_build.cli.command import Command
 from tvix_build.cli.program import PROGRAM
+
+OPTIONS = "tvix_build.options"
+"""Where a command with --check-config leaves its options in the context."""
+_ARGUMENTS = "tvix_build.arguments"
+
+
+def reload_options() -> Callable[[], Any]:
+    """Return a function that reads the options of the running command again: its file and all files
+    that they name. It raises a click.ClickException if they are invalid."""
+    context = click.get_current_context()
+    command, arguments = context.command, context.meta[_ARGUMENTS]
+
+    def read() -> Any:
+        again = [*arguments, "--check-config"]
+        with command.make_context(context.info_name, again, parent=context.parent) as new:
+            command.invoke(new)
+            return new.meta[OPTIONS]
+
+    return read
 
 
 class ConfiguredCommand(Command):
@@ -39,6 +59,11 @@ class ConfiguredCommand(Command):
             ["--check-config"], is_flag=True, help="Check the options and files, and exit."
         )
         self.params.extend([config, check])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, and keep them for `reload_options`."""
+        ctx.meta[_ARGUMENTS] = [*args]
+        return super().parse_args(ctx, args)
 
     def _prefix(self) -> str:
         return f"{PROGRAM}_{self.name}".upper().replace("-", "_")

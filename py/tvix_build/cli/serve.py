@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tvix_build import Schema
+from tvix_build.cli.configured import OPTIONS, reload_options
 from tvix_build.cli.connections import (
     SANDBOX,
     client_credentials,
-    server_credentials,
+    server_certificate,
 )
 from tvix_build.cli.extras import extra
 from tvix_build.cli.terminal import Monitor
@@ -93,7 +94,7 @@ def run(
         listen,
         services,
         () if in_sandbox else upstreams,
-        server_credentials(listen, tls_certificate, tls_key, tls_client_ca),
+        server_certificate(listen, tls_certificate, tls_key, tls_client_ca),
         client_credentials(
             next((one for one in upstreams if one.tls), None),
             upstream_ca,
@@ -108,12 +109,17 @@ def run(
         **others,
     )
     if check_config:
+        click.get_current_context().meta[OPTIONS] = options
         return 0
     log = logs.configure(log_level)
     try:
         with closing(log), _open_castore(castore) as opened:
             builder = _sandbox(opened, limits) if in_sandbox and opened else None
-            asyncio.run(server.run(replace(options, castore=opened, log=log), grace, builder))
+            asyncio.run(
+                server.run(
+                    replace(options, castore=opened, log=log), grace, builder, reload_options()
+                )
+            )
     except listening.ServeError as error:
         Monitor().error(error)
         return 2

@@ -23,6 +23,7 @@ from tvix_build.proxy.balancing import Balancer
 from tvix_build.proxy.builder_protocol import Builder
 from tvix_build.proxy.callers import Callers, Certificates
 from tvix_build.proxy.castore import CastoreServices
+from tvix_build.proxy.certificate import Certificate
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.line_writer import LineWriter
@@ -46,6 +47,7 @@ from tvix_build.proxy.shared.channels import (
 )
 from tvix_build.proxy.shared.services import Service
 from tvix_build.proxy.status import shutting_down
+from tvix_build.proxy.systemd import notify
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
@@ -71,7 +73,8 @@ class Options:
         listen: the addresses to listen on.
         services: the services to offer; each name at most once.
         upstreams: the addresses of the builders; none to validate only.
-        credentials, upstream_credentials: the TLS credentials, for `grpc+https` addresses.
+        certificate, upstream_credentials: of the proxy, and for the builders, for `grpc+https`
+            addresses.
         upstream_timeout: the limit of a call to a builder in seconds; None for no limit.
         check_interval: the seconds between two health checks of a builder.
         independent_health: whether the proxy is healthy even if no builder is.
@@ -102,7 +105,7 @@ class Options:
     listen: Sequence[Address]
     services: Sequence[Service]
     upstreams: Sequence[Address] = ()
-    credentials: grpc.ServerCredentials | None = None
+    certificate: Certificate | None = None
     upstream_credentials: grpc.ChannelCredentials | None = None
     upstream_timeout: float | None = None
     check_interval: float = 10.0
@@ -196,13 +199,14 @@ class Server:
             self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
-        rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
+        self._receiver = receiver
+        self._callers = _callers(options)
         self._service = ProxyService(
             builder,
             observers,
             self._calls,
             receiver,
-            Callers(options.certificates, options.tokens, rates).identify,
+            lambda *one: self._callers.identify(*one),
             options.forwarded_metadata,
             traces.call if traces else None,
         )
@@ -236,6 +240,7 @@ class Server:
         """Wrap the builder in limits, response checks, and optional recording and deduplication."""
         options = self._options
         builds = BuildLimit(ResponseChecker(builder), options.max_builds)
+        self._builds = builds
         self.numbers["builds"] = lambda: builds.shares.held
         self.numbers["waiting_calls"] = lambda: builds.shares.waiting
         builder = builds
@@ -249,6 +254,7 @@ class Server:
             )
             self.numbers["deduplicated_calls_total"] = lambda: deduplicator.joined
         calls = CallLimit(builder, options.max_builds + options.max_queue, builds.shares)
+        self._call_limit = calls
         self.numbers["open_calls"] = lambda: calls.calls
         return calls
 
@@ -282,11 +288,24 @@ class Server:
                 names += castore.names(family)
                 modules.append(castore.module(family))
         add_reflection(server, [*names, health.SERVICE_NAME], modules)
+        credentials = options.certificate.credentials() if options.certificate else None
         for address in options.listen:
-            self.addresses.append(bind(server, address, options.credentials))
+            self.addresses.append(bind(server, address, credentials))
         await server.start()
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def reload(self, options: Options) -> None:
+        """Use the certificate, the names, tokens and rates of callers, and the limits of builds,
+        calls and memory of other options. Calls in progress continue."""
+        if self._options.certificate is not None and options.certificate is not None:
+            self._options.certificate.replace(options.certificate)
+        self._callers = _callers(options)
+        self._receiver.resize(options.memory)
+        self._builds.shares.resize(options.max_builds)
+        self._call_limit.limit = options.max_builds + options.max_queue
+        if options.traces is not None:
+            options.traces.shutdown()  # The first one stays in use.
 
     async def close(self, grace: float | None) -> None:
         """Reject new calls and wait for the running ones, which end after `grace` seconds. A later
@@ -324,15 +343,26 @@ class Server:
         await self._stack.aclose()
 
 
+def _callers(options: Options) -> Callers:
+    rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
+    return Callers(options.certificates, options.tokens, rates)
+
+
 def _stop(server: WSGIServer, thread: threading.Thread) -> None:
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-async def run(options: Options, grace: float, builder: Builder | None = None) -> None:
+async def run(
+    options: Options,
+    grace: float,
+    builder: Builder | None = None,
+    read_options: Callable[[], Options] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then wait up to `grace` seconds for the running calls. A
-    second signal cancels them. `builder` is as for `Server`.
+    second signal cancels them. After SIGHUP, `Server.reload` the options that `read_options`
+    returns. `builder` is as for `Server`.
 
     Raises:
         ServeError, StoreError: as `Server.start`.
@@ -343,10 +373,14 @@ async def run(options: Options, grace: float, builder: Builder | None = None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     await server.start()
+    if read_options is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, server, read_options)
     try:
         fields = {"addresses": server.addresses, "max_connections": server.max_connections}
         LOG.info("listening", extra={"fields": fields})
+        notify("READY=1")
         name = signal.Signals(await signals.get()).name
+        notify("STOPPING=1")
         LOG.info("draining", extra={"fields": {"signal": name, "grace_seconds": grace}})
         closing = asyncio.create_task(server.close(grace))
         again = asyncio.create_task(signals.get())
@@ -358,3 +392,13 @@ async def run(options: Options, grace: float, builder: Builder | None = None) ->
     finally:
         await server.free()
     LOG.info("stopped")
+
+
+def _reload(server: Server, read_options: Callable[[], Options]) -> None:
+    try:
+        server.reload(read_options())
+    except Exception as error:  # The old options stay in use.
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        LOG.error("not reloaded", extra={"fields": {"reason": message}})
+    else:
+        LOG.info("reloaded")
