@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.sdk.trace import TracerProvider
-from prometheus_client import start_http_server
 
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.balancing import Balancer
@@ -30,6 +27,7 @@ from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.listening import ServeError, bind, fitting
 from tvix_build.proxy.logs import LOG, log_call
 from tvix_build.proxy.metrics import Metrics
+from tvix_build.proxy.metrics_server import MetricsServer
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer
 from tvix_build.proxy.rates import Rates
@@ -196,7 +194,7 @@ class Server:
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
-            self._serve_metrics(metrics)
+            await self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
         self._receiver = receiver
@@ -258,15 +256,12 @@ class Server:
         self.numbers["open_calls"] = lambda: calls.calls
         return calls
 
-    def _serve_metrics(self, metrics: Metrics) -> None:
+    async def _serve_metrics(self, metrics: Metrics) -> None:
         assert self._options.metrics
-        host, port = self._options.metrics
-        try:
-            server, thread = start_http_server(port, host, metrics.registry)
-        except OSError as error:
-            raise ServeError(f"metrics at {host}:{port}: {error.strerror or error}") from None
-        self._stack.callback(_stop, server, thread)
-        self.metrics_port = server.server_port
+        server = MetricsServer(metrics.registry)
+        await server.start(*self._options.metrics)
+        self._stack.push_async_callback(server.close)
+        self.metrics_port = server.port
 
     async def _listen(self) -> None:
         options = self._options
@@ -346,12 +341,6 @@ class Server:
 def _callers(options: Options) -> Callers:
     rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
     return Callers(options.certificates, options.tokens, rates)
-
-
-def _stop(server: WSGIServer, thread: threading.Thread) -> None:
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 async def run(
