@@ -144,7 +144,9 @@ def names_of_metrics() -> set[str]:
 
     async def scenario() -> set[str]:
         writer = LineWriter(2)
-        async with open_proxy("grpc+unix:/none", deduplicate=True, log=writer) as proxy:
+        async with open_proxy(
+            "grpc+unix:/none", deduplicate=True, log=writer, audit=writer
+        ) as proxy:
             families = Metrics(proxy.numbers).collect()
             found = {one.name + "_total" * (one.type == "counter") for one in families}
         writer.close()

@@ -52,7 +52,7 @@ from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.tracing import exporting_provider
 from tvix_build.store import RequestStore, StoreError
-from waiting import DEADLINES, until
+from waiting import DEADLINES, LIMIT, until
 
 REQUEST = tvix_build.build_request(command_args=["a"], outputs=["b"])
 DATA = REQUEST.SerializeToString()
@@ -103,6 +103,29 @@ def test_lines_without_a_reader() -> None:
     writer.close()
     os.close(write)
     assert writer.dropped == 1
+
+
+def test_the_audit_log(tmp_path: Path) -> None:
+    file = tmp_path / "audit"
+
+    async def scenario(writer: LineWriter) -> None:
+        async with proxy_to(Builder(), audit=writer) as proxy, method_of(proxy) as do_build:
+            await do_build(DATA)
+            await error_of(do_build(b""))
+
+    with file.open("ab") as opened:
+        writer = LineWriter(opened.fileno())
+        asyncio.run(scenario(writer))
+        writer.close(LIMIT)
+    (line,) = map(json.loads, file.read_text().splitlines())
+    assert line.pop("time")
+    assert line.pop("peer").startswith("ipv4:127.0.0.1:")
+    assert line == {
+        "caller": "",
+        "schema": "tvix.build.v1",
+        "digest": DIGEST.hex(),
+        "code": "OK",
+    }
 
 
 def test_health() -> None:

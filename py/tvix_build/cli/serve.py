@@ -5,8 +5,8 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from tvix_build.proxy.shared.services import Service
 
 if TYPE_CHECKING:
     from tvix_build.castore import CastoreStore
+    from tvix_build.proxy.line_writer import LineWriter
     from tvix_build.proxy.sandbox import LocalBuilder
     from tvix_build.proxy.tokens import Tokens
 
@@ -54,6 +55,7 @@ def run(
     castore: str | None,
     limits: dict[str, int],
     check_config: bool,
+    audit: str | None,
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
@@ -113,13 +115,10 @@ def run(
         return 0
     log = logs.configure(log_level)
     try:
-        with closing(log), _open_castore(castore) as opened:
+        with closing(log), _open_audit(audit) as audited, _open_castore(castore) as opened:
             builder = _sandbox(opened, limits) if in_sandbox and opened else None
-            asyncio.run(
-                server.run(
-                    replace(options, castore=opened, log=log), grace, builder, reload_options()
-                )
-            )
+            options = replace(options, castore=opened, log=log, audit=audited)
+            asyncio.run(server.run(options, grace, builder, reload_options()))
     except listening.ServeError as error:
         Monitor().error(error)
         return 2
@@ -138,6 +137,18 @@ def _tokens(keys: Path, audience: str | None, issuer: str | None) -> Tokens:
         return Tokens(keys, audience, issuer)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _open_audit(path: str | None) -> Iterator[LineWriter | None]:
+    """Open the audit log; None without a path."""
+    if path is None:
+        yield None
+        return
+    from tvix_build.proxy.line_writer import LineWriter
+
+    with open(path, "ab", buffering=0) as file, closing(LineWriter(file.fileno())) as writer:
+        yield writer
 
 
 def _open_castore(path: str | None) -> AbstractContextManager[CastoreStore | None]:

@@ -25,7 +25,7 @@ from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.listening import ServeError, bind, fitting
-from tvix_build.proxy.logs import LOG, log_call
+from tvix_build.proxy.logs import LOG, audit, log_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.metrics_server import MetricsServer
 from tvix_build.proxy.open_calls import OpenCalls
@@ -97,6 +97,7 @@ class Options:
             `services`; None to offer none.
         metrics: the host and port to serve metrics on.
         log: the writer of the log, whose dropped lines are counted.
+        audit: the writer of a line for each call whose request is valid.
         traces: the tracer provider; the proxy shuts it down when it stops.
     """
 
@@ -126,6 +127,7 @@ class Options:
     castore: CastoreStore | None = None
     metrics: tuple[str, int] | None = None
     log: LineWriter | None = None
+    audit: LineWriter | None = None
     traces: TracerProvider | None = None
 
 
@@ -191,6 +193,10 @@ class Server:
         if options.log is not None:
             log = options.log
             self.numbers["dropped_log_lines_total"] = lambda: log.dropped
+        if options.audit is not None:
+            audited = options.audit
+            observers.append(audit(audited))
+            self.numbers["dropped_audit_lines_total"] = lambda: audited.dropped
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)

@@ -252,6 +252,13 @@ def _parse_services(
     help="Log level: info logs each failed call, debug logs every call.",
 )
 @click.option(
+    "--audit",
+    metavar="FILE",
+    type=PATH,
+    help="Append a JSON line to this file for each call whose request is valid: caller, digest, "
+    "schema and status.",
+)
+@click.option(
     "--grace",
     metavar="SECONDS",
     type=SECONDS,
