@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -15,6 +16,10 @@ import pytest
 import yaml
 
 import tvix_build
+from serving import open_proxy
+from tvix_build.cli.commands.serve import serve
+from tvix_build.proxy.line_writer import LineWriter
+from tvix_build.proxy.metrics import Metrics
 from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +117,53 @@ def test_conda_recipe_names_what_the_package_needs() -> None:
     rule = (ROOT / "bazel" / "blake3_repository.bzl").read_text()
     assert blake3["url"] in rule
     assert base64.b64encode(bytes.fromhex(blake3["sha256"])).decode() in rule
+
+
+def test_the_unit_of_systemd_has_known_options() -> None:
+    text = (PACKAGING / "systemd" / "tvix-build.service").read_text()
+    known = {name for option in serve.params for name in option.opts}
+    used = set(re.findall(r"(?<= )--[a-z-]+", text))
+    assert "--config" in used
+    assert used <= known
+
+
+METRIC = re.compile(r"tvix_build_\w+")
+
+
+def expressions() -> list[str]:
+    """Return the expressions of the alert rules and of the dashboard."""
+    monitoring = PACKAGING / "monitoring"
+    rules = yaml.safe_load((monitoring / "alerts.yaml").read_text())["groups"][0]["rules"]
+    panels = json.loads((monitoring / "dashboard.json").read_text())["panels"]
+    targets = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [*(rule["expr"] for rule in rules), *targets]
+
+
+def names_of_metrics() -> set[str]:
+    """Return the names of all metrics of a proxy."""
+
+    async def scenario() -> set[str]:
+        writer = LineWriter(2)
+        async with open_proxy(
+            "grpc+unix:/none", deduplicate=True, log=writer, audit=writer
+        ) as proxy:
+            families = Metrics(proxy.numbers).collect()
+            found = {one.name + "_total" * (one.type == "counter") for one in families}
+        writer.close()
+        return found
+
+    return asyncio.run(scenario())
+
+
+def test_alerts_and_the_dashboard_use_known_metrics() -> None:
+    known = names_of_metrics()
+    for expression in expressions():
+        used = {name.removesuffix("_bucket") for name in METRIC.findall(expression)}
+        assert used
+        assert used <= known, expression
+
+
+def test_all_metrics_are_documented() -> None:
+    page = (ROOT / "docs" / "serve.md").read_text()
+    documented = re.findall(r"^\| `(tvix_build_\w+)` \|", page, re.MULTILINE)
+    assert sorted(documented) == sorted(names_of_metrics())

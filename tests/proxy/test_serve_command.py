@@ -5,6 +5,7 @@ response, TLS, signals, errors."""
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -223,6 +224,53 @@ def test_running_calls_end_after_a_signal() -> None:
         assert [call.result(LIMIT) for call in calls] == [response_to(request)] * 3
         assert proxy.end() == 0
     assert [one.get("code") for one in proxy.lines] == ["OK", "OK", "OK", None]
+
+
+def test_options_are_read_again_after_a_signal(tmp_path: Path) -> None:
+    first, second = Certificates(tmp_path / "first"), Certificates(tmp_path / "second")
+    request = tvix_build.build_request(command_args=["a"], outputs=["b"])
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    config = tmp_path / "serve.toml"
+
+    def write(certificates: Certificates, limit: str) -> None:
+        certificate.write_bytes(certificates.certificate.read_bytes())
+        key.write_bytes(certificates.key.read_bytes())
+        config.write_text(f"max-builds = {limit}")
+
+    write(first, "2")
+    tls = ("--tls-certificate", certificate, "--tls-key", key, "--config", config)
+    listen = ("--listen", "grpc+https://localhost:0")
+    with (
+        building(Builder()) as upstream,
+        running_proxy(*listen, *tls, "--upstream", upstream) as proxy,
+    ):
+        assert _build(proxy.address, request, first.channel(False)) == response_to(request)
+        assert proxy.line()["code"] == "OK"
+        write(second, "none")
+        proxy.process.send_signal(signal.SIGHUP)
+        line = proxy.line()
+        assert line["event"] == "not reloaded"
+        assert "'none' is not a valid integer" in line["reason"] or "TOML" in line["reason"]
+        write(second, "3")
+        proxy.process.send_signal(signal.SIGHUP)
+        assert proxy.line()["event"] == "reloaded"
+        assert _build(proxy.address, request, second.channel(False)) == response_to(request)
+        assert proxy.line()["code"] == "OK"
+        assert proxy.end(signal.SIGTERM) == 0
+
+
+def test_systemd_is_told_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        socket_directory() as directory,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        systemd.bind(f"{directory}/notify")
+        systemd.settimeout(LIMIT)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{directory}/notify")
+        with running_proxy("--listen", FREE_PORT, "--check-only") as proxy:
+            assert systemd.recv(100) == b"READY=1"
+            assert proxy.end(signal.SIGTERM) == 0
+            assert systemd.recv(100) == b"STOPPING=1"
 
 
 def test_a_reader_of_the_log_that_stalls() -> None:

@@ -37,11 +37,12 @@ from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import Schema
 from tvix_build.proxy.builder_protocol import Caller
 from tvix_build.proxy.callers import Certificates
+from tvix_build.proxy.certificate import Certificate
 from tvix_build.proxy.metadata import returned
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.outcomes import Outcome
 from tvix_build.proxy.rates import Rates
-from tvix_build.proxy.server import Server
+from tvix_build.proxy.server import Options, Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
 from tvix_build.proxy.status import StatusError
@@ -196,10 +197,13 @@ class Authority:
         self._ca = trustme.CA()
         self._server = self._ca.issue_cert("localhost")
 
-    def server(self) -> grpc.ServerCredentials:
-        """Return the credentials of the proxy."""
-        pair = (self._server.private_key_pem.bytes(), self._server.cert_chain_pems[0].bytes())
-        return grpc.ssl_server_credentials([pair], self._ca.cert_pem.bytes(), True)
+    def server(self) -> Certificate:
+        """Return the certificate of the proxy."""
+        return Certificate(
+            self._server.cert_chain_pems[0].bytes(),
+            self._server.private_key_pem.bytes(),
+            self._ca.cert_pem.bytes(),
+        )
 
     @asynccontextmanager
     async def do_build(self, proxy: Server, *names: str) -> AsyncIterator[Any]:
@@ -223,7 +227,7 @@ def test_names_of_client_certificates() -> None:
             proxy_to(
                 Builder(),
                 listen=[parse("grpc+https://localhost:0")],
-                credentials=authority.server(),
+                certificate=authority.server(),
                 certificates=Certificates(["*.good.example"]),
             ) as proxy,
             authority.do_build(proxy, "other.example", "a.good.example") as good,
@@ -246,7 +250,7 @@ def test_calls_with_different_certificates_do_not_share_a_build() -> None:
             proxy_to(
                 held.builder,
                 listen=[parse("grpc+https://localhost:0")],
-                credentials=authority.server(),
+                certificate=authority.server(),
                 certificates=Certificates(),
                 deduplicate=True,
             ) as proxy,
@@ -258,6 +262,36 @@ def test_calls_with_different_certificates_do_not_share_a_build() -> None:
             await until(lambda: len(held.builder.requests) == 2)
             held.gate.set()
             await asyncio.gather(*calls)
+
+    asyncio.run(scenario())
+
+
+def test_another_certificate_and_names_while_serving() -> None:
+    async def scenario() -> None:
+        first, second, held = Authority(), Authority(), Held()
+        options: dict[str, Any] = {"listen": [parse("grpc+https://localhost:0")]}
+        names = Certificates(["a.example"])
+        async with proxy_to(
+            held.builder, certificate=first.server(), certificates=names, **options
+        ) as proxy:
+            async with first.do_build(proxy, "a.example") as old:
+                running = asyncio.ensure_future(old(DATA))
+                await until(lambda: len(held.builder.requests) == 1)
+                proxy.reload(
+                    Options(
+                        services=[],
+                        certificate=second.server(),
+                        certificates=Certificates(["b.example"]),
+                        max_builds=3,
+                        **options,
+                    )
+                )
+                held.gate.set()
+                await running
+                error = await error_of(old(DATA))
+                assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+            async with second.do_build(proxy, "b.example") as new:
+                await new(DATA)
 
     asyncio.run(scenario())
 

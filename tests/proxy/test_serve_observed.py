@@ -46,11 +46,13 @@ from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.listening import ServeError
 from tvix_build.proxy.logs import LOG, JsonLines
+from tvix_build.proxy.metrics import Metrics
+from tvix_build.proxy.metrics_server import MetricsServer
 from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.tracing import exporting_provider
 from tvix_build.store import RequestStore, StoreError
-from waiting import DEADLINES, until
+from waiting import DEADLINES, LIMIT, until
 
 REQUEST = tvix_build.build_request(command_args=["a"], outputs=["b"])
 DATA = REQUEST.SerializeToString()
@@ -101,6 +103,29 @@ def test_lines_without_a_reader() -> None:
     writer.close()
     os.close(write)
     assert writer.dropped == 1
+
+
+def test_the_audit_log(tmp_path: Path) -> None:
+    file = tmp_path / "audit"
+
+    async def scenario(writer: LineWriter) -> None:
+        async with proxy_to(Builder(), audit=writer) as proxy, method_of(proxy) as do_build:
+            await do_build(DATA)
+            await error_of(do_build(b""))
+
+    with file.open("ab") as opened:
+        writer = LineWriter(opened.fileno())
+        asyncio.run(scenario(writer))
+        writer.close(LIMIT)
+    (line,) = map(json.loads, file.read_text().splitlines())
+    assert line.pop("time")
+    assert line.pop("peer").startswith("ipv4:127.0.0.1:")
+    assert line == {
+        "caller": "",
+        "schema": "tvix.build.v1",
+        "digest": DIGEST.hex(),
+        "code": "OK",
+    }
 
 
 def test_health() -> None:
@@ -363,6 +388,66 @@ def test_a_store_that_fails_builds_nothing(tmp_path: Path, monkeypatch: pytest.M
                     assert details_of(error) == ("STORE_FAILED", [])
             assert builder.requests == []
             await do_build(DATA)
+
+    asyncio.run(scenario())
+
+
+async def read_metrics(port: int, request: bytes) -> bytes:
+    """Return the response to a request for metrics."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def test_requests_for_metrics() -> None:
+    async def scenario() -> None:
+        async with open_proxy(metrics=("127.0.0.1", 0)) as proxy:
+            assert proxy.metrics_port
+            get = b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n\r\n"
+            head, _, body = (await read_metrics(proxy.metrics_port, get)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text")
+            assert b"tvix_build_open_calls 0.0" in body
+            assert body.endswith(b"# EOF\n")
+            for request, expected in [
+                (b"HEAD / HTTP/1.1\r\n\r\n", b"200 OK"),
+                (b"POST / HTTP/1.1\r\n\r\n", b"405"),
+                (b"GET / HTTP/1.1\r\nA: " + b"a" * 100_000, b""),
+            ]:
+                response = await read_metrics(proxy.metrics_port, request)
+                assert expected in response
+                assert b"tvix_build" not in response
+
+    asyncio.run(scenario())
+
+
+def test_unfinished_requests_for_metrics() -> None:
+    """They block no other request, and end by themselves."""
+
+    async def scenario() -> None:
+        server = MetricsServer(Metrics({}).registry, DEADLINES[0])
+        await server.start("127.0.0.1", 0)
+        assert await read_metrics(server.port, b"GET / HT") == b""
+        await server.close()
+        async with open_proxy(metrics=("127.0.0.1", 0)) as proxy:
+            assert proxy.metrics_port
+            writers = []
+            for _ in range(100):
+                _, writer = await asyncio.open_connection("127.0.0.1", proxy.metrics_port)
+                writer.write(b"GET / HT")
+                writers.append(writer)
+            response = await read_metrics(proxy.metrics_port, b"GET / HTTP/1.1\r\n\r\n")
+            assert b"200 OK" in response
+            for writer in writers:
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
 
     asyncio.run(scenario())
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import grpc
 
     from tvix_build.builders.reapi.address import Address as ReapiAddress
+    from tvix_build.proxy.certificate import Certificate
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 SANDBOX = Address("sandbox:", "", False, None)
@@ -88,10 +89,10 @@ def parse_weighted_builders(
     return found
 
 
-def server_credentials(
+def server_certificate(
     listen: Sequence[Address], certificate: Path | None, key: Path | None, client_ca: Path | None
-) -> grpc.ServerCredentials | None:
-    """Return the credentials of a server; None if it listens on no grpc+https address.
+) -> Certificate | None:
+    """Return the certificate of a server; None if it listens on no grpc+https address.
 
     Raises:
         click.UsageError: if options are missing, or given without a grpc+https address.
@@ -102,12 +103,10 @@ def server_credentials(
         return None
     if certificate is None or key is None:
         raise click.UsageError("expected --tls-certificate and --tls-key with grpc+https")
-    import grpc
+    from tvix_build.proxy.certificate import Certificate
 
-    return grpc.ssl_server_credentials(
-        [(key.read_bytes(), certificate.read_bytes())],
-        client_ca.read_bytes() if client_ca else None,
-        require_client_auth=client_ca is not None,
+    return Certificate(
+        certificate.read_bytes(), key.read_bytes(), client_ca.read_bytes() if client_ca else None
     )
 
 

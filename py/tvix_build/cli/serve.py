@@ -5,8 +5,8 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tvix_build import Schema
+from tvix_build.cli.configured import OPTIONS, reload_options
 from tvix_build.cli.connections import (
     SANDBOX,
     client_credentials,
-    server_credentials,
+    server_certificate,
 )
 from tvix_build.cli.extras import extra
 from tvix_build.cli.terminal import Monitor
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tvix_build.builders import Builder
     from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.castore import CastoreStore
+    from tvix_build.proxy.line_writer import LineWriter
     from tvix_build.proxy.tokens import Tokens
 
 
@@ -58,6 +60,8 @@ def run(
     directory_sizes: str,
     limits: dict[str, int],
     properties: Sequence[tuple[str, str, str | None]],
+    check_config: bool,
+    audit: str | None,
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
@@ -111,7 +115,7 @@ def run(
         listen,
         services,
         servers,
-        server_credentials(listen, tls_certificate, tls_key, tls_client_ca),
+        server_certificate(listen, tls_certificate, tls_key, tls_client_ca),
         credentials,
         store=store,
         forwarded_metadata=forwarded_metadata or None,
@@ -119,16 +123,21 @@ def run(
         tokens=_tokens(jwt_keys, jwt_audience, jwt_issuer) if jwt_keys else None,
         **others,
     )
+    if check_config:
+        click.get_current_context().meta[OPTIONS] = options
+        return 0
     log = logs.configure(log_level)
     try:
         with ExitStack() as stack:
             stack.enter_context(closing(log))
+            audited = stack.enter_context(_open_audit(audit))
             builder = None
             opened = _open_castore(stack, castore, castore_upstream, directory_sizes, services)
             if opened is not None and local is not None:
                 opening = _open_builder(local, opened, limits, properties, credentials)
                 builder = CastoreBuilder(stack.enter_context(opening))
-            asyncio.run(server.run(replace(options, castore=opened, log=log), grace, builder))
+            options = replace(options, castore=opened, log=log, audit=audited)
+            asyncio.run(server.run(options, grace, builder, reload_options()))
     except listening.ServeError as error:
         Monitor().error(error)
         return 2
@@ -147,6 +156,18 @@ def _tokens(keys: Path, audience: str | None, issuer: str | None) -> Tokens:
         return Tokens(keys, audience, issuer)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _open_audit(path: str | None) -> Iterator[LineWriter | None]:
+    """Open the audit log; None without a path."""
+    if path is None:
+        yield None
+        return
+    from tvix_build.proxy.line_writer import LineWriter
+
+    with open(path, "ab", buffering=0) as file, closing(LineWriter(file.fileno())) as writer:
+        yield writer
 
 
 def _open_castore(

@@ -10,7 +10,7 @@ import grpc
 
 from tvix_build._core.text import json_line
 from tvix_build.proxy.line_writer import LineWriter
-from tvix_build.proxy.outcomes import CastoreOutcome, Outcome
+from tvix_build.proxy.outcomes import CastoreOutcome, Observer, Outcome
 
 LOG = logging.getLogger("tvix_build.serve")
 _FAULTS = (
@@ -58,6 +58,25 @@ def configure(level: str) -> LineWriter:
     logging.basicConfig(level=logging.WARNING, handlers=[_Lines(writer)], force=True)
     LOG.setLevel(level.upper())
     return writer
+
+
+def audit(writer: LineWriter) -> Observer:
+    """Return an observer that writes a line for each call whose request is valid."""
+
+    def observe(outcome: Outcome) -> None:
+        if outcome.digest is None:
+            return
+        fields = {
+            "time": datetime.now(timezone.utc).isoformat(),
+            "caller": outcome.caller,
+            "peer": outcome.peer,
+            "schema": outcome.service.schema.value,
+            "digest": outcome.digest.hex(),
+            "code": outcome.code.name,
+        }
+        writer.write(json_line(fields))
+
+    return observe
 
 
 def log_call(outcome: Outcome) -> None:

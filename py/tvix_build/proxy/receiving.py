@@ -69,6 +69,11 @@ class Receiver:
         call.on_end = lambda: self.bytes.release(caller, size)
         return request
 
+    def resize(self, memory: Memory) -> None:
+        """Use other limits for the next requests."""
+        self._timeout = memory.upload_timeout
+        self.bytes.resize(max(memory.max_buffered, self._size))
+
     def hold(self, call: OpenCall, caller: str, request: bytes, response: bytes) -> None:
         """Count also the bytes of the response until the call has ended."""
         self.bytes.add(caller, len(response))

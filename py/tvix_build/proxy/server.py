@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.sdk.trace import TracerProvider
-from prometheus_client import start_http_server
 
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.balancing import Balancer
@@ -24,12 +21,14 @@ from tvix_build.proxy.builder_protocol import Builder
 from tvix_build.proxy.callers import Callers, Certificates
 from tvix_build.proxy.castore import CastoreServices
 from tvix_build.proxy.castore_calls import CastoreCalls
+from tvix_build.proxy.certificate import Certificate
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.listening import ServeError, bind, fitting
-from tvix_build.proxy.logs import LOG, log_call, log_castore_call
+from tvix_build.proxy.logs import LOG, audit, log_call, log_castore_call
 from tvix_build.proxy.metrics import Metrics
+from tvix_build.proxy.metrics_server import MetricsServer
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer
 from tvix_build.proxy.rates import Rates
@@ -47,6 +46,7 @@ from tvix_build.proxy.shared.channels import (
 )
 from tvix_build.proxy.shared.services import Service
 from tvix_build.proxy.status import shutting_down
+from tvix_build.proxy.systemd import notify
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
@@ -72,7 +72,8 @@ class Options:
         listen: the addresses to listen on.
         services: the services to offer; each name at most once.
         upstreams: the addresses of the builders; none to validate only.
-        credentials, upstream_credentials: the TLS credentials, for `grpc+https` addresses.
+        certificate, upstream_credentials: of the proxy, and for the builders, for `grpc+https`
+            addresses.
         upstream_timeout: the limit of a call to a builder in seconds; None for no limit.
         check_interval: the seconds between two health checks of a builder.
         independent_health: whether the proxy is healthy even if no builder is.
@@ -99,13 +100,14 @@ class Options:
         max_upload_size: the limit of an upload to the castore services, in bytes.
         metrics: the host and port to serve metrics on.
         log: the writer of the log, whose dropped lines are counted.
+        audit: the writer of a line for each call whose request is valid.
         traces: the tracer provider; the proxy shuts it down when it stops.
     """
 
     listen: Sequence[Address]
     services: Sequence[Service]
     upstreams: Sequence[Address] = ()
-    credentials: grpc.ServerCredentials | None = None
+    certificate: Certificate | None = None
     upstream_credentials: grpc.ChannelCredentials | None = None
     upstream_timeout: float | None = None
     check_interval: float = 10.0
@@ -130,6 +132,7 @@ class Options:
     max_upload_size: int = 64 << 30
     metrics: tuple[str, int] | None = None
     log: LineWriter | None = None
+    audit: LineWriter | None = None
     traces: TracerProvider | None = None
 
 
@@ -196,20 +199,25 @@ class Server:
         if options.log is not None:
             log = options.log
             self.numbers["dropped_log_lines_total"] = lambda: log.dropped
+        if options.audit is not None:
+            audited = options.audit
+            observers.append(audit(audited))
+            self.numbers["dropped_audit_lines_total"] = lambda: audited.dropped
         if options.metrics is not None:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._castore_observers.append(metrics.observe_castore)
-            self._serve_metrics(metrics)
+            await self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
-        rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
+        self._receiver = receiver
+        self._callers = _callers(options)
         self._service = ProxyService(
             builder,
             observers,
             self._calls,
             receiver,
-            Callers(options.certificates, options.tokens, rates).identify,
+            lambda *one: self._callers.identify(*one),
             options.forwarded_metadata,
             traces.call if traces else None,
         )
@@ -243,6 +251,7 @@ class Server:
         """Wrap the builder in limits, response checks, and optional recording and deduplication."""
         options = self._options
         builds = BuildLimit(ResponseChecker(builder), options.max_builds)
+        self._builds = builds
         self.numbers["builds"] = lambda: builds.shares.held
         self.numbers["waiting_calls"] = lambda: builds.shares.waiting
         builder = builds
@@ -256,18 +265,16 @@ class Server:
             )
             self.numbers["deduplicated_calls_total"] = lambda: deduplicator.joined
         calls = CallLimit(builder, options.max_builds + options.max_queue, builds.shares)
+        self._call_limit = calls
         self.numbers["open_calls"] = lambda: calls.calls
         return calls
 
-    def _serve_metrics(self, metrics: Metrics) -> None:
+    async def _serve_metrics(self, metrics: Metrics) -> None:
         assert self._options.metrics
-        host, port = self._options.metrics
-        try:
-            server, thread = start_http_server(port, host, metrics.registry)
-        except OSError as error:
-            raise ServeError(f"metrics at {host}:{port}: {error.strerror or error}") from None
-        self._stack.callback(_stop, server, thread)
-        self.metrics_port = server.server_port
+        server = MetricsServer(metrics.registry)
+        await server.start(*self._options.metrics)
+        self._stack.push_async_callback(server.close)
+        self.metrics_port = server.port
 
     async def _listen(self) -> None:
         options = self._options
@@ -296,11 +303,24 @@ class Server:
                 names += castore.names(family)
                 modules.append(castore.module(family))
         add_reflection(server, [*names, health.SERVICE_NAME], modules)
+        credentials = options.certificate.credentials() if options.certificate else None
         for address in options.listen:
-            self.addresses.append(bind(server, address, options.credentials))
+            self.addresses.append(bind(server, address, credentials))
         await server.start()
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def reload(self, options: Options) -> None:
+        """Use the certificate, the names, tokens and rates of callers, and the limits of builds,
+        calls and memory of other options. Calls in progress continue."""
+        if self._options.certificate is not None and options.certificate is not None:
+            self._options.certificate.replace(options.certificate)
+        self._callers = _callers(options)
+        self._receiver.resize(options.memory)
+        self._builds.shares.resize(options.max_builds)
+        self._call_limit.limit = options.max_builds + options.max_queue
+        if options.traces is not None:
+            options.traces.shutdown()  # The first one stays in use.
 
     async def close(self, grace: float | None) -> None:
         """Reject new calls and wait for the running ones, which end after `grace` seconds. A later
@@ -338,15 +358,20 @@ class Server:
         await self._stack.aclose()
 
 
-def _stop(server: WSGIServer, thread: threading.Thread) -> None:
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def _callers(options: Options) -> Callers:
+    rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
+    return Callers(options.certificates, options.tokens, rates)
 
 
-async def run(options: Options, grace: float, builder: Builder | None = None) -> None:
+async def run(
+    options: Options,
+    grace: float,
+    builder: Builder | None = None,
+    read_options: Callable[[], Options] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then wait up to `grace` seconds for the running calls. A
-    second signal cancels them. `builder` is as for `Server`.
+    second signal cancels them. After SIGHUP, `Server.reload` the options that `read_options`
+    returns. `builder` is as for `Server`.
 
     Raises:
         ServeError, StoreError: as `Server.start`.
@@ -357,10 +382,14 @@ async def run(options: Options, grace: float, builder: Builder | None = None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     await server.start()
+    if read_options is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, server, read_options)
     try:
         fields = {"addresses": server.addresses, "max_connections": server.max_connections}
         LOG.info("listening", extra={"fields": fields})
+        notify("READY=1")
         name = signal.Signals(await signals.get()).name
+        notify("STOPPING=1")
         LOG.info("draining", extra={"fields": {"signal": name, "grace_seconds": grace}})
         closing = asyncio.create_task(server.close(grace))
         again = asyncio.create_task(signals.get())
@@ -372,3 +401,13 @@ async def run(options: Options, grace: float, builder: Builder | None = None) ->
     finally:
         await server.free()
     LOG.info("stopped")
+
+
+def _reload(server: Server, read_options: Callable[[], Options]) -> None:
+    try:
+        server.reload(read_options())
+    except Exception as error:  # The old options stay in use.
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        LOG.error("not reloaded", extra={"fields": {"reason": message}})
+    else:
+        LOG.info("reloaded")

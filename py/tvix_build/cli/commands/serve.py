@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tvix_build._core.report import Schema
-from tvix_build.cli.command import Command
+from tvix_build.cli.configured import ConfiguredCommand
 from tvix_build.cli.connections import FILE, parse_address, parse_builders
 from tvix_build.cli.options import (
     PATH,
@@ -65,7 +65,7 @@ def _parse_services(
     return services
 
 
-@click.command(cls=Command, verbosity=False)
+@click.command(cls=ConfiguredCommand, verbosity=False)
 @click.option(
     "--listen",
     metavar="ADDRESS",
@@ -282,6 +282,13 @@ def _parse_services(
     default="info",
     show_default=True,
     help="Log level: info logs each failed call, debug logs every call.",
+)
+@click.option(
+    "--audit",
+    metavar="FILE",
+    type=PATH,
+    help="Append a JSON line to this file for each call whose request is valid: caller, digest, "
+    "schema and status.",
 )
 @click.option(
     "--grace",
