@@ -16,6 +16,7 @@ from tvix_build._core.check import canonicalize
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, Schema
 from tvix_build.plan.v1.plan_pb2 import Step
+from tvix_build.plan.wire import read_plan
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
@@ -64,26 +65,6 @@ class Statistics:
     critical_path: tuple[int, ...]
 
 
-def _split(plan: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return the encoded steps and the roots of a canonical plan."""
-    fields: tuple[list[bytes], list[bytes]] = [], []
-    at = 0
-    while at < len(plan):
-        number = plan[at] >> 3
-        at += 1
-        length = shift = 0
-        while True:
-            byte = plan[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        fields[number - 1].append(plan[at : at + length])
-        at += length
-    return fields
-
-
 class PlanGraph:
     """The steps of a valid plan, ordered by digest, and what they need. Steps have indices.
 
@@ -102,11 +83,13 @@ class PlanGraph:
         Raises:
             ValidationError: if it has a violation other than `not_sorted`.
         """
-        encoded, roots = _split(canonicalize(plan, kind=Kind.PLAN))
+        data = canonicalize(plan, kind=Kind.PLAN)
+        found = read_plan(data)
+        encoded = [data[begin:end] for begin, end in zip(found.begins, found.ends, strict=True)]
         self.encoded: Sequence[bytes] = encoded
         self.digests: Sequence[bytes] = list(blake3_many(encoded))
         index = {digest: i for i, digest in enumerate(self.digests)}
-        self.roots: Sequence[int] = [index[root] for root in roots]
+        self.roots: Sequence[int] = [index[root] for root in found.roots]
         self.needs: Sequence[Sequence[int]] = [
             [index[ref.step] for ref in Step.FromString(step).input_refs] for step in encoded
         ]
