@@ -151,6 +151,9 @@ def generate_protobuf_modules(directory: Path) -> None:
     ]:
         if protoc.main(["protoc", f"-I{PROTO}", *options, *files]):
             raise RuntimeError("protoc failed")
+    # Type checkers see these stubs as part of the package, whose types are complete.
+    for stub in (directory / "tvix_build").rglob("*_pb2.pyi"):
+        stub.write_text(stub.read_text().replace("_Mapping]", "_Mapping[str, object]]"))
     for marker in PROTO.rglob("py.typed"):
         shutil.copyfile(marker, directory / marker.relative_to(PROTO))
 
