@@ -151,11 +151,11 @@ def generate_protobuf_modules(directory: Path) -> None:
     ]:
         if protoc.main(["protoc", f"-I{PROTO}", *options, *files]):
             raise RuntimeError("protoc failed")
+    # Type checkers see these stubs as part of the package, whose types are complete.
+    for stub in (directory / "tvix_build").rglob("*_pb2.pyi"):
+        stub.write_text(stub.read_text().replace("_Mapping]", "_Mapping[str, object]]"))
     for marker in PROTO.rglob("py.typed"):
         shutil.copyfile(marker, directory / marker.relative_to(PROTO))
-    # As //py/tvix_build:plan_modules does: all types of the package are complete.
-    stub = directory / "tvix_build/plan/v1/plan_pb2.pyi"
-    stub.write_text(stub.read_text().replace("_Mapping]", "_Mapping[str, object]]"))
 
 
 class BuildPy(build_py):

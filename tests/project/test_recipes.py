@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import yaml
 
 import tvix_build
 from serving import open_proxy
+from tvix_build.castore import CastoreStore
 from tvix_build.cli.commands.serve import serve
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.metrics import Metrics
+from tvix_build.proxy.outcomes import CastoreOutcome
 from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -144,10 +147,13 @@ def names_of_metrics() -> set[str]:
 
     async def scenario() -> set[str]:
         writer = LineWriter(2)
-        async with open_proxy(
-            "grpc+unix:/none", deduplicate=True, log=writer, audit=writer
-        ) as proxy:
-            families = Metrics(proxy.numbers).collect()
+        with tempfile.TemporaryDirectory() as directory, CastoreStore(directory) as castore:
+            async with open_proxy(
+                "grpc+unix:/none", deduplicate=True, log=writer, audit=writer, castore=castore
+            ) as proxy:
+                metrics = Metrics(proxy.numbers)
+                metrics.observe_castore(CastoreOutcome("method", lambda: "peer", 0))
+                families = list(metrics.collect())
             found = {one.name + "_total" * (one.type == "counter") for one in families}
         writer.close()
         return found
