@@ -20,7 +20,7 @@ class BuildLimit:
 
     def __init__(self, builder: Builder, limit: int) -> None:
         self._builder = builder
-        self.shares = Shares(limit)
+        self.shares: Shares = Shares(limit)
 
     async def build(self, call: Call) -> Response:
         """Wait until a build may start, then forward the call."""
@@ -44,7 +44,7 @@ class CallLimit:
     def __init__(self, builder: Builder, limit: int, shares: Shares) -> None:
         self._builder = builder
         self._shares = shares
-        self.limit = limit
+        self.limit: int = limit
         self.calls: int = 0
 
     async def build(self, call: Call) -> Response:

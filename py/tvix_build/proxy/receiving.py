@@ -34,7 +34,7 @@ class Receiver:
     def __init__(self, memory: Memory, max_message_size: int) -> None:
         self._timeout = memory.upload_timeout
         self._size = max_message_size
-        self.bytes = Shares(memory.max_buffered)
+        self.bytes: Shares = Shares(memory.max_buffered)
         self._uploads: dict[OpenCall, tuple[str, float]] = {}
         self._waiting: set[OpenCall] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -29,7 +29,7 @@ class Shares:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+        self.capacity: int = capacity
         self.held: int = 0
         self.waiting: int = 0
         self._held: dict[str, int] = {}
