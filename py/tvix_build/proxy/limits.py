@@ -44,7 +44,7 @@ class CallLimit:
     def __init__(self, builder: Builder, limit: int, shares: Shares) -> None:
         self._builder = builder
         self._shares = shares
-        self.limit = limit
+        self.limit: int = limit
         self.calls: int = 0
 
     async def build(self, call: Call) -> Response:
