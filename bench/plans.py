@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What running a plan costs beside its builds (bench/plans): the 20,800 requests of nixpkgs 14.04
-as a plan, with a builder that answers at once.
+as a plan, with a builder that responds immediately.
 
 Writes the time for each step, the peak memory and the sizes of the files of the state to stdout.
 """
@@ -84,7 +84,7 @@ def _name(node: Node) -> str:
 
 
 class InstantBuilder:
-    """Answers at once: each output is the same file."""
+    """Responds immediately: each output is the same file."""
 
     def __init__(self, castore: CastoreStore) -> None:
         self._digest = castore.add_blob(b"output")

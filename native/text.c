@@ -92,6 +92,7 @@ static void put_quoted(text* text, const tvixb_violation* violation) {
 
 // Writes the sample of a digest in hexadecimal.
 static void put_hex(text* text, const tvixb_violation* violation) {
+  if (!violation->sample_size) put(text, "\"\"");
   for (unsigned i = 0; i < violation->sample_size; i++) {
     put(text, "%02x", violation->sample[i]);
   }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,11 +156,19 @@ def test_inputs_stay_as_they_are(address: str, castore: CastoreStore, source: Pa
     assert not list(castore.verify())
 
 
-def test_a_derivation_and_its_inputs(address: str, castore: CastoreStore) -> None:
-    (file,) = EXAMPLE.glob("*-greetings.txt.drv")
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """Return the last derivation of the example, in copies: Bazel's files are links."""
+    directory = tmp_path / "example"
+    shutil.copytree(EXAMPLE, directory, copy_function=shutil.copyfile)
+    (file,) = directory.glob("*-greetings.txt.drv")
+    return file
+
+
+def test_a_derivation_and_its_inputs(address: str, castore: CastoreStore, example: Path) -> None:
     with ReapiBuilder(address, castore) as builder:
-        found = build_derivation(file, builder=builder, castore=castore)
-    expected = build_derivation(file, builder=SandboxBuilder(castore), castore=castore)
+        found = build_derivation(example, builder=builder, castore=castore)
+    expected = build_derivation(example, builder=SandboxBuilder(castore), castore=castore)
     assert len(found.results) == 2
     assert found.outputs == expected.outputs
     assert (found.closure, found.references) == (expected.closure, expected.references)
@@ -176,10 +185,9 @@ def test_an_input_derivation_that_fails(
     assert str(caught.value) == f"{failing}: exit status 3; needed by {top}"
 
 
-def test_a_derivation_on_the_command_line(address: str, tmp_path: Path) -> None:
-    (file,) = EXAMPLE.glob("*-greetings.txt.drv")
+def test_a_derivation_on_the_command_line(address: str, tmp_path: Path, example: Path) -> None:
     options = ("--builder", address, "--castore", "castore", "--out-link", "result", "--quiet")
-    found = run("build", file, *options, cwd=tmp_path)
+    found = run("build", example, *options, cwd=tmp_path)
     assert (found.status, found.stderr) == (0, "")
     (output,) = (tmp_path / "result").iterdir()
     assert output.read_text() == "Hello, Ada!\nHello, Grace!\n"

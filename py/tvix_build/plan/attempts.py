@@ -99,7 +99,7 @@ class Attempts:
             except UnavailableError as error:
                 failures[builder] += 1
                 if sum(failures) > self._retries:
-                    return Failure(f"{error}; gave up after {sum(failures)} attempts")
+                    return Failure(f"{error}; {sum(failures)} attempts failed")
             finally:
                 self._running[builder] -= 1
             following = self._choose(failures, refused)
