@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tvix_build._core.batch import check_batch
 from tvix_build._core.check import check
 from tvix_build._core.report import Kind
 from tvix_build.plan.graph import PlanGraph, name_of, request_of
@@ -93,10 +94,12 @@ class _Comparison:
     def result(self) -> PlanDifference:
         self._pair_all()
         causes = {}
-        for i, j in self.pairs.items():
-            changes = self._changes(i, j)
-            if changes:
-                causes[j] = i, changes
+        adapted = [self._adapted(i, j) for i, j in self.pairs.items()]
+        digests = check_batch(adapted, kind=Kind.STEP).digests
+        for (i, j), step, digest in zip(self.pairs.items(), adapted, digests, strict=True):
+            if digest != self._new.digests[j]:
+                changes = describe(Step.FromString(step), self._new.step(j))
+                causes[j] = i, tuple(changes) or ("order of inputs",)
         cascades = self._cascades(causes)
         found = [
             RootCause(
@@ -121,7 +124,9 @@ class _Comparison:
         self._pair_unique(self._left, self._right, old, new)
         while self._waiting:
             i, j = self._waiting.pop()
-            self._pair_unique(self._old.needs[i], self._new.needs[j], old, new)
+            left = [one for one in self._old.needs[i] if one in old and one not in self.pairs]
+            if left:
+                self._pair_unique(left, self._new.needs[j], old, new)
         self._pair_equal()
         left, right = self._unpaired()
         self._pair_unique(
@@ -173,13 +178,6 @@ class _Comparison:
             self._waiting.append((i, j))
 
     # ---- causes
-
-    def _changes(self, i: int, j: int) -> tuple[str, ...]:
-        """Return how two steps differ; nothing if they are part of a cascade."""
-        step = self._adapted(i, j)
-        if self._is_cascade(step, j):
-            return ()
-        return tuple(describe(Step.FromString(step), self._new.step(j))) or ("order of inputs",)
 
     def _adapted(self, i: int, j: int) -> bytes:
         """Return an old step with the digests and the hashes of store paths of new steps: its own,
