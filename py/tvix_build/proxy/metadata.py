@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 import grpc
 
@@ -41,7 +42,7 @@ def forwarded(metadata: Metadata, digest: str, allowed: Collection[str] | None =
     for name, value in metadata:
         if name == DIGEST_KEY:
             _check_digest(value, digest)
-        elif _DROPPED.fullmatch(name) or (allowed is not None and name not in allowed):
+        elif _is_dropped(name) or (allowed is not None and name not in allowed):
             continue
         elif not _is_valid(name, value):
             raise status_error(
@@ -62,14 +63,24 @@ def returned(metadata: Metadata) -> Metadata:
     return tuple(
         (name, value)
         for name, value in metadata
-        if (name == DETAILS_KEY or not _DROPPED.fullmatch(name))
+        if (name == DETAILS_KEY or not _is_dropped(name))
         and name != DIGEST_KEY
         and _is_valid(name, value)
     )
 
 
+@lru_cache(1024)  # Calls have the same names.
+def _is_dropped(name: str) -> bool:
+    return _DROPPED.fullmatch(name) is not None
+
+
+@lru_cache(1024)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def _is_valid(name: str, value: str | bytes) -> bool:
-    if not _NAME.fullmatch(name):
+    if not _is_name(name):
         return False
     return isinstance(value, bytes) or _TEXT.fullmatch(value) is not None
 
