@@ -74,20 +74,23 @@ static void report_malformed(tvixb_report* report, size_t stop) {
   tvixb_report_add(report, TVIXB_CODE_MALFORMED, &root, stop, (tvixb_view){0});
 }
 
-// Reports why a normalized message is not in the ordinary form.
-static void report_abnormal(tvixb_report* report, const tvixb_kind* kind,
-                            tvixb_view bytes, size_t size) {
+// Reports why a normalized message is not in the ordinary form, and returns its
+// verdict.
+static tvixb_verdict report_abnormal(tvixb_report* report,
+                                     const tvixb_kind* kind, tvixb_view bytes,
+                                     size_t size) {
   unsigned number;
   size_t stop;
   if (tvixb_decode_check_encoded(kind->message, bytes, &number, &stop)) {
     // Merged parts exceed protobuf's limit of 2 GiB, so the message has no
     // encoding.
     report_malformed(report, size);
-    return;
+    return TVIXB_MALFORMED;
   }
   tvixb_path path = {.depth = 1, .field = {(uint8_t)number}};
   path.index[0] = TVIXB_NO_INDEX;
   tvixb_report_add(report, TVIXB_CODE_MALFORMED, &path, stop, (tvixb_view){0});
+  return TVIXB_INVALID;
 }
 
 // Scans a message, and the parts of a graph, that may be in the ordinary form.
@@ -136,8 +139,7 @@ static tvixb_status scan(tvixb_context* context, const tvixb_kind* kind,
   if (scan_ordinary(context, kind, *bytes, true)) return TVIXB_OK;
   if (scan_lacks_memory(context, kind)) return TVIXB_OUT_OF_MEMORY;
   tvixb_report_begin(&context->report, message);
-  report_abnormal(&context->report, kind, *bytes, size);
-  *verdict = TVIXB_MALFORMED;
+  *verdict = report_abnormal(&context->report, kind, *bytes, size);
   return TVIXB_OK;
 }
 
@@ -182,7 +184,7 @@ static tvixb_status check_message(tvixb_context* context,
   tvixb_status status = scan(context, kind, message, bytes, verdict);
   if (status != TVIXB_OK) return status;
   tvixb_arena* arena = digest || keep ? &context->arena : NULL;
-  if (*verdict != TVIXB_MALFORMED) {
+  if (*verdict < TVIXB_INVALID) {
     if (!tvixb_order_lists(&context->order, &context->scan, kind,
                            context->caller_counts, arena, report) ||
         (kind->graph && !tvixb_graph_check(&context->graph, &context->scan,

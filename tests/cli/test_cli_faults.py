@@ -118,7 +118,7 @@ def test_store_that_cannot_grow(directory: Path, room: int) -> None:
             found = connection.execute("SELECT lower(hex(digest)) FROM request").fetchall()
         assert {(one,) for one in printed} <= set(found)
     assert run(*command, cwd=directory).status == 0
-    assert run("store", "verify", store).stdout == b"300 requests, no damage\n"
+    assert run("store", "verify", store).stdout == b"300 requests, 0 builds, no damage\n"
 
 
 @pytest.mark.parametrize("suffix", ["binpbs", "json"])

@@ -32,7 +32,7 @@ CANONICAL = (5, 5)
 RANDOM = (7, 200)
 RESPONSES = (5, 100)
 # Messages, for each kind in each schema.
-LARGE = 15
+LARGE = 30
 # How many of the mutants must show what they are made to show.
 SHOWN = 4
 

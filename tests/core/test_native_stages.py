@@ -16,7 +16,7 @@ from batches import TYPES
 NATIVE = Path(__file__).parents[2] / "native"
 
 #: Files that may name them: the schemas, the public interface, and what is on top of the core.
-NOT_STAGES = ("schema*", "kinds.c", "tvix_build.h", "arrow*", "files*", "references*")
+NOT_STAGES = ("schema*", "kinds.c", "tvix_build.h", "arrow*", "files*", "mounts*", "references*")
 
 #: Names of messages and fields that are also words for other things.
 GENERAL_WORDS = {

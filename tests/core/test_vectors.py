@@ -92,7 +92,7 @@ def test_messages_of_violations(row: Row) -> None:
         own |= set(tvix_build.Schema)
     for found in _check(row).violations:
         assert re.fullmatch("expected .+, found .+", found.message)
-        assert set(re.findall(r"[a-z]+\.[a-z]+\.v1[@.\w]*", found.message)) <= own
+        assert set(re.findall(r"[a-z_]+\.[a-z]+\.v1[@.\w]*", found.message)) <= own
 
 
 @pytest.mark.parametrize("form", ["list", "offsets", "ranges"])
