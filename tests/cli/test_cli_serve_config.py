@@ -101,3 +101,12 @@ def test_checking_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == ("", "")
     assert cli.main(["serve", "--config", str(file), "--check-config", "--jwt-issuer", "a"]) == 2
     assert "expected --jwt-keys" in capsys.readouterr().err
+
+
+def test_checking_exports_no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
+    from tvix_build.proxy import tracing
+
+    monkeypatch.delattr(tracing, "exporting_provider")
+    arguments = ["serve", "--check-only", "--check-config", "--traces", "http://127.0.0.1:1"]
+    assert cli.main(arguments) == 0
