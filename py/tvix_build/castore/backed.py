@@ -14,7 +14,8 @@ with (
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from google.protobuf.message import Message
@@ -150,6 +151,21 @@ class BackedStore(CastoreStore):
         except MissingError:
             self._server.download(node, self._local)
             self._local.materialize(node, path, method=method)
+
+    @contextmanager
+    def shared(
+        self, nodes: Iterable[castore_pb2.Node | snix_castore_pb2.Entry]
+    ) -> Iterator[list[str]]:
+        """As `CastoreStore.shared`."""
+        wanted = list(nodes)
+        with ExitStack() as uses:
+            try:
+                paths = uses.enter_context(self._local.shared(wanted))
+            except MissingError:
+                for node in wanted:
+                    self._server.download(node, self._local)
+                paths = uses.enter_context(self._local.shared(wanted))
+            yield paths
 
     def closure(self, node: castore_pb2.Node | snix_castore_pb2.Entry) -> Closure:
         """As `CastoreStore.closure`."""
