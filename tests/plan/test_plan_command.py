@@ -141,3 +141,11 @@ def test_an_invalid_plan(tmp_path: Path) -> None:
     assert "roots: required" in found.stderr
     (tmp_path / "plan.binpb").unlink()
     assert run_plan(tmp_path).status == 2
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_json_that_is_no_plan(command: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"stepz": 1}')
+    found = run("plan", command, "plan.json", cwd=tmp_path)
+    assert found.status == 1
+    assert "plan.json: malformed: expected a Plan in proto3 JSON" in found.stderr
