@@ -64,9 +64,15 @@ def test_every_option_has_a_variable() -> None:
     [
         ("max-buidls = 1", "expected names of options, found 'max-buidls'"),
         ("config = 'a'", "expected names of options"),
-        ("max-builds = [1]", "expected one value of 'max-builds'"),
+        ("max-builds = [1]", "expected a string or a number as the value of 'max-builds'"),
+        ("max-builds = true", "expected a string or a number"),
+        ("max-builds = 1.5", "'1.5' is not a valid integer"),
+        ("max-builds = 2020-01-01", "expected a string or a number"),
+        ("check-only = 7", "expected true or false as the value of 'check-only'"),
+        ("compression = 'no'", "expected true or false"),
+        ("listen = [['a']]", "expected a string or a number as each value of 'listen'"),
         ("max-builds = 'many'", "'many' is not a valid integer"),
-        ("[max-builds]", "expected one value"),
+        ("[max-builds]", "expected a string or a number"),
         ("max-builds", "expected TOML"),
         ("listen = 'http://a'", "expected grpc+http://HOST:PORT"),
     ],
@@ -81,6 +87,12 @@ def test_invalid_files(
     assert expected in message
 
 
+def test_an_empty_list_is_no_value(tmp_path: Path) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text("listen = []")
+    assert [one.text for one in parse("--config", file)["listen"]] == ["grpc+http://127.0.0.1:8000"]
+
+
 def test_checking_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("grpc_health")
     file = tmp_path / "serve.toml"
@@ -89,3 +101,12 @@ def test_checking_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == ("", "")
     assert cli.main(["serve", "--config", str(file), "--check-config", "--jwt-issuer", "a"]) == 2
     assert "expected --jwt-keys" in capsys.readouterr().err
+
+
+def test_checking_exports_no_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc.trace_exporter")
+    from tvix_build.proxy import tracing
+
+    monkeypatch.delattr(tracing, "exporting_provider")
+    arguments = ["serve", "--check-only", "--check-config", "--traces", "http://127.0.0.1:1"]
+    assert cli.main(arguments) == 0

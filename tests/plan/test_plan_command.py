@@ -121,7 +121,10 @@ def test_a_signal(tmp_path: Path) -> None:
         (("--report", "x.txt"), 2, "--report: expected .json, .parquet, .html, found 'x.txt'"),
         (("--out-link", "."), 2, "--out-link: '.' exists"),
         (("--builder", "grpc+unix:/x"), 2, "expected sandbox: or reapi+grpc://"),
-        (("--builder", "0:sandbox:"), 2, "expected sandbox:, grpc+http://"),
+        (("--builder", "0:sandbox:"), 2, "expected a weight of at least 1, found 0:sandbox:"),
+        (("--builder", "x:sandbox:"), 2, "expected sandbox: or reapi+grpc://…, found x:sandbox:"),
+        (("--report", "no/x.json"), 2, "--report: expected an existing directory, found 'no'"),
+        (("--out-link", "no/x"), 2, "--out-link: expected an existing directory, found 'no'"),
     ],
 )
 def test_usage(tmp_path: Path, options: tuple[str, ...], status: int, message: str) -> None:
@@ -138,3 +141,11 @@ def test_an_invalid_plan(tmp_path: Path) -> None:
     assert "roots: required" in found.stderr
     (tmp_path / "plan.binpb").unlink()
     assert run_plan(tmp_path).status == 2
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_json_that_is_no_plan(command: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"stepz": 1}')
+    found = run("plan", command, "plan.json", cwd=tmp_path)
+    assert found.status == 1
+    assert "plan.json: malformed: expected a Plan in proto3 JSON" in found.stderr

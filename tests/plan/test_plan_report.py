@@ -126,3 +126,14 @@ def test_the_live_view(state: PlanState) -> None:
     text = shown()
     assert "2 of 3 steps  2 built  longest path left: 1 steps" in text
     assert output_name("step-0") not in text
+
+
+def test_skipped_steps_are_not_on_the_critical_path(state: PlanState) -> None:
+    plan, digests = make_graph([[], *[[0]] * 9])
+    assert min(digests) != digests[0]  # The first of the longest paths ends in a skipped step.
+    run = state.start_run(state.put_plan(plan))
+    skipped = [StepResult(step, Status.SKIPPED, cause=digests[0]) for step in digests[1:]]
+    state.put_results(run, [result(digests[0], 0, 2, Status.FAILED), *skipped])
+    report = report_run(state, run)
+    assert report["critical_path"] == [digests[0].hex()]
+    assert f"<td>2.0 s</td><td>{output_name('step-0')}</td>" in render(report)

@@ -169,6 +169,19 @@ def test_garbage_of_the_directory_only(
         assert file.read() == b"x"
 
 
+def test_shared_objects_of_the_server(
+    backed: CastoreStore, remote: CastoreStore, tmp_path: Path
+) -> None:
+    directory = remote.ingest(make_tree(tmp_path / "source"))
+    file = remote.ingest(tmp_path / "source" / "a" / "large")
+    with backed.shared([directory, file]) as (tree, blob):
+        assert (tmp_path / "local" / tree / "a" / "large").read_bytes() == LARGE
+        assert (tmp_path / "local" / blob).read_bytes() == LARGE
+    directory.directory.digest = bytes(32)
+    with pytest.raises(MissingError), backed.shared([directory]):
+        pass
+
+
 @needs_sandbox
 def test_a_builder_with_inputs_of_the_server(
     backed: CastoreStore, remote: CastoreStore, tmp_path: Path

@@ -158,13 +158,13 @@ class BackedStore(CastoreStore):
     ) -> Iterator[list[str]]:
         """As `CastoreStore.shared`."""
         wanted = list(nodes)
-        with ExitStack() as stack:
+        with ExitStack() as uses:
             try:
-                paths = stack.enter_context(self._local.shared(wanted))
+                paths = uses.enter_context(self._local.shared(wanted))
             except MissingError:
                 for node in wanted:
                     self._server.download(node, self._local)
-                paths = stack.enter_context(self._local.shared(wanted))
+                paths = uses.enter_context(self._local.shared(wanted))
             yield paths
 
     def closure(self, node: castore_pb2.Node | snix_castore_pb2.Entry) -> Closure:

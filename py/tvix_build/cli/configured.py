@@ -86,12 +86,24 @@ class ConfiguredCommand(Command):
             option = options.get(name)
             if option is None or name in ("config", "check-config"):
                 raise click.UsageError(f"{path}: expected names of options, found {name!r}")
-            if option.multiple and not isinstance(value, list):
-                value = [value]
-            if isinstance(value, dict) or (isinstance(value, list) and not option.multiple):
-                raise click.UsageError(f"{path}: expected one value of {name!r}, found {value!r}")
-            defaults[option.name] = value
-        context.default_map = defaults
+            values = value if option.multiple and isinstance(value, list) else [value]
+            texts = [_write(one, option) for one in values]
+            if None in texts:
+                kind = "true or false" if option.is_flag else "a string or a number"
+                expected = f"{kind} as {'each' if option.multiple else 'the'} value of {name!r}"
+                raise click.UsageError(f"{path}: expected {expected}, found {value!r}")
+            defaults[option.name] = texts if option.multiple else texts[0]
+        context.default_map = {name: texts for name, texts in defaults.items() if texts}
+
+
+def _write(value: object, option: click.Option) -> str | None:
+    """Return a value as it is on the command line, because click converts other types without a
+    check; None if it has a wrong type."""
+    if option.is_flag:
+        return str(value).lower() if isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    return str(value)
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -80,11 +80,14 @@ def parse_weighted_builders(
     found = []
     for value in values:
         weight, separator, text = value.partition(":")
-        if not (separator and weight.isdecimal() and int(weight)):
+        if not (separator and weight.isdecimal()):
             weight, text = "1", value
-        address = parse_builder(context, option, text)
-        if address is None or (isinstance(address, Address) and address is not SANDBOX):
+        if not int(weight):
+            raise click.BadParameter(f"expected a weight of at least 1, found {value}")
+        if text != SANDBOX.text and not text.startswith("reapi+"):
             raise click.BadParameter(f"expected sandbox: or reapi+grpc://…, found {text}")
+        address = parse_builder(context, option, text)
+        assert address is not None
         found.append((float(weight), address))
     return found
 

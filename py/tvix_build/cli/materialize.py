@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
 
 def check_target(target: str) -> None:
-    """Raise click.UsageError if the directory exists."""
+    """Raise click.UsageError if the directory exists, or cannot be made because of its parent."""
     if os.path.lexists(target):
         raise click.UsageError(f"--out-link: {target!r} exists; expected a new directory")
+    check_parent("--out-link", target)
+
+
+def check_parent(option: str, target: str) -> None:
+    """Raise click.UsageError if the file or directory of an option has no directory. The builds
+    before it take long."""
+    parent = Path(target).parent
+    if not parent.is_dir():
+        raise click.UsageError(f"{option}: expected an existing directory, found {str(parent)!r}")
 
 
 def materialize(castore: CastoreStore, outputs: Mapping[str, Node], target: str) -> None:

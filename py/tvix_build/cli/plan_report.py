@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tvix_build.cli.extras import extra
+from tvix_build.cli.materialize import check_parent
 from tvix_build.plan import PlanState, Run
 from tvix_build.plan.report import report_run
 from tvix_build.plan.timeline import render
@@ -21,11 +22,13 @@ _TIMES = ("started", "finished")
 
 
 def check_report_names(names: Iterable[str]) -> None:
-    """Raise an error if a report has no known format, or needs a package that is missing."""
+    """Raise an error if a report has no known format or no directory, or needs a package that is
+    missing."""
     for name in names:
         suffix = Path(name).suffix
         if suffix not in _SUFFIXES:
             raise click.UsageError(f"--report: expected {', '.join(_SUFFIXES)}, found {name!r}")
+        check_parent("--report", name)
         if suffix == ".parquet":
             with extra("arrow"):
                 import pyarrow.parquet  # noqa: F401

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tvix_build._core.report import Kind, in_words, message_type
 from tvix_build.builders import Builder, Limits, SandboxBuilder, UnavailableError
 from tvix_build.castore import CastoreStore
-from tvix_build.cli.arguments import input_source, read_record
 from tvix_build.cli.connections import SANDBOX, client_credentials
 from tvix_build.cli.extras import extra
 from tvix_build.cli.materialize import check_target, materialize
 from tvix_build.cli.plan_report import check_report_names, write_reports
+from tvix_build.cli.plan_show import read_plan, report_plan
 from tvix_build.cli.plan_view import open_view
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.plan import PlanResult, PlanState, Status, run_async
@@ -109,12 +108,10 @@ def _read_plan(monitor: Monitor, file: str) -> bytes | None:
     Raises:
         InputError: if the file cannot be read.
     """
-    source = input_source(file, None, None)
-    plan, report = read_record(source, message_type(Kind.PLAN))
+    plan, report = read_plan(file)
     if report.valid:
         return plan
-    for line in in_words(report):
-        monitor.error(f"{source.record_name(source.index or 0)}: {line}")
+    report_plan(file, report, monitor)
     return None
 
 

@@ -10,52 +10,42 @@ from itertools import islice
 
 from rich.table import Table
 
-from tvix_build import Kind, Report, check
+from tvix_build import Kind, Report
 from tvix_build._core.report import in_words, message_type
+from tvix_build.cli.arguments import Record, input_source, read_record
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.plan.graph import PlanGraph
 from tvix_build.records import InputError
 from tvix_build.records.output import Output, output_errors
-from tvix_build.records.reading import read_messages
-from tvix_build.records.source import find_input
 
 SHOWN = 12  # hexadecimal digits of a digest in a table
 
 
-def read_plan(path: str) -> bytes:
-    """Return the encoded message in a file.
+def read_plan(path: str) -> Record:
+    """Return the encoded plan in a file, and its report.
 
     Raises:
         InputError: if the file cannot be read, or does not hold one message.
     """
-    source = find_input(path, None)
-    records = []
-    for batch in read_messages(source, message_type(Kind.PLAN)):
-        for i in range(len(batch)):
-            if i in batch.reasons:
-                raise InputError(f"{path}: {batch.reasons[i]}")
-            records.append(bytes(batch.record(i)))
-    if len(records) != 1:
-        raise InputError(f"{path}: expected one plan, found {len(records)} records")
-    return records[0]
+    return read_record(input_source(path, None, None), message_type(Kind.PLAN))
 
 
 def open_graph(path: str, monitor: Monitor) -> PlanGraph | int:
     """Return the graph of the plan in a file; an exit status if it is invalid or unreadable, after
     reporting the reason."""
     try:
-        data = read_plan(path)
+        data, report = read_plan(path)
     except InputError as error:
         monitor.error(error)
         return 2
-    report = check(data, kind=Kind.PLAN)
     if report.digest is None:
-        _report(path, report, monitor)
+        report_plan(path, report, monitor)
         return 1
     return PlanGraph(data)
 
 
-def _report(path: str, report: Report, monitor: Monitor) -> None:
+def report_plan(path: str, report: Report, monitor: Monitor) -> None:
+    """Print the violations of a plan."""
     for line in in_words(report):
         monitor.error(f"{path}: {line}")
 
@@ -64,12 +54,12 @@ def check_plan(path: str) -> int:
     """Run `plan check`, and return its exit status."""
     monitor = Monitor()
     try:
-        report = check(read_plan(path), kind=Kind.PLAN)
+        _, report = read_plan(path)
     except InputError as error:
         monitor.error(error)
         return 2
     if not report.valid or report.digest is None:
-        _report(path, report, monitor)
+        report_plan(path, report, monitor)
         return 1
     with output_errors("standard output"):
         sys.stdout.write(f"{report.digest.hex()}  {printable(path)}\n")

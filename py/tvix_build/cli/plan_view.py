@@ -96,10 +96,6 @@ class View:
 class LiveView(View):
     """Shows events of a run in a table, and failures above it."""
 
-    def __init__(self, state: PlanState, plan: bytes, builders: Sequence[str]) -> None:
-        super().__init__(state, plan, builders)
-        self._monitor = Monitor(quiet=True)
-
     def render(self) -> RenderableType:
         """Return the table: running builds with the last line of their logs, and the counts."""
         table = Table.grid(padding=(0, 2))

@@ -5,9 +5,9 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +32,133 @@ if TYPE_CHECKING:
     from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.castore import CastoreStore
     from tvix_build.proxy.line_writer import LineWriter
+    from tvix_build.proxy.server import Options
     from tvix_build.proxy.tokens import Tokens
 
 
+@dataclass(frozen=True)
+class Local:
+    """The options of what runs in this process: the castore store, and the sandbox or the client of
+    an engine.
+
+    Attributes:
+        builder: the sandbox or the engine; None for neither.
+        castore: the directory of the castore store; None for no store.
+        castore_upstream: the server behind the store, or None.
+        directory_sizes: the sizes of Directories that the store accepts.
+        limits: the limits of builds in the sandbox.
+        properties: the platform properties of actions on the engine.
+        services: the services of the proxy.
+    """
+
+    builder: Address | ReapiAddress | None
+    castore: str | None
+    castore_upstream: Address | None
+    directory_sizes: str
+    limits: Mapping[str, int]
+    properties: Sequence[tuple[str, str, str | None]]
+    services: Sequence[Service]
+
+    def check(self) -> None:
+        """Raise click.UsageError if options contradict each other."""
+        if self.builder is not None and self.castore is None:
+            raise click.UsageError(f"expected --castore with --upstream {self.builder.text}")
+        if self.castore is None and (
+            self.castore_upstream is not None or self.directory_sizes != "specified"
+        ):
+            raise click.UsageError(
+                "expected --castore with --castore-upstream and --directory-sizes"
+            )
+        if self.limits and self.builder is not SANDBOX:
+            raise click.UsageError("expected --upstream sandbox: with limits of builds")
+        if self.properties and self.builder in (None, SANDBOX):
+            raise click.UsageError("expected --upstream reapi+grpc://… with --property")
+
+    def open_castore(self, stack: ExitStack) -> CastoreStore | None:
+        """Open the castore store, until the stack ends. Of the server behind it, the services of
+        snix are called, unless the proxy has only those of tvix."""
+        if self.castore is None:
+            return None
+        from tvix_build.castore import CastoreStore
+
+        sizes = self.directory_sizes
+        if self.castore_upstream is None:
+            return stack.enter_context(CastoreStore(self.castore, directory_sizes=sizes))
+        from tvix_build.castore.backed import BackedStore
+        from tvix_build.castore.client import CastoreClient
+
+        schemas = [service.schema for service in self.services]
+        schema = Schema.SNIX_BUILD_V1 if Schema.SNIX_BUILD_V1 in schemas else schemas[0]
+        client = stack.enter_context(CastoreClient(self.castore_upstream.text, schema=schema))
+        return stack.enter_context(BackedStore(self.castore, client, directory_sizes=sizes))
+
+    def open_builder(
+        self,
+        stack: ExitStack,
+        castore: CastoreStore,
+        credentials: grpc.ChannelCredentials | None,
+    ) -> Builder | None:
+        """Open the sandbox, or the builder that runs requests on the engine, until the stack ends.
+
+        Raises:
+            click.ClickException: if this machine has no sandbox.
+        """
+        if self.builder is None:
+            return None
+        if isinstance(self.builder, Address):
+            from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
+
+            try:
+                return SandboxBuilder(castore, limits=Limits(**self.limits))
+            except UnavailableError as error:
+                raise click.ClickException(str(error)) from None
+        from tvix_build.builders.reapi import Property, ReapiBuilder
+
+        made = [Property(*one) for one in self.properties]
+        builder = ReapiBuilder(self.builder.text, castore, credentials=credentials, properties=made)
+        return stack.enter_context(builder)
+
+
 def run(
-    listen: Sequence[Address],
     upstreams: Sequence[Address | ReapiAddress],
     check_only: bool,
     services: Sequence[Service],
+    castore: str | None,
+    castore_upstream: Address | None,
+    directory_sizes: str,
+    limits: Mapping[str, int],
+    properties: Sequence[tuple[str, str, str | None]],
+    check_config: bool,
+    traces: str | None,
+    audit: str | None,
+    log_level: str,
+    grace: float,
+    **others: Any,
+) -> int:
+    """Run the command, and return its exit status."""
+    servers = [one for one in upstreams if isinstance(one, Address) and one is not SANDBOX]
+    builder = next((one for one in upstreams if one not in servers), None)
+    if builder is not None and len(upstreams) > 1:
+        raise click.UsageError(f"expected --upstream {builder.text} without other builders")
+    if check_only == bool(upstreams):
+        raise click.UsageError("expected one of --upstream and --check-only")
+    local = Local(builder, castore, castore_upstream, directory_sizes, limits, properties, services)
+    local.check()
+    tls = next((one for one in upstreams if one.tls), None)
+    options = _make_options(services=services, servers=servers, tls_upstream=tls, **others)
+    if traces is not None:
+        _check_traces()
+    if check_config:
+        click.get_current_context().meta[OPTIONS] = options
+        return 0
+    return _serve(options, local, traces, audit, log_level, grace)
+
+
+def _make_options(
+    listen: Sequence[Address],
+    services: Sequence[Service],
+    servers: Sequence[Address],
+    tls_upstream: Address | ReapiAddress | None,
     store: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
@@ -52,91 +171,87 @@ def run(
     upstream_ca: Path | None,
     upstream_certificate: Path | None,
     upstream_key: Path | None,
-    traces: str | None,
-    log_level: str,
-    grace: float,
-    castore: str | None,
-    castore_upstream: Address | None,
-    directory_sizes: str,
-    limits: dict[str, int],
-    properties: Sequence[tuple[str, str, str | None]],
-    check_config: bool,
-    audit: str | None,
     **others: Any,
-) -> int:
-    """Run the command, and return its exit status."""
-    servers = [one for one in upstreams if isinstance(one, Address) and one is not SANDBOX]
-    local = next((one for one in upstreams if one not in servers), None)
-    if local is not None and len(upstreams) > 1:
-        raise click.UsageError(f"expected --upstream {local.text} without other builders")
-    if local is not None and castore is None:
-        raise click.UsageError(f"expected --castore with --upstream {local.text}")
-    if castore is None and (castore_upstream is not None or directory_sizes != "specified"):
-        raise click.UsageError("expected --castore with --castore-upstream and --directory-sizes")
-    if limits and local is not SANDBOX:
-        raise click.UsageError("expected --upstream sandbox: with limits of builds")
-    if properties and (local is None or local is SANDBOX):
-        raise click.UsageError("expected --upstream reapi+grpc://… with --property")
-    if check_only == bool(upstreams):
-        raise click.UsageError("expected one of --upstream and --check-only")
+) -> Options:
+    """Return the options of the proxy that can be read again while it runs.
+
+    Raises:
+        click.ClickException: if options contradict each other, or files are invalid.
+    """
+    _check_store(store, services)
     if tls_client_names and not tls_client_ca:
         raise click.UsageError("expected --tls-client-ca with --tls-client-name")
+    with extra("serve"):
+        from tvix_build.proxy.callers import Certificates
+        from tvix_build.proxy.server import Options
+    return Options(
+        listen,
+        services,
+        servers,
+        server_certificate(listen, tls_certificate, tls_key, tls_client_ca),
+        client_credentials(
+            tls_upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
+        ),
+        store=store,
+        forwarded_metadata=forwarded_metadata or None,
+        certificates=Certificates(tls_client_names) if tls_client_ca else None,
+        tokens=_tokens(jwt_keys, jwt_audience, jwt_issuer),
+        **others,
+    )
+
+
+def _check_store(store: str | None, services: Sequence[Service]) -> None:
     for service in services:
         if store is not None and service.schema is not Schema.TVIX_BUILD_V1:
             raise click.UsageError(
                 f"expected --schema tvix.build.v1 only: --store keeps requests of no other "
                 f"schema; found {service.schema.value}"
             )
-    with extra("serve"):
-        from tvix_build.proxy import listening, logs, server
-        from tvix_build.proxy.callers import Certificates
-        from tvix_build.proxy.castore_builder import CastoreBuilder
 
-        if traces is not None:
-            from tvix_build.proxy.tracing import exporting_provider
 
-            try:
-                others["traces"] = exporting_provider(traces)
-            except ModuleNotFoundError as error:
-                raise click.ClickException(
-                    f"--traces needs {error.name}: pip install "
-                    "opentelemetry-exporter-otlp-proto-grpc"
-                ) from None
-    if (jwt_audience or jwt_issuer) and not jwt_keys:
-        raise click.UsageError("expected --jwt-keys with --jwt-audience and --jwt-issuer")
-    credentials = client_credentials(
-        next((one for one in upstreams if one.tls), None),
-        upstream_ca,
-        upstream_certificate,
-        upstream_key,
-        prefix="upstream-",
-    )
-    options = server.Options(
-        listen,
-        services,
-        servers,
-        server_certificate(listen, tls_certificate, tls_key, tls_client_ca),
-        credentials,
-        store=store,
-        forwarded_metadata=forwarded_metadata or None,
-        certificates=Certificates(tls_client_names) if tls_client_ca else None,
-        tokens=_tokens(jwt_keys, jwt_audience, jwt_issuer) if jwt_keys else None,
-        **others,
-    )
-    if check_config:
-        click.get_current_context().meta[OPTIONS] = options
-        return 0
+def _tokens(keys: Path | None, audience: str | None, issuer: str | None) -> Tokens | None:
+    """Return how tokens identify callers; None if they need no token.
+
+    Raises:
+        click.ClickException: if PyJWT is not installed, or the file has no keys.
+    """
+    if keys is None:
+        if audience or issuer:
+            raise click.UsageError("expected --jwt-keys with --jwt-audience and --jwt-issuer")
+        return None
+    with extra("jwt"):
+        from tvix_build.proxy.tokens import Tokens
+    try:
+        return Tokens(keys, audience, issuer)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _serve(
+    options: Options,
+    local: Local,
+    traces: str | None,
+    audit: str | None,
+    log_level: str,
+    grace: float,
+) -> int:
+    """Serve until a signal, and return the exit status of the command."""
+    from tvix_build.proxy import listening, logs, server
+    from tvix_build.proxy.castore_builder import CastoreBuilder
+    from tvix_build.proxy.tracing import exporting_provider
+
+    provider = None if traces is None else exporting_provider(traces)
     log = logs.configure(log_level)
     try:
         with ExitStack() as stack:
             stack.enter_context(closing(log))
             audited = stack.enter_context(_open_audit(audit))
+            castore = local.open_castore(stack)
             builder = None
-            opened = _open_castore(stack, castore, castore_upstream, directory_sizes, services)
-            if opened is not None and local is not None:
-                opening = _open_builder(local, opened, limits, properties, credentials)
-                builder = CastoreBuilder(stack.enter_context(opening))
-            options = replace(options, castore=opened, log=log, audit=audited)
+            if castore is not None:
+                found = local.open_builder(stack, castore, options.upstream_credentials)
+                builder = None if found is None else CastoreBuilder(found)
+            options = replace(options, castore=castore, log=log, audit=audited, traces=provider)
             asyncio.run(server.run(options, grace, builder, reload_options()))
     except listening.ServeError as error:
         Monitor().error(error)
@@ -144,18 +259,14 @@ def run(
     return 0
 
 
-def _tokens(keys: Path, audience: str | None, issuer: str | None) -> Tokens:
-    """Return how tokens identify callers.
-
-    Raises:
-        click.ClickException: if PyJWT is not installed, or the file has no keys.
-    """
-    with extra("jwt"):
-        from tvix_build.proxy.tokens import Tokens
+def _check_traces() -> None:
+    """Raise click.ClickException if the package that exports traces is not installed."""
     try:
-        return Tokens(keys, audience, issuer)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
+        import opentelemetry.exporter.otlp.proto.grpc.trace_exporter  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"--traces needs {error.name}: pip install opentelemetry-exporter-otlp-proto-grpc"
+        ) from None
 
 
 @contextmanager
@@ -168,56 +279,3 @@ def _open_audit(path: str | None) -> Iterator[LineWriter | None]:
 
     with open(path, "ab", buffering=0) as file, closing(LineWriter(file.fileno())) as writer:
         yield writer
-
-
-def _open_castore(
-    stack: ExitStack,
-    path: str | None,
-    upstream: Address | None,
-    directory_sizes: str,
-    services: Sequence[Service],
-) -> CastoreStore | None:
-    """Open a castore store, until the stack ends; None without a path.
-
-    Args:
-        upstream: the address of the server behind the store, or None. Of its services, those of
-            snix are called, unless this server has only those of tvix.
-    """
-    if path is None:
-        return None
-    from tvix_build.castore import CastoreStore
-
-    if upstream is None:
-        return stack.enter_context(CastoreStore(path, directory_sizes=directory_sizes))
-    from tvix_build.castore.backed import BackedStore
-    from tvix_build.castore.client import CastoreClient
-
-    schemas = [service.schema for service in services]
-    schema = Schema.SNIX_BUILD_V1 if Schema.SNIX_BUILD_V1 in schemas else schemas[0]
-    client = stack.enter_context(CastoreClient(upstream.text, schema=schema))
-    return stack.enter_context(BackedStore(path, client, directory_sizes=directory_sizes))
-
-
-def _open_builder(
-    upstream: Address | ReapiAddress,
-    castore: CastoreStore,
-    limits: dict[str, int],
-    properties: Sequence[tuple[str, str, str | None]],
-    credentials: grpc.ChannelCredentials | None,
-) -> AbstractContextManager[Builder]:
-    """Return the sandbox, or the builder that runs requests on an engine.
-
-    Raises:
-        click.ClickException: if this machine has no sandbox.
-    """
-    if isinstance(upstream, Address):
-        from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
-
-        try:
-            return nullcontext(SandboxBuilder(castore, limits=Limits(**limits)))
-        except UnavailableError as error:
-            raise click.ClickException(str(error)) from None
-    from tvix_build.builders.reapi import Property, ReapiBuilder
-
-    made = [Property(*one) for one in properties]
-    return ReapiBuilder(upstream.text, castore, credentials=credentials, properties=made)

@@ -86,6 +86,8 @@ def _critical_path(
     path = []
     step = max(range(len(steps)), key=lambda one: finished[one], default=-1)
     while step >= 0 and finished[step] > 0:
-        path.append(steps[step][0])
+        result = results.get(steps[step][0])
+        if result is not None and _duration(result) is not None:  # not skipped or refused
+            path.append(result.step)
         step = previous[step]
     return path[::-1]

@@ -323,7 +323,10 @@ class _Runner:
             self._error = self._error or task.exception()
         elif not self._stopping:  # by its builder, or by the loop, which also cancels `run`
             self._error = self._error or RuntimeError("a build was cancelled")
-        self._advance()
+        try:
+            self._advance()
+        except Exception as error:  # asyncio would only log it, and `run` would wait forever.
+            self._error = self._error or error
         self._changed.set()
 
     def _end(self, job: Job, outcome: BuildResult[bytes] | Failure) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tvix_build._core.blake3 import blake3_many
-from tvix_build._core.check import validate
+from tvix_build._core.check import canonicalize, validate
 from tvix_build._core.engine import DIGEST_SIZE
-from tvix_build._core.ranges import BytesLike, bytes_like
+from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, Kind
 from tvix_build.plan.wire import Ref, Step, read_outputs, read_plan, read_step
 from tvix_build.store import RequestStore
@@ -148,13 +148,13 @@ class PlanState:
         """Store a plan, and return its digest.
 
         Args:
-            plan: the canonical encoding of a plan.
+            plan: an encoded plan. Its canonical encoding is stored.
 
         Raises:
             ValidationError: if it is invalid.
         """
-        view = bytes_like(plan)
-        validate(view, kind=Kind.PLAN)
+        validate(plan, kind=Kind.PLAN)
+        view = memoryview(canonicalize(plan, kind=Kind.PLAN))
         found = read_plan(view)
         rows = blake3_many(view, offsets=(found.begins, found.ends)).tobytes()
         digest = blake3_many([view]).tobytes()

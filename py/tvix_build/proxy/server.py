@@ -319,8 +319,6 @@ class Server:
         self._receiver.resize(options.memory)
         self._builds.shares.resize(options.max_builds)
         self._call_limit.limit = options.max_builds + options.max_queue
-        if options.traces is not None:
-            options.traces.shutdown()  # The first one stays in use.
 
     async def close(self, grace: float | None) -> None:
         """Reject new calls and wait for the running ones, which end after `grace` seconds. A later

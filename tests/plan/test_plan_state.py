@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""The state of plans: what it stores, and what happens if it fails."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fake_builder import FakeBuilder
+from made_plans import digest_of, make_graph
+from tvix_build.castore import CastoreStore
+from tvix_build.plan import PlanState, run
+from tvix_build.plan.attempts import Resolved
+from tvix_build.plan.running import _LARGEST_BATCH, _Runner
+from tvix_build.plan.v1.plan_pb2 import Plan
+from tvix_build.store import StoreError
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[PlanState]:
+    with PlanState(tmp_path / "state") as opened:
+        yield opened
+
+
+def test_other_encodings_of_a_plan(state: PlanState) -> None:
+    canonical, digests = make_graph([[], [0]])
+    plan = Plan.FromString(canonical)
+    other = Plan(roots=plan.roots).SerializeToString() + Plan(steps=plan.steps).SerializeToString()
+    assert other != canonical
+    assert state.put_plan(other) == digest_of(canonical)
+    found = state.plan_steps(digest_of(canonical))
+    assert sorted(digest for digest, _ in found) == sorted(digests)
+
+
+def test_a_state_that_fails_between_builds(
+    state: PlanState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = make_graph([[] for _ in range(_LARGEST_BATCH + 10)])
+    digest = state.put_plan(plan)
+    resolve = _Runner._resolve
+    numbers = itertools.count()
+
+    def fail(self: _Runner, step: int) -> Resolved:
+        if next(numbers) == _LARGEST_BATCH:  # the first one after the end of a task
+            raise StoreError("the disk failed")
+        return resolve(self, step)
+
+    monkeypatch.setattr(_Runner, "_resolve", fail)
+    with (
+        CastoreStore(tmp_path / "castore") as castore,
+        pytest.raises(StoreError, match="the disk failed"),
+    ):
+        run(digest, [FakeBuilder(castore)], state, castore=castore)
