@@ -54,7 +54,7 @@ def test_buf_module_has_the_protos() -> None:
     assert buf["version"] == "v2"
     (module,) = buf["modules"]
     protos = {path.name for path in (ROOT / module["path"]).rglob("*.proto")}
-    ours = {"google.proto", "plan.proto", "remote_execution.proto"}
+    ours = {"google.proto", "plan.proto", "remote_execution.proto", "rpc_plan.proto"}
     assert protos == {"build.proto", "castore.proto", "rpc_build.proto", "rpc_castore.proto"} | ours
     # Exceptions only for names of upstream.
     assert sorted(buf["lint"]["except"]) == [
