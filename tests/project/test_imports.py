@@ -57,7 +57,16 @@ ROOMS = {
     "store": Room(("tvix_build.store",), ("core", "builders")),
     "proxy": Room(
         ("tvix_build.proxy",),
-        ("core", "public", "builders", "castore", "store", "proxy.shared"),
+        (
+            "core",
+            "public",
+            "builders",
+            "castore",
+            "plan",
+            "plan.messages",
+            "store",
+            "proxy.shared",
+        ),
     ),
     "proxy.client": Room(("tvix_build.proxy.client",), ("core", "public", "proxy.shared")),
     "proxy.shared": Room(("tvix_build.proxy.shared",), ("core",)),

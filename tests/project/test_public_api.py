@@ -596,11 +596,14 @@ def test_plans(tmp_path: Path) -> None:
     assert assert_type(found.cause, bytes | None) == DIGEST
     assert not assert_type(found.succeeded, bool)
     wanted: plan.OnEvent = events.append
+    wanted(plan.Queued(DIGEST, DIGEST))
     wanted(plan.Started(DIGEST, 0))
     wanted(plan.Logged(DIGEST, b""))
     wanted(plan.Finished(found))
     event = events[0]
-    if isinstance(event, plan.Started):
+    if isinstance(event, plan.Queued):
+        assert_type(event.request, bytes)
+    elif isinstance(event, plan.Started):
         assert_type(event.builder, int)
     elif isinstance(event, plan.Logged):
         assert_type(event.data, bytes)

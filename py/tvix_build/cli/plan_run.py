@@ -30,7 +30,6 @@ from tvix_build.records.output import output_errors
 from tvix_build.store import RequestStore
 
 if TYPE_CHECKING:
-    from tvix.castore.protos.castore_pb2 import Node
     from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.proxy.shared.addresses import Address
 
@@ -96,7 +95,7 @@ def run(
             )
         write_reports(reports, opened, result.run)
         if out_link is not None and result.succeeded:
-            materialize(store, dict(_root_outputs(opened, result)), out_link)
+            materialize(store, opened.root_outputs(result.run), out_link)
     with output_errors("standard output"):
         counts = (f"{result.counts.get(status, 0):,} {status.value}" for status in Status)
         stdout_console().say(", ".join(counts))
@@ -178,14 +177,3 @@ async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:
             signal.signal(number, handler)
         if received:
             os.kill(os.getpid(), received[0])
-
-
-def _root_outputs(state: PlanState, result: PlanResult) -> Iterator[tuple[str, Node]]:
-    """Yield the outputs of the roots of a successful run."""
-    requests = {one.step: one.request for one in state.results(result.run)}
-    for root in state.roots(result.run.plan):
-        request = requests[root]
-        assert request is not None
-        build = state.builds.get_build(request, schema=state.step(root).schema)
-        assert build is not None
-        yield from build.outputs.items()

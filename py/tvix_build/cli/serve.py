@@ -5,6 +5,7 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
@@ -58,6 +59,8 @@ def run(
     castore: str | None,
     castore_upstream: Address | None,
     directory_sizes: str,
+    plans: str | None,
+    max_plan_builds: int | None,
     limits: dict[str, int],
     properties: Sequence[tuple[str, str, str | None]],
     check_config: bool,
@@ -71,6 +74,10 @@ def run(
         raise click.UsageError(f"expected --upstream {local.text} without other builders")
     if local is not None and castore is None:
         raise click.UsageError(f"expected --castore with --upstream {local.text}")
+    if plans is not None and local is None:
+        raise click.UsageError("expected --upstream sandbox: or reapi+grpc://… with --plans")
+    if plans is None and max_plan_builds is not None:
+        raise click.UsageError("expected --plans with --max-plan-builds")
     if castore is None and (castore_upstream is not None or directory_sizes != "specified"):
         raise click.UsageError("expected --castore with --castore-upstream and --directory-sizes")
     if limits and local is not SANDBOX:
@@ -91,6 +98,7 @@ def run(
         from tvix_build.proxy import listening, logs, server
         from tvix_build.proxy.callers import Certificates
         from tvix_build.proxy.castore_builder import CastoreBuilder
+        from tvix_build.proxy.plan_runs import PlanOptions
 
         if traces is not None:
             from tvix_build.proxy.tracing import exporting_provider
@@ -135,7 +143,12 @@ def run(
             opened = _open_castore(stack, castore, castore_upstream, directory_sizes, services)
             if opened is not None and local is not None:
                 opening = _open_builder(local, opened, limits, properties, credentials)
-                builder = CastoreBuilder(stack.enter_context(opening))
+                engine = stack.enter_context(opening)
+                builder = CastoreBuilder(engine)
+                if plans is not None:
+                    builds = max_plan_builds or os.cpu_count() or 1
+                    made = PlanOptions(plans, engine, local.text, builds)
+                    options = replace(options, plans=made)
             options = replace(options, castore=opened, log=log, audit=audited)
             asyncio.run(server.run(options, grace, builder, reload_options()))
     except listening.ServeError as error:
