@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.message_factory import GetMessageClass
 
 from fake_builder import FakeBuilder, describe
 from made_plans import digest_of, make_graph, make_plan, make_step, output_name
@@ -22,7 +23,6 @@ from tvix_build.castore import CastoreStore
 from tvix_build.plan import PlanGraph
 from tvix_build.plan.v1 import rpc_plan_pb2 as rpc
 from tvix_build.plan.v1.plan_pb2 import Step
-from tvix_build.plan.v1.rpc_plan_pb2_grpc import PlanServiceStub
 from tvix_build.proxy.plan_runs import PlanOptions
 from tvix_build.proxy.shared.addresses import parse
 from waiting import LIMIT
@@ -30,6 +30,21 @@ from waiting import LIMIT
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 KIND = rpc.Event.Kind
 Status = rpc.ListPlansResponse.Status
+
+
+class Stub:
+    """The methods of PlanService."""
+
+    def __init__(self, channel: Any) -> None:
+        for method in rpc.DESCRIPTOR.services_by_name["PlanService"].methods:
+            kinds = ["unary", "stream"]
+            kind = f"{kinds[method.client_streaming]}_{kinds[method.server_streaming]}"
+            made = getattr(channel, kind)(
+                f"/tvix_build.plan.v1.PlanService/{method.name}",
+                request_serializer=GetMessageClass(method.input_type).SerializeToString,
+                response_deserializer=GetMessageClass(method.output_type).FromString,
+            )
+            setattr(self, method.name, made)
 
 
 class Client(NamedTuple):
@@ -75,8 +90,7 @@ async def served(
         plans = PlanOptions(str(path / "plans"), builder, "fake:", max_builds)
         async with open_proxy(castore=castore, plans=plans, **options) as proxy:
             channel = grpc.aio.insecure_channel(parse(proxy.addresses[0]).target)
-            stub: Any = PlanServiceStub
-            yield Client(stub(channel), builder, castore)
+            yield Client(Stub(channel), builder, castore)
         await channel.close()
 
 
