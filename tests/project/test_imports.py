@@ -83,6 +83,7 @@ ROOMS = {
             "castore.client",
             "nix",
             "plan",
+            "plan.messages",
             "store",
             "proxy",
             "proxy.client",

@@ -58,7 +58,7 @@ def run(
         check_target(out_link)
     check_report_names(reports)
     monitor = Monitor(quiet=True)
-    plan = _read_plan(monitor, file)
+    plan = read_plan(monitor, file)
     if plan is None:
         return 1
     with ExitStack() as stack:
@@ -102,7 +102,7 @@ def run(
     return 0 if result.succeeded else 1
 
 
-def _read_plan(monitor: Monitor, file: str) -> bytes | None:
+def read_plan(monitor: Monitor, file: str) -> bytes | None:
     """Return the plan in a file. If it is invalid, print the violations, and return None.
 
     Raises:
