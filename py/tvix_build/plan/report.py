@@ -86,6 +86,8 @@ def _critical_path(
     path = []
     step = max(range(len(steps)), key=lambda one: finished[one], default=-1)
     while step >= 0 and finished[step] > 0:
-        path.append(steps[step][0])
+        digest = steps[step][0]
+        if digest in results and _duration(results[digest]) is not None:  # Not a skipped step.
+            path.append(digest)
         step = previous[step]
     return path[::-1]
