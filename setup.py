@@ -143,7 +143,12 @@ def generate_protobuf_modules(directory: Path) -> None:
     from grpc_tools import protoc
 
     protos = sorted(str(path) for path in PROTO.rglob("*.proto"))
-    services = [path for path in protos if Path(path).name.startswith("rpc_")]
+    # Modules of grpcio-tools have no types, and the types of tvix_build are complete.
+    services = [
+        path
+        for path in protos
+        if Path(path).name.startswith("rpc_") and "tvix_build" not in Path(path).parts
+    ]
     directory.mkdir(parents=True, exist_ok=True)
     for options, files in [
         ([f"--python_out={directory}", f"--pyi_out={directory}"], protos),

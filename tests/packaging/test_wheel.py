@@ -195,6 +195,7 @@ def test_relocations_are_read_only_once_loaded(either: Wheel, tmp_path: Path) ->
         EXTENSION,
         "tvix_build/plan/v1/plan_pb2.py",
         "tvix_build/plan/v1/plan_pb2.pyi",
+        "tvix_build/plan/v1/rpc_plan_pb2.py",
         "tvix_build/py.typed",
         "reapi/protos/py.typed",
         "reapi/protos/remote_execution_pb2.pyi",

@@ -75,6 +75,16 @@ def test_stored_builds_take_no_time(state: PlanState) -> None:
     assert report["critical_seconds"] == 2
 
 
+def test_the_critical_path_has_no_skipped_steps(state: PlanState) -> None:
+    plan, digests = make_graph([[], *([0] for _ in range(20))])
+    run = state.start_run(state.put_plan(plan))
+    skipped = [StepResult(one, Status.SKIPPED, cause=digests[0]) for one in digests[1:]]
+    state.put_results(run, [result(digests[0], 0, 1, Status.FAILED), *skipped])
+    report = report_run(state, run)
+    assert report["critical_path"] == [digests[0].hex()]
+    assert "because of" in render(report)
+
+
 def test_a_run_without_results(state: PlanState) -> None:
     plan, _ = make_graph([[], [0]])
     report = report_run(state, state.start_run(state.put_plan(plan)))

@@ -24,7 +24,7 @@ from tvix.castore.protos.castore_pb2 import Node
 from tvix_build.builders import BuildFailedError, BuildResult, RefusedError, UnavailableError
 from tvix_build.builders.messages import Request, read_request
 from tvix_build.castore import CastoreStore
-from tvix_build.plan.events import Event, Finished, Logged, Started
+from tvix_build.plan.events import Event, Finished, Logged, Queued, Started
 from tvix_build.plan.running import PlanResult, _Runner, run, run_async
 from tvix_build.plan.state import PlanState, Status, StepResult, UnknownPlanError
 from waiting import LIMIT
@@ -191,7 +191,12 @@ def test_events(castore: CastoreStore, state: PlanState) -> None:
     assert events == [
         event
         for digest in digests
-        for event in (Started(digest, 0), Logged(digest, b"building\n"), Finished(results[digest]))
+        for event in (
+            Queued(digest, results[digest].request or b""),
+            Started(digest, 0),
+            Logged(digest, b"building\n"),
+            Finished(results[digest]),
+        )
     ]
 
 

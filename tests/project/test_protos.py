@@ -28,6 +28,7 @@ import tvix.build.protos.rpc_build_pb2
 import tvix.castore.protos.castore_pb2
 import tvix.castore.protos.rpc_castore_pb2
 import tvix_build.plan.v1.plan_pb2
+import tvix_build.plan.v1.rpc_plan_pb2
 
 MODULES = [
     *(tvix.castore.protos.castore_pb2, snix.castore.protos.castore_pb2),
@@ -35,7 +36,7 @@ MODULES = [
     *(tvix.build.protos.rpc_build_pb2, snix.build.protos.rpc_build_pb2),
     *(tvix.castore.protos.rpc_castore_pb2, snix.castore.protos.rpc_castore_pb2),
     *(reapi.protos.google_pb2, reapi.protos.remote_execution_pb2),
-    tvix_build.plan.v1.plan_pb2,
+    *(tvix_build.plan.v1.plan_pb2, tvix_build.plan.v1.rpc_plan_pb2),
 ]
 EXPECTED = json.loads((Path(__file__).parents[1] / "protos.json").read_text())
 

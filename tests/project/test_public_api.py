@@ -39,7 +39,8 @@ from tvix_build.castore.client import (
 from tvix_build.duckdb import register
 from tvix_build.nix import Derivation, DerivationDirectory, DerivationError, Lookup, Output
 from tvix_build.plan import PlanState, Run, Status, StepResult, UnknownPlanError
-from tvix_build.plan.v1 import plan_pb2
+from tvix_build.plan.client import PlanClient, Submitted
+from tvix_build.plan.v1 import plan_pb2, rpc_plan_pb2
 from tvix_build.polars import TvixNamespace
 from tvix_build.proxy.client import (
     AsyncBuildService,
@@ -596,16 +597,35 @@ def test_plans(tmp_path: Path) -> None:
     assert assert_type(found.cause, bytes | None) == DIGEST
     assert not assert_type(found.succeeded, bool)
     wanted: plan.OnEvent = events.append
+    wanted(plan.Queued(DIGEST, DIGEST))
     wanted(plan.Started(DIGEST, 0))
     wanted(plan.Logged(DIGEST, b""))
     wanted(plan.Finished(found))
     event = events[0]
-    if isinstance(event, plan.Started):
+    if isinstance(event, plan.Queued):
+        assert_type(event.request, bytes)
+    elif isinstance(event, plan.Started):
         assert_type(event.builder, int)
     elif isinstance(event, plan.Logged):
         assert_type(event.data, bytes)
     else:
         assert_type(event.result, StepResult)
+
+
+def test_plan_client() -> None:
+    def call() -> None:
+        credentials = grpc.ssl_channel_credentials()
+        with PlanClient("grpc+https://localhost:1", credentials=credentials) as client:
+            found = assert_type(client.submit(b"", fail_fast=True, timeout=None), Submitted)
+            assert_type(found.plan, bytes)
+            assert_type(found.sent, int)
+            client.watch(found.plan, first=1, kinds=[rpc_plan_pb2.Event.KIND_FINISHED])
+            client.cancel(found.plan)
+            client.plans()
+            client.close()
+
+    with pytest.raises(tvix_build.ValidationError):
+        call()
 
 
 def test_builds_of_derivations(tmp_path: Path) -> None:

@@ -17,12 +17,14 @@ import pytest
 import yaml
 
 import tvix_build
+from fake_builder import FakeBuilder
 from serving import open_proxy
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.commands.serve import serve
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.outcomes import CastoreOutcome
+from tvix_build.proxy.plan_runs import PlanOptions
 from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ def test_buf_module_has_the_protos() -> None:
     assert buf["version"] == "v2"
     (module,) = buf["modules"]
     protos = {path.name for path in (ROOT / module["path"]).rglob("*.proto")}
-    ours = {"google.proto", "plan.proto", "remote_execution.proto"}
+    ours = {"google.proto", "plan.proto", "remote_execution.proto", "rpc_plan.proto"}
     assert protos == {"build.proto", "castore.proto", "rpc_build.proto", "rpc_castore.proto"} | ours
     # Exceptions only for names of upstream.
     assert sorted(buf["lint"]["except"]) == [
@@ -147,9 +149,18 @@ def names_of_metrics() -> set[str]:
 
     async def scenario() -> set[str]:
         writer = LineWriter(2)
-        with tempfile.TemporaryDirectory() as directory, CastoreStore(directory) as castore:
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            CastoreStore(Path(directory, "castore")) as castore,
+        ):
+            plans = PlanOptions(f"{directory}/plans", FakeBuilder(castore), "fake:", 1)
             async with open_proxy(
-                "grpc+unix:/none", deduplicate=True, log=writer, audit=writer, castore=castore
+                "grpc+unix:/none",
+                deduplicate=True,
+                log=writer,
+                audit=writer,
+                castore=castore,
+                plans=plans,
             ) as proxy:
                 metrics = Metrics(proxy.numbers)
                 metrics.observe_castore(CastoreOutcome("method", lambda: "peer", 0))

@@ -155,6 +155,11 @@ def test_a_cancelled_call_cancels_the_execution(tmp_path: Path) -> None:
             "expected --upstream reapi+grpc://… with --property",
         ),
         (("--check-only", *NETWORK), "expected --upstream reapi+grpc://… with --property"),
+        (
+            ("--check-only", "--plans", "plans"),
+            "expected --upstream sandbox: or reapi+grpc://… with --plans",
+        ),
+        (("--check-only", "--max-plan-builds", "1"), "expected --plans with --max-plan-builds"),
     ],
 )
 def test_usage(tmp_path: Path, options: tuple[str, ...], message: str) -> None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from tvix_build import Report, Schema, check
-from tvix_build._core.report import in_words, sentence
+from tvix_build._core.report import in_words
 from tvix_build.cli.arguments import input_source, output_target, read_record
 from tvix_build.cli.connections import SANDBOX, client_credentials
 from tvix_build.cli.extras import extra
 from tvix_build.cli.failures import FailedError
 from tvix_build.cli.hints import find_hint_of
 from tvix_build.cli.reuse import Reuse
+from tvix_build.cli.statuses import print_status
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.cli.viewer import Viewer
 from tvix_build.proxy.shared.addresses import Address
@@ -185,25 +186,8 @@ class _Server(NamedTuple):
                 monitor.error(f"{place}: {error}")
                 _print_violations(monitor, place, error)
             except grpc.RpcError as error:
-                _print_status(monitor, place, error)
+                print_status(monitor, place, error)
         raise FailedError
-
-
-def _print_status(monitor: Monitor, place: str, error: grpc.RpcError) -> None:
-    """Print the status of a call, and the violations in its details."""
-    import grpc
-
-    from tvix_build.proxy.client import bad_request
-
-    assert isinstance(error, grpc.Call)
-    monitor.error(f"{place}: {error.code().name}: {error.details()}")
-    try:
-        violations = bad_request(error).field_violations
-    except ValueError as failure:
-        monitor.error(f"{place}: malformed details of the status: {failure}")
-        return
-    for one in violations:
-        monitor.error(f"{place}: {sentence(one.field, one.reason, one.description)}")
 
 
 def _print_violations(monitor: Monitor, place: str, found: Report | InvalidResponseError) -> None:

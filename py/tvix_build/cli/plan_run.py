@@ -21,7 +21,7 @@ from tvix_build.cli.connections import SANDBOX, client_credentials
 from tvix_build.cli.extras import extra
 from tvix_build.cli.materialize import check_target, materialize
 from tvix_build.cli.plan_report import check_report_names, write_reports
-from tvix_build.cli.plan_show import read_plan, report_plan
+from tvix_build.cli.plan_show import read_valid_plan
 from tvix_build.cli.plan_view import open_view
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.plan import PlanResult, PlanState, Status, run_async
@@ -29,7 +29,6 @@ from tvix_build.records.output import output_errors
 from tvix_build.store import RequestStore
 
 if TYPE_CHECKING:
-    from tvix.castore.protos.castore_pb2 import Node
     from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.proxy.shared.addresses import Address
 
@@ -58,7 +57,7 @@ def run(
         check_target(out_link)
     check_report_names(reports)
     monitor = Monitor(quiet=True)
-    plan = _read_plan(monitor, file)
+    plan = read_valid_plan(file, monitor)
     if plan is None:
         return 1
     with ExitStack() as stack:
@@ -95,24 +94,11 @@ def run(
             )
         write_reports(reports, opened, result.run)
         if out_link is not None and result.succeeded:
-            materialize(store, dict(_root_outputs(opened, result)), out_link)
+            materialize(store, opened.root_outputs(result.run), out_link)
     with output_errors("standard output"):
         counts = (f"{result.counts.get(status, 0):,} {status.value}" for status in Status)
         stdout_console().say(", ".join(counts))
     return 0 if result.succeeded else 1
-
-
-def _read_plan(monitor: Monitor, file: str) -> bytes | None:
-    """Return the plan in a file. If it is invalid, print the violations, and return None.
-
-    Raises:
-        InputError: if the file cannot be read.
-    """
-    plan, report = read_plan(file)
-    if report.valid:
-        return plan
-    report_plan(file, report, monitor)
-    return None
 
 
 @contextmanager
@@ -175,14 +161,3 @@ async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:
             signal.signal(number, handler)
         if received:
             os.kill(os.getpid(), received[0])
-
-
-def _root_outputs(state: PlanState, result: PlanResult) -> Iterator[tuple[str, Node]]:
-    """Yield the outputs of the roots of a successful run."""
-    requests = {one.step: one.request for one in state.results(result.run)}
-    for root in state.roots(result.run.plan):
-        request = requests[root]
-        assert request is not None
-        build = state.builds.get_build(request, schema=state.step(root).schema)
-        assert build is not None
-        yield from build.outputs.items()

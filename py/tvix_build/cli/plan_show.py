@@ -30,6 +30,19 @@ def read_plan(path: str) -> Record:
     return read_record(input_source(path, None, None), message_type(Kind.PLAN))
 
 
+def read_valid_plan(path: str, monitor: Monitor) -> bytes | None:
+    """Return the encoded plan in a file. If it is invalid, print the violations, and return None.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    plan, report = read_plan(path)
+    if report.valid:
+        return plan
+    report_plan(path, report, monitor)
+    return None
+
+
 def open_graph(path: str, monitor: Monitor) -> PlanGraph | int:
     """Return the graph of the plan in a file; an exit status if it is invalid or unreadable, after
     reporting the reason."""

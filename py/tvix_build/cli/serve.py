@@ -5,6 +5,7 @@ imported late, as it needs packages of the extra `serve`."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tvix_build.builders.reapi.address import Address as ReapiAddress
     from tvix_build.castore import CastoreStore
     from tvix_build.proxy.line_writer import LineWriter
+    from tvix_build.proxy.plan_runs import PlanOptions
     from tvix_build.proxy.server import Options
     from tvix_build.proxy.tokens import Tokens
 
@@ -49,6 +51,8 @@ class Local:
         limits: the limits of builds in the sandbox.
         properties: the platform properties of actions on the engine.
         services: the services of the proxy.
+        plans: the directory of PlanService; None to offer none.
+        max_plan_builds: the limit of concurrent builds of all plans; None for the number of CPUs.
     """
 
     builder: Address | ReapiAddress | None
@@ -58,6 +62,8 @@ class Local:
     limits: Mapping[str, int]
     properties: Sequence[tuple[str, str, str | None]]
     services: Sequence[Service]
+    plans: str | None
+    max_plan_builds: int | None
 
     def check(self) -> None:
         """Raise click.UsageError if options contradict each other."""
@@ -73,6 +79,10 @@ class Local:
             raise click.UsageError("expected --upstream sandbox: with limits of builds")
         if self.properties and self.builder in (None, SANDBOX):
             raise click.UsageError("expected --upstream reapi+grpc://… with --property")
+        if self.plans is not None and self.builder is None:
+            raise click.UsageError("expected --upstream sandbox: or reapi+grpc://… with --plans")
+        if self.plans is None and self.max_plan_builds is not None:
+            raise click.UsageError("expected --plans with --max-plan-builds")
 
     def open_castore(self, stack: ExitStack) -> CastoreStore | None:
         """Open the castore store, until the stack ends. Of the server behind it, the services of
@@ -118,6 +128,15 @@ class Local:
         builder = ReapiBuilder(self.builder.text, castore, credentials=credentials, properties=made)
         return stack.enter_context(builder)
 
+    def plan_options(self, builder: Builder) -> PlanOptions | None:
+        """Return the options of PlanService, with the builder that `open_builder` returned."""
+        from tvix_build.proxy.plan_runs import PlanOptions
+
+        if self.plans is None or self.builder is None:
+            return None
+        builds = self.max_plan_builds or os.cpu_count() or 1
+        return PlanOptions(self.plans, builder, self.builder.text, builds)
+
 
 def run(
     upstreams: Sequence[Address | ReapiAddress],
@@ -128,6 +147,8 @@ def run(
     directory_sizes: str,
     limits: Mapping[str, int],
     properties: Sequence[tuple[str, str, str | None]],
+    plans: str | None,
+    max_plan_builds: int | None,
     check_config: bool,
     traces: str | None,
     audit: str | None,
@@ -142,7 +163,17 @@ def run(
         raise click.UsageError(f"expected --upstream {builder.text} without other builders")
     if check_only == bool(upstreams):
         raise click.UsageError("expected one of --upstream and --check-only")
-    local = Local(builder, castore, castore_upstream, directory_sizes, limits, properties, services)
+    local = Local(
+        builder,
+        castore,
+        castore_upstream,
+        directory_sizes,
+        limits,
+        properties,
+        services,
+        plans,
+        max_plan_builds,
+    )
     local.check()
     tls = next((one for one in upstreams if one.tls), None)
     options = _make_options(services=services, servers=servers, tls_upstream=tls, **others)
@@ -249,8 +280,10 @@ def _serve(
             castore = local.open_castore(stack)
             builder = None
             if castore is not None:
-                found = local.open_builder(stack, castore, options.upstream_credentials)
-                builder = None if found is None else CastoreBuilder(found)
+                engine = local.open_builder(stack, castore, options.upstream_credentials)
+                if engine is not None:
+                    builder = CastoreBuilder(engine)
+                    options = replace(options, plans=local.plan_options(engine))
             options = replace(options, castore=castore, log=log, audit=audited, traces=provider)
             asyncio.run(server.run(options, grace, builder, reload_options()))
     except listening.ServeError as error:

@@ -20,9 +20,10 @@ from tvix_build._core.names import publish
 if TYPE_CHECKING:
     from tvix_build.plan.derivations import from_derivations
     from tvix_build.plan.differences import PlanDifference, RootCause, compare_plans
-    from tvix_build.plan.events import Event, Finished, Logged, OnEvent, Started
+    from tvix_build.plan.events import Event, Finished, Logged, OnEvent, Queued, Started
     from tvix_build.plan.graph import PlanGraph, Statistics
     from tvix_build.plan.running import PlanResult, run, run_async
+    from tvix_build.plan.scheduling import BuildSlots
     from tvix_build.plan.state import (
         PlanRunningError,
         PlanState,
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
         Status,
         StepResult,
         UnknownPlanError,
+        UnknownStepError,
     )
 
 __all__ = [
+    "BuildSlots",
     "Event",
     "Finished",
     "Logged",
@@ -42,6 +45,7 @@ __all__ = [
     "PlanResult",
     "PlanRunningError",
     "PlanState",
+    "Queued",
     "RootCause",
     "Run",
     "Started",
@@ -49,6 +53,7 @@ __all__ = [
     "Status",
     "StepResult",
     "UnknownPlanError",
+    "UnknownStepError",
     "compare_plans",
     "from_derivations",
     "run",
@@ -57,9 +62,10 @@ __all__ = [
 _MODULES = {
     "derivations": ("from_derivations",),
     "differences": ("PlanDifference", "RootCause", "compare_plans"),
-    "events": ("Event", "Finished", "Logged", "OnEvent", "Started"),
+    "events": ("Event", "Finished", "Logged", "OnEvent", "Queued", "Started"),
     "graph": ("PlanGraph", "Statistics"),
     "running": ("PlanResult", "run", "run_async"),
+    "scheduling": ("BuildSlots",),
     "state": (
         "PlanRunningError",
         "PlanState",
@@ -67,6 +73,7 @@ _MODULES = {
         "Status",
         "StepResult",
         "UnknownPlanError",
+        "UnknownStepError",
     ),
 }
 

@@ -22,15 +22,15 @@ from tvix_build.nix.requests import (
     is_part_of_nix,
     show_cycle,
 )
+from tvix_build.plan.wire import make_plan
 
 if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
     from tvix_build.plan.v1.plan_pb2 import Plan
 
-# Tags of the fields of a step, of a ref and of a plan; those of digests with the length.
+# Tags of the fields of a step and of a ref; those of digests with the length.
 _REQUEST, _REF, _SCHEMA = b"\x0a", b"\x12", b"\x1a"
 _REF_STEP, _REF_OUTPUT = b"\x0a\x20", b"\x12"
-_STEP, _ROOT = b"\x0a", b"\x12\x20"
 
 
 def from_derivations(
@@ -130,13 +130,8 @@ class PlanMaker:
 
     def encode(self) -> bytes:
         """Return the canonical plan of the derivations that are not rejected."""
-        pieces = []
-        for digest in sorted(self.reached()):
-            step, _ = self._steps[digest]
-            pieces += [_STEP, varint(len(step)), step]
-        for digest in sorted(self.roots):
-            pieces += [_ROOT, digest]
-        return b"".join(pieces)
+        steps = (self._steps[digest][0] for digest in sorted(self.reached()))
+        return make_plan(steps, sorted(self.roots))
 
     def reached(self) -> set[bytes]:
         """Return the digests of the steps that roots need: not of those that only rejected

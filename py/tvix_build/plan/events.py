@@ -11,6 +11,16 @@ from tvix_build.plan.state import StepResult
 
 
 @dataclass(frozen=True)
+class Queued:
+    """A step without a stored build waits for a builder."""
+
+    step: bytes
+    """The digest of the step."""
+    request: bytes
+    """The digest of its request with all inputs."""
+
+
+@dataclass(frozen=True)
 class Started:
     """A builder starts to build a step. It happens again for each retry."""
 
@@ -38,7 +48,7 @@ class Finished:
     """The outcome."""
 
 
-Event: TypeAlias = "Started | Logged | Finished"
+Event: TypeAlias = "Queued | Started | Logged | Finished"
 OnEvent: TypeAlias = Callable[[Event], object]
 """Gets the events of a run: `Logged` in threads of builders, the others in the thread that runs the
 plan."""

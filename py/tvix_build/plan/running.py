@@ -16,9 +16,9 @@ from tvix_build.builders.caching import has_outputs
 from tvix_build.builders.threads import run_in_thread
 from tvix_build.castore import CastoreStore
 from tvix_build.plan.attempts import Attempts, Failure, Resolved, default_backoff
-from tvix_build.plan.events import Finished, Logged, OnEvent, Started
+from tvix_build.plan.events import Finished, Logged, OnEvent, Queued, Started
 from tvix_build.plan.jobs import Job
-from tvix_build.plan.scheduling import Schedule
+from tvix_build.plan.scheduling import BuildSlots, Schedule
 from tvix_build.plan.state import PlanState, Run, Status, StepResult
 from tvix_build.plan.wire import Input, add_inputs
 from tvix_build.proxy.shared.checks import check_request
@@ -53,7 +53,7 @@ def run(
     *,
     castore: CastoreStore,
     weights: Sequence[float] | None = None,
-    max_builds: int | None = None,
+    max_builds: int | BuildSlots | None = None,
     timeout: float | None = None,
     retries: int = 5,
     backoff: Callable[[int], float] = default_backoff,
@@ -77,7 +77,8 @@ def run(
         castore: the castore of all builders.
         weights: a number for each builder: one of weight 2 gets twice as many builds as one of 1;
             by default, all are equal.
-        max_builds: how many builds run at the same time; by default, the number of CPUs.
+        max_builds: how many builds run at the same time, or the slots that several runs share; by
+            default, the number of CPUs.
         timeout: the seconds that a build may take.
         retries: how often a request is retried if builders are unavailable.
         backoff: returns the seconds to wait before a retry, from the number of failures so far; by
@@ -115,7 +116,7 @@ async def run_async(
     *,
     castore: CastoreStore,
     weights: Sequence[float] | None = None,
-    max_builds: int | None = None,
+    max_builds: int | BuildSlots | None = None,
     timeout: float | None = None,
     retries: int = 5,
     backoff: Callable[[int], float] = default_backoff,
@@ -142,7 +143,9 @@ async def run_async(
             state.start_run(plan),
             attempts,
             castore,
-            max_builds or os.cpu_count() or 1,
+            max_builds
+            if isinstance(max_builds, BuildSlots)
+            else BuildSlots(max_builds or os.cpu_count() or 1),
             fail_fast,
             on_event or (lambda _: None),
         )
@@ -168,7 +171,7 @@ class _Runner:
         current: Run,
         attempts: Attempts,
         castore: CastoreStore,
-        max_builds: int,
+        slots: BuildSlots,
         fail_fast: bool,
         on_event: OnEvent,
     ) -> None:
@@ -176,7 +179,7 @@ class _Runner:
         self.current = current
         self._attempts = attempts
         self._castore = castore
-        self._max_builds = max_builds
+        self._slots = slots
         self._fail_fast = fail_fast
         self._on_event = on_event
         self.counts: Counter[Status] = Counter()
@@ -237,7 +240,7 @@ class _Runner:
 
     def _advance(self) -> None:
         """Start what can be started."""
-        if self._error is not None:
+        if self._error is not None or self._stopping:
             return
         if self._fail_fast and self._first_failure is not None:
             for job in (*self._unknown, *(job for _, job in self._buildable)):
@@ -245,7 +248,7 @@ class _Runner:
             self._unknown.clear()
             self._buildable.clear()
             return
-        while self._buildable and len(self._builds) < self._max_builds:
+        while self._buildable and self._slots.take(self._advance):
             self._start_build(heappop(self._buildable)[1])
         while (
             len(self._unknown) + len(self._buildable) < _LARGEST_BATCH
@@ -288,6 +291,7 @@ class _Runner:
                 self._end(job, build)
             else:
                 heappush(self._buildable, (self._schedule.rank(job.steps[0]), job))
+                self._on_event(Queued(self._digests[job.steps[0]], job.request.digest))
 
     def _find_build(self, request: Resolved) -> BuildResult[bytes] | None:
         build = self._state.builds.get_build(request.digest, schema=request.schema)
@@ -317,6 +321,7 @@ class _Runner:
     def _build_done(self, task: asyncio.Task[None]) -> None:
         self._builds.discard(task)
         self._task_done(task)
+        self._slots.release()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():

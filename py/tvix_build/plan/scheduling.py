@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 def order_steps(needs: Sequence[Iterable[int]]) -> list[int]:
@@ -114,3 +114,33 @@ class Schedule:
             for other in self._needed_by[step]:
                 lengths[step] = max(lengths[step], lengths[other] + 1)
         return lengths
+
+
+class BuildSlots:
+    """Limits how many builds run at the same time, in one or several plans of an event loop.
+
+    Runs that wait for a slot get one each, in the order in which they began to wait.
+
+    Args:
+        limit: the number of builds.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._waiting: dict[Callable[[], object], None] = {}
+
+    def take(self, on_free: Callable[[], object]) -> bool:
+        """Take a slot, and return True; or return False, and call `on_free` when one is free."""
+        if self._free:
+            self._free -= 1
+            return True
+        self._waiting.setdefault(on_free)
+        return False
+
+    def release(self) -> None:
+        """Return a slot, and tell those that wait for one until it is taken."""
+        self._free += 1
+        while self._free and self._waiting:
+            on_free = next(iter(self._waiting))
+            del self._waiting[on_free]
+            on_free()

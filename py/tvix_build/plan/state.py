@@ -12,16 +12,19 @@ from datetime import datetime, timezone
 from enum import Enum
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import canonicalize, validate
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, Kind
-from tvix_build.plan.wire import Ref, Step, read_outputs, read_plan, read_step
+from tvix_build.plan.wire import Ref, Step, make_plan, read_outputs, read_plan, read_step
 from tvix_build.store import RequestStore
 from tvix_build.store.database import Database, Form
+
+if TYPE_CHECKING:
+    from tvix.castore.protos.castore_pb2 import Node
 
 _TABLES = (
     "CREATE TABLE step (digest BLOB NOT NULL PRIMARY KEY, encoding BLOB NOT NULL)",
@@ -45,6 +48,10 @@ class UnknownPlanError(Error, KeyError):
 
     def __str__(self) -> str:  # KeyError.__str__ shows the repr.
         return str(self.args[0])
+
+
+class UnknownStepError(Error):
+    """A state has no step with this digest."""
 
 
 class PlanRunningError(Error):
@@ -164,21 +171,60 @@ class PlanState:
         )
         # Many transactions, because the write-ahead log is as large as the largest one.
         while some := list(islice(steps, _STEPS_AT_ONCE)):
-            with self._database.write() as connection:
-                connection.executemany("INSERT OR IGNORE INTO step VALUES (?, ?)", some)
+            self.put_steps(some)
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO plan VALUES (?, ?, ?)", (digest, rows, b"".join(found.roots))
             )
         return digest
 
+    def put_steps(self, steps: Iterable[tuple[bytes, bytes]]) -> int:
+        """Store the digests and canonical encodings of valid steps, in one transaction, and return
+        how many of them were new."""
+        with self._database.write() as connection:
+            before = connection.total_changes
+            connection.executemany("INSERT OR IGNORE INTO step VALUES (?, ?)", steps)
+            return connection.total_changes - before
+
+    def missing_steps(self, digests: Iterable[bytes]) -> list[bytes]:
+        """Return those of the digests for which there is no step."""
+        find = "SELECT 1 FROM step WHERE digest = ?"
+        with self._database.read() as connection:
+            return [one for one in digests if not connection.execute(find, (one,)).fetchone()]
+
+    def collect_plan(self, roots: Iterable[bytes]) -> bytes:
+        """Return the canonical encoding of the plan of stored steps with these roots.
+
+        Raises:
+            UnknownStepError: if a step is not stored.
+        """
+        wanted = sorted(set(roots))
+        steps: dict[bytes, bytes] = {}
+        waiting = list(wanted)
+        while waiting:
+            digest = waiting.pop()
+            if digest not in steps:
+                steps[digest] = self._encoded_step(digest)
+                waiting += (ref.step for ref in read_step(steps[digest]).refs)
+        return make_plan((step for _, step in sorted(steps.items())), wanted)
+
     def step(self, digest: bytes) -> Step:
-        """Return a step."""
+        """Return a step.
+
+        Raises:
+            UnknownStepError: if it is not stored.
+        """
+        return read_step(self._encoded_step(digest))
+
+    def _encoded_step(self, digest: bytes) -> bytes:
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT CAST(encoding AS BLOB) FROM step WHERE digest = ?", (digest,)
             ).fetchone()
-        return read_step(row[0])
+        if row is None:
+            raise UnknownStepError(f"{self._database.path}: no step with the digest {digest.hex()}")
+        encoding: bytes = row[0]
+        return encoding
 
     def step_name(self, digest: bytes) -> str:
         """Return the name of the first output of a step, or its digest if it has no output."""
@@ -257,6 +303,24 @@ class PlanState:
         """Store outcomes of steps."""
         with self._database.write() as connection:
             connection.executemany(_PUT_RESULT, (_make_row(run, one) for one in results))
+
+    def last_run(self, plan: bytes) -> Run | None:
+        """Return the last run of a plan; None if there is none."""
+        with self._database.read() as connection:
+            row = connection.execute(_LAST_RUN, (plan,)).fetchone()
+        return None if row is None else _read_run(row)
+
+    def root_outputs(self, run: Run) -> dict[str, Node]:
+        """Return the castore nodes of the outputs of the roots of a successful run, by path."""
+        requests = {one.step: one.request for one in self.results(run)}
+        outputs: dict[str, Node] = {}
+        for root in self.roots(run.plan):
+            request = requests[root]
+            assert request is not None
+            build = self.builds.get_build(request, schema=self.step(root).schema)
+            assert build is not None
+            outputs.update(build.outputs)
+        return outputs
 
     def results(self, run: Run) -> Iterator[StepResult]:
         """Yield the outcomes of a run, ordered by the digest of the step."""

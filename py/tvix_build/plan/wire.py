@@ -84,6 +84,17 @@ def read_plan(plan: Buffer) -> PlanRanges:
     return found._replace(roots=tuple(roots))
 
 
+def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> bytes:
+    """Return the encoding of a plan. It is canonical if the steps are, and if steps and roots are
+    ordered by digest."""
+    pieces = []
+    for step in steps:
+        pieces += [bytes((_STEPS,)), varint(len(step)), step]
+    for root in roots:
+        pieces += [bytes((_ROOTS, len(root))), root]
+    return b"".join(pieces)
+
+
 def read_step(step: bytes) -> Step:
     """Return the parts of a canonical step."""
     request = b""

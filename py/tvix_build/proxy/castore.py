@@ -6,7 +6,6 @@ Blocking work runs in threads. Messages are bytes here, as the packages have the
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +14,14 @@ from typing import IO, Any, TypeAlias, TypeVar, cast
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
 
 from tvix.castore.protos import rpc_castore_pb2 as castore
-from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build.castore import CastoreStore, MissingError
 from tvix_build.castore.tree_checks import TreeCheck
-from tvix_build.proxy.castore_calls import CastoreCalls, Context
+from tvix_build.proxy.castore_calls import CastoreCalls, Context, check_digest, parse, run_in
 from tvix_build.proxy.status import StatusError, status_error
 
 T = TypeVar("T")
-AnyMessage = TypeVar("AnyMessage", bound=Message)
 _Requests: TypeAlias = "AsyncIterator[bytes]"
 _MISSING = grpc.StatusCode.NOT_FOUND
 
@@ -102,7 +98,7 @@ class _Methods:
     async def stat(self, data: bytes, context: Context) -> bytes:
         """BlobService.Stat."""
         async with self._calls.call(context, f"{self._blobs}/Stat", len(data)):
-            digest = _digest(_parse(castore.StatBlobRequest, data).digest)
+            digest = check_digest(parse(castore.StatBlobRequest, data).digest)
             if not await self._run(self._store.has_blob, digest):
                 raise _no_blob(digest)
         return castore.StatBlobResponse().SerializeToString()
@@ -110,7 +106,7 @@ class _Methods:
     async def read(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """BlobService.Read."""
         async with self._calls.call(context, f"{self._blobs}/Read", len(data)) as outcome:
-            digest = _digest(_parse(castore.ReadBlobRequest, data).digest)
+            digest = check_digest(parse(castore.ReadBlobRequest, data).digest)
             try:
                 file = await self._run(self._store.open_blob, digest)
             except MissingError:
@@ -126,7 +122,7 @@ class _Methods:
         async with self._calls.call(context, f"{self._blobs}/Put") as outcome:
             with self._upload() as file:
                 async for data in self._calls.received(requests, context, outcome):
-                    await self._run(file.write, _parse(castore.BlobChunk, data).data)
+                    await self._run(file.write, parse(castore.BlobChunk, data).data)
                 file.seek(0)
                 digest = await self._run(self._store.add_blob, file)
             response = castore.PutBlobResponse(digest=digest).SerializeToString()
@@ -136,8 +132,8 @@ class _Methods:
     async def get(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """DirectoryService.Get."""
         async with self._calls.call(context, f"{self._directories}/Get", len(data)) as outcome:
-            request = _parse(castore.GetDirectoryRequest, data)
-            digest = _digest(request.digest)
+            request = parse(castore.GetDirectoryRequest, data)
+            digest = check_digest(request.digest)
             # It also protects the whole tree from garbage collection.
             if not await self._run(self._store.has_directory, digest):
                 raise _no_directory(digest)
@@ -179,35 +175,7 @@ class _Methods:
         return cast("IO[bytes]", SpooledTemporaryFile(PIECE, dir=self._store.path))
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function in a thread. Cancellation waits for its end, as it may use a file that
-        the caller closes."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
-
-
-def _parse(kind: type[AnyMessage], data: bytes) -> AnyMessage:
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise status_error(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "MALFORMED",
-            f"expected a serialized {kind.DESCRIPTOR.name}, found bytes that do not decode",
-        ) from None
-
-
-def _digest(digest: bytes) -> bytes:
-    if len(digest) != DIGEST_SIZE:
-        raise status_error(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "INVALID_DIGEST",
-            f"expected a digest of {DIGEST_SIZE} bytes, found {len(digest)}",
-        )
-    return digest
+        return await run_in(self._threads, function, *args)
 
 
 def _no_blob(digest: bytes) -> StatusError:

@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""Limits calls of the castore services, and ends each with a status that is observed."""
+"""Limits calls of the castore services and of PlanService, and ends each with a status that is
+observed."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError, Message
 
+from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build.castore import CastoreError, TreeError
 from tvix_build.castore.transfers import UnexpectedContentError
+from tvix_build.proxy.builder_protocol import Metadata
 from tvix_build.proxy.logs import LOG, log_castore_failure
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import CastoreObserver, CastoreOutcome
@@ -24,18 +29,21 @@ from tvix_build.proxy.status import (
     status_error,
 )
 
+T = TypeVar("T")
+AnyMessage = TypeVar("AnyMessage", bound=Message)
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class CastoreCalls:
-    """The calls of all castore services.
+    """The calls of all castore services, or of PlanService.
 
     Args:
         open_calls: counts the calls.
         observers: are called with the outcome of each call.
         max_calls: the limit of concurrent calls; further ones are rejected.
         max_upload_size: the limit of all messages of an upload, in bytes.
+        identify: raises the status of a caller who is not allowed.
 
     Attributes:
         calls: the number of calls that have not ended.
@@ -47,11 +55,13 @@ class CastoreCalls:
         observers: Sequence[CastoreObserver],
         max_calls: int,
         max_upload_size: int,
+        identify: Callable[[Context, Metadata], object] = lambda *_: None,
     ) -> None:
         self._open_calls = open_calls
         self._observers = observers
         self._max_calls = max_calls
         self._max_upload_size = max_upload_size
+        self._identify = identify
         self.calls: int = 0
 
     @asynccontextmanager
@@ -70,6 +80,7 @@ class CastoreCalls:
         begin = time.monotonic()
         try:
             with self._counted(), _statuses():
+                self._identify(context, tuple(context.invocation_metadata() or ()))
                 yield outcome
         except StatusError as error:
             failure = error
@@ -102,6 +113,8 @@ class CastoreCalls:
         # Then the connection cannot be written to.
         try:
             await context.send_initial_metadata(())
+        except grpc.aio.UsageError:
+            pass  # A stream of responses has begun.
         except grpc.aio.InternalError:
             raise asyncio.CancelledError from None
 
@@ -115,6 +128,48 @@ class CastoreCalls:
             yield
         finally:
             self.calls -= 1
+
+
+async def run_in(threads: Executor, function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a thread. Cancellation waits for its end, as it may use a file that the
+    caller closes."""
+    future = asyncio.get_running_loop().run_in_executor(threads, function, *args)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
+def parse(kind: type[AnyMessage], data: bytes) -> AnyMessage:
+    """Return a message.
+
+    Raises:
+        StatusError: if the bytes do not decode.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise status_error(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "MALFORMED",
+            f"expected a serialized {kind.DESCRIPTOR.name}, found bytes that do not decode",
+        ) from None
+
+
+def check_digest(digest: bytes) -> bytes:
+    """Return a digest.
+
+    Raises:
+        StatusError: if it has another length.
+    """
+    if len(digest) != DIGEST_SIZE:
+        raise status_error(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_DIGEST",
+            f"expected a digest of {DIGEST_SIZE} bytes, found {len(digest)}",
+        )
+    return digest
 
 
 @contextmanager

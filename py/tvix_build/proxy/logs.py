@@ -118,6 +118,15 @@ def log_castore_failure(error: grpc.RpcError) -> None:
 def log_castore_call(outcome: CastoreOutcome) -> None:
     """Log a call of the castore services: at `debug` if it succeeded or the object is missing, at
     `warning` if the store or the server behind it failed, at `info` otherwise."""
+    _log_call("castore call", outcome)
+
+
+def log_plan_call(outcome: CastoreOutcome) -> None:
+    """Log a call of PlanService, at the same levels."""
+    _log_call("plan call", outcome)
+
+
+def _log_call(event: str, outcome: CastoreOutcome) -> None:
     if not outcome.by or outcome.code is grpc.StatusCode.NOT_FOUND:
         level = logging.DEBUG
     else:
@@ -135,4 +144,4 @@ def log_castore_call(outcome: CastoreOutcome) -> None:
     if outcome.by:
         fields["by"] = outcome.by
         fields["message"] = outcome.message
-    LOG.log(level, "castore call", extra={"fields": fields})
+    LOG.log(level, event, extra={"fields": fields})

@@ -51,7 +51,7 @@ class Outcome:
 
 @dataclass(eq=False, slots=True)
 class CastoreOutcome:
-    """The outcome of a call of the castore services.
+    """The outcome of a call of the castore services or of PlanService.
 
     Attributes:
         method: the name of the method, such as `snix.castore.v1.BlobService/Put`.

@@ -26,11 +26,15 @@ from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.listening import ServeError, bind, fitting
-from tvix_build.proxy.logs import LOG, audit, log_call, log_castore_call
+from tvix_build.proxy.logs import LOG, audit, log_call, log_castore_call, log_plan_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.metrics_server import MetricsServer
 from tvix_build.proxy.open_calls import OpenCalls
 from tvix_build.proxy.outcomes import Observer
+from tvix_build.proxy.plan_runs import PlanOptions, PlanRuns
+from tvix_build.proxy.plans import MODULE as PLAN_MODULE
+from tvix_build.proxy.plans import NAME as PLAN_NAME
+from tvix_build.proxy.plans import PlanService
 from tvix_build.proxy.rates import Rates
 from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.recording import Recorder
@@ -98,6 +102,8 @@ class Options:
             `services`; None to offer none.
         max_castore_calls: the limit of concurrent calls of the castore services.
         max_upload_size: the limit of an upload to the castore services, in bytes.
+        plans: how the plans of PlanService run, which needs `castore`; None to offer none.
+        max_plan_calls: the limit of concurrent calls of PlanService.
         metrics: the host and port to serve metrics on.
         log: the writer of the log, whose dropped lines are counted.
         audit: the writer of a line for each call whose request is valid.
@@ -130,6 +136,8 @@ class Options:
     castore: CastoreStore | None = None
     max_castore_calls: int = 256
     max_upload_size: int = 64 << 30
+    plans: PlanOptions | None = None
+    max_plan_calls: int = 256
     metrics: tuple[str, int] | None = None
     log: LineWriter | None = None
     audit: LineWriter | None = None
@@ -158,6 +166,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._calls = OpenCalls()
         self._hurry = asyncio.Event()
+        self._plans: PlanRuns | None = None
         self.addresses: list[str] = []
         self.max_connections: int = 0
         self.metrics_port: int | None = None
@@ -302,13 +311,36 @@ class Server:
                 server.add_generic_rpc_handlers(castore.handlers(family))
                 names += castore.names(family)
                 modules.append(castore.module(family))
+        if options.plans is not None:
+            server.add_generic_rpc_handlers(self._plan_service(options.plans).handlers())
+            names.append(PLAN_NAME)
+            modules.append(PLAN_MODULE)
         add_reflection(server, [*names, health.SERVICE_NAME], modules)
         credentials = options.certificate.credentials() if options.certificate else None
         for address in options.listen:
             self.addresses.append(bind(server, address, credentials))
         await server.start()
+        if self._plans is not None:
+            self._plans.resume()
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def _plan_service(self, options: PlanOptions) -> PlanService:
+        assert self._options.castore is not None
+        self._plans = plans = PlanRuns(options, self._options.castore)
+        self._stack.push_async_callback(plans.close)
+        calls = CastoreCalls(
+            self._calls,
+            [log_plan_call],
+            self._options.max_plan_calls,
+            self._options.max_upload_size,
+            lambda *one: self._callers.identify(*one),
+        )
+        self.numbers["open_plan_calls"] = lambda: calls.calls
+        self.numbers["running_plans"] = lambda: plans.running
+        service = PlanService(plans, calls)
+        self._stack.callback(service.close)
+        return service
 
     def reload(self, options: Options) -> None:
         """Use the certificate, the names, tokens and rates of callers, and the limits of builds,
@@ -333,6 +365,8 @@ class Server:
             await asyncio.wait([hurry], timeout=self._options.drain_delay)
             hurry.cancel()
         self._calls.refusing = True
+        if self._plans is not None:
+            self._plans.end_watches()
         stopping = asyncio.create_task(self._stop(grace or 0))
         idle = asyncio.create_task(self._calls.wait_until_idle())
         await asyncio.wait([idle], timeout=grace or 0)

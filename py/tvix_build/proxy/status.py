@@ -80,11 +80,16 @@ def shutting_down() -> StatusError:
 
 def invalid_request(service: Service, error: ValidationError) -> StatusError:
     """Return INVALID_ARGUMENT for an invalid request, with as many violations as fit."""
+    return invalid(f"request of {service.schema.value}", "INVALID_REQUEST", error)
+
+
+def invalid(expected: str, reason: str, error: ValidationError) -> StatusError:
+    """Return INVALID_ARGUMENT for an invalid message, with as many violations as fit."""
     violations = error.to_bad_request().field_violations
     return _status_error(
         grpc.StatusCode.INVALID_ARGUMENT,
-        _info("INVALID_REQUEST", error),
-        f"expected a valid request of {service.schema.value}, found {error}",
+        _info(reason, error),
+        f"expected a valid {expected}, found {error}",
         BadRequest(field_violations=_fitting(violations)),
         error,
     )

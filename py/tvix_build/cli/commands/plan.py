@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tvix_build.cli.command import Command
-from tvix_build.cli.connections import FILE, parse_weighted_builders
+from tvix_build.cli.connections import FILE, parse_address, parse_weighted_builders
 from tvix_build.cli.options import (
     PATH,
     SECONDS,
@@ -17,6 +21,36 @@ from tvix_build.cli.options import (
     property_option,
     schema_option,
 )
+
+
+def _parse_digest(_context: click.Context, _argument: click.Parameter, value: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise click.BadParameter(f"expected 64 hexadecimal digits, found {value!r}")
+    return bytes.fromhex(value)
+
+
+def _server_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --server and the options of certificates. The command gets the argument `files`."""
+
+    @wraps(command)
+    def run(
+        *arguments: Any, ca: Path | None, certificate: Path | None, key: Path | None, **others: Any
+    ) -> int:
+        return command(*arguments, files=(ca, certificate, key), **others)
+
+    for name, text in (
+        ("--key", "Private key of the certificate, in PEM."),
+        ("--certificate", "Certificate of this client, in PEM."),
+        ("--ca", "CA certificates that verify the certificate of the server, in PEM."),
+    ):
+        run = click.option(name, metavar="FILE", type=FILE, help=text)(run)
+    return click.option(
+        "--server",
+        metavar="ADDRESS",
+        required=True,
+        callback=parse_address,
+        help="The server: grpc+http://HOST:PORT, grpc+https://HOST:PORT or grpc+unix:/PATH.",
+    )(run)
 
 
 @click.group(no_args_is_help=False)
@@ -228,3 +262,104 @@ def run(**options: Any) -> int:
     from tvix_build.cli.plan_run import run as run_plan
 
     return run_plan(**options)
+
+
+@plan.command(cls=Command, short_help="Start a plan on a server.")
+@click.argument("file", metavar="PLAN", type=PATH)
+@_server_options
+@click.option("--fail-fast", is_flag=True, help="Start no build after the first failure.")
+@click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Time limit of each build.")
+def submit(**options: Any) -> int:
+    """Upload the steps of the plan in the file PLAN that the server lacks, start the plan, and
+    print its digest. The server builds it without this command.
+
+    \b
+    Example:
+      tvix-build plan submit plan.binpb --server grpc+http://127.0.0.1:8000
+
+    The server is `tvix-build serve --plans`. Exit status 1: PLAN is invalid, or a call fails.
+    """
+    from tvix_build.cli.plan_server import submit as run_submit
+
+    return run_submit(**options)
+
+
+_digest_argument = click.argument("plan", metavar="DIGEST", callback=_parse_digest)
+
+
+@plan.command(cls=Command, short_help="Show what happens to a plan on a server.")
+@_digest_argument
+@_server_options
+@click.option(
+    "--from",
+    "first",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    help="The number of the first event; by default, all events of the last run are shown.",
+)
+def watch(**options: Any) -> int:
+    """Print the events of the last run of the plan with a DIGEST, those that happened and those
+    that happen, until the run ends. A line has the number of the event, what happened, and the
+    digest of the step.
+
+    \b
+    Example:
+      tvix-build plan watch "$digest" --server grpc+http://127.0.0.1:8000 --from 120
+
+    Exit status: 0 all steps have outputs, 1 steps failed, the plan was cancelled, or the call
+    fails.
+    """
+    from tvix_build.cli.plan_server import watch as run_watch
+
+    return run_watch(**options)
+
+
+@plan.command(cls=Command, short_help="Cancel a plan on a server.")
+@_digest_argument
+@_server_options
+def cancel(**options: Any) -> int:
+    """End the builds of the plan with a DIGEST, if it is running. To continue it, submit it again.
+
+    Exit status 1: the call fails.
+    """
+    from tvix_build.cli.plan_server import cancel as run_cancel
+
+    return run_cancel(**options)
+
+
+@plan.command("list", cls=Command, short_help="List the plans on a server.")
+@_server_options
+def list_plans(**options: Any) -> int:
+    """Print the digest, the status, the time of the start and the number of steps of each plan, the
+    one that was started last first.
+
+    Exit status 1: the call fails.
+    """
+    from tvix_build.cli.plan_server import list_plans as run_list
+
+    return run_list(**options)
+
+
+@plan.command(cls=Command, short_help="Fetch the outputs of a plan from a server.")
+@_digest_argument
+@_server_options
+@click.option(
+    "--out-link",
+    metavar="DIR",
+    type=PATH,
+    required=True,
+    help="Write the outputs of the roots to this new directory, by name.",
+)
+def fetch(**options: Any) -> int:
+    """Wait until the plan with a DIGEST is finished, and download the outputs of its roots.
+
+    \b
+    Example:
+      tvix-build plan fetch "$digest" --server grpc+http://127.0.0.1:8000 --out-link result
+
+    Exit status 1: steps failed, the plan was cancelled, or a call fails. Then DIR is not written.
+    """
+    from tvix_build.cli.plan_server import fetch as run_fetch
+
+    return run_fetch(**options)

@@ -121,6 +121,28 @@ def _parse_services(
 @directory_sizes_option
 @limit_options
 @property_option
+@click.option(
+    "--plans",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Also offer PlanService, and keep plans and their outcomes in this directory; requires "
+    "--upstream sandbox: or reapi+grpc://….",
+)
+@click.option(
+    "--max-plan-builds",
+    metavar="N",
+    type=click.IntRange(1),
+    help="With --plans: limit of concurrent builds of all plans; by default, the number of CPUs.",
+)
+@click.option(
+    "--max-plan-calls",
+    metavar="N",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    help="With --plans: limit of concurrent calls, including those that watch plans; further ones "
+    "are rejected.",
+)
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
 @click.option(
     "--schema",
@@ -172,7 +194,7 @@ def _parse_services(
     type=click.IntRange(1),
     default=64 << 30,
     show_default=True,
-    help="With --castore: limit of an upload.",
+    help="With --castore and --plans: limit of an upload.",
 )
 @click.option(
     "--deduplicate", is_flag=True, help="Run one build for concurrent calls with the same digest."
@@ -315,6 +337,7 @@ def serve(**options: Any) -> int:
       tvix-build serve --listen grpc+unix:/run/proxy.sock --upstream grpc+unix:/run/builder.sock
       tvix-build serve --upstream sandbox: --castore store
       tvix-build serve --upstream reapi+grpc://host:8980/main --castore store
+      tvix-build serve --upstream sandbox: --castore store --plans plans
       tvix-build serve --check-only
 
     The log is on stderr, one JSON object per line. After SIGTERM, the proxy rejects new calls and

@@ -57,10 +57,15 @@ def check_request(service: Service, data: bytes) -> Checked:
     Raises:
         ValidationError: with the violations; `not_sorted` alone makes a request invalid, too.
     """
-    result = engine.single_digest[service.request](data)
+    return check_message(service.request, data)
+
+
+def check_message(kind: MessageType, data: bytes) -> Checked:
+    """As `check_request`, for a message of any kind."""
+    result = engine.single_digest[kind](data)
     if isinstance(result, bytes):
         return Checked(data, result)
-    return _canonicalize(service.request, data)
+    return _canonicalize(kind, data)
 
 
 def check_response(service: Service, data: bytes, request: bytes) -> bytes:

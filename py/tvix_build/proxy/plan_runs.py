@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""Runs plans in the background, and records their events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvix.castore.protos.castore_pb2 import Node
+from tvix_build.builders import Builder
+from tvix_build.castore import CastoreStore
+from tvix_build.plan import (
+    BuildSlots,
+    Finished,
+    PlanRunningError,
+    PlanState,
+    Run,
+    Status,
+    run_async,
+)
+from tvix_build.plan.journal import Journal, Submission, now
+from tvix_build.plan.v1.rpc_plan_pb2 import Counts, Event, ListPlansResponse, StartPlanRequest
+from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.plan_recording import Recorder
+from tvix_build.proxy.status import shutting_down
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How plans run.
+
+    Attributes:
+        path: the directory of the state. One server at a time uses it.
+        builder: builds the steps.
+        address: the address of the builder, for events.
+        max_builds: the limit of concurrent builds of all plans.
+    """
+
+    path: str
+    builder: Builder
+    address: str
+    max_builds: int
+
+
+class PlanRuns:
+    """The plans of a server. Each runs in a task of the event loop.
+
+    A plan that is running when the server stops is continued by the next server with the same
+    state.
+
+    Args:
+        options: the options.
+        castore: the castore of the builder.
+
+    Attributes:
+        state: the state.
+        journal: the events.
+    """
+
+    def __init__(self, options: PlanOptions, castore: CastoreStore) -> None:
+        self._options = options
+        self._castore = castore
+        self._slots = BuildSlots(options.max_builds)
+        self.state: PlanState = PlanState(options.path)
+        self.journal: Journal = Journal(Path(options.path, "journal.sqlite"))
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._changes: dict[bytes, asyncio.Event] = {}
+        self._changing = asyncio.Lock()
+        self._closing = False
+
+    @property
+    def running(self) -> int:
+        """The number of running plans."""
+        return len(self._tasks)
+
+    def resume(self) -> None:
+        """Continue the plans that were running when the last server stopped."""
+        for submission in self.journal.running():
+            self._begin(submission)
+
+    async def start(self, request: StartPlanRequest) -> bytes:
+        """Start a plan, unless it is running, and return its digest.
+
+        Raises:
+            UnknownStepError: if a step is not stored.
+            ValidationError: if the steps are no valid plan.
+        """
+        async with self._changing:
+            if self._closing:
+                raise shutting_down()
+            plan, steps = await asyncio.to_thread(self._put_plan, request.roots)
+            if plan not in self._tasks:
+                last = await asyncio.to_thread(self._last_finished, plan)
+                submission = Submission(plan, request, last)
+                await asyncio.to_thread(self.journal.start, submission, steps)
+                self._begin(submission)
+            return plan
+
+    async def cancel(self, plan: bytes) -> None:
+        """End the builds of a plan, if it is running."""
+        async with self._changing:
+            task = self._tasks.get(plan)
+            if task is None:
+                return
+            task.cancel()
+            await asyncio.wait([task])
+            if await asyncio.to_thread(self.journal.status, plan) != (
+                ListPlansResponse.STATUS_RUNNING
+            ):
+                return  # It was finished before.
+            event = Event(kind=Event.KIND_CANCELLED, time=now())
+            status = ListPlansResponse.STATUS_CANCELLED
+            await asyncio.to_thread(self.journal.append, plan, [event], status)
+            self._changed(plan)
+
+    async def watch(self, plan: bytes, first: int, kinds: Sequence[int]) -> AsyncIterator[bytes]:
+        """Yield the encodings of events, those that happened and those that happen, until the plan
+        is not running.
+
+        Raises:
+            StatusError: if the server shuts down.
+        """
+        while True:
+            change = self._changes.setdefault(plan, asyncio.Event())
+            status = await asyncio.to_thread(self.journal.status, plan)
+            events = await asyncio.to_thread(self.journal.events, plan, first, kinds)
+            for number, encoding in events:
+                yield encoding
+                first = number + 1
+            if events:
+                continue
+            if status != ListPlansResponse.STATUS_RUNNING:
+                return
+            if self._closing:
+                raise shutting_down()
+            await change.wait()
+
+    def end_watches(self) -> None:
+        """End the calls that watch plans, and start no further plan."""
+        self._closing = True
+        for plan in [*self._changes]:
+            self._changed(plan)
+
+    async def close(self) -> None:
+        """End all builds. The next server continues the plans."""
+        self.end_watches()
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self.journal.close()
+        self.state.close()
+
+    def _put_plan(self, roots: Iterable[bytes]) -> tuple[bytes, int]:
+        """Store a plan, and return its digest and the number of its steps."""
+        plan = self.state.put_plan(self.state.collect_plan(roots))
+        return plan, len(self.state.plan_steps(plan))
+
+    def _last_finished(self, plan: bytes) -> int:
+        last = self.state.last_run(plan)
+        return last.number if last is not None and last.finished is not None else 0
+
+    def _begin(self, submission: Submission) -> None:
+        task = asyncio.create_task(self._run(submission))
+        self._tasks[submission.plan] = task
+        task.add_done_callback(lambda _: self._tasks.pop(submission.plan))
+
+    async def _run(self, submission: Submission) -> None:
+        plan = submission.plan
+        recorder = Recorder(self.journal, plan, self._options.address, lambda: self._changed(plan))
+        try:
+            run = await asyncio.to_thread(self.state.last_run, plan)
+            # A server that was killed may have finished the run without recording that.
+            if run is None or run.finished is None or run.number <= submission.finished_run:
+                result = await run_async(
+                    plan,
+                    [self._options.builder],
+                    self.state,
+                    castore=self._castore,
+                    max_builds=self._slots,
+                    timeout=submission.request.timeout or None,
+                    fail_fast=submission.request.fail_fast,
+                    on_event=recorder.record,
+                )
+                run = result.run
+            await asyncio.to_thread(self._finish, recorder, run)
+        except PlanRunningError as error:
+            await asyncio.to_thread(recorder.fail, str(error))
+        except Exception:
+            LOG.exception("plan failed", extra={"fields": {"plan": plan.hex()}})
+            reason = "internal error in the server; see the server's log"
+            await asyncio.to_thread(recorder.fail, reason)
+        finally:
+            await recorder.close()
+
+    def _finish(self, recorder: Recorder, run: Run) -> None:
+        """Record the outcomes that are not recorded, and the end of the run."""
+        counts: Counter[Status] = Counter()
+        for result in self.state.results(run):
+            counts[result.status] += 1
+            recorder.record(Finished(result))
+        succeeded = not (counts[Status.FAILED] or counts[Status.SKIPPED])
+        event = Event(
+            kind=Event.KIND_FINISHED,
+            time=now(),
+            counts=Counts(**{status.value: count for status, count in counts.items()}),
+            outputs=_named(self.state.root_outputs(run)) if succeeded else (),
+        )
+        recorder.end(
+            event,
+            ListPlansResponse.STATUS_SUCCEEDED if succeeded else ListPlansResponse.STATUS_FAILED,
+        )
+
+    def _changed(self, plan: bytes) -> None:
+        """Wake the calls that watch a plan."""
+        change = self._changes.pop(plan, None)
+        if change is not None:
+            change.set()
+
+
+def _named(outputs: dict[str, Node]) -> Iterable[Node]:
+    """Yield nodes with the base names of the paths."""
+    for path, node in outputs.items():
+        named = Node()
+        named.CopyFrom(node)
+        kind = named.WhichOneof("node")
+        assert kind is not None
+        getattr(named, kind).name = path.rpartition("/")[2].encode()
+        yield named
