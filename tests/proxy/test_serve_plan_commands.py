@@ -138,7 +138,7 @@ def read_until(digest: str, proxy: Proxy, text: str, first: int = 0) -> list[str
 
 
 def test_calls_that_fail(tmp_path: Path) -> None:
-    server = ("--server", f"grpc+unix:{tmp_path}/none")
+    server = ("--server", "grpc+unix:/none")  # the path of a socket must be short
     write_greetings(tmp_path)
     for arguments in (
         ("submit", tmp_path / "plan.binpb", *server),
@@ -149,7 +149,7 @@ def test_calls_that_fail(tmp_path: Path) -> None:
     ):
         found = run("plan", *arguments)
         assert (found.status, found.stdout) == (1, b"")
-        assert found.stderr.startswith(f"tvix-build: grpc+unix:{tmp_path}/none: UNAVAILABLE: ")
+        assert found.stderr.startswith("tvix-build: grpc+unix:/none: UNAVAILABLE: ")
 
 
 def test_an_invalid_plan_is_not_sent(tmp_path: Path) -> None:
