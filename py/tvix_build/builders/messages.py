@@ -17,6 +17,7 @@ from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, NotRepresentableError, Schema, SchemaLike
 from tvix_build._core.varint import varint
 from tvix_build.builders.interface import RefusedError
+from tvix_build.castore.names import name_of
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
@@ -112,20 +113,13 @@ def _tvix_fields(
     """Yield the fields of a Build of tvix.build.v1, or of its last version, which has no Python
     module: the request, the outputs by name, and in the last version their needles."""
     yield _field(1, request.encoding)
-    pairs = sorted(zip(nodes, needles, strict=True), key=lambda pair: _name(pair[0]))
+    pairs = sorted(zip(nodes, needles, strict=True), key=lambda pair: name_of(pair[0]))
     for node, _ in pairs:
         yield _field(2, node.SerializeToString())
     if request.schema is Schema.TVIX_BUILD_V1_2024:
         for _, found in pairs:
             packed = b"".join(map(varint, found))
             yield _field(3, _field(1, packed) if packed else b"")
-
-
-def _name(node: Node) -> bytes:
-    kind = node.WhichOneof("node")
-    assert kind
-    name: bytes = getattr(node, kind).name
-    return name
 
 
 def _field(number: int, data: bytes) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tvix_build.castore import CastoreStore
+from tvix_build.castore.names import name_of
 from tvix_build.cli.connections import client_credentials
 from tvix_build.cli.extras import extra
 from tvix_build.cli.materialize import check_target, materialize
@@ -22,7 +23,6 @@ from tvix_build.plan.v1.rpc_plan_pb2 import Event, ListPlansResponse
 from tvix_build.records.output import output_errors
 
 if TYPE_CHECKING:
-    from tvix.castore.protos.castore_pb2 import Node
     from tvix_build.plan.client import PlanClient
     from tvix_build.proxy.shared.addresses import Address
 
@@ -105,7 +105,9 @@ def fetch(plan: bytes, server: Address, out_link: str, files: _Files) -> int:
         ):
             for node in last.outputs:
                 outputs.download(node, castore)
-            materialize(castore, {_name(node): node for node in last.outputs}, out_link)
+            materialize(
+                castore, {os.fsdecode(name_of(node)): node for node in last.outputs}, out_link
+            )
         return 0
     return 1
 
@@ -137,13 +139,6 @@ def _succeeded(event: Event) -> bool:
         and not event.reason
         and not (counts.failed or counts.skipped)
     )
-
-
-def _name(node: Node) -> str:
-    kind = node.WhichOneof("node")
-    assert kind is not None
-    name: bytes = getattr(node, kind).name
-    return os.fsdecode(name)
 
 
 def _lines(event: Event) -> Iterator[str]:

@@ -16,7 +16,7 @@ from tvix_build._core.check import canonicalize
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, Schema
 from tvix_build.plan.v1.plan_pb2 import Step
-from tvix_build.plan.wire import read_plan
+from tvix_build.plan.wire import read_outputs, read_plan
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
@@ -103,7 +103,8 @@ class PlanGraph:
 
     def outputs(self, i: int) -> Sequence[str]:
         """Return the base names of the outputs of a step."""
-        return [output.rpartition("/")[2] for output in request_of(self.step(i)).outputs]
+        step = self.step(i)
+        return [name.decode() for name in read_outputs(step.request, Schema(step.schema))]
 
     def name(self, i: int) -> str:
         """Return a name of a step for people: that of its shortest output, without the hash of a

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tvix.castore.protos.castore_pb2 import Node
 from tvix_build.builders import BuildResult
+from tvix_build.castore.names import renamed
 from tvix_build.plan.attempts import Failure, Resolved
 from tvix_build.plan.state import Status, StepResult
 from tvix_build.plan.wire import Input, base_name, make_input
@@ -49,10 +49,6 @@ class Job:
         found = {}
         for path, node in self.outcome.outputs.items():
             name = base_name(path.encode())
-            named = Node()
-            named.CopyFrom(node)
-            kind = named.WhichOneof("node")
-            assert kind is not None
-            getattr(named, kind).name = name
-            found[name] = make_input(self.request.schema, name, named.SerializeToString())
+            encoding = renamed(node, name).SerializeToString()
+            found[name] = make_input(self.request.schema, name, encoding)
         return found

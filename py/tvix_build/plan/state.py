@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tvix_build._core.blake3 import blake3_many
-from tvix_build._core.check import canonicalize, validate
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike
-from tvix_build._core.report import Error, Kind
+from tvix_build._core.report import Error, Kind, message_type
 from tvix_build.plan.wire import Ref, Step, make_plan, read_outputs, read_plan, read_step
+from tvix_build.proxy.shared.checks import check_message
 from tvix_build.store import RequestStore
 from tvix_build.store.database import Database, Form
 
@@ -160,11 +160,10 @@ class PlanState:
         Raises:
             ValidationError: if it is invalid.
         """
-        validate(plan, kind=Kind.PLAN)
-        view = memoryview(canonicalize(plan, kind=Kind.PLAN))
+        encoding, digest = check_message(message_type(Kind.PLAN), bytes(plan))
+        view = memoryview(encoding)
         found = read_plan(view)
         rows = blake3_many(view, offsets=(found.begins, found.ends)).tobytes()
-        digest = blake3_many([view]).tobytes()
         steps = (
             (rows[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE], bytes(view[begin:end]))
             for i, (begin, end) in enumerate(zip(found.begins, found.ends, strict=True))

@@ -12,9 +12,11 @@ from pathlib import Path
 from tvix.castore.protos.castore_pb2 import Node
 from tvix_build.builders import Builder
 from tvix_build.castore import CastoreStore
+from tvix_build.castore.names import renamed
 from tvix_build.plan import (
     BuildSlots,
     Finished,
+    PlanResult,
     PlanRunningError,
     PlanState,
     Run,
@@ -23,6 +25,7 @@ from tvix_build.plan import (
 )
 from tvix_build.plan.journal import Journal, Submission, now
 from tvix_build.plan.v1.rpc_plan_pb2 import Counts, Event, ListPlansResponse, StartPlanRequest
+from tvix_build.plan.wire import base_name, read_plan
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.plan_recording import Recorder
 from tvix_build.proxy.status import shutting_down
@@ -157,8 +160,8 @@ class PlanRuns:
 
     def _put_plan(self, roots: Iterable[bytes]) -> tuple[bytes, int]:
         """Store a plan, and return its digest and the number of its steps."""
-        plan = self.state.put_plan(self.state.collect_plan(roots))
-        return plan, len(self.state.plan_steps(plan))
+        encoding = self.state.collect_plan(roots)
+        return self.state.put_plan(encoding), len(read_plan(encoding).begins)
 
     def _last_finished(self, plan: bytes) -> int:
         last = self.state.last_run(plan)
@@ -203,12 +206,12 @@ class PlanRuns:
         for result in self.state.results(run):
             counts[result.status] += 1
             recorder.record(Finished(result))
-        succeeded = not (counts[Status.FAILED] or counts[Status.SKIPPED])
+        succeeded = PlanResult(run, counts).succeeded
         event = Event(
             kind=Event.KIND_FINISHED,
             time=now(),
             counts=Counts(**{status.value: count for status, count in counts.items()}),
-            outputs=_named(self.state.root_outputs(run)) if succeeded else (),
+            outputs=_outputs(self.state, run) if succeeded else (),
         )
         recorder.end(
             event,
@@ -222,12 +225,7 @@ class PlanRuns:
             change.set()
 
 
-def _named(outputs: dict[str, Node]) -> Iterable[Node]:
-    """Yield nodes with the base names of the paths."""
-    for path, node in outputs.items():
-        named = Node()
-        named.CopyFrom(node)
-        kind = named.WhichOneof("node")
-        assert kind is not None
-        getattr(named, kind).name = path.rpartition("/")[2].encode()
-        yield named
+def _outputs(state: PlanState, run: Run) -> Iterable[Node]:
+    """Yield the outputs of a successful run, with the base names of their paths."""
+    for path, node in state.root_outputs(run).items():
+        yield renamed(node, base_name(path.encode()))
