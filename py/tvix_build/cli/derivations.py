@@ -88,6 +88,17 @@ class Summary:
         sys.stdout.flush()
 
 
+def store_directories(store: str | None, files: Iterable[DerivationFile]) -> list[str]:
+    """Return the directories of input derivations and sources: that of --store, or those of the
+    files."""
+    return [store] if store else list(dict.fromkeys(os.path.dirname(one.path) for one in files))
+
+
+def open_directory(directories: Iterable[str]) -> DerivationDirectory:
+    """Return the derivations in some directories."""
+    return DerivationDirectory(*(one or "." for one in directories))
+
+
 @dataclass
 class _Group:
     """The reasons of one kind."""

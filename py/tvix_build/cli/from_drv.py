@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,13 +19,15 @@ from tvix_build.cli.derivations import (
     Summary,
     find_files,
     find_waiting,
+    open_directory,
     read_derivations,
+    store_directories,
 )
 from tvix_build.cli.digest import line_name
 from tvix_build.cli.nodes import read_nodes
 from tvix_build.cli.refusals import RefusedError
 from tvix_build.cli.terminal import Monitor
-from tvix_build.nix import Derivation, DerivationDirectory, DerivationError
+from tvix_build.nix import Derivation, DerivationError
 from tvix_build.nix.reasons import Kind as ReasonKind
 from tvix_build.nix.reasons import Reason
 from tvix_build.nix.requests import RequestMaker, invalid_request, show_cycle
@@ -62,9 +63,7 @@ def run(
     alone = target is None or target.path == "-"
     if errors == "-" and alone:
         raise click.UsageError("--errors - requires -o FILE: stdout is used by the requests")
-    directories = (
-        [store] if store else list(dict.fromkeys(os.path.dirname(one.path) for one in files))
-    )
+    directories = store_directories(store, files)
     nodes: dict[str, Node] = {}
     summary = Summary()
     with Monitor(len(files), results=alone) as monitor:
@@ -75,7 +74,7 @@ def run(
                 kind = message_type(Kind.BUILD_REQUEST, schema)
                 try:
                     with write_target(target, kind) if target else _lines() as writer:
-                        directory = DerivationDirectory(*(one or "." for one in directories))
+                        directory = open_directory(directories)
                         derivations = read_derivations(directory, files, summary, refusals, monitor)
                         waiting = find_waiting(derivations, directory if closure else None)
                         maker = RequestMaker(

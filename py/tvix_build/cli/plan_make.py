@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from rich.table import Table
@@ -13,10 +12,17 @@ from tvix_build import Kind, Schema
 from tvix_build._core.report import message_type
 from tvix_build.cli.arguments import output_target
 from tvix_build.cli.command import verbosity
-from tvix_build.cli.derivations import Ingesting, Refusals, Summary, find_files, read_derivations
+from tvix_build.cli.derivations import (
+    Ingesting,
+    Refusals,
+    Summary,
+    find_files,
+    open_directory,
+    read_derivations,
+    store_directories,
+)
 from tvix_build.cli.nodes import read_nodes
 from tvix_build.cli.terminal import Monitor, stdout_console
-from tvix_build.nix import DerivationDirectory
 from tvix_build.nix.requests import RequestMaker
 from tvix_build.plan.derivations import PlanMaker
 from tvix_build.records import InputError
@@ -41,9 +47,7 @@ def run(
     """Run the command, and return its exit status."""
     target = output_target(output, None)
     files = find_files(paths)
-    directories = (
-        [store] if store else list(dict.fromkeys(os.path.dirname(one.path) for one in files))
-    )
+    directories = store_directories(store, files)
     nodes: dict[str, Node] = {}
     summary = Summary()
     with Monitor(len(files), results=target.path == "-") as monitor:
@@ -53,7 +57,7 @@ def run(
         except InputError as error:
             monitor.error(error)
             return 2
-        directory = DerivationDirectory(*(one or "." for one in directories))
+        directory = open_directory(directories)
         maker = RequestMaker(
             Ingesting(nodes, directories) if ingest else nodes.get,
             directory,

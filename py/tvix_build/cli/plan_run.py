@@ -4,22 +4,18 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import signal
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from tvix_build.builders import Builder, Limits, SandboxBuilder, UnavailableError
+from tvix_build.builders import Builder
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.connections import SANDBOX, client_credentials
-from tvix_build.cli.extras import extra
 from tvix_build.cli.materialize import check_target, materialize
+from tvix_build.cli.opening import make_limits, open_engine, open_sandbox
 from tvix_build.cli.plan_report import check_report_names, write_reports
 from tvix_build.cli.plan_show import read_valid_plan
 from tvix_build.cli.plan_view import open_view
@@ -64,16 +60,21 @@ def run(
         store = stack.enter_context(CastoreStore(castore))
         stored = None if builds is None else stack.enter_context(RequestStore(builds))
         opened = stack.enter_context(PlanState(state, builds=stored))
-        found = [
-            stack.enter_context(
-                _open_sandbox(store, limits, timeout)
-                if address is SANDBOX
-                else _open_engine(
-                    address, store, properties, not no_cache, timeout, ca, certificate, key
-                )
+        found: list[Builder] = []
+        for _, address in builders:
+            if address is SANDBOX:
+                found.append(open_sandbox(store, make_limits(limits, timeout)))
+                continue
+            credentials = client_credentials(address, ca, certificate, key) if address.tls else None
+            engine = open_engine(
+                address.text,
+                store,
+                credentials=credentials,
+                properties=properties,
+                cache=not no_cache,
+                timeout=timeout,
             )
-            for _, address in builders
-        ]
+            found.append(stack.enter_context(engine))
         digest = opened.put_plan(plan)
         with open_view(opened, digest, [address.text for _, address in builders]) as view:
             result = asyncio.run(
@@ -99,44 +100,6 @@ def run(
         counts = (f"{result.counts.get(status, 0):,} {status.value}" for status in Status)
         stdout_console().say(", ".join(counts))
     return 0 if result.succeeded else 1
-
-
-@contextmanager
-def _open_sandbox(
-    castore: CastoreStore, limits: dict[str, int], timeout: float | None
-) -> Iterator[Builder]:
-    wanted = Limits(**limits)
-    if timeout is not None:
-        wanted = replace(wanted, seconds=timeout)
-    try:
-        builder = SandboxBuilder(castore, limits=wanted)
-    except UnavailableError as error:
-        raise click.ClickException(str(error)) from None
-    yield builder
-
-
-def _open_engine(
-    address: Address | ReapiAddress,
-    castore: CastoreStore,
-    properties: list[tuple[str, str, str | None]],
-    cache: bool,
-    timeout: float | None,
-    ca: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-) -> AbstractContextManager[Builder]:
-    credentials = client_credentials(address, ca, certificate, key) if address.tls else None
-    with extra("grpc"):
-        from tvix_build.builders.reapi import Property, ReapiBuilder
-
-        return ReapiBuilder(
-            address.text,
-            castore,
-            credentials=credentials,
-            properties=[Property(*one) for one in properties],
-            cache=cache,
-            timeout=None if timeout is None else math.ceil(timeout),
-        )
 
 
 async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tvix_build.builders import Builder
-from tvix_build.builders.reapi import Property, ReapiBuilder
 from tvix_build.castore import CastoreStore
-from tvix_build.cli.extras import extra
+from tvix_build.cli.opening import open_engine
 from tvix_build.cli.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -36,12 +34,11 @@ class RemoteExecution(Sandbox):
 
     def open_builder(self, castore: CastoreStore) -> AbstractContextManager[Builder]:
         """Return the builder."""
-        with extra("grpc"):
-            return ReapiBuilder(
-                self.address,
-                castore,
-                credentials=self.credentials,
-                properties=[Property(*one) for one in self.properties],
-                cache=self.cache,
-                timeout=None if self.timeout is None else math.ceil(self.timeout),
-            )
+        return open_engine(
+            self.address,
+            castore,
+            credentials=self.credentials,
+            properties=self.properties,
+            cache=self.cache,
+            timeout=self.timeout,
+        )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tvix_build import Schema
@@ -15,7 +15,6 @@ from tvix_build.builders import (
     BuilderError,
     BuildFailedError,
     BuildRecord,
-    Limits,
     SandboxBuilder,
 )
 from tvix_build.builders.derivations import DerivationBuildError, build_derivation
@@ -24,6 +23,7 @@ from tvix_build.castore import CastoreStore
 from tvix_build.cli.command import verbosity
 from tvix_build.cli.failures import FailedError
 from tvix_build.cli.materialize import check_target, materialize
+from tvix_build.cli.opening import make_limits
 from tvix_build.cli.reuse import Reuse
 from tvix_build.cli.terminal import Monitor
 from tvix_build.nix import DerivationError
@@ -139,9 +139,7 @@ class Sandbox:
 
     def open_builder(self, castore: CastoreStore) -> AbstractContextManager[Builder]:
         """Return the builder."""
-        limits = Limits(**self.limits)
-        if self.timeout is not None:
-            limits = replace(limits, seconds=self.timeout)
+        limits = make_limits(self.limits, self.timeout)
         return nullcontext(SandboxBuilder(castore, limits=limits, keep_failed=self.keep_failed))
 
 

@@ -115,18 +115,14 @@ class Local:
         """
         if self.builder is None:
             return None
+        from tvix_build.cli.opening import make_limits, open_engine, open_sandbox
+
         if isinstance(self.builder, Address):
-            from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
-
-            try:
-                return SandboxBuilder(castore, limits=Limits(**self.limits))
-            except UnavailableError as error:
-                raise click.ClickException(str(error)) from None
-        from tvix_build.builders.reapi import Property, ReapiBuilder
-
-        made = [Property(*one) for one in self.properties]
-        builder = ReapiBuilder(self.builder.text, castore, credentials=credentials, properties=made)
-        return stack.enter_context(builder)
+            return open_sandbox(castore, make_limits(self.limits))
+        engine = open_engine(
+            self.builder.text, castore, credentials=credentials, properties=self.properties
+        )
+        return stack.enter_context(engine)
 
     def plan_options(self, builder: Builder) -> PlanOptions | None:
         """Return the options of PlanService, with the builder that `open_builder` returned."""
