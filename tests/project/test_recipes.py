@@ -23,7 +23,7 @@ from tvix_build.castore import CastoreStore
 from tvix_build.cli.commands.serve import serve
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.metrics import Metrics
-from tvix_build.proxy.outcomes import CastoreOutcome
+from tvix_build.proxy.outcomes import ServiceOutcome
 from tvix_build.proxy.plan_runs import PlanOptions
 from waiting import LIMIT
 
@@ -163,7 +163,7 @@ def names_of_metrics() -> set[str]:
                 plans=plans,
             ) as proxy:
                 metrics = Metrics(proxy.numbers)
-                metrics.observe_castore(CastoreOutcome("method", lambda: "peer", 0))
+                metrics.observe_castore(ServiceOutcome("method", lambda: "peer", 0))
                 families = list(metrics.collect())
             found = {one.name + "_total" * (one.type == "counter") for one in families}
         writer.close()

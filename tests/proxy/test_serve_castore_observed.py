@@ -25,7 +25,7 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.metrics import Metrics
-from tvix_build.proxy.outcomes import CastoreOutcome
+from tvix_build.proxy.outcomes import ServiceOutcome
 from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from waiting import until
@@ -118,7 +118,7 @@ def test_calls_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
 def test_metrics() -> None:
     metrics = Metrics({"open_castore_calls": lambda: 2})
     assert b"tvix_build_castore_calls" not in generate_latest(metrics.registry)
-    outcome = CastoreOutcome(f"{BLOBS}/Put", lambda: "peer", 3, 34, seconds=0.002)
+    outcome = ServiceOutcome(f"{BLOBS}/Put", lambda: "peer", 3, 34, seconds=0.002)
     metrics.observe_castore(outcome)
     outcome.code, outcome.by = grpc.StatusCode.CANCELLED, "client"
     metrics.observe_castore(outcome)

@@ -18,7 +18,7 @@ import grpc.aio
 from tvix.castore.protos import rpc_castore_pb2 as castore
 from tvix_build.castore import CastoreStore, MissingError
 from tvix_build.castore.tree_checks import TreeCheck
-from tvix_build.proxy.castore_calls import CastoreCalls, Context, check_digest, parse, run_in
+from tvix_build.proxy.service_calls import Context, ServiceCalls, check_digest, parse, run_in
 from tvix_build.proxy.status import StatusError, status_error
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class CastoreServices:
         calls: runs the calls.
     """
 
-    def __init__(self, store: CastoreStore, calls: CastoreCalls) -> None:
+    def __init__(self, store: CastoreStore, calls: ServiceCalls) -> None:
         self._store = store
         self._calls = calls
         self._threads = ThreadPoolExecutor(_THREADS, "castore")
@@ -84,7 +84,7 @@ class _Methods:
     def __init__(
         self,
         store: CastoreStore,
-        calls: CastoreCalls,
+        calls: ServiceCalls,
         threads: ThreadPoolExecutor,
         blobs: str,
         directories: str,

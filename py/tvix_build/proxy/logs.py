@@ -10,7 +10,7 @@ import grpc
 
 from tvix_build._core.text import json_line
 from tvix_build.proxy.line_writer import LineWriter
-from tvix_build.proxy.outcomes import CastoreOutcome, Observer, Outcome
+from tvix_build.proxy.outcomes import Observer, Outcome, ServiceOutcome
 
 LOG = logging.getLogger("tvix_build.serve")
 _FAULTS = (
@@ -115,18 +115,18 @@ def log_castore_failure(error: grpc.RpcError) -> None:
     LOG.warning("castore upstream failed", extra={"fields": {"message": str(error)}})
 
 
-def log_castore_call(outcome: CastoreOutcome) -> None:
+def log_castore_call(outcome: ServiceOutcome) -> None:
     """Log a call of the castore services: at `debug` if it succeeded or the object is missing, at
     `warning` if the store or the server behind it failed, at `info` otherwise."""
     _log_call("castore call", outcome)
 
 
-def log_plan_call(outcome: CastoreOutcome) -> None:
+def log_plan_call(outcome: ServiceOutcome) -> None:
     """Log a call of PlanService, at the same levels."""
     _log_call("plan call", outcome)
 
 
-def _log_call(event: str, outcome: CastoreOutcome) -> None:
+def _log_call(event: str, outcome: ServiceOutcome) -> None:
     if not outcome.by or outcome.code is grpc.StatusCode.NOT_FOUND:
         level = logging.DEBUG
     else:

@@ -23,7 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from tvix_build.proxy.outcomes import CastoreOutcome, Outcome
+from tvix_build.proxy.outcomes import Outcome, ServiceOutcome
 from tvix_build.proxy.shared.services import Service
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
@@ -44,7 +44,7 @@ class _Counts:
         self.request_bytes = 0
         self.response_bytes = 0
 
-    def add(self, outcome: Outcome | CastoreOutcome) -> None:
+    def add(self, outcome: Outcome | ServiceOutcome) -> None:
         """Count a call."""
         self.ends[outcome.code, outcome.by] += 1
         self.buckets[bisect_left(SECONDS, outcome.seconds)] += 1
@@ -83,7 +83,7 @@ class Metrics(Collector):
         if outcome.violations:
             found.violations.update(outcome.violations)
 
-    def observe_castore(self, outcome: CastoreOutcome) -> None:
+    def observe_castore(self, outcome: ServiceOutcome) -> None:
         """Count a call of the castore services that ended."""
         self._methods[outcome.method].add(outcome)
 

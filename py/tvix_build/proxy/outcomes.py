@@ -50,7 +50,7 @@ class Outcome:
 
 
 @dataclass(eq=False, slots=True)
-class CastoreOutcome:
+class ServiceOutcome:
     """The outcome of a call of the castore services or of PlanService.
 
     Attributes:
@@ -70,4 +70,4 @@ class CastoreOutcome:
 
 
 Observer: TypeAlias = Callable[[Outcome], None]
-CastoreObserver: TypeAlias = Callable[[CastoreOutcome], None]
+ServiceObserver: TypeAlias = Callable[[ServiceOutcome], None]

@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from tvix_build._core.report import Kind, ValidationError, message_type
 from tvix_build.plan import UnknownStepError
 from tvix_build.plan.v1 import rpc_plan_pb2 as rpc
-from tvix_build.proxy.castore_calls import CastoreCalls, Context, check_digest, parse, run_in
 from tvix_build.proxy.plan_runs import PlanRuns
+from tvix_build.proxy.service_calls import Context, ServiceCalls, check_digest, parse, run_in
 from tvix_build.proxy.shared.checks import Checked, check_message
 from tvix_build.proxy.status import invalid, status_error
 
@@ -38,7 +38,7 @@ class PlanService:
         calls: runs the calls.
     """
 
-    def __init__(self, runs: PlanRuns, calls: CastoreCalls) -> None:
+    def __init__(self, runs: PlanRuns, calls: ServiceCalls) -> None:
         self._runs = runs
         self._calls = calls
         self._threads = ThreadPoolExecutor(_THREADS, "plans")

@@ -20,7 +20,6 @@ from tvix_build.proxy.balancing import Balancer
 from tvix_build.proxy.builder_protocol import Builder
 from tvix_build.proxy.callers import Callers, Certificates
 from tvix_build.proxy.castore import CastoreServices
-from tvix_build.proxy.castore_calls import CastoreCalls
 from tvix_build.proxy.certificate import Certificate
 from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
@@ -41,6 +40,7 @@ from tvix_build.proxy.recording import Recorder
 from tvix_build.proxy.reflecting import add_reflection
 from tvix_build.proxy.response_checks import ResponseChecker
 from tvix_build.proxy.service import ProxyService
+from tvix_build.proxy.service_calls import ServiceCalls
 from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.channels import (
     MAX_MESSAGE_SIZE,
@@ -297,7 +297,7 @@ class Server:
         names = [service.name for service in options.services]
         modules = [service.module for service in options.services if service.module is not None]
         if options.castore is not None:
-            calls = CastoreCalls(
+            calls = ServiceCalls(
                 self._calls,
                 self._castore_observers,
                 options.max_castore_calls,
@@ -329,7 +329,7 @@ class Server:
         assert self._options.castore is not None
         self._plans = plans = PlanRuns(options, self._options.castore)
         self._stack.push_async_callback(plans.close)
-        calls = CastoreCalls(
+        calls = ServiceCalls(
             self._calls,
             [log_plan_call],
             self._options.max_plan_calls,

@@ -21,7 +21,7 @@ from tvix_build.castore.transfers import UnexpectedContentError
 from tvix_build.proxy.builder_protocol import Metadata
 from tvix_build.proxy.logs import LOG, log_castore_failure
 from tvix_build.proxy.open_calls import OpenCalls
-from tvix_build.proxy.outcomes import CastoreObserver, CastoreOutcome
+from tvix_build.proxy.outcomes import ServiceObserver, ServiceOutcome
 from tvix_build.proxy.status import (
     StatusError,
     cancelled_code,
@@ -35,7 +35,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-class CastoreCalls:
+class ServiceCalls:
     """The calls of all castore services, or of PlanService.
 
     Args:
@@ -52,7 +52,7 @@ class CastoreCalls:
     def __init__(
         self,
         open_calls: OpenCalls,
-        observers: Sequence[CastoreObserver],
+        observers: Sequence[ServiceObserver],
         max_calls: int,
         max_upload_size: int,
         identify: Callable[[Context, Metadata], object] = lambda *_: None,
@@ -67,7 +67,7 @@ class CastoreCalls:
     @asynccontextmanager
     async def call(
         self, context: Context, method: str, request_size: int = 0
-    ) -> AsyncIterator[CastoreOutcome]:
+    ) -> AsyncIterator[ServiceOutcome]:
         """Run a call: count it, or reject it. End it with the status of an error, and observe it.
 
         Args:
@@ -75,7 +75,7 @@ class CastoreCalls:
             request_size: the size of the request, if it is not a stream.
         """
         self._open_calls.begin(context)
-        outcome = CastoreOutcome(method, context.peer, request_size)
+        outcome = ServiceOutcome(method, context.peer, request_size)
         failure: StatusError | None = None
         begin = time.monotonic()
         try:
@@ -96,7 +96,7 @@ class CastoreCalls:
             await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def received(
-        self, requests: AsyncIterator[bytes], context: Context, outcome: CastoreOutcome
+        self, requests: AsyncIterator[bytes], context: Context, outcome: ServiceOutcome
     ) -> AsyncIterator[bytes]:
         """Yield the messages of an upload.
 
