@@ -1,42 +1,45 @@
 # SPDX-License-Identifier: MIT
-"""pytest_tests: one test target for each test file."""
+"""pytest_test and pytest_tests: test targets that run files with pytest."""
 
 load("@rules_python//python:defs.bzl", "py_test")
 
-def pytest_tests(srcs, deps, suffix = "", args = [], data = [], env = {}, shards = {}, exhaustive = [], partly_exhaustive = [], tags = [], **kwargs):
-    """Define a py_test with the name of the file for each test_*.py file.
+def pytest_test(name, srcs, deps, args = [], data = [], shards = 1, **kwargs):
+    """Define a py_test that runs files with pytest.
+
+    Args:
+      name: the name of the target.
+      srcs: the test_*.py files.
+      deps: Python libraries that the tests need; pytest itself need not be listed.
+      args: arguments of pytest, before the files.
+      data: files that the tests read.
+      shards: the number of processes that run the tests, each a part of them.
+      **kwargs: passed to py_test.
+    """
+    main = str(Label("//bazel:pytest_main.py"))
+    py_test(
+        name = name,
+        srcs = srcs + [main],
+        args = args + ["$(rootpath %s)" % src for src in srcs],
+        data = data,
+        legacy_create_init = 0,
+        main = main,
+        shard_count = shards if shards > 1 else None,
+        deps = deps + [str(Label("@tvix_build_pip_test//:packages"))],
+        **kwargs
+    )
+
+def pytest_tests(srcs, deps, **kwargs):
+    """Define a pytest_test with the name of the file for each test_*.py file.
 
     Args:
       srcs: the files.
       deps: Python libraries that the tests need; pytest itself need not be listed.
-      suffix: a suffix for the names of the tests.
-      args: arguments of pytest, before the file.
-      data: files that the tests read.
-      env: environment variables of the tests.
-      shards: the numbers of processes for files whose tests run in several ones.
-      exhaustive: files that only `tools/test --all` runs.
-      partly_exhaustive: files of which only `tools/test --all` runs the tests with the mark `exhaustive`, in a target
-        with the suffix "_exhaustive".
-      tags: tags of the tests.
-      **kwargs: passed to py_test.
+      **kwargs: passed to pytest_test.
     """
-    main = str(Label("//bazel:pytest_main.py"))
-    pytest = str(Label("@tvix_build_pip_test//:packages"))
     for src in srcs:
-        whole = ("", [], ["exhaustive"] if src in exhaustive else [])
-        ordinary = ("", ["-m 'not exhaustive'"], [])
-        repeating = ("_exhaustive", ["-m exhaustive"], ["exhaustive"])
-        for part, selection, part_tags in [ordinary, repeating] if src in partly_exhaustive else [whole]:
-            py_test(
-                name = src.split("/")[-1][:-len(".py")] + suffix + part,
-                srcs = [src, main],
-                args = args + selection + ["$(rootpath %s)" % src],
-                data = data,
-                env = env,
-                legacy_create_init = 0,
-                main = main,
-                shard_count = shards.get(src),
-                tags = tags + part_tags,
-                deps = deps + [pytest],
-                **kwargs
-            )
+        pytest_test(
+            name = src.split("/")[-1][:-len(".py")],
+            srcs = [src],
+            deps = deps,
+            **kwargs
+        )

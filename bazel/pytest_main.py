@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 
 class Shard:
     """A pytest plugin that keeps every n-th test.
+
+    The tests of a file with the mark `together` count as one.
 
     Args:
         index: the shard, from 0.
@@ -26,7 +29,11 @@ class Shard:
     @pytest.hookimpl(trylast=True)  # after -m
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Pytest's hook."""
-        items[:] = items[self._index :: self._count]
+        groups: dict[str, list[pytest.Item]] = {}
+        for item in items:
+            together = item.get_closest_marker("together") is not None
+            groups.setdefault(str(item.path) if together else item.nodeid, []).append(item)
+        items[:] = chain.from_iterable(list(groups.values())[self._index :: self._count])
 
 
 def main() -> int:

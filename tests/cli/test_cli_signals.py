@@ -27,7 +27,7 @@ from derivations_support import EXAMPLES
 from process_support import end_at_every_line
 from waiting import LIMIT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 TRIALS = int(os.environ.get("TVIX_BUILD_SIGNAL_TRIALS", "30"))
 NODES = EXAMPLES[0].parents[1] / "nodes.ndjson"

@@ -21,6 +21,8 @@ from engine import Outcome, of_reference, of_report
 from tvix.build.protos.build_pb2 import BuildRequest
 from tvix.castore.protos.castore_pb2 import Node
 
+pytestmark = pytest.mark.together
+
 #: File, number of requests, and how many of them have an output that is an input.
 FILES = {
     "direct.binpbs": (20_800, 0),

@@ -12,6 +12,8 @@ TOPIC = Topic(
     "digests of messages with lengths around the block and chunk sizes of BLAKE3",
 )
 
+_PRINTABLE = bytes(range(0x20, 0x7F))
+
 
 def request_of_length(length: int) -> bytes:
     """Return a canonical BuildRequest of exactly `length` bytes, at least 2.
@@ -19,11 +21,15 @@ def request_of_length(length: int) -> bytes:
     It has a long argument, and an empty one if a single argument cannot have the length.
     """
     for overhead in (2, 3, 4, 5):
-        content = bytes(0x20 + i % 95 for i in range(max(length - overhead, 0)))
+        content = _printable(max(length - overhead, 0))
         for data in (args(content), args(content[2:], "")):
             if len(data) == length:
                 return data
     raise ValueError(f"no request has {length} bytes")
+
+
+def _printable(length: int) -> bytes:
+    return (_PRINTABLE * (length // len(_PRINTABLE) + 1))[:length]
 
 
 for _length in (2, 3, 63, 64, 65, 127, 128, 129, 130, 131, 192, 193):
