@@ -273,7 +273,7 @@ def _changes_at(
         yield "removed", (token.begin, after), token.begin, after, ";"
     if blocks[i].kind == "table" and token.text == "." and unit.text(i - 1) in ("{", ","):
         last = i + 1
-        while unit.text(last + 1) not in (",", "}"):
+        while unit.text(last + 1) not in (",", ")", "}"):
             last += 1
             last = unit.match.get(last, last) if unit.text(last) in _BRACKETS else last
         has_rows = any(unit.text(k) == "{" for k in range(i, last))

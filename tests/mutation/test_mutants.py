@@ -58,6 +58,7 @@ C_EXAMPLES = [
     ("removed", "int f(int a) { int b = a; return b; }", []),
     ("removed", "int f(int a) { for (;;) break; }", ["for (;;) ;"]),
     ("member", "static const row rows[2] = {[A] = {.x = 1, .y = B}};", ["{ .y = B}", "{.x = 1, }"]),
+    ("member", "static const row rows[2] = {ROW(a, .x = 1), {0}};", ["ROW(a, )"]),
 ]  # fmt: skip
 
 PYTHON_EXAMPLES = [
