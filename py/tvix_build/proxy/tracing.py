@@ -66,7 +66,7 @@ class CallTracer:
             f"{service.name}/DoBuild",
             context=_CONTEXT.extract(carrier),
             kind=SpanKind.SERVER,
-            attributes={**_attributes(service.name), "tvix_build.schema": service.schema.value},
+            attributes={**_attributes(service.name), "tvix_build.schema": service.label},
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
