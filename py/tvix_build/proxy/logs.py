@@ -144,4 +144,6 @@ def _log_call(event: str, outcome: ServiceOutcome) -> None:
     if outcome.by:
         fields["by"] = outcome.by
         fields["message"] = outcome.message
+    if outcome.trace:
+        fields["trace"] = outcome.trace
     LOG.log(level, event, extra={"fields": fields})
