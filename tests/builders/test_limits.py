@@ -67,6 +67,7 @@ def test_a_cgroup(tmp_path: Path) -> None:
     assert files == {
         "cgroup.procs": "123",
         "memory.max": "1000",
+        "memory.oom.group": "1",
         "memory.swap.max": "0",
         "pids.max": "7",
     }

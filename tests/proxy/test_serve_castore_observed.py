@@ -14,6 +14,10 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 from prometheus_client import generate_latest
 
 from cli_support import run
@@ -180,3 +184,30 @@ def test_the_limit_of_uploads(tmp_path: Path) -> None:
 def test_usage(tmp_path: Path) -> None:
     found = run("serve", "--check-only", "--max-castore-calls", "0", cwd=tmp_path)
     assert found.status == 2
+
+
+def test_traces(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    metadata = (("traceparent", f"00-{trace}-00f067aa0ba902b7-01"),)
+    caplog.set_level(logging.DEBUG, LOG.name)
+
+    async def scenario(served: Served) -> None:
+        digest = (await served.blobs.Put(chunks(b"abc"), metadata=metadata)).digest
+        read = served.blobs.Read(rpc.ReadBlobRequest(digest=digest))
+        assert [one.data async for one in read] == [b"abc"]
+        await error_of(served.directories.Get(rpc.GetDirectoryRequest(digest=digest)).read())
+
+    serve(tmp_path, scenario, traces=provider)
+    put, read, get = exporter.get_finished_spans()
+    assert put.name == f"{BLOBS}/Put"
+    assert f"{put.context.trace_id:032x}" == trace
+    assert put.parent is not None
+    found = dict(put.attributes or {})
+    assert (found["rpc.service"], found["rpc.method"]) == (BLOBS, "Put")
+    assert found["tvix_build.request_bytes"] == 5
+    assert (read.name, read.parent) == (f"{BLOBS}/Read", None)
+    assert (get.attributes or {})["rpc.grpc.status_code"] == grpc.StatusCode.NOT_FOUND.value[0]
+    assert all(span.kind is SpanKind.SERVER for span in (put, read, get))
+    assert calls(caplog)[0][1]["trace"] == trace

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tvix_build
 from schema_2024 import Build as BuildOf2024
-from serving import EXAMPLES, details_of, error_of, method_of, nodes, open_proxy
+from serving import EXAMPLES, details_of, error_of, method_of, nodes, open_proxy, running_server
 from snix.build.protos import build_pb2, rpc_build_pb2_grpc
 from snix.castore.protos.castore_pb2 import Entry, FileEntry
 from tvix_build import Schema, nix
@@ -52,23 +52,10 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
         return self._response
 
 
-@asynccontextmanager
-async def serving(add_to: Callable[[grpc.aio.Server], None]) -> AsyncIterator[str]:
-    """Run a server with the added services; yields its address."""
-    server = grpc.aio.server()
-    add_to(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"grpc+http://127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
-
-
 def serving_snix(builder: Builder) -> AbstractAsyncContextManager[str]:
     """Run the server of a builder; yields its address."""
     add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
-    return serving(lambda server: add(builder, server))
+    return running_server(lambda server: add(builder, server))
 
 
 def test_snix_through_the_proxy() -> None:
@@ -142,7 +129,7 @@ def serving_bytes(
 
     handlers: Any = {"DoBuild": grpc.unary_unary_rpc_method_handler(do_build)}
     handler = grpc.method_handlers_generic_handler(service.name, handlers)
-    return serving(lambda server: server.add_generic_rpc_handlers([handler]))
+    return running_server(lambda server: server.add_generic_rpc_handlers([handler]))
 
 
 def build_of_2024(request: bytes, *names: bytes) -> Any:

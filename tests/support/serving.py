@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -85,17 +85,24 @@ class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
 
 
 @asynccontextmanager
-async def running(builder: Builder, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
-    """Run the server of a builder. Yield its address."""
+async def running_server(
+    add_to: Callable[[grpc.aio.Server], None], address: str = "127.0.0.1:0"
+) -> AsyncIterator[str]:
+    """Run a server with the services that a function adds. Yield its address."""
     server = grpc.aio.server()
-    add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
-    add(builder, server)
+    add_to(server)
     port = server.add_insecure_port(address)
     await server.start()
     try:
         yield f"grpc+http://127.0.0.1:{port}"
     finally:
         await server.stop(None)
+
+
+def running(builder: Builder, address: str = "127.0.0.1:0") -> AbstractAsyncContextManager[str]:
+    """Run the server of a builder. The context manager yields its address."""
+    add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
+    return running_server(lambda server: add(builder, server), address)
 
 
 @asynccontextmanager

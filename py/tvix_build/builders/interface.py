@@ -126,6 +126,11 @@ class Builder(Protocol):
         """As `build`. Cancelling the call ends the build; `on_log` is called in a thread."""
 
 
+def missing_output(output: str) -> str:
+    """Return the reason of a build that did not make an output."""
+    return f"output {output} is missing"
+
+
 class BuilderError(Error):
     """A request was not built."""
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from tvix_build._core.file_hashing import OPEN
 from tvix_build._core.references import ReferenceScanner
+from tvix_build.builders.interface import missing_output
 from tvix_build.castore.ingestion import reason_to_reject
 
 _CHUNK = 1 << 20
@@ -36,10 +37,10 @@ def find_output(root: str, output: str) -> str:
     for name in output.split("/")[:-1]:
         path = f"{path}/{name}"
         if not _is(stat.S_ISDIR, path):
-            raise InvalidOutputError(f"output {output} is missing")
+            raise InvalidOutputError(missing_output(output))
     path = f"{path}/{output.rpartition('/')[2]}"
     if not os.path.lexists(path):
-        raise InvalidOutputError(f"output {output} is missing")
+        raise InvalidOutputError(missing_output(output))
     return path
 
 

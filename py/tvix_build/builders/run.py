@@ -316,14 +316,14 @@ class _Running:
             self._measure()
         rest = self._status.read()
         exit_status = json.loads(rest)["exit-code"] if rest.strip() else None
-        if exit_status is None and not self._killed:
-            self._fail_to_start()
         peak = self._peak
         if self._cgroup:
             peak = self._cgroup.peak_memory() or peak
-            exceeded = self._cgroup.exceeded() if exit_status else None
+            exceeded = self._cgroup.exceeded() if exit_status != 0 else None
             if exceeded and not self._failure:
                 self._failure = describe_limit(exceeded, self._limits)
+        if exit_status is None and not self._killed and not self._failure:
+            self._fail_to_start()
         failure = self._failure or (describe_status(exit_status) if exit_status else None)
         return Ended(
             None if self._killed else exit_status,

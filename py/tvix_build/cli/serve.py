@@ -187,6 +187,7 @@ def _make_options(
     servers: Sequence[Address],
     tls_upstream: Address | ReapiAddress | None,
     store: str | None,
+    deduplicate: bool,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -206,6 +207,7 @@ def _make_options(
         click.ClickException: if options contradict each other, or files are invalid.
     """
     _check_store(store, services)
+    _check_deduplication(deduplicate, services)
     if tls_client_names and not tls_client_ca:
         raise click.UsageError("expected --tls-client-ca with --tls-client-name")
     with extra("serve"):
@@ -220,6 +222,7 @@ def _make_options(
             tls_upstream, upstream_ca, upstream_certificate, upstream_key, prefix="upstream-"
         ),
         store=store,
+        deduplicate=deduplicate,
         forwarded_metadata=forwarded_metadata or None,
         certificates=Certificates(tls_client_names) if tls_client_ca else None,
         tokens=_tokens(jwt_keys, jwt_audience, jwt_issuer),
@@ -232,7 +235,16 @@ def _check_store(store: str | None, services: Sequence[Service]) -> None:
         if store is not None and service.schema is not Schema.TVIX_BUILD_V1:
             raise click.UsageError(
                 f"expected --schema tvix.build.v1 only: --store keeps requests of no other "
-                f"schema; found {service.schema.value}"
+                f"schema; found {service.label}"
+            )
+
+
+def _check_deduplication(deduplicate: bool, services: Sequence[Service]) -> None:
+    for service in services:
+        if deduplicate and service.streams:
+            raise click.UsageError(
+                f"expected --deduplicate without --schema {service.label}: calls do not share a "
+                f"stream of updates"
             )
 
 

@@ -90,7 +90,7 @@ class Balancer:
             raise status_error(
                 grpc.StatusCode.UNAVAILABLE,
                 "NO_BUILDER",
-                f"no builder of {call.service.schema.value} is healthy; try again later",
+                f"no builder of {call.service.label} is healthy; try again later",
             )
         member = min(members, key=lambda one: one.calls)
         member.calls += 1
@@ -135,7 +135,7 @@ class Balancer:
     async def _set(self, member: _Member, service: Service, healthy: bool) -> None:
         if healthy == (service not in member.down):
             return
-        fields = {"builder": member.upstream.address.text, "schema": service.schema.value}
+        fields = {"builder": member.upstream.address.text, "schema": service.label}
         if healthy:
             member.down.remove(service)
             LOG.info("builder healthy", extra={"fields": fields})

@@ -30,6 +30,20 @@ class Caller(NamedTuple):
         return self.name or self.connection
 
 
+class Updates(Protocol):
+    """Where a builder sends a response that is a stream."""
+
+    async def begin(self, initial_metadata: Metadata) -> None:
+        """Send the initial metadata, before the first update."""
+
+    async def send(self, update: bytes) -> None:
+        """Send an update, as soon as the caller has room for it.
+
+        Raises:
+            StatusError: if the update is invalid.
+        """
+
+
 class Call(NamedTuple):
     """A valid request on its way to a builder.
 
@@ -39,6 +53,7 @@ class Call(NamedTuple):
         metadata: the metadata for the builder.
         remaining: returns the seconds until the deadline, or None without a deadline.
         caller: who calls.
+        updates: where the updates of the response go; None if the response is one message.
     """
 
     service: Service
@@ -47,10 +62,12 @@ class Call(NamedTuple):
     metadata: Metadata
     remaining: Callable[[], float | None]
     caller: Caller
+    updates: Updates | None = None
 
 
 class Response(NamedTuple):
-    """The response of a builder, and its initial and trailing metadata."""
+    """The response of a builder, and its initial and trailing metadata. If it was a stream, `data`
+    is empty, and the initial metadata is sent."""
 
     data: bytes
     initial_metadata: Metadata = ()

@@ -70,7 +70,7 @@ def audit(writer: LineWriter) -> Observer:
             "time": datetime.now(timezone.utc).isoformat(),
             "caller": outcome.caller,
             "peer": outcome.peer,
-            "schema": outcome.service.schema.value,
+            "schema": outcome.service.label,
             "digest": outcome.digest.hex(),
             "code": outcome.code.name,
         }
@@ -89,7 +89,7 @@ def log_call(outcome: Outcome) -> None:
     if not LOG.isEnabledFor(level):
         return
     fields: dict[str, object] = {
-        "schema": outcome.service.schema.value,
+        "schema": outcome.service.label,
         "code": outcome.code.name,
         "seconds": round(outcome.seconds, 6),
         "peer": outcome.peer,
@@ -144,4 +144,6 @@ def _log_call(event: str, outcome: ServiceOutcome) -> None:
     if outcome.by:
         fields["by"] = outcome.by
         fields["message"] = outcome.message
+    if outcome.trace:
+        fields["trace"] = outcome.trace
     LOG.log(level, event, extra={"fields": fields})

@@ -101,7 +101,7 @@ class Metrics(Collector):
         )
         for (caller, code), number in list(self._callers.items()):
             callers.add_metric([caller, code.name], number)
-        services = {one.schema.value: found for one, found in list(self._services.items())}
+        services = {one.label: found for one, found in list(self._services.items())}
         for schema, found in services.items():
             for violation, number in list(found.violations.items()):
                 violations.add_metric([schema, violation], number)

@@ -55,7 +55,7 @@ class ServiceOutcome:
 
     Attributes:
         method: the name of the method, such as `snix.castore.v1.BlobService/Put`.
-        peer, seconds, code, by, message: as in `Outcome`.
+        peer, seconds, code, by, message, trace: as in `Outcome`.
         request_size, response_size: bytes of all messages.
     """
 
@@ -67,6 +67,7 @@ class ServiceOutcome:
     code: grpc.StatusCode = grpc.StatusCode.OK
     by: str = ""
     message: str = ""
+    trace: str = ""
 
 
 Observer: TypeAlias = Callable[[Outcome], None]

@@ -167,6 +167,7 @@ class Server:
         self._calls = OpenCalls()
         self._hurry = asyncio.Event()
         self._plans: PlanRuns | None = None
+        self._tracer: CallTracer | None = None
         self.addresses: list[str] = []
         self.max_connections: int = 0
         self.metrics_port: int | None = None
@@ -193,14 +194,13 @@ class Server:
                 f"expected a limit of messages in memory of at least {options.max_message_size} "
                 f"bytes, the largest message, found {options.memory.max_buffered}"
             )
-        traces = None
         builder = self._builder
         if options.upstreams:
             builder = await self._balancer()
         if options.traces is not None:
             self._stack.callback(options.traces.shutdown)
             tracer = tracer_of(options.traces)
-            traces = CallTracer(tracer)
+            self._tracer = CallTracer(tracer)
             builder = BuildTracer(builder, tracer)
         builder = self._wrapped(builder)
         observers = self.observers
@@ -228,7 +228,7 @@ class Server:
             receiver,
             lambda *one: self._callers.identify(*one),
             options.forwarded_metadata,
-            traces.call if traces else None,
+            self._tracer.call if self._tracer else None,
         )
         await self._listen()
 
@@ -302,6 +302,7 @@ class Server:
                 self._castore_observers,
                 options.max_castore_calls,
                 options.max_upload_size,
+                tracing=self._tracer.service_call if self._tracer else None,
             )
             self.numbers["open_castore_calls"] = lambda: calls.calls
             castore = CastoreServices(options.castore, calls)
@@ -335,6 +336,7 @@ class Server:
             self._options.max_plan_calls,
             self._options.max_upload_size,
             lambda *one: self._callers.identify(*one),
+            self._tracer.service_call if self._tracer else None,
         )
         self.numbers["open_plan_calls"] = lambda: calls.calls
         self.numbers["running_plans"] = lambda: plans.running

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NoReturn, TypeAlias
 
 import grpc
@@ -70,19 +70,21 @@ class ProxyService:
         """Return the handlers for gRPC, from bytes to bytes. For gRPC, the requests are streams, so
         that it does not read them by itself."""
         return [
-            grpc.method_handlers_generic_handler(
-                service.name,
-                {"DoBuild": grpc.stream_unary_rpc_method_handler(self._method(service))},
-            )
+            grpc.method_handlers_generic_handler(service.name, {"DoBuild": self._handler(service)})
             for service in services
         ]
 
-    def _method(self, service: Service) -> Callable[[object, _Context], Awaitable[bytes]]:
+    def _handler(self, service: Service) -> grpc.RpcMethodHandler[bytes, bytes]:
         # Not functools.partial: for each call, gRPC would inspect whether it wraps a coroutine.
         async def do_build(_: object, context: _Context) -> bytes:
             return await self._do_build(service, context)
 
-        return do_build
+        async def send_updates(_: object, context: _Context) -> None:
+            await self._do_build(service, context)
+
+        if service.streams:
+            return grpc.stream_stream_rpc_method_handler(send_updates)
+        return grpc.stream_unary_rpc_method_handler(do_build)
 
     async def _do_build(self, service: Service, context: _Context) -> bytes:
         call = self._calls.begin(context)
@@ -100,7 +102,7 @@ class ProxyService:
                 request = await self._receiver.receive(call, context, caller.share)
                 outcome.request_size = len(request)
                 response = await self._build(request, metadata, caller, context, outcome)
-                outcome.response_size = len(response.data)
+                outcome.response_size += len(response.data)
                 self._receiver.hold(call, caller.share, request, response.data)
             except StatusError as error:
                 failure = error
@@ -148,8 +150,11 @@ class ProxyService:
             digest = checked.digest.hex()
             forwarded = forwarded_metadata(metadata, digest, self._forwarded)
             remaining = context.time_remaining
+            updates = _Updates(context, outcome) if service.streams else None
             return await self._builder.build(
-                Call(service, checked.encoding, checked.digest, forwarded, remaining, caller)
+                Call(
+                    service, checked.encoding, checked.digest, forwarded, remaining, caller, updates
+                )
             )
         except StatusError:
             raise
@@ -162,9 +167,35 @@ class ProxyService:
             ) from None
 
 
-async def _abort(context: _Context, failure: StatusError, trailing: Metadata) -> NoReturn:
+class _Updates:
+    """Sends the updates of a response to the caller."""
+
+    def __init__(self, context: _Context, outcome: Outcome) -> None:
+        self._context = context
+        self._outcome = outcome
+
+    async def begin(self, initial_metadata: Metadata) -> None:
+        """As `Updates.begin`."""
+        with _ended():
+            await self._context.send_initial_metadata(returned(initial_metadata))
+
+    async def send(self, update: bytes) -> None:
+        """As `Updates.send`."""
+        with _ended():
+            await self._context.write(update)
+        self._outcome.response_size += len(update)
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """Raise asyncio.CancelledError if gRPC has ended the call, before it cancels this task."""
     try:
-        await context.abort(failure.code, failure.message, trailing)
-    except grpc.aio.InternalError:  # gRPC has ended the call, before it cancels this task.
+        yield
+    except grpc.aio.InternalError:
         raise asyncio.CancelledError from None
+
+
+async def _abort(context: _Context, failure: StatusError, trailing: Metadata) -> NoReturn:
+    with _ended():
+        await context.abort(failure.code, failure.message, trailing)
     raise AssertionError("abort raises")

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -44,6 +44,7 @@ class ServiceCalls:
         max_calls: the limit of concurrent calls; further ones are rejected.
         max_upload_size: the limit of all messages of an upload, in bytes.
         identify: raises the status of a caller who is not allowed.
+        tracing: makes the context manager in which a call runs.
 
     Attributes:
         calls: the number of calls that have not ended.
@@ -56,12 +57,14 @@ class ServiceCalls:
         max_calls: int,
         max_upload_size: int,
         identify: Callable[[Context, Metadata], object] = lambda *_: None,
+        tracing: Callable[[ServiceOutcome, Metadata], AbstractContextManager[None]] | None = None,
     ) -> None:
         self._open_calls = open_calls
         self._observers = observers
         self._max_calls = max_calls
         self._max_upload_size = max_upload_size
         self._identify = identify
+        self._tracing = tracing or (lambda *_: nullcontext())
         self.calls: int = 0
 
     @asynccontextmanager
@@ -76,22 +79,24 @@ class ServiceCalls:
         """
         self._open_calls.begin(context)
         outcome = ServiceOutcome(method, context.peer, request_size)
+        metadata = tuple(context.invocation_metadata() or ())
         failure: StatusError | None = None
         begin = time.monotonic()
-        try:
-            with self._counted(), _statuses():
-                self._identify(context, tuple(context.invocation_metadata() or ()))
-                yield outcome
-        except StatusError as error:
-            failure = error
-            outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
-        except (asyncio.CancelledError, GeneratorExit):
-            outcome.code, outcome.by = cancelled_code(context), "client"
-            raise
-        finally:
-            outcome.seconds = time.monotonic() - begin
-            for observe in self._observers:
-                observe(outcome)
+        with self._tracing(outcome, metadata):
+            try:
+                with self._counted(), _statuses():
+                    self._identify(context, metadata)
+                    yield outcome
+            except StatusError as error:
+                failure = error
+                outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
+            except (asyncio.CancelledError, GeneratorExit):
+                outcome.code, outcome.by = cancelled_code(context), "client"
+                raise
+            finally:
+                outcome.seconds = time.monotonic() - begin
+                for observe in self._observers:
+                    observe(outcome)
         if failure is not None:
             await context.abort(failure.code, failure.message, failure.trailing_metadata)
 

@@ -80,7 +80,7 @@ def shutting_down() -> StatusError:
 
 def invalid_request(service: Service, error: ValidationError) -> StatusError:
     """Return INVALID_ARGUMENT for an invalid request, with as many violations as fit."""
-    return invalid(f"request of {service.schema.value}", "INVALID_REQUEST", error)
+    return invalid(f"request of {service.label}", "INVALID_REQUEST", error)
 
 
 def invalid(expected: str, reason: str, error: ValidationError) -> StatusError:

@@ -11,12 +11,12 @@ import grpc
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tvix_build._version import __version__
 from tvix_build.proxy.builder_protocol import Builder, Call, Metadata, Response
-from tvix_build.proxy.outcomes import Outcome
+from tvix_build.proxy.outcomes import Outcome, ServiceOutcome
 from tvix_build.proxy.status import StatusError
 
 _CONTEXT = TraceContextTextMapPropagator()
@@ -60,21 +60,39 @@ class CallTracer:
     @contextmanager
     def call(self, outcome: Outcome, metadata: Metadata) -> Iterator[None]:
         """Run a call in a span, a child of the caller's span. The span ends with the outcome."""
-        carrier = {name: value for name, value in metadata if isinstance(value, str)}
-        service = outcome.service
-        with self._tracer.start_as_current_span(
-            f"{service.name}/DoBuild",
-            context=_CONTEXT.extract(carrier),
-            kind=SpanKind.SERVER,
-            attributes={**_attributes(service.name), "tvix_build.schema": service.schema.value},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            outcome.trace = f"{span.get_span_context().trace_id:032x}"
+        span = self._start(f"{outcome.service.name}/DoBuild", metadata, outcome)
+        span.set_attribute("tvix_build.schema", outcome.service.label)
+        with use_span(span, record_exception=False, set_status_on_exception=False):
             try:
                 yield
             finally:
+                if outcome.digest is not None:
+                    span.set_attribute("tvix_build.digest", outcome.digest.hex())
+                if outcome.violations:
+                    span.set_attribute("tvix_build.violations", outcome.violations)
                 _end(span, outcome)
+
+    @contextmanager
+    def service_call(self, outcome: ServiceOutcome, metadata: Metadata) -> Iterator[None]:
+        """As `call`, for a call of the castore services or of PlanService."""
+        # The span is not the current one: a generator that sends a response may be closed in
+        # another context than that of its start.
+        span = self._start(outcome.method, metadata, outcome)
+        try:
+            yield
+        finally:
+            _end(span, outcome)
+
+    def _start(self, method: str, metadata: Metadata, outcome: Outcome | ServiceOutcome) -> Span:
+        carrier = {name: value for name, value in metadata if isinstance(value, str)}
+        span = self._tracer.start_span(
+            method,
+            context=_CONTEXT.extract(carrier),
+            kind=SpanKind.SERVER,
+            attributes=_attributes(method),
+        )
+        outcome.trace = f"{span.get_span_context().trace_id:032x}"
+        return span
 
 
 class BuildTracer:
@@ -86,10 +104,11 @@ class BuildTracer:
 
     async def build(self, call: Call) -> Response:
         """Forward a call in a span."""
+        method = f"{call.service.name}/DoBuild"
         with self._tracer.start_as_current_span(
-            f"{call.service.name}/DoBuild",
+            method,
             kind=SpanKind.CLIENT,
-            attributes=_attributes(call.service.name),
+            attributes=_attributes(method),
             record_exception=False,
         ) as span:
             carrier: dict[str, str] = {}
@@ -105,17 +124,15 @@ class BuildTracer:
             return response
 
 
-def _attributes(service: str) -> dict[str, str]:
-    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": "DoBuild"}
+def _attributes(method: str) -> dict[str, str]:
+    service, _, name = method.partition("/")
+    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
 
 
-def _end(span: Span, outcome: Outcome) -> None:
+def _end(span: Span, outcome: Outcome | ServiceOutcome) -> None:
     span.set_attribute("rpc.grpc.status_code", outcome.code.value[0])
     span.set_attribute("tvix_build.request_bytes", outcome.request_size)
     span.set_attribute("tvix_build.response_bytes", outcome.response_size)
-    if outcome.digest is not None:
-        span.set_attribute("tvix_build.digest", outcome.digest.hex())
-    if outcome.violations:
-        span.set_attribute("tvix_build.violations", outcome.violations)
     if outcome.code in _ERRORS:
         span.set_status(Status(StatusCode.ERROR, outcome.message))
+    span.end()

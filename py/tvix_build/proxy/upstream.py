@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from tvix_build.proxy.builder_protocol import Call, Response
+from tvix_build.proxy.builder_protocol import Call, Response, Updates
 from tvix_build.proxy.listening import ServeError
 from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.channels import channel_options
@@ -55,7 +55,7 @@ class Upstream:
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
-        self._methods: dict[Service, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._methods: dict[Service, Any] = {}
 
     async def connect(self) -> None:
         """Connect now, if the address says so, and otherwise with the first call.
@@ -79,14 +79,15 @@ class Upstream:
             StatusError: with the status and the metadata of the server, if the call fails; or if
                 the server responds with no message.
         """
-        method = self._methods.get(call.service)
-        if method is None:
-            method = self._methods[call.service] = self._channel.unary_unary(call.service.method)
         remaining = _remaining(call)
         timeout = _shorter(remaining, self._timeout)
+        method = self._method(call.service)
         rpc = method(call.request, timeout=timeout, metadata=call.metadata)
         try:
-            data: Any = await rpc
+            if call.updates is not None:
+                await _forward(rpc, call.updates)
+                return Response(b"", (), tuple(await rpc.trailing_metadata()))
+            data = await rpc
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout != remaining:
                 raise status_error(
@@ -101,6 +102,14 @@ class Upstream:
             raise invalid_response(InvalidResponseError("expected a message, found no message"))
         initial, trailing = await rpc.initial_metadata(), await rpc.trailing_metadata()
         return Response(data, tuple(initial), tuple(trailing))
+
+    def _method(self, service: Service) -> Any:
+        """Return gRPC's multi-callable of DoBuild, from bytes to bytes."""
+        method = self._methods.get(service)
+        if method is None:
+            make: Any = self._channel.unary_stream if service.streams else self._channel.unary_unary
+            method = self._methods[service] = make(service.method)
+        return method
 
     @property
     def is_connected(self) -> bool:
@@ -120,6 +129,21 @@ class Upstream:
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+
+async def _forward(rpc: Any, updates: Updates) -> None:
+    """Forward the updates of a call. The next one is read when the caller had room for the last.
+
+    Raises:
+        grpc.aio.AioRpcError: if the call fails.
+        StatusError: if an update is invalid. It cancels the call.
+    """
+    try:
+        await updates.begin(tuple(await rpc.initial_metadata()))
+        while (update := await rpc.read()) is not grpc.aio.EOF:
+            await updates.send(update)
+    finally:
+        rpc.cancel()
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:

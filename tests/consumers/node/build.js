@@ -2,7 +2,7 @@
 // A client of snix.build.v1 and snix.castore.v1 that only has their .proto files: uploads a directory, runs a request
 // with it as the input, and writes the outputs to a new directory.
 //
-//     node build.js HOST:PORT PROTOS INPUT OUTPUTS <REQUEST.json >RESPONSE.json
+//     node build.js PROTOS HOST:PORT INPUT OUTPUTS <REQUEST.json >RESPONSE.json
 
 "use strict";
 
@@ -11,7 +11,7 @@ const path = require("node:path");
 const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 
-const [address, protos, input, outputs] = process.argv.slice(2);
+const [protos, address, input, outputs] = process.argv.slice(2);
 const files = ["castore/protos/rpc_castore.proto", "build/protos/rpc_build.proto"];
 const { snix } = grpc.loadPackageDefinition(
   loader.loadSync(

@@ -32,6 +32,7 @@ from tvix_build.builders.interface import (
     OnLog,
     RefusedError,
     UnavailableError,
+    missing_output,
 )
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.reapi.address import parse
@@ -336,7 +337,7 @@ class _Build:
         if result.exit_code:
             failure = f"exit status {result.exit_code}"
         elif raised.missing:
-            failure = f"output {raised.missing[0]} is missing"
+            failure = missing_output(raised.missing[0])
         record = self._record(started, result, log, failure)
         if failure:
             raise BuildFailedError(failure, record)

@@ -54,13 +54,13 @@ def _parse_services(
         return []
     from tvix_build.proxy.shared.services import SERVICES
 
-    services = [SERVICES[Schema(schema)] for schema in dict.fromkeys(value)]
+    services = [SERVICES[schema] for schema in dict.fromkeys(value)]
     for i, service in enumerate(services):
         for other in services[:i]:
             if other.name == service.name:
                 raise click.BadParameter(
-                    f"expected one schema for {service.name}, found {other.schema.value} and "
-                    f"{service.schema.value}"
+                    f"expected one schema for {service.name}, found {other.label} and "
+                    f"{service.label}"
                 )
     return services
 
@@ -147,12 +147,12 @@ def _parse_services(
 @click.option(
     "--schema",
     "services",
-    type=click.Choice([schema.value for schema in Schema]),
+    type=click.Choice([*(schema.value for schema in Schema), "snix.build.v1@2026"]),
     multiple=True,
     default=[Schema.TVIX_BUILD_V1.value, Schema.SNIX_BUILD_V1.value],
     show_default=True,
     callback=_parse_services,
-    help="Schema of a service to offer; repeatable.",
+    help="Schema of a service to offer; repeatable. Responses of snix.build.v1@2026 are streams.",
 )
 @click.option(
     "--max-message-size",

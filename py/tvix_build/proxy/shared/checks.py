@@ -60,6 +60,16 @@ def check_request(service: Service, data: bytes) -> Checked:
     return check_message(service.request, data)
 
 
+def check_output(service: Service, data: bytes, needles: int) -> None:
+    """Validate a response with one output, whose request has a number of needles.
+
+    Raises:
+        ValidationError: as `check_request`.
+    """
+    if not engine.is_canonical(service.response, data, (1, needles)):
+        _canonicalize(service.response, data, (1, needles))
+
+
 def check_message(kind: MessageType, data: bytes) -> Checked:
     """As `check_request`, for a message of any kind."""
     result = engine.single_digest[kind](data)
@@ -74,7 +84,7 @@ def check_response(service: Service, data: bytes, request: bytes) -> bytes:
     Raises:
         InvalidResponseError: if the response is invalid, or belongs to another request.
     """
-    counts = None if service.response_has_request else _counts(request)
+    counts = None if service.response_has_request else count_outputs(request)
     if not engine.is_canonical(service.response, data, counts):
         try:
             data = _canonicalize(service.response, data, counts).encoding
@@ -104,7 +114,7 @@ async def check_response_async(service: Service, data: bytes, request: bytes) ->
 
 
 def _expected(service: Service) -> str:
-    return f"expected a valid response of {service.schema.value}"
+    return f"expected a valid response of {service.label}"
 
 
 def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None = None) -> Checked:
@@ -116,7 +126,7 @@ def _canonicalize(kind: MessageType, data: bytes, counts: tuple[int, int] | None
     return Checked(bytes(encodings.finish()[0]), digest)
 
 
-def _counts(request: bytes) -> tuple[int, int]:
+def count_outputs(request: bytes) -> tuple[int, int]:
     """Return the numbers of outputs and of needles in a canonical request of snix.build.v1."""
     return engine.count_fields(request, OUTPUTS), engine.count_fields(request, NEEDLES)
 

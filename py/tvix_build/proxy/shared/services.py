@@ -19,7 +19,10 @@ class Service:
     Attributes:
         schema: the schema of its messages.
         name: the full name of the service, as in calls and health checks.
-        module: the module with its descriptors; None if another schema has the same names.
+        module: the module with its descriptors, or with those of its messages if another schema has
+            a service of the same name; None if another one also has messages of the same names.
+        streams: whether the response is a stream of BuildUpdate.
+        label: the schema as in `--schema`; the same as `schema`, unless the response is a stream.
         castore: the package of the castore services of the schema.
         method: the path of DoBuild.
         request, response: the types of the messages.
@@ -30,6 +33,8 @@ class Service:
     name: str
     module: str | None
     response_has_request: bool
+    streams: bool = False
+    label: str = ""
     castore: str = field(init=False)
     method: str = field(init=False)
     request: MessageType = field(init=False)
@@ -37,6 +42,7 @@ class Service:
 
     def __post_init__(self) -> None:
         for name, value in {
+            "label": self.label or self.schema.value,
             "castore": f"{self.name.partition('.')[0]}.castore.v1",
             "method": f"/{self.name}/DoBuild",
             "request": message_type(Kind.BUILD_REQUEST, self.schema),
@@ -52,8 +58,8 @@ class Service:
         return GetMessageClass(method.output_type)
 
 
-SERVICES = {
-    service.schema: service
+SERVICES: dict[str, Service] = {
+    service.label: service
     for service in [
         Service(
             Schema.TVIX_BUILD_V1,
@@ -69,6 +75,14 @@ SERVICES = {
             "snix.build.v1.BuildService",
             "snix.build.protos.rpc_build_pb2",
             response_has_request=False,
+        ),
+        Service(
+            Schema.SNIX_BUILD_V1,
+            "snix.build.v1.BuildService",
+            "snix.build.protos.build_pb2",
+            response_has_request=False,
+            streams=True,
+            label="snix.build.v1@2026",
         ),
     ]
 }
