@@ -24,15 +24,21 @@ from tvix_build.castore import CastoreStore, node_from_path
 from waiting import LIMIT
 
 ROOT = Path(__file__).absolute().parents[2]
-EXAMPLE = ROOT / "examples" / "lua"
+EXAMPLES = ROOT / "examples"
 PRIMES = "Lua 5.4 found the primes 2 3 5 7 11 13 17 19 23 29 31 37 41 43 47\n"
 needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs an x86-64 CPU")
 
 
+@pytest.fixture(autouse=True)
+def import_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scripts of the examples import each other."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+
 def test_the_compiler_is_the_locked_one() -> None:
-    name = runpy.run_path(str(EXAMPLE / "make_derivations.py"))["ZIGLANG"]
+    name = runpy.run_path(str(EXAMPLES / "make_lua.py"))["ZIGLANG"]
     assert f"\n{name.replace('-', '==')} " in (ROOT / "requirements/wheels.txt").read_text()
-    assert f'"{name}"' in (EXAMPLE / "lua.nix").read_text()
+    assert f'"{name}"' in (EXAMPLES / "lua" / "lua.nix").read_text()
 
 
 @pytest.mark.skipif(which("nix-instantiate") is None, reason="needs nix: apt install nix-bin")
@@ -47,23 +53,24 @@ def test_nix_makes_the_same_derivations(tmp_path: Path) -> None:
         (sources[name] / "link").symlink_to("src/file.c")
     made = tmp_path / "made"
     made.mkdir()
-    example = runpy.run_path(str(EXAMPLE / "make_derivations.py"))
+    example = runpy.run_path(str(EXAMPLES / "make_lua.py"))
     names = {"ziglang": example["ZIGLANG"], "source": f"{example['LUA']}-source"}
-    paths = [example["add"](made, copy(one), names[name]) for name, one in sources.items()]
-    example["write_derivations"](made, *paths)
+    store = example["Store"](made)
+    paths = [store.add(copy(one), names[name]) for name, one in sources.items()]
+    example["write_derivations"](store, *paths)
     arguments = [word for name, one in sources.items() for word in ("--argstr", name, str(one))]
     subprocess.run(
-        ["nix-instantiate", EXAMPLE / "lua.nix", *arguments, "--store", tmp_path / "nix"],
+        ["nix-instantiate", EXAMPLES / "lua" / "lua.nix", *arguments, "--store", tmp_path / "nix"],
         env={**os.environ, "HOME": str(tmp_path), "NIX_CONF_DIR": str(tmp_path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
         timeout=LIMIT,
     )
-    store = tmp_path / "nix" / "nix" / "store"
+    expected = tmp_path / "nix" / "nix" / "store"
     assert len(os.listdir(made)) == 4
     for one in made.iterdir():
-        assert node_from_path(one) == node_from_path(store / one.name)
+        assert node_from_path(one) == node_from_path(expected / one.name)
 
 
 def copy(source: Path) -> Path:
@@ -125,13 +132,15 @@ def test_the_tutorial(directory: Path) -> None:
 @needs_x86
 @pytest.mark.exhaustive
 def test_nix_builds_the_same(directory: Path, tmp_path: Path) -> None:
-    example = runpy.run_path(str(EXAMPLE / "make_derivations.py"))
+    example = runpy.run_path(str(EXAMPLES / "make_lua.py"))
     (ziglang,) = (directory / "lua").glob(f"*-{example['ZIGLANG']}")
     (source,) = (directory / "lua").glob("*-source")
     (primes,) = (directory / "lua").glob("*-primes.txt.drv")
     with nix_store(tmp_path / "nix") as store:
         arguments = ("--argstr", "ziglang", str(ziglang), "--argstr", "source", str(source))
-        (path,) = store.run("nix-build", "--no-out-link", str(EXAMPLE / "lua.nix"), *arguments)
+        (path,) = store.run(
+            "nix-build", "--no-out-link", str(EXAMPLES / "lua" / "lua.nix"), *arguments
+        )
         (lua,) = store.path("/nix/store").glob(f"*-{example['LUA']}")
         expected = {
             path: node_from_path(store.path(path)),
