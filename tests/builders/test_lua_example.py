@@ -6,9 +6,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 from shutil import which
 
@@ -16,8 +14,8 @@ import pytest
 
 from builders_support import needs_sandbox
 from casd import needs_casd, running_casd
-from cli_support import COMMAND, environment
 from nix_support import needs_nix_sandbox, nix_store
+from pages import commands, link_checkout, shell
 from tvix_build.builders import SandboxBuilder
 from tvix_build.builders.derivations import build_derivation
 from tvix_build.castore import CastoreStore, node_from_path
@@ -79,36 +77,12 @@ def copy(source: Path) -> Path:
     return target
 
 
-def blocks(page: str, heading: str) -> list[str]:
-    """Return the commands of a section."""
-    _, _, section = (ROOT / page).read_text().partition(f"\n## {heading}\n")
-    return re.findall(r"^```sh\n(.*?)^```", section.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
-
-
-def shell(commands: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run commands. Compiling has no time limit."""
-    return subprocess.run(
-        ["sh", "-euc", commands],
-        cwd=directory,
-        env={**environment(), "PATH": f"{directory}/bin:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the derivations, for commands of the tutorial."""
     directory = tmp_path_factory.mktemp("lua")
-    for name in ("examples", "requirements"):
-        (directory / name).symlink_to(ROOT / name)
-    (directory / "bin").mkdir()
-    for name, command in {"tvix-build": COMMAND, "python3": (sys.executable,)}.items():
-        program = directory / "bin" / name
-        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        program.chmod(0o755)
-    (download, _) = blocks("docs/tutorials.md", "Compile a C program")[0].splitlines()
+    link_checkout(directory)
+    (download, _) = commands("docs/tutorials.md", "Compile a C program")[0].splitlines()
     done = shell(download, directory)
     if done.returncode:
         pytest.skip(f"needs pip, apt-get and a network: {done.stderr.strip()[-200:]}")
@@ -119,7 +93,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_x86
 @pytest.mark.exhaustive
 def test_the_tutorial(directory: Path) -> None:
-    first, second = blocks("docs/tutorials.md", "Compile a C program")[:2]
+    first, second = commands("docs/tutorials.md", "Compile a C program")[:2]
     done = shell(first.splitlines()[1] + "\n" + second, directory)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(PRIMES)
@@ -157,7 +131,7 @@ def test_nix_builds_the_same(directory: Path, tmp_path: Path) -> None:
 def test_the_tutorial_on_an_engine(directory: Path, tmp_path: Path) -> None:
     (build,) = [
         line
-        for block in blocks("docs/tutorials.md", "Compile a C program")
+        for block in commands("docs/tutorials.md", "Compile a C program")
         for line in block.splitlines()
         if "reapi+grpc" in line
     ]
