@@ -14,6 +14,7 @@ import asyncio
 import os
 import pickle
 import random
+import select
 import signal
 import socket
 import sys
@@ -40,7 +41,7 @@ from plan_kills import (
 )
 from serving import open_proxy
 from tvix_build.builders import BuildResult, UnavailableError
-from tvix_build.builders.messages import Request
+from tvix_build.builders.messages import read_request
 from tvix_build.castore import CastoreStore
 from tvix_build.plan.client import PlanClient
 from tvix_build.plan.journal import Journal
@@ -89,20 +90,17 @@ class RemoteBuilder:
 def run_builder(directory: Path, listener: socket.socket, killer: Killer) -> None:
     """Accept requests. Connections wait while there is no builder."""
     with CastoreStore(directory / "castore") as castore, PlanState(directory / "plans") as state:
-
-        def build(request: Request) -> bytes:
-            if request.digest in read_recorded(state):
-                (directory / "repeated").write_text(request.digest.hex())
-            killer.event()
-            return behave(request)
-
-        builder = FakeBuilder(castore, build)
+        builder = FakeBuilder(castore, behave)
 
         def respond(connection: socket.socket) -> None:
             with connection, suppress(EOFError, OSError):  # if the server was killed
                 killer.event()
                 with connection.makefile("rb") as file:
                     data, schema = pickle.load(file)
+                digest = read_request(data, schema).digest
+                if digest in read_recorded(state) and not _is_closed(connection):
+                    (directory / "repeated").write_text(digest.hex())
+                killer.event()
                 try:
                     result: object = builder.build(data, schema=schema)
                 except ValueError as error:
@@ -113,6 +111,13 @@ def run_builder(directory: Path, listener: socket.socket, killer: Killer) -> Non
         while True:
             connection, _ = listener.accept()
             threading.Thread(target=respond, args=(connection,)).start()
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Return whether the server of a connection was killed."""
+    poll = select.poll()
+    poll.register(connection, 0)  # POLLHUP is always reported
+    return bool(poll.poll(0))
 
 
 def run_server(directory: Path, address: str, started: int, killer: Killer) -> None:
