@@ -213,7 +213,6 @@ class Trial:
             for pid in self._names:
                 os.waitpid(pid, 0)
         self._check_recorded()
-        assert not (self._directory / "repeated").exists()
         with PlanState(self._directory / "plans") as state:
             check_finished(state, self._plan, expected)
         self._check_events(set(expected))
@@ -268,7 +267,8 @@ class Trial:
         os._exit(0)
 
     def _check_recorded(self) -> None:
-        """Check that no outcome that was stored is lost."""
+        """Check that no outcome that was stored is lost or repeated."""
+        assert not (self._directory / "repeated").exists()
         with PlanState(self._directory / "plans") as state:
             recorded = read_recorded(state)
         assert self._recorded <= recorded
