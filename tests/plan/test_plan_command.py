@@ -120,9 +120,9 @@ def test_a_signal(tmp_path: Path) -> None:
     [
         (("--report", "x.txt"), 2, "--report: expected .json, .parquet, .html, found 'x.txt'"),
         (("--out-link", "."), 2, "--out-link: '.' exists"),
-        (("--builder", "grpc+unix:/x"), 2, "expected sandbox: or reapi+grpc://"),
+        (("--builder", "grpc+x:y"), 2, "expected sandbox:, grpc+http://HOST:PORT"),
         (("--builder", "0:sandbox:"), 2, "expected a weight of at least 1, found 0:sandbox:"),
-        (("--builder", "x:sandbox:"), 2, "expected sandbox: or reapi+grpc://…, found x:sandbox:"),
+        (("--builder", "x:sandbox:"), 2, "expected sandbox:, grpc+http://HOST:PORT"),
         (("--report", "no/x.json"), 2, "--report: expected an existing directory, found 'no'"),
         (("--out-link", "no/x"), 2, "--out-link: expected an existing directory, found 'no'"),
     ],

@@ -21,6 +21,7 @@ from tvix_build.cli.options import (
     property_option,
     schema_option,
 )
+from tvix_build.proxy.shared.addresses import FORMS
 
 
 def _parse_digest(_context: click.Context, _argument: click.Parameter, value: str) -> bytes:
@@ -49,7 +50,7 @@ def _server_options(command: Callable[..., int]) -> Callable[..., int]:
         metavar="ADDRESS",
         required=True,
         callback=parse_address,
-        help="The server: grpc+http://HOST:PORT, grpc+https://HOST:PORT or grpc+unix:/PATH.",
+        help=f"The server: {FORMS}.",
     )(run)
 
 
@@ -176,8 +177,9 @@ def diff(**options: Any) -> int:
     multiple=True,
     required=True,
     callback=parse_weighted_builders,
-    help="A builder: 'sandbox:' or reapi+grpc://HOST:PORT/INSTANCE; repeatable. One of WEIGHT 2 "
-    "gets twice as many builds as one of WEIGHT 1, the default.",
+    help="A builder: 'sandbox:', reapi+grpc://HOST:PORT/INSTANCE, or a server with castore "
+    f"services at {FORMS}; repeatable. One of WEIGHT 2 gets twice as many builds as one of WEIGHT "
+    "1, the default.",
 )
 @click.option(
     "--state",
