@@ -18,7 +18,7 @@ from tvix_build.cli.materialize import check_target, materialize
 from tvix_build.cli.opening import open_builder
 from tvix_build.cli.plan_report import check_report_names, write_reports
 from tvix_build.cli.plan_show import read_valid_plan
-from tvix_build.cli.plan_view import open_view
+from tvix_build.cli.plan_view import View, open_view
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.plan import PlanResult, PlanState, Status, run_async
 from tvix_build.records.output import output_errors
@@ -88,7 +88,8 @@ def run(
                         retries=retries,
                         fail_fast=fail_fast,
                         on_event=view.show,
-                    )
+                    ),
+                    view,
                 )
             )
         write_reports(reports, opened, result.run)
@@ -100,8 +101,9 @@ def run(
     return 0 if result.succeeded else 1
 
 
-async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:
-    """Return the result of a run. A signal ends its builds, and then this process as always."""
+async def _until_signal(run: Coroutine[Any, Any, PlanResult], view: View) -> PlanResult:
+    """Return the result of a run. A signal ends its builds, and then this process as always. The
+    view handles keys."""
     task = asyncio.ensure_future(run)
     received: list[int] = []
 
@@ -115,7 +117,8 @@ async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:
         if handler != signal.SIG_IGN:
             loop.add_signal_handler(number, stop, number)
     try:
-        return await task
+        with view.keys():
+            return await task
     finally:
         for number, handler in handlers.items():
             loop.remove_signal_handler(number)
