@@ -18,7 +18,7 @@ from cli_support import run
 from fake_builder import FakeBuilder, describe
 from made_plans import output_name, write_greetings
 from proxy_process import running_proxy
-from serving import EXAMPLES, FREE_PORT, socket_directory
+from serving import EXAMPLES, FREE_PORT, open_proxy, socket_directory
 from tvix.build.protos.build_pb2 import Build
 from tvix_build import Schema, build_request, digest
 from tvix_build.builders import (
@@ -152,6 +152,21 @@ def test_a_failed_build_has_its_log(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert logs == [b"oops\n"]
+
+
+@pytest.mark.parametrize("castore", [False, True])
+def test_a_server_that_lacks_a_service(tmp_path: Path, castore: bool) -> None:
+    async def main() -> None:
+        with CastoreStore(tmp_path) as store:
+            options: dict[str, Any] = {"castore": store} if castore else {}
+            async with open_proxy(services=[SERVICES[SNIX]], **options) as proxy:
+                builder = ServerBuilder(proxy.addresses[0], store)
+                (tmp_path / "input").write_text("input")
+                wanted = request("", inputs=[store.ingest(tmp_path / "input")])
+                with pytest.raises(BuilderError, match="; use a server that has a builder and"):
+                    await builder.build_async(wanted)
+
+    asyncio.run(main())
 
 
 def test_no_server(tmp_path: Path) -> None:

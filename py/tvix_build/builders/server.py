@@ -157,6 +157,8 @@ class _Build:
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             return RefusedError([text])
         text = f"{self.address}: {error.code().name}: {text}"
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            text += "; use a server that has a builder and castore services"
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
             return UnavailableError(text)
         return BuilderError(text)
