@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# The derivations of make_derivations.py, for Nix. The arguments are the paths of their sources.
+# The derivations of make_lua.py, for Nix. The arguments are the paths of their sources.
 { ziglang, source }:
 let
   lua = derivation {

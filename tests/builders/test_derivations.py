@@ -409,7 +409,7 @@ def test_a_failure_on_the_command_line(tmp_path: Path, store: MadeStore) -> None
 @pytest.mark.parametrize(
     ("file", "options", "status", "message"),
     [
-        ("a.drv", ("--builder", "grpc+unix:/x"), 2, "expected --builder sandbox: or reapi+grpc://"),
+        ("a.drv", ("--builder", "grpc+unix:/x"), 2, "expected --castore with a derivation"),
         ("a.json", ("--builder", "sandbox:", "--store", "."), 2, "expected a .drv file with"),
         ("a.drv", ("--builder", "sandbox:"), 2, "expected --castore with --builder sandbox:"),
     ],

@@ -6,9 +6,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 from shutil import which
 
@@ -16,23 +14,29 @@ import pytest
 
 from builders_support import needs_sandbox
 from casd import needs_casd, running_casd
-from cli_support import COMMAND, environment
 from nix_support import needs_nix_sandbox, nix_store
+from pages import commands, link_checkout, shell
 from tvix_build.builders import SandboxBuilder
 from tvix_build.builders.derivations import build_derivation
 from tvix_build.castore import CastoreStore, node_from_path
 from waiting import LIMIT
 
 ROOT = Path(__file__).absolute().parents[2]
-EXAMPLE = ROOT / "examples" / "lua"
+EXAMPLES = ROOT / "examples"
 PRIMES = "Lua 5.4 found the primes 2 3 5 7 11 13 17 19 23 29 31 37 41 43 47\n"
 needs_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs an x86-64 CPU")
 
 
+@pytest.fixture(autouse=True)
+def import_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scripts of the examples import each other."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+
 def test_the_compiler_is_the_locked_one() -> None:
-    name = runpy.run_path(str(EXAMPLE / "make_derivations.py"))["ZIGLANG"]
+    name = runpy.run_path(str(EXAMPLES / "make_lua.py"))["ZIGLANG"]
     assert f"\n{name.replace('-', '==')} " in (ROOT / "requirements/wheels.txt").read_text()
-    assert f'"{name}"' in (EXAMPLE / "lua.nix").read_text()
+    assert f'"{name}"' in (EXAMPLES / "lua" / "lua.nix").read_text()
 
 
 @pytest.mark.skipif(which("nix-instantiate") is None, reason="needs nix: apt install nix-bin")
@@ -47,23 +51,24 @@ def test_nix_makes_the_same_derivations(tmp_path: Path) -> None:
         (sources[name] / "link").symlink_to("src/file.c")
     made = tmp_path / "made"
     made.mkdir()
-    example = runpy.run_path(str(EXAMPLE / "make_derivations.py"))
+    example = runpy.run_path(str(EXAMPLES / "make_lua.py"))
     names = {"ziglang": example["ZIGLANG"], "source": f"{example['LUA']}-source"}
-    paths = [example["add"](made, copy(one), names[name]) for name, one in sources.items()]
-    example["write_derivations"](made, *paths)
+    store = example["Store"](made)
+    paths = [store.add(copy(one), names[name]) for name, one in sources.items()]
+    example["write_derivations"](store, *paths)
     arguments = [word for name, one in sources.items() for word in ("--argstr", name, str(one))]
     subprocess.run(
-        ["nix-instantiate", EXAMPLE / "lua.nix", *arguments, "--store", tmp_path / "nix"],
+        ["nix-instantiate", EXAMPLES / "lua" / "lua.nix", *arguments, "--store", tmp_path / "nix"],
         env={**os.environ, "HOME": str(tmp_path), "NIX_CONF_DIR": str(tmp_path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
         timeout=LIMIT,
     )
-    store = tmp_path / "nix" / "nix" / "store"
+    expected = tmp_path / "nix" / "nix" / "store"
     assert len(os.listdir(made)) == 4
     for one in made.iterdir():
-        assert node_from_path(one) == node_from_path(store / one.name)
+        assert node_from_path(one) == node_from_path(expected / one.name)
 
 
 def copy(source: Path) -> Path:
@@ -72,36 +77,12 @@ def copy(source: Path) -> Path:
     return target
 
 
-def blocks(page: str, heading: str) -> list[str]:
-    """Return the commands of a section."""
-    _, _, section = (ROOT / page).read_text().partition(f"\n## {heading}\n")
-    return re.findall(r"^```sh\n(.*?)^```", section.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
-
-
-def shell(commands: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run commands. Compiling has no time limit."""
-    return subprocess.run(
-        ["sh", "-euc", commands],
-        cwd=directory,
-        env={**environment(), "PATH": f"{directory}/bin:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the derivations, for commands of the tutorial."""
     directory = tmp_path_factory.mktemp("lua")
-    for name in ("examples", "requirements"):
-        (directory / name).symlink_to(ROOT / name)
-    (directory / "bin").mkdir()
-    for name, command in {"tvix-build": COMMAND, "python3": (sys.executable,)}.items():
-        program = directory / "bin" / name
-        program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        program.chmod(0o755)
-    (download, _) = blocks("docs/tutorials.md", "Compile a C program")[0].splitlines()
+    link_checkout(directory)
+    (download, _) = commands("docs/tutorials.md", "Compile a C program")[0].splitlines()
     done = shell(download, directory)
     if done.returncode:
         pytest.skip(f"needs pip, apt-get and a network: {done.stderr.strip()[-200:]}")
@@ -112,7 +93,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_x86
 @pytest.mark.exhaustive
 def test_the_tutorial(directory: Path) -> None:
-    first, second = blocks("docs/tutorials.md", "Compile a C program")[:2]
+    first, second = commands("docs/tutorials.md", "Compile a C program")[:2]
     done = shell(first.splitlines()[1] + "\n" + second, directory)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(PRIMES)
@@ -125,13 +106,15 @@ def test_the_tutorial(directory: Path) -> None:
 @needs_x86
 @pytest.mark.exhaustive
 def test_nix_builds_the_same(directory: Path, tmp_path: Path) -> None:
-    example = runpy.run_path(str(EXAMPLE / "make_derivations.py"))
+    example = runpy.run_path(str(EXAMPLES / "make_lua.py"))
     (ziglang,) = (directory / "lua").glob(f"*-{example['ZIGLANG']}")
     (source,) = (directory / "lua").glob("*-source")
     (primes,) = (directory / "lua").glob("*-primes.txt.drv")
     with nix_store(tmp_path / "nix") as store:
         arguments = ("--argstr", "ziglang", str(ziglang), "--argstr", "source", str(source))
-        (path,) = store.run("nix-build", "--no-out-link", str(EXAMPLE / "lua.nix"), *arguments)
+        (path,) = store.run(
+            "nix-build", "--no-out-link", str(EXAMPLES / "lua" / "lua.nix"), *arguments
+        )
         (lua,) = store.path("/nix/store").glob(f"*-{example['LUA']}")
         expected = {
             path: node_from_path(store.path(path)),
@@ -148,7 +131,7 @@ def test_nix_builds_the_same(directory: Path, tmp_path: Path) -> None:
 def test_the_tutorial_on_an_engine(directory: Path, tmp_path: Path) -> None:
     (build,) = [
         line
-        for block in blocks("docs/tutorials.md", "Compile a C program")
+        for block in commands("docs/tutorials.md", "Compile a C program")
         for line in block.splitlines()
         if "reapi+grpc" in line
     ]

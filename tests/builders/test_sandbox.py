@@ -704,7 +704,18 @@ def test_without_user_namespaces(
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\necho bwrap: No permissions to create new namespace >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    with pytest.raises(UnavailableError, match=r"No permissions to create.*user.max_user_names"):
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", f"{fake.parent}:{path}")
+    message = r"No permissions to create.*user.max_user_names"
+    with pytest.raises(UnavailableError, match=message) as caught:
         build(castore, "")
+    assert caught.value.permanent
     assert remains(castore) == []
+    # If a build worked before, the next one may work again.
+    builder = SandboxBuilder(castore)
+    fake.write_text("#!/bin/sh\nPATH=" + path + ' exec bwrap "$@"\n')
+    builder.build(request("echo > $out", environment={"out": "/nix/store/out"}))
+    fake.write_text("#!/bin/sh\necho bwrap: No memory >&2\nexit 1\n")
+    with pytest.raises(UnavailableError, match="No memory") as caught:
+        builder.build(request("echo > $out", environment={"out": "/nix/store/out"}))
+    assert not caught.value.permanent

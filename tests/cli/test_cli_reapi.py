@@ -136,7 +136,7 @@ def test_builds_on_an_engine(tmp_path: Path, request_: BuildRequest) -> None:
     [
         ("a", ["--castore", "store"], "expected reapi+grpc://HOST:PORT/INSTANCE"),
         ("a:1", [], "expected --castore with --builder reapi+grpc://"),
-        ("a:1", ["--castore", "store", "--keep-failed"], "and no --keep-failed"),
+        ("a:1", ["--castore", "store", "--keep-failed"], "sandbox: with --keep-failed"),
     ],
 )
 def test_wrong_usage_of_build(

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import signal
+import termios
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from builders_support import needs_sandbox
 from cli_support import Result, run, start
 from made_plans import add_step, digest_of, output_name, write_greetings, write_plan
 from tvix_build.plan import PlanState, Status
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 
 def run_plan(directory: Path, *options: str) -> Result:
@@ -115,14 +119,53 @@ def test_a_signal(tmp_path: Path) -> None:
         assert result.status is Status.BUILT
 
 
+@needs_sandbox
+@pytest.mark.slow
+def test_keys_on_a_terminal(tmp_path: Path) -> None:
+    steps: dict[str, bytes] = {}
+    add_step(steps, "endless", "echo alpha; echo omega; while :; do :; done")
+    write_plan(tmp_path, steps, "endless")
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    options = ("--builder", "sandbox:", "--state", "state", "--castore", "castore")
+    process = start(
+        *("plan", "run", "plan.binpb", *options),
+        terminal="xterm",
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=tmp_path,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    shown = b""
+
+    def read_until(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            shown += os.read(ours, 1 << 16)
+
+    read_until(b"omega")
+    assert b"log of a build" in shown
+    assert b"alpha" not in shown
+    os.write(ours, b"l")
+    read_until(f"log of {output_name('endless')}:".encode())
+    read_until(b"alpha")
+    os.write(ours, b"\x03")
+    assert process.wait(LIMIT) == 128 + signal.SIGINT
+    assert termios.tcgetattr(theirs) == before
+    for descriptor in (ours, theirs):
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
         (("--report", "x.txt"), 2, "--report: expected .json, .parquet, .html, found 'x.txt'"),
         (("--out-link", "."), 2, "--out-link: '.' exists"),
-        (("--builder", "grpc+unix:/x"), 2, "expected sandbox: or reapi+grpc://"),
+        (("--builder", "grpc+x:y"), 2, "expected sandbox:, grpc+http://HOST:PORT"),
         (("--builder", "0:sandbox:"), 2, "expected a weight of at least 1, found 0:sandbox:"),
-        (("--builder", "x:sandbox:"), 2, "expected sandbox: or reapi+grpc://…, found x:sandbox:"),
+        (("--builder", "x:sandbox:"), 2, "expected sandbox:, grpc+http://HOST:PORT"),
         (("--report", "no/x.json"), 2, "--report: expected an existing directory, found 'no'"),
         (("--out-link", "no/x"), 2, "--out-link: expected an existing directory, found 'no'"),
     ],

@@ -131,6 +131,19 @@ def test_the_live_view(state: PlanState) -> None:
     assert output_name("step-0") in text
     assert r"second\x1b[2J line" in text
     assert "first line" not in text
+    # The key shows the log of each build, then none.
+    view.press(b"x")
+    assert "log of step" not in shown()
+    view.press(b"l")
+    text = shown()
+    assert f"log of {output_name('step-0')}:" in text
+    assert "first line" in text
+    view.press(b"l")
+    assert f"log of {output_name('step-2')}:" in shown()
+    assert "first line" not in shown()
+    view.press(b"l")
+    assert f"log of {output_name('step-2')}:" not in shown()
+    view.press(b"l")
     for digest in digests[::2]:
         view.show(Finished(result(digest, 0, 1)))
     text = shown()

@@ -257,6 +257,24 @@ def test_builders_that_are_unavailable(castore: CastoreStore, state: PlanState) 
         (failed, _) = other.results(found.run)
     assert failed.reason == "no route to host; 4 attempts failed"
     assert waits == [1, 2, 3] * 2
+    plan, _ = make_graph([[], [], []])
+    with PlanState(Path(castore.path).parent / "third") as third:
+        found = run(third.put_plan(plan), [dead], third, **options, retries=0)
+        (failed, *_) = third.results(found.run)
+    assert failed.reason == "no route to host; 1 attempt failed"
+
+
+def test_builders_that_are_unavailable_permanently(castore: CastoreStore, state: PlanState) -> None:
+    plan, _ = make_graph([[], []])
+
+    def die(_: Request) -> bytes:
+        raise UnavailableError("no namespaces", permanent=True)
+
+    dead, alive = FakeBuilder(castore, die), FakeBuilder(castore)
+    found = run(state.put_plan(plan), [dead], state, castore=castore)
+    assert {one.reason for one in state.results(found.run)} == {"no namespaces"}
+    assert len(dead.built) == 2
+    assert run(found.run.plan, [dead, alive], state, castore=castore).succeeded
 
 
 def test_builders_that_refuse(castore: CastoreStore, state: PlanState) -> None:

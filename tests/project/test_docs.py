@@ -9,7 +9,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 import pytest
 
 import tvix_build
-from cli_support import COMMAND, environment
 from make_man_page import man_page
+from pages import link_checkout, shell
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import Kind, Schema, ViolationCode, cli, records
 from tvix_build._core import report
@@ -66,29 +65,13 @@ def need_packages(text: str) -> None:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A directory with the examples, for commands to run in; tvix-build is in its directory bin."""
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    program = tmp_path / "bin" / "tvix-build"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
-    program.chmod(0o755)
+    link_checkout(tmp_path)
     return tmp_path
 
 
-def shell(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+def output_of(command: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run a command; stdout has stderr in it."""
-    variables = environment()
-    variables["PATH"] = f"{directory}/bin:{variables['PATH']}"
-    return subprocess.run(
-        command,
-        shell=True,
-        cwd=directory,
-        env=variables,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-        timeout=LIMIT,
-    )
+    return shell(command, directory, stderr=subprocess.STDOUT, timeout=LIMIT)
 
 
 def test_docstring_example_runs() -> None:
@@ -117,14 +100,14 @@ def test_commands_print_what_is_said(page: str, directory: Path) -> None:
     need_packages("".join(blocks(page, "console")))
     for block in blocks(page, "console"):
         commands = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
-        printed = [f"$ {command}\n{shell(command, directory).stdout}" for command in commands]
+        printed = [f"$ {command}\n{output_of(command, directory).stdout}" for command in commands]
         assert "".join(printed) == block
 
 
 @pytest.mark.slow
 def test_commands_of_the_examples_run(directory: Path) -> None:
     commands = re.findall("^    (tvix-build .*)$", read("examples/README.md"), re.MULTILINE)
-    statuses = [shell(command, directory).returncode for command in commands]
+    statuses = [output_of(command, directory).returncode for command in commands]
     assert statuses == [0] * (len(commands) - 1) + [1]
 
 

@@ -39,6 +39,10 @@ ROOMS = {
     "builders.caching": Room(
         ("tvix_build.builders.caching",), ("core", "builders", "castore", "store")
     ),
+    "builders.server": Room(
+        ("tvix_build.builders.server",),
+        ("core", "builders", "castore", "castore.client", "proxy.client", "proxy.shared"),
+    ),
     "nix": Room(("tvix_build.nix",), ("core", "castore")),
     "plan": Room(
         ("tvix_build.plan",),
@@ -79,6 +83,7 @@ ROOMS = {
             "builders",
             "builders.caching",
             "builders.derivations",
+            "builders.server",
             "castore",
             "castore.client",
             "nix",

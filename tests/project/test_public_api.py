@@ -29,7 +29,7 @@ from snix.castore.protos import castore_pb2 as snix_castore_pb2
 from tvix.build.protos import build_pb2
 from tvix.castore.protos import castore_pb2
 from tvix_build import builders, castore, nix, plan, records
-from tvix_build.builders import caching, derivations, reapi
+from tvix_build.builders import caching, derivations, reapi, server
 from tvix_build.castore.backed import BackedStore
 from tvix_build.castore.client import (
     AsyncCastoreClient,
@@ -688,6 +688,12 @@ def test_remote_execution(tmp_path: Path) -> None:
             same: builders.Builder = builder
             with pytest.raises(builders.UnavailableError):
                 same.build(later)
+        local: builders.Builder = server.ServerBuilder(
+            "grpc+http://127.0.0.1:1", store, credentials=None, timeout=limit
+        )
+        with pytest.raises(builders.UnavailableError) as caught:
+            local.build(later)
+        assert assert_type(caught.value.permanent, bool) is False
     assert issubclass(reapi.EngineError, builders.BuilderError)
     assert issubclass(reapi.ResultError, Exception)
     raised = reapi.Raised()

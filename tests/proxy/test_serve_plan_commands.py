@@ -33,7 +33,7 @@ def serving(directory: Path) -> Iterator[Proxy]:
 
 @needs_sandbox
 def test_submit_and_fetch(tmp_path: Path) -> None:
-    write_greetings(tmp_path)
+    steps = write_greetings(tmp_path)
     plan = (tmp_path / "plan.binpb").read_bytes()
     digest = digest_of(plan).hex()
     with serving(tmp_path) as proxy:
@@ -46,6 +46,13 @@ def test_submit_and_fetch(tmp_path: Path) -> None:
         lines = watched.stdout.decode().splitlines()
         assert lines[-1].endswith(" finished: 4 built, 0 cached, 0 failed, 0 skipped")
         assert any(line.endswith(": made hello") for line in lines)
+        hello = digest_of(steps["hello"]).hex()
+        logged = run("plan", "watch", digest, *server, "--log", hello)
+        assert (logged.status, logged.stdout) == (0, b"made hello\n")
+        assert f" built {hello} in " in logged.stderr
+        unknown = run("plan", "watch", digest, *server, "--log", "0" * 64)
+        assert (unknown.status, unknown.stdout) == (1, b"")
+        assert f"the run ended without the step {'0' * 64}" in unknown.stderr
         number = len(lines) - 1
         again = run("plan", "watch", digest, *server, "--from", str(number))
         assert again.stdout.decode().splitlines() == lines[-2:]
@@ -71,7 +78,7 @@ def test_submit_and_fetch(tmp_path: Path) -> None:
 @needs_sandbox
 def test_failures(tmp_path: Path) -> None:
     steps: dict[str, bytes] = {}
-    add_step(steps, "bad", "exit 3")
+    add_step(steps, "bad", "printf 'oh \\303\\244\\033'; exit 3")
     add_step(steps, "after", "echo > $out", "bad")
     write_plan(tmp_path, steps, "after")
     with serving(tmp_path) as proxy:
@@ -86,6 +93,9 @@ def test_failures(tmp_path: Path) -> None:
             f"skipped {after}: {bad} failed",
             "finished: 0 built, 0 cached, 1 failed, 1 skipped",
         ]
+        logged = run("plan", "watch", digest, *server, "--log", bad)
+        assert (logged.status, logged.stdout) == (1, b"oh \xc3\xa4\\x1b")
+        assert f" failed {bad}: exit status 3" in logged.stderr
         fetched = run("plan", "fetch", digest, *server, "--out-link", "result", cwd=tmp_path)
         assert fetched.status == 1
         assert "finished: 0 built, 0 cached, 1 failed, 1 skipped" in fetched.stderr

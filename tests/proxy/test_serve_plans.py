@@ -137,6 +137,12 @@ def test_a_plan_is_built_and_watched(tmp_path: Path) -> None:
             kinds = [KIND.KIND_BUILT, KIND.KIND_FINISHED]
             found = await client.watch(plan, kinds=kinds)
             assert found == [events[3], events[7], events[8]]
+            # Of one step, with the end of the plan.
+            first = [*events[:4], events[8]]
+            assert await client.watch(plan, step=digests[0]) == first
+            assert await client.watch(plan, step=digests[0], kinds=kinds) == first[3:]
+            error = await error_of(client.watch(plan, step=b"short"))
+            assert details_of(error)[0] == "INVALID_DIGEST"
             (listed,) = await client.plans()
             assert (listed.plan, listed.status, listed.steps) == (plan, Status.STATUS_SUCCEEDED, 2)
 

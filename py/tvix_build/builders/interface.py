@@ -136,7 +136,15 @@ class BuilderError(Error):
 
 
 class UnavailableError(BuilderError):
-    """The builder cannot run on this host. The message names the remedy."""
+    """The builder cannot run on this host. The message names the remedy.
+
+    Attributes:
+        permanent: whether a retry cannot succeed until somebody applies the remedy.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class RefusedError(BuilderError):

@@ -4,6 +4,7 @@ the request."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, NotRepresentableError, Schema, SchemaLike
 from tvix_build._core.varint import varint
 from tvix_build.builders.interface import RefusedError
-from tvix_build.castore.names import name_of
+from tvix_build.castore.names import name_of, renamed
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
@@ -41,6 +42,17 @@ class Request:
     schema: Schema
     encoding: bytes
     as_message: bool
+
+    def respond(self, response: bytes) -> Any:
+        """Return a canonical response as a message if the request was a message, or else as it
+        is."""
+        if not self.as_message:
+            return response
+        from snix.build.protos.build_pb2 import BuildResponse
+        from tvix.build.protos.build_pb2 import Build
+
+        later = self.schema is Schema.SNIX_BUILD_V1
+        return (BuildResponse if later else Build).FromString(response)
 
 
 def read_request(request: Message | BytesLike, schema: SchemaLike | None) -> Request:
@@ -84,15 +96,29 @@ def write_response(request: Request, nodes: Sequence[Node], needles: Sequence[li
     if request.schema is Schema.SNIX_BUILD_V1:
         response: Message = _snix_response(nodes, needles)
         validate(response, request=request.encoding)
-        data = canonicalize(response)
-        return response if request.as_message else data
+        return request.respond(canonicalize(response))
     fields = _tvix_fields(request, nodes, needles)
     data = canonicalize(b"".join(fields), kind=Kind.BUILD, schema=request.schema)
-    if not request.as_message:
-        return data
-    from tvix.build.protos.build_pb2 import Build
+    return request.respond(data)
 
-    return Build.FromString(data)
+
+def read_outputs(request: Request, response: bytes) -> dict[str, Node]:
+    """Return the nodes of the outputs in a response that was checked against the request, by the
+    paths of the outputs."""
+    from tvix.build.protos.build_pb2 import Build
+    from tvix.castore.protos.castore_pb2 import Node
+
+    paths = request.message.outputs
+    if request.schema is not Schema.SNIX_BUILD_V1:
+        nodes = {name_of(node): node for node in Build.FromString(response).outputs}
+        return {path: nodes[os.path.basename(path).encode()] for path in paths}
+    from snix.build.protos.build_pb2 import BuildResponse
+
+    outputs = {}
+    for path, one in zip(paths, BuildResponse.FromString(response).outputs, strict=True):
+        node = Node.FromString(one.output.SerializeToString())
+        outputs[path] = renamed(node, os.path.basename(path).encode())
+    return outputs
 
 
 def _snix_response(nodes: Sequence[Node], needles: Sequence[list[int]]) -> Message:

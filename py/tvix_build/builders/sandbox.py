@@ -85,6 +85,7 @@ class SandboxBuilder:
         self._keep_failed = keep_failed
         self._bubblewrap = _find_program("bwrap")
         self._busybox = _find_program("busybox")
+        self._made_a_sandbox = False
 
     @overload
     def build(
@@ -198,7 +199,12 @@ class SandboxBuilder:
             build.make_root()
             command = build.command(self._bubblewrap, self._busybox)
             with tempfile.TemporaryFile(dir=directory) as log:
-                ended = run(command, self._limits, log, on_log, cancelled)
+                try:
+                    ended = run(command, self._limits, log, on_log, cancelled)
+                except UnavailableError as error:
+                    permanent = not self._made_a_sandbox  # else this host allows sandboxes
+                    raise UnavailableError(str(error), permanent=permanent) from None
+                self._made_a_sandbox = True
                 build.release_overlay()
                 nodes, needles, failure = self._take_outputs(build, ended)
                 record = self._record(build, ended, failure, log)

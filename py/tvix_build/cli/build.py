@@ -70,34 +70,31 @@ def run(
     if rebuild and builds is None:
         raise click.UsageError("expected --builds with --rebuild")
     reuse = Reuse(builds, rebuild, check_outputs)
-    engine: _Server | Sandbox
-    if not isinstance(builder, Address):
-        if castore is None or keep_failed or limits:
-            raise click.UsageError(
-                "expected --castore with --builder reapi+grpc://…, and no --keep-failed and limits"
-            )
-        from tvix_build.cli.remote_execution import RemoteExecution
-
-        engine = RemoteExecution(
-            *(file, schema, castore, out_link, reuse, False, timeout, limits),
-            *(builder.text, credentials, properties, not (no_cache or rebuild or check_outputs)),
-        )
-    elif properties or no_cache:
+    if (properties or no_cache) and isinstance(builder, Address):
         raise click.UsageError("expected --builder reapi+grpc://… with --property and --no-cache")
-    elif builder is SANDBOX:
-        if castore is None:
-            raise click.UsageError("expected --castore with --builder sandbox:")
-        from tvix_build.cli.sandbox import Sandbox
+    if (keep_failed or limits) and builder is not SANDBOX:
+        raise click.UsageError("expected --builder sandbox: with --keep-failed and limits")
+    engine: _Server | Sandbox
+    if castore is not None:
+        common = (file, schema, castore, out_link, reuse, keep_failed, timeout, limits)
+        if builder is SANDBOX:
+            from tvix_build.cli.sandbox import Sandbox
 
-        engine = Sandbox(file, schema, castore, out_link, reuse, keep_failed, timeout, limits)
-    else:
-        if castore or out_link or keep_failed or limits:
-            raise click.UsageError(
-                "expected --builder sandbox: with --castore, --out-link, --keep-failed and limits"
-            )
-        if builds or check_outputs:
-            raise click.UsageError("expected --castore with --builds and --check")
+            engine = Sandbox(*common)
+        else:
+            from tvix_build.cli.remote import Remote
+
+            cache = not (no_cache or rebuild or check_outputs)
+            engine = Remote(*common, builder, credentials, properties, cache)
+    elif isinstance(builder, Address) and builder is not SANDBOX:
+        if out_link or builds or check_outputs:
+            raise click.UsageError("expected --castore with --out-link, --builds and --check")
+        if is_derivation:
+            raise click.UsageError("expected --castore with a derivation")
         engine = _Server(builder, schema, timeout, credentials)
+    else:
+        expected = "sandbox:" if builder is SANDBOX else "reapi+grpc://…"
+        raise click.UsageError(f"expected --castore with --builder {expected}")
     wanted = None if target is None else output_target(target, output_format)
     service = SERVICES[schema]
     if wanted is None or not wanted.format.startswith("binpb"):
@@ -113,9 +110,8 @@ def run(
         if request is None:
             return 1
         call = partial(engine.build, monitor, request)
-    elif isinstance(engine, _Server):
-        raise click.UsageError("expected --builder sandbox: or reapi+grpc://… with a derivation")
     else:
+        assert not isinstance(engine, _Server)
         call = partial(engine.build_derivation, monitor, store)
     try:
         # Open the output before the build, so that a failure comes first.

@@ -72,7 +72,7 @@ def parse_builders(
 def parse_weighted_builders(
     context: click.Context, option: click.Parameter, values: Sequence[str]
 ) -> list[tuple[float, Address | ReapiAddress]]:
-    """Parse builders of the form [WEIGHT:]ADDRESS, which are not servers.
+    """Parse builders of the form [WEIGHT:]ADDRESS.
 
     Raises:
         click.BadParameter: if one has another form.
@@ -84,8 +84,6 @@ def parse_weighted_builders(
             weight, text = "1", value
         if not int(weight):
             raise click.BadParameter(f"expected a weight of at least 1, found {value}")
-        if text != SANDBOX.text and not text.startswith("reapi+"):
-            raise click.BadParameter(f"expected sandbox: or reapi+grpc://…, found {text}")
         address = parse_builder(context, option, text)
         assert address is not None
         found.append((float(weight), address))

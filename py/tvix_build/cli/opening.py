@@ -1,24 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Opens the builders of this process with the options of commands: the sandbox, or the client of an
+"""Opens builders with the options of commands: the sandbox, the client of a server, or that of an
 engine."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from tvix_build.builders import Limits, SandboxBuilder, UnavailableError
+from tvix_build.builders import Builder, Limits, SandboxBuilder, UnavailableError
 from tvix_build.castore import CastoreStore
+from tvix_build.cli.connections import SANDBOX
 from tvix_build.cli.extras import extra
+from tvix_build.proxy.shared.addresses import Address
 
 if TYPE_CHECKING:
     import grpc
 
-    from tvix_build.builders.reapi import ReapiBuilder
+    from tvix_build.builders.reapi.address import Address as ReapiAddress
 
 
 def make_limits(limits: Mapping[str, int], timeout: float | None = None) -> Limits:
@@ -39,30 +42,42 @@ def open_sandbox(castore: CastoreStore, limits: Limits) -> SandboxBuilder:
         raise click.ClickException(str(error)) from None
 
 
-def open_engine(
-    address: str,
+def open_builder(
+    address: Address | ReapiAddress,
     castore: CastoreStore,
     *,
-    credentials: grpc.ChannelCredentials | None,
-    properties: Iterable[tuple[str, str, str | None]],
-    cache: bool = True,
+    limits: Mapping[str, int],
     timeout: float | None = None,
-) -> ReapiBuilder:
-    """Return the builder that runs requests on an engine.
+    credentials: grpc.ChannelCredentials | None = None,
+    properties: Iterable[tuple[str, str, str | None]] = (),
+    cache: bool = True,
+) -> AbstractContextManager[Builder]:
+    """Return a builder that keeps inputs and outputs in a castore store.
 
     Args:
-        address: the address of the engine.
+        address: the address: the sandbox, a server, or an engine of Remote Execution.
         castore: the castore store.
-        credentials: the TLS credentials, or None.
-        properties: name, value and constraint of each platform property.
-        cache: whether cached results are returned.
+        limits: the limits of the sandbox, without that of time.
         timeout: the limit of time in seconds, or None.
+        credentials: the TLS credentials, or None.
+        properties: name, value and constraint of each platform property of an engine.
+        cache: whether an engine returns cached results.
+
+    Raises:
+        click.ClickException: if this machine has no sandbox, or lacks a package.
     """
+    if address is SANDBOX:
+        return nullcontext(open_sandbox(castore, make_limits(limits, timeout)))
     with extra("grpc"):
         from tvix_build.builders.reapi import Property, ReapiBuilder
+        from tvix_build.builders.server import ServerBuilder
 
+        if isinstance(address, Address):
+            return nullcontext(
+                ServerBuilder(address.text, castore, credentials=credentials, timeout=timeout)
+            )
         return ReapiBuilder(
-            address,
+            address.text,
             castore,
             credentials=credentials,
             properties=[Property(*one) for one in properties],

@@ -60,7 +60,7 @@ castore_option: Decorator = click.option(
     "--castore",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="With sandbox or Remote Execution: the castore store of inputs, outputs and logs.",
+    help="The castore store of inputs, outputs and logs; only servers work without it.",
 )
 directory_sizes_option: Decorator = click.option(
     "--directory-sizes",

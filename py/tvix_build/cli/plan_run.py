@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from tvix_build.builders import Builder
 from tvix_build.castore import CastoreStore
-from tvix_build.cli.connections import SANDBOX, client_credentials
+from tvix_build.cli.connections import client_credentials
 from tvix_build.cli.materialize import check_target, materialize
-from tvix_build.cli.opening import make_limits, open_engine, open_sandbox
+from tvix_build.cli.opening import open_builder
 from tvix_build.cli.plan_report import check_report_names, write_reports
 from tvix_build.cli.plan_show import read_valid_plan
-from tvix_build.cli.plan_view import open_view
+from tvix_build.cli.plan_view import View, open_view
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.plan import PlanResult, PlanState, Status, run_async
 from tvix_build.records.output import output_errors
@@ -56,25 +56,23 @@ def run(
     plan = read_valid_plan(file, monitor)
     if plan is None:
         return 1
+    files = (ca, certificate, key)
     with ExitStack() as stack:
         store = stack.enter_context(CastoreStore(castore))
         stored = None if builds is None else stack.enter_context(RequestStore(builds))
         opened = stack.enter_context(PlanState(state, builds=stored))
         found: list[Builder] = []
         for _, address in builders:
-            if address is SANDBOX:
-                found.append(open_sandbox(store, make_limits(limits, timeout)))
-                continue
-            credentials = client_credentials(address, ca, certificate, key) if address.tls else None
-            engine = open_engine(
-                address.text,
+            builder = open_builder(
+                address,
                 store,
-                credentials=credentials,
+                limits=limits,
+                timeout=timeout,
+                credentials=client_credentials(address, *files) if address.tls else None,
                 properties=properties,
                 cache=not no_cache,
-                timeout=timeout,
             )
-            found.append(stack.enter_context(engine))
+            found.append(stack.enter_context(builder))
         digest = opened.put_plan(plan)
         with open_view(opened, digest, [address.text for _, address in builders]) as view:
             result = asyncio.run(
@@ -90,7 +88,8 @@ def run(
                         retries=retries,
                         fail_fast=fail_fast,
                         on_event=view.show,
-                    )
+                    ),
+                    view,
                 )
             )
         write_reports(reports, opened, result.run)
@@ -102,8 +101,9 @@ def run(
     return 0 if result.succeeded else 1
 
 
-async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:
-    """Return the result of a run. A signal ends its builds, and then this process as always."""
+async def _until_signal(run: Coroutine[Any, Any, PlanResult], view: View) -> PlanResult:
+    """Return the result of a run. A signal ends its builds, and then this process as always. The
+    view handles keys."""
     task = asyncio.ensure_future(run)
     received: list[int] = []
 
@@ -117,7 +117,8 @@ async def _until_signal(run: Coroutine[Any, Any, PlanResult]) -> PlanResult:
         if handler != signal.SIG_IGN:
             loop.add_signal_handler(number, stop, number)
     try:
-        return await task
+        with view.keys():
+            return await task
     finally:
         for number, handler in handlers.items():
             loop.remove_signal_handler(number)

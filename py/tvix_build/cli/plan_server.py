@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from rich.text import Text
 
 from tvix_build.castore import CastoreStore
 from tvix_build.castore.names import name_of
@@ -57,6 +60,24 @@ def watch(plan: bytes, server: Address, first: int, files: _Files) -> int:
                 for line in _lines(last):
                     stdout_console().say(line)
     return 0 if last is not None and _succeeded(last) else 1
+
+
+def follow_log(plan: bytes, step: bytes, server: Address, first: int, files: _Files) -> int:
+    """Print the log of a step until its build ends, and return the exit status."""
+    monitor = Monitor(quiet=True)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    with _errors(monitor, server), _connect(server, files) as client:
+        for event in client.watch(plan, first=first, step=step):
+            if event.kind == Event.KIND_LOG:
+                text = Text(printable(decoder.decode(event.log), lines=True))
+                with output_errors("standard output"):
+                    stdout_console().print(text, soft_wrap=True, end="")
+            elif event.step and event.kind not in (Event.KIND_QUEUED, Event.KIND_STARTED):
+                for line in _lines(event):
+                    monitor.note(line)
+                return 0 if event.kind in (Event.KIND_BUILT, Event.KIND_CACHED) else 1
+        monitor.error(f"{plan.hex()}: the run ended without the step {step.hex()}")
+    return 1
 
 
 def cancel(plan: bytes, server: Address, files: _Files) -> int:

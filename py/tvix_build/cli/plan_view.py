@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tvix_build.cli.command import verbosity
+from tvix_build.cli.keys import reading_keys
 from tvix_build.cli.terminal import Console, Monitor, printable
 from tvix_build.plan import Event, Finished, Logged, PlanState, Started, Status, StepResult
 from tvix_build.plan.scheduling import Schedule
@@ -24,6 +25,7 @@ _TAIL = 4096
 """How many bytes of the log of a running build are kept."""
 _FAILED_LINES = 10
 _SHOWN_BUILDS = 20
+_SHOWN_LINES = 15
 
 
 @dataclass
@@ -92,12 +94,36 @@ class View:
     def _on_success(self, build: _Build, seconds: float) -> None:
         self._monitor.note(f"{build.name}: built in {seconds:.1f} s")
 
+    @contextmanager
+    def keys(self) -> Iterator[None]:
+        """Handle keys, within the event loop of the run."""
+        yield
+
 
 class LiveView(View):
-    """Shows events of a run in a table, and failures above it."""
+    """Shows events of a run in a table, and failures above it. The key `l` shows the log of one
+    build below it."""
+
+    def __init__(self, state: PlanState, plan: bytes, builders: Sequence[str]) -> None:
+        super().__init__(state, plan, builders)
+        self._shown: bytes | None = None
+
+    @contextmanager
+    def keys(self) -> Iterator[None]:
+        """Handle keys of the terminal, if this process is in the foreground of one."""
+        with reading_keys(self.press):
+            yield
+
+    def press(self, key: bytes) -> None:
+        """Handle a key: `l` shows the log of the next running build, and none after the last."""
+        if key == b"l":
+            steps = [None, *self._builds]
+            place = steps.index(self._shown) if self._shown in steps else 0
+            self._shown = steps[(place + 1) % len(steps)]
 
     def render(self) -> RenderableType:
-        """Return the table: running builds with the last line of their logs, and the counts."""
+        """Return the table: running builds with the last line of their logs, and the counts; below
+        it, the log of the build that is shown."""
         table = Table.grid(padding=(0, 2))
         builds = list(self._builds.values())
         now = time.monotonic()
@@ -112,8 +138,16 @@ class LiveView(View):
         counts = [f"{count:,} {status.value}" for status, count in list(self._counts.items())]
         more = [f"{len(builds) - _SHOWN_BUILDS} more"] if len(builds) > _SHOWN_BUILDS else []
         total = f"{self._counts.total():,} of {self._lengths.total:,} steps"
-        parts = [*more, total, *counts, f"longest path left: {self._lengths.longest} steps"]
-        return Group(table, Text("  ".join(parts)))
+        left = f"longest path left: {self._lengths.longest} steps"
+        parts = [*more, total, *counts, left, "l: log of a build"]
+        return Group(table, Text("  ".join(parts)), *self._render_log())
+
+    def _render_log(self) -> Iterator[Text]:
+        build = None if self._shown is None else self._builds.get(self._shown)
+        if build is not None:
+            yield Text(f"log of {build.name}:", style="bold")
+            for line in build.lines()[-_SHOWN_LINES:]:
+                yield Text(line, overflow="ellipsis", no_wrap=True)
 
     def _on_start(self, build: _Build) -> None:
         pass

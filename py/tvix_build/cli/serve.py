@@ -115,14 +115,16 @@ class Local:
         """
         if self.builder is None:
             return None
-        from tvix_build.cli.opening import make_limits, open_engine, open_sandbox
+        from tvix_build.cli.opening import open_builder
 
-        if isinstance(self.builder, Address):
-            return open_sandbox(castore, make_limits(self.limits))
-        engine = open_engine(
-            self.builder.text, castore, credentials=credentials, properties=self.properties
+        builder = open_builder(
+            self.builder,
+            castore,
+            limits=self.limits,
+            credentials=credentials,
+            properties=self.properties,
         )
-        return stack.enter_context(engine)
+        return stack.enter_context(builder)
 
     def plan_options(self, builder: Builder) -> PlanOptions | None:
         """Return the options of PlanService, with the builder that `open_builder` returned."""

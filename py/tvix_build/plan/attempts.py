@@ -47,8 +47,8 @@ class Attempts:
     """Builds requests with several builders.
 
     A request goes to the builder with the fewest running builds for its weight. If that refuses the
-    request, the next one gets it. If it is unavailable, the request is retried, first with the
-    builders that have not failed.
+    request, or is permanently unavailable, the next one gets it. If it is unavailable, the request
+    is retried, first with the builders that have not failed.
 
     Args:
         builders: the builders.
@@ -97,9 +97,13 @@ class Attempts:
             except RefusedError as error:
                 refused[builder] = str(error)
             except UnavailableError as error:
+                if error.permanent:
+                    refused[builder] = str(error)
+                    continue
                 failures[builder] += 1
-                if sum(failures) > self._retries:
-                    return Failure(f"{error}; {sum(failures)} attempts failed")
+                count = sum(failures)
+                if count > self._retries:
+                    return Failure(f"{error}; {count} attempt{'s' * (count > 1)} failed")
             finally:
                 self._running[builder] -= 1
             following = self._choose(failures, refused)

@@ -116,7 +116,12 @@ class PlanClient:
         return Submitted(self._start(request).plan, len(missing))
 
     def watch(
-        self, plan: bytes, *, first: int = 0, kinds: Iterable[rpc.Event.Kind] = ()
+        self,
+        plan: bytes,
+        *,
+        first: int = 0,
+        kinds: Iterable[rpc.Event.Kind] = (),
+        step: bytes = b"",
     ) -> Iterator[rpc.Event]:
         """Yield the events of the last run of a plan: those that happened, then each when it
         happens, until the run ends.
@@ -125,11 +130,12 @@ class PlanClient:
             plan: the digest of the plan.
             first: the number of the first event.
             kinds: the kinds of the events; all if empty.
+            step: the digest of a step, to get only its events and those of the plan itself.
 
         Raises:
             grpc.RpcError: if the call fails.
         """
-        yield from self._watch(rpc.WatchPlanRequest(plan=plan, first=first, kinds=kinds))
+        yield from self._watch(rpc.WatchPlanRequest(plan=plan, first=first, kinds=kinds, step=step))
 
     def cancel(self, plan: bytes) -> None:
         """End the builds of a plan, if it is running.

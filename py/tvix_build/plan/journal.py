@@ -123,15 +123,19 @@ class Journal:
                 (number, status, plan),
             )
 
-    def events(self, plan: bytes, first: int, kinds: Sequence[int] = ()) -> list[tuple[int, bytes]]:
-        """Return the numbers and encodings of the next events of a plan, of some kinds or of all;
-        none if there are no more."""
+    def events(
+        self, plan: bytes, first: int, kinds: Sequence[int] = (), step: bytes = b""
+    ) -> list[tuple[int, bytes]]:
+        """Return the numbers and encodings of the next events of a plan, of some kinds or of all,
+        and if a step is given, of this step and of the plan itself; none if there are no more."""
         wanted = f"AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
+        steps = (step, b"") if step else ()
+        wanted += " AND step IN (?, ?)" if step else ""
         with self._database.read() as connection:
             return connection.execute(
                 f"SELECT number, encoding FROM event WHERE plan = ? AND number >= ? {wanted}"
                 f" ORDER BY number LIMIT {_EVENTS_AT_ONCE}",
-                (plan, first, *kinds),
+                (plan, first, *kinds, *steps),
             ).fetchall()
 
     def finished_steps(self, plan: bytes) -> set[bytes]:

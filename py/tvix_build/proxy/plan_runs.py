@@ -119,9 +119,11 @@ class PlanRuns:
             await asyncio.to_thread(self.journal.append, plan, [event], status)
             self._changed(plan)
 
-    async def watch(self, plan: bytes, first: int, kinds: Sequence[int]) -> AsyncIterator[bytes]:
-        """Yield the encodings of events, those that happened and those that happen, until the plan
-        is not running.
+    async def watch(
+        self, plan: bytes, first: int, kinds: Sequence[int], step: bytes
+    ) -> AsyncIterator[bytes]:
+        """Yield the encodings of events as `Journal.events`, those that happened and those that
+        happen, until the plan is not running.
 
         Raises:
             StatusError: if the server shuts down.
@@ -129,7 +131,7 @@ class PlanRuns:
         while True:
             change = self._changes.setdefault(plan, asyncio.Event())
             status = await asyncio.to_thread(self.journal.status, plan)
-            events = await asyncio.to_thread(self.journal.events, plan, first, kinds)
+            events = await asyncio.to_thread(self.journal.events, plan, first, kinds, step)
             for number, encoding in events:
                 yield encoding
                 first = number + 1

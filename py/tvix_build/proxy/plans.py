@@ -114,8 +114,9 @@ class PlanService:
         async with self._calls.call(context, f"{NAME}/WatchPlan", len(data)) as outcome:
             request = parse(rpc.WatchPlanRequest, data)
             await self._check_started(request.plan)
+            step = check_digest(request.step) if request.step else b""
             first = min(request.first, (1 << 63) - 1)
-            async for event in self._runs.watch(request.plan, first, request.kinds):
+            async for event in self._runs.watch(request.plan, first, request.kinds, step):
                 outcome.response_size += len(event)
                 yield event
 

@@ -104,6 +104,7 @@ def build(**options: Any) -> int:
     Examples:
       tvix-build build request.json --builder grpc+unix:/run/builder.sock
       tvix-build build 'requests.binpbs[17]' --builder grpc+http://host:8000 -o build.binpb
+      tvix-build build request.json --builder grpc+http://host:8000 --castore store
       tvix-build build request.json --builder sandbox: --castore store --out-link result
       tvix-build build request.json --builder reapi+grpc://host:8980/main --castore store
       tvix-build build x.drv --builder sandbox: --castore store --out-link result

@@ -21,9 +21,14 @@ from tvix_build.cli.options import (
     property_option,
     schema_option,
 )
+from tvix_build.proxy.shared.addresses import FORMS
 
 
-def _parse_digest(_context: click.Context, _argument: click.Parameter, value: str) -> bytes:
+def _parse_digest(
+    _context: click.Context, _argument: click.Parameter, value: str | None
+) -> bytes | None:
+    if value is None:
+        return None
     if not re.fullmatch("[0-9a-f]{64}", value):
         raise click.BadParameter(f"expected 64 hexadecimal digits, found {value!r}")
     return bytes.fromhex(value)
@@ -49,7 +54,7 @@ def _server_options(command: Callable[..., int]) -> Callable[..., int]:
         metavar="ADDRESS",
         required=True,
         callback=parse_address,
-        help="The server: grpc+http://HOST:PORT, grpc+https://HOST:PORT or grpc+unix:/PATH.",
+        help=f"The server: {FORMS}.",
     )(run)
 
 
@@ -176,8 +181,9 @@ def diff(**options: Any) -> int:
     multiple=True,
     required=True,
     callback=parse_weighted_builders,
-    help="A builder: 'sandbox:' or reapi+grpc://HOST:PORT/INSTANCE; repeatable. One of WEIGHT 2 "
-    "gets twice as many builds as one of WEIGHT 1, the default.",
+    help="A builder: 'sandbox:', reapi+grpc://HOST:PORT/INSTANCE, or a server with castore "
+    f"services at {FORMS}; repeatable. One of WEIGHT 2 gets twice as many builds as one of WEIGHT "
+    "1, the default.",
 )
 @click.option(
     "--state",
@@ -298,21 +304,30 @@ _digest_argument = click.argument("plan", metavar="DIGEST", callback=_parse_dige
     default=0,
     help="The number of the first event; by default, all events of the last run are shown.",
 )
-def watch(**options: Any) -> int:
+@click.option(
+    "--log",
+    "step",
+    metavar="STEP",
+    callback=_parse_digest,
+    help="Print only the log of the step with this digest, until its build ends.",
+)
+def watch(step: bytes | None, **options: Any) -> int:
     """Print the events of the last run of the plan with a DIGEST, those that happened and those
     that happen, until the run ends. A line has the number of the event, what happened, and the
     digest of the step.
 
     \b
-    Example:
+    Examples:
       tvix-build plan watch "$digest" --server grpc+http://127.0.0.1:8000 --from 120
+      tvix-build plan watch "$digest" --server grpc+http://127.0.0.1:8000 --log "$step"
 
     Exit status: 0 all steps have outputs, 1 steps failed, the plan was cancelled, or the call
-    fails.
+    fails. With --log, 0 if the step has outputs.
     """
+    from tvix_build.cli.plan_server import follow_log
     from tvix_build.cli.plan_server import watch as run_watch
 
-    return run_watch(**options)
+    return run_watch(**options) if step is None else follow_log(step=step, **options)
 
 
 @plan.command(cls=Command, short_help="Cancel a plan on a server.")

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+. "$toolchain/tools.sh"
+tool ar rcsD "$out" $objects

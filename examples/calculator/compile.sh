@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+. "$toolchain/tools.sh"
+compile "$src/$file" "$out"

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""`ServerBuilder`: sends requests to a server with castore services, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders_support import needs_sandbox, request
+from cli_support import run
+from fake_builder import FakeBuilder, describe
+from made_plans import output_name, write_greetings
+from proxy_process import running_proxy
+from serving import EXAMPLES, FREE_PORT, open_proxy, socket_directory
+from tvix.build.protos.build_pb2 import Build
+from tvix_build import Schema, build_request, digest
+from tvix_build.builders import (
+    BuilderError,
+    BuildFailedError,
+    BuildRecord,
+    RefusedError,
+    UnavailableError,
+)
+from tvix_build.builders.messages import Request
+from tvix_build.builders.server import ServerBuilder
+from tvix_build.castore import CastoreStore
+from tvix_build.proxy.castore_builder import CastoreBuilder
+from tvix_build.proxy.server import Options, Server
+from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.shared.services import SERVICES
+
+TVIX, SNIX = Schema.TVIX_BUILD_V1, Schema.SNIX_BUILD_V1
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, contents: Callable[[Request], bytes] = describe
+) -> AsyncIterator[tuple[ServerBuilder, CastoreStore, FakeBuilder]]:
+    """Run a server with a castore of its own. Yield its client, and the castore of the client."""
+    services = [SERVICES[TVIX], SERVICES[SNIX]]
+    with CastoreStore(directory / "there") as there, CastoreStore(directory / "here") as here:
+        fake = FakeBuilder(there, contents)
+        server = Server(Options([parse(FREE_PORT)], services, castore=there), CastoreBuilder(fake))
+        await server.start()
+        try:
+            yield ServerBuilder(server.addresses[0], here), here, fake
+        finally:
+            await server.close(None)
+            await server.free()
+
+
+def test_a_request_of_snix(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("input")
+
+    async def main() -> None:
+        async with serving(tmp_path) as (builder, castore, fake):
+            node = castore.ingest(source)
+            wanted = request("", inputs=[node], outputs=["a", "b"])
+            result = await builder.build_async(wanted)
+            assert list(result.outputs) == ["nix/store/a", "nix/store/b"]
+            assert [one.file.name for one in result.outputs.values()] == [b"a", b"b"]
+            assert [one.output.file.name for one in result.response.outputs] == [b"", b""]
+            with castore.open_blob(result.outputs["nix/store/a"].file.digest) as file:
+                assert file.read() == digest(wanted).hex().encode()
+            with CastoreStore(tmp_path / "there") as there:
+                assert there.directory(node.directory.digest)
+            record = result.record
+            assert (record.request_digest, record.failure) == (digest(wanted), None)
+            assert record.builder.startswith("grpc+http://127.0.0.1:")
+            # The server has the input now, and the client does not need it.
+            shutil.rmtree(tmp_path / "here")
+            with CastoreStore(tmp_path / "here") as empty:
+                other = ServerBuilder(record.builder, empty)
+                assert (await other.build_async(wanted)).response == result.response
+            assert fake.built == [digest(wanted)] * 2
+
+    asyncio.run(main())
+
+
+def test_a_request_of_tvix_in_bytes(tmp_path: Path) -> None:
+    made = build_request(
+        command_args=["/bin/sh"], outputs=[output_name("b"), output_name("a")], system="x"
+    )
+
+    async def main() -> None:
+        async with serving(tmp_path) as (builder, _, _):
+            result = await builder.build_async(made.SerializeToString(), schema=TVIX)
+            assert isinstance(result.response, bytes)
+            outputs = Build.FromString(result.response).outputs
+            assert [one.file.name.decode() for one in outputs] == sorted(made.outputs)
+            assert {path: node.file.name.decode() for path, node in result.outputs.items()} == {
+                f"nix/store/{name}": name for name in made.outputs
+            }
+
+    asyncio.run(main())
+
+
+def failing(error: Exception) -> Callable[[Request], bytes]:
+    def contents(_: Request) -> bytes:
+        raise error
+
+    return contents
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (RefusedError(["no"]), RefusedError, "^no$"),
+        (UnavailableError("down"), UnavailableError, r"^grpc\+http://\S+: UNAVAILABLE: down$"),
+        (BuilderError("lost"), BuilderError, r"^grpc\+http://\S+: INTERNAL: lost$"),
+    ],
+)
+def test_errors(tmp_path: Path, error: Exception, expected: type[Exception], message: str) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, failing(error)) as (builder, _, _):
+            with pytest.raises(expected, match=message) as caught:
+                await builder.build_async(request(""))
+            assert type(caught.value) is expected
+
+    asyncio.run(main())
+
+
+def test_a_failed_build_has_its_log(tmp_path: Path) -> None:
+    logs: list[bytes] = []
+
+    async def main() -> None:
+        record: BuildRecord | None = None
+
+        def contents(_: Request) -> bytes:
+            assert record
+            raise BuildFailedError("exit status 3", record)
+
+        async with serving(tmp_path) as (builder, _, _):
+            record = (await builder.build_async(request("other"))).record
+        async with serving(tmp_path, contents) as (builder, castore, _):
+            with CastoreStore(tmp_path / "there") as there:
+                record = replace(record, log_digest=there.add_blob(b"oops\n"))
+            with pytest.raises(BuildFailedError, match=r"^exit status 3$") as caught:
+                await builder.build_async(request(""), on_log=logs.append)
+            found = caught.value.record
+            assert (found.log_size, found.failure) == (5, "exit status 3")
+            assert castore.has_blob(found.log_digest)
+
+    asyncio.run(main())
+    assert logs == [b"oops\n"]
+
+
+@pytest.mark.parametrize("castore", [False, True])
+def test_a_server_that_lacks_a_service(tmp_path: Path, castore: bool) -> None:
+    async def main() -> None:
+        with CastoreStore(tmp_path) as store:
+            options: dict[str, Any] = {"castore": store} if castore else {}
+            async with open_proxy(services=[SERVICES[SNIX]], **options) as proxy:
+                builder = ServerBuilder(proxy.addresses[0], store)
+                (tmp_path / "input").write_text("input")
+                wanted = request("", inputs=[store.ingest(tmp_path / "input")])
+                with pytest.raises(BuilderError, match="; use a server that has a builder and"):
+                    await builder.build_async(wanted)
+
+    asyncio.run(main())
+
+
+def test_no_server(tmp_path: Path) -> None:
+    with CastoreStore(tmp_path) as castore, pytest.raises(UnavailableError):
+        ServerBuilder("grpc+unix:/none", castore).build(request(""))
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_commands(tmp_path: Path) -> None:
+    """The server has a castore of its own, of which the client knows nothing."""
+    write_greetings(tmp_path)
+    shutil.copytree(EXAMPLES / "build", tmp_path / "example", copy_function=shutil.copyfile)
+    (derivation,) = (tmp_path / "example").glob("*-greetings.txt.drv")
+    with (
+        socket_directory() as sockets,
+        running_proxy(
+            *("--listen", f"grpc+unix:{sockets}/s", "--upstream", "sandbox:"),
+            *("--schema", "tvix.build.v1", "--schema", "snix.build.v1"),
+            *("--castore", tmp_path / "server"),
+        ) as proxy,
+    ):
+        common: Any = ("--builder", proxy.address, "--castore", "client", "--out-link")
+        plan = run("plan", "run", "plan.binpb", "--state", "s", *common, "result", cwd=tmp_path)
+        assert (plan.status, plan.stdout) == (0, b"4 built, 0 cached, 0 failed, 0 skipped\n")
+        output = tmp_path / "result" / output_name("run")
+        assert output.read_text() == "echo 'hello, world!'\n"
+        built = run("build", derivation, *common, "greetings", "--quiet", cwd=tmp_path)
+        assert (built.status, built.stderr) == (0, "")
+        (file,) = (tmp_path / "greetings").iterdir()
+        assert file.read_text() == "Hello, Ada!\nHello, Grace!\n"
