@@ -431,7 +431,7 @@ def test_unfinished_requests_for_metrics() -> None:
     """They block no other request, and end by themselves."""
 
     async def scenario() -> None:
-        server = MetricsServer(Metrics({}).registry, DEADLINES[0])
+        server = MetricsServer(Metrics({}).registry, timeout=DEADLINES[0])
         await server.start("127.0.0.1", 0)
         assert await read_metrics(server.port, b"GET / HT") == b""
         await server.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
@@ -24,14 +25,21 @@ class MetricsServer:
 
     Args:
         registry: the registry.
+        update: is awaited before each response.
         timeout: how long a request and its response may take, in seconds.
 
     Attributes:
         port: the bound port.
     """
 
-    def __init__(self, registry: CollectorRegistry, timeout: float = _SECONDS) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        update: Callable[[], Awaitable[None]] | None = None,
+        timeout: float = _SECONDS,
+    ) -> None:
         self._registry = registry
+        self._update = update
         self._timeout = timeout
         self._connections: dict[asyncio.Task[None], None] = {}
         self._server: asyncio.Server | None = None
@@ -89,6 +97,8 @@ class MetricsServer:
                 for name, _, value in (field.partition(":") for field in fields)
                 if name.lower() == "accept"
             ]
+            if self._update is not None:
+                await self._update()
             encode, kind = choose_encoder(",".join(accepted))
             status, body = "200 OK", encode(self._registry)
         lines = [
