@@ -55,7 +55,8 @@ class Upstream:
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
-        self._methods: dict[Service, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._methods: dict[Service, _Methods] = {}
+        self._trusted: set[Service] = set()
 
     async def connect(self) -> None:
         """Connect now, if the address says so, and otherwise with the first call.
@@ -77,17 +78,23 @@ class Upstream:
 
         Raises:
             StatusError: with the status and the metadata of the server, if the call fails; or if
-                the server responds with no message.
+                the server does not respond with one message.
         """
-        method = self._methods.get(call.service)
-        if method is None:
-            method = self._methods[call.service] = self._channel.unary_unary(call.service.method)
+        methods = self._methods.get(call.service)
+        if methods is None:
+            methods = self._methods[call.service] = _Methods(self._channel, call.service.method)
         remaining = _remaining(call)
         timeout = _shorter(remaining, self._timeout)
-        rpc = method(call.request, timeout=timeout, metadata=call.metadata)
+        # gRPC reads one message of a unary response. It would wait for the end of the response in
+        # vain if there is another one. A stream costs more, so only the first response and the
+        # first one after a failure are read as streams.
+        read = methods.read if call.service in self._trusted else methods.read_stream
         try:
-            data: Any = await rpc
-        except grpc.aio.AioRpcError as error:
+            response = await read(call, timeout)
+        except BaseException as error:
+            self._trusted.discard(call.service)
+            if not isinstance(error, grpc.aio.AioRpcError):
+                raise
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout != remaining:
                 raise status_error(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -97,10 +104,8 @@ class Upstream:
             raise StatusError(
                 error.code(), error.details() or "", tuple(error.trailing_metadata()), "upstream"
             ) from None
-        if data is None:
-            raise invalid_response(InvalidResponseError("expected a message, found no message"))
-        initial, trailing = await rpc.initial_metadata(), await rpc.trailing_metadata()
-        return Response(data, tuple(initial), tuple(trailing))
+        self._trusted.add(call.service)
+        return response
 
     @property
     def is_connected(self) -> bool:
@@ -120,6 +125,48 @@ class Upstream:
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+
+class _Methods:
+    """The method of a service, whose response is read as one message or as a stream."""
+
+    def __init__(self, channel: grpc.aio.Channel, name: str) -> None:
+        self._unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(name)
+        self._stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(name)
+
+    async def read(self, call: Call, timeout: float | None) -> Response:
+        """Return the response, of which gRPC reads one message.
+
+        Raises:
+            AioRpcError: if the call fails.
+            StatusError: if there is no message.
+        """
+        rpc = self._unary(call.request, timeout=timeout, metadata=call.metadata)
+        data: Any = await rpc
+        if data is None:
+            raise _no_message()
+        initial, trailing = await rpc.initial_metadata(), await rpc.trailing_metadata()
+        return Response(data, tuple(initial), tuple(trailing))
+
+    async def read_stream(self, call: Call, timeout: float | None) -> Response:
+        """As `read`; also raises a StatusError if there are several messages."""
+        rpc = self._stream(call.request, timeout=timeout, metadata=call.metadata)
+        try:
+            data: Any = await rpc.read()
+            if data is grpc.aio.EOF:
+                raise _no_message()
+            if await rpc.read() is not grpc.aio.EOF:
+                raise invalid_response(
+                    InvalidResponseError("expected one message, found several messages")
+                )
+        finally:
+            rpc.cancel()
+        initial, trailing = await rpc.initial_metadata(), await rpc.trailing_metadata()
+        return Response(data, tuple(initial), tuple(trailing))
+
+
+def _no_message() -> StatusError:
+    return invalid_response(InvalidResponseError("expected a message, found no message"))
 
 
 def _shorter(one: float | None, other: float | None) -> float | None:
