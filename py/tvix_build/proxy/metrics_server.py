@@ -67,23 +67,28 @@ class MetricsServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= _CONNECTIONS:
-            next(iter(self._connections)).cancel()
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.cancel()
         task = asyncio.create_task(self._serve(reader, writer))
         self._connections[task] = None
-        task.add_done_callback(self._connections.pop)
+
+        # Also if the task is cancelled before it starts. A client that does not read must not keep
+        # the response.
+        def end(_: object) -> None:
+            self._connections.pop(task, None)
+            writer.transport.abort()
+
+        task.add_done_callback(end)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(
-                asyncio.TimeoutError,
-                asyncio.IncompleteReadError,
-                asyncio.LimitOverrunError,
-                ConnectionError,
-            ):
-                await asyncio.wait_for(self._respond(reader, writer), self._timeout)
-        finally:
-            # A client that does not read must not keep the response.
-            writer.transport.abort()
+        with suppress(
+            asyncio.TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ConnectionError,
+        ):
+            await asyncio.wait_for(self._respond(reader, writer), self._timeout)
 
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
