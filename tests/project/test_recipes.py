@@ -25,6 +25,7 @@ from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.outcomes import ServiceOutcome
 from tvix_build.proxy.plan_runs import PlanOptions
+from tvix_build.proxy.worker_metrics import WorkerMetrics
 from waiting import LIMIT
 
 ROOT = Path(__file__).parents[2]
@@ -164,7 +165,7 @@ def names_of_metrics() -> set[str]:
             ) as proxy:
                 metrics = Metrics(proxy.numbers)
                 metrics.observe_castore(ServiceOutcome("method", lambda: "peer", 0))
-                families = list(metrics.collect())
+                families = [*metrics.collect(), *WorkerMetrics().collect()]
             found = {one.name + "_total" * (one.type == "counter") for one in families}
         writer.close()
         return found

@@ -144,11 +144,14 @@ def test_a_builder_that_hangs_is_left_after_five_timeouts() -> None:
             open_proxy(address, upstream_timeout=1.0, check_interval=LIMIT) as proxy,
             method_of(proxy) as do_build,
         ):
-            for _ in range(5):
-                error = await error_of(do_build(DATA))
+            for number in range(5):
+                call = asyncio.ensure_future(error_of(do_build(DATA)))
+                if number == 4:  # The check that follows comes before anything later.
+                    await until(lambda: proxy.numbers["builds"]() == 1)
+                    await servicer.set(SERVICE, NOT_SERVING)
+                error = await call
                 assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
                 assert details_of(error) == ("UPSTREAM_TIMEOUT", [])
-            await servicer.set(SERVICE, NOT_SERVING)
             await until(lambda: proxy.numbers["healthy_builders"]() == 0)
             assert details_of(await error_of(do_build(DATA))) == ("NO_BUILDER", [])
 

@@ -8,10 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ import tvix_build
 from cli_support import environment, run
 from proxy_process import running_proxy
 from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
-from tvix.build.protos import rpc_build_pb2_grpc
+from threaded_builder import Builder, building
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import cli, nix
 from tvix_build.castore import CastoreStore
@@ -37,42 +34,6 @@ from tvix_build.proxy.shared.addresses import parse
 from waiting import LIMIT
 
 pytestmark = pytest.mark.slow
-
-
-class Builder(rpc_build_pb2_grpc.BuildServiceServicer):
-    """A builder in threads of this process."""
-
-    def __init__(self) -> None:
-        self.requests: list[BuildRequest] = []
-        self.arrived = threading.Semaphore(0)
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def DoBuild(self, request: BuildRequest, context: Any) -> Build:  # noqa: N802 - gRPC's
-        self.requests.append(request)
-        self.arrived.release()
-        self.gate.wait()
-        return response_to(request)
-
-
-@contextmanager
-def building(
-    builder: Builder | Odd, credentials: grpc.ServerCredentials | None = None
-) -> Iterator[str]:
-    """Run the server of a builder; yields its address."""
-    server = grpc.server(ThreadPoolExecutor(4))
-    add: Any = rpc_build_pb2_grpc.add_BuildServiceServicer_to_server
-    add(builder, server)
-    if credentials is None:
-        port = server.add_insecure_port("127.0.0.1:0")
-    else:
-        port = server.add_secure_port("127.0.0.1:0", credentials)
-    server.start()
-    try:
-        yield f"grpc+http{'s' if credentials else ''}://localhost:{port}"
-    finally:
-        builder.gate.set()
-        server.stop(None).wait()
 
 
 def test_from_a_derivation_to_the_response(tmp_path: Path) -> None:
@@ -144,11 +105,11 @@ def test_failed_calls(tmp_path: Path) -> None:
     assert "UNAVAILABLE" in gone.stderr
 
 
-class Odd(rpc_build_pb2_grpc.BuildServiceServicer):
+class Odd(Builder):
     """A builder that fails with details of its own making."""
 
     def __init__(self, details: bytes) -> None:
-        self.gate = threading.Event()
+        super().__init__()
         self._details = details
 
     def DoBuild(self, request: BuildRequest, context: Any) -> Build:  # noqa: N802 - gRPC's

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -431,7 +431,7 @@ def test_unfinished_requests_for_metrics() -> None:
     """They block no other request, and end by themselves."""
 
     async def scenario() -> None:
-        server = MetricsServer(Metrics({}).registry, DEADLINES[0])
+        server = MetricsServer(Metrics({}).registry, timeout=DEADLINES[0])
         await server.start("127.0.0.1", 0)
         assert await read_metrics(server.port, b"GET / HT") == b""
         await server.close()
@@ -448,6 +448,26 @@ def test_unfinished_requests_for_metrics() -> None:
                 writer.close()
                 with suppress(ConnectionError):
                     await writer.wait_closed()
+
+    asyncio.run(scenario())
+
+
+def test_many_requests_for_metrics_at_once() -> None:
+    """The server accepts them before it handles one, and then ends all but the last ones."""
+
+    async def scenario() -> None:
+        server = MetricsServer(Metrics({}).registry, timeout=LIMIT)
+        await server.start("127.0.0.1", 0)
+        with ExitStack() as stack:
+            sockets = []
+            for _ in range(50):
+                one = socket.create_connection(("127.0.0.1", server.port))
+                one.setblocking(False)
+                sockets.append(stack.enter_context(one))
+            for one in sockets[:18]:
+                with suppress(ConnectionError):
+                    assert await asyncio.get_running_loop().sock_recv(one, 1) == b""
+        await server.close()
 
     asyncio.run(scenario())
 

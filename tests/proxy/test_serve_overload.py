@@ -282,6 +282,33 @@ def test_a_caller_that_holds_all_memory_gets_no_more() -> None:
     asyncio.run(scenario())
 
 
+def test_calls_wait_while_another_caller_holds_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not ended for its requests, which have arrived."""
+    monkeypatch.setattr("tvix_build.proxy.receiving._PATIENCE", 0.0)
+
+    async def scenario() -> None:
+        held = Gate()
+        memory = Memory(max_buffered=2 * SIZE)
+        large = request("a" * (SIZE * 3 // 4))
+        async with (
+            proxy_to(held.builder, memory=memory, max_message_size=SIZE) as proxy,
+            method_of(proxy) as greedy,
+            own_connection(proxy) as do_build,
+        ):
+            calls = []
+            for number in (1, 2):
+                calls.append(asyncio.ensure_future(greedy(large)))
+                await until(lambda: len(held.started) == number)  # noqa: B023 - used at once
+            waiting = asyncio.ensure_future(do_build(request("good")))
+            await until(lambda: proxy._receiver.bytes.waiting == 1)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            held.gate.set()
+            await asyncio.gather(waiting, *calls)
+
+    asyncio.run(scenario())
+
+
 def test_a_request_that_does_not_arrive() -> None:
     async def scenario() -> None:
         async with (

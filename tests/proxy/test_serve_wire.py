@@ -91,14 +91,17 @@ NO_HEALTH = frame(
 
 
 class RawBuilder:
-    """A builder that responds to its first call with given bytes.
+    """A builder that responds to each call with given bytes.
 
     Attributes:
+        response: the response.
         received: the payloads of the frames of headers.
+        calls: the numbers of the streams of calls.
     """
 
     def __init__(self, response: bytes) -> None:
-        self._response = response
+        self.response = response
+        self.calls: list[int] = []
         self._writers: list[asyncio.StreamWriter] = []
         self.received: list[bytes] = []
 
@@ -117,7 +120,8 @@ class RawBuilder:
                 if b"Health" in payload:
                     writer.write(on_stream(NO_HEALTH, stream))
                 else:
-                    writer.write(on_stream(self._response, stream))
+                    self.calls.append(stream)
+                    writer.write(on_stream(self.response, stream))
         writer.close()
 
     @asynccontextmanager
@@ -149,6 +153,8 @@ RESPONSES = {
         ),
         "no message",
     ),
+    "two messages": (head() + body(RESPONSE, RESPONSE) + end(), "several messages"),
+    "two messages and no end": (head() + body(RESPONSE, RESPONSE), "several messages"),
     "an empty message": (head() + body(b"") + end(), "expected a valid response"),
     "no status": (
         head() + body(RESPONSE) + frame(HEADERS, END_HEADERS | END_STREAM, 1, field(b"a", b"b")),
@@ -175,6 +181,30 @@ def test_malformed_responses(response: bytes, expected: str) -> None:
             error = await error_of(call)
             assert error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
             assert expected in str(error.details())
+
+    with socket_directory() as directory:
+        asyncio.run(scenario(directory))
+
+
+def test_the_response_after_a_failure_is_read_as_a_stream() -> None:
+    """The first response makes the proxy read one message of each further one, which never ends
+    with two messages."""
+
+    async def scenario(directory: str) -> None:
+        builder = RawBuilder(head() + body(RESPONSE) + end())
+        async with (
+            builder.running(f"{directory}/builder") as upstream,
+            open_proxy(upstream) as proxy,
+            method_of(proxy) as do_build,
+        ):
+            assert await do_build(DATA) == RESPONSE
+            builder.response = head() + body(RESPONSE, RESPONSE) + end()
+            call = do_build(DATA)
+            await until(lambda: len(builder.calls) == 2)
+            call.cancel()
+            await until(lambda: not proxy.numbers["open_calls"]())
+            error = await error_of(do_build(DATA))
+            assert "several messages" in str(error.details())
 
     with socket_directory() as directory:
         asyncio.run(scenario(directory))

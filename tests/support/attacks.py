@@ -5,6 +5,9 @@ prints the memory of the proxy and what the good client noticed.
 
 usage: bazel run //tests:attacks [NAME]...    (default: all)
        bazel run //tests:attacks --port PORT NAME    (attack a proxy until killed)
+
+The attack `unfinished_scrapes` is one on the port of the metrics. `stalled_log` and `shutdown` are
+names, too, of what clients of a proxy notice whose log nobody reads, or that shuts down.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +32,7 @@ import grpc
 import grpc.aio
 
 import tvix_build
+from cli_support import start
 from frames import (
     ACK,
     BEGINNING,
@@ -47,7 +52,7 @@ from frames import (
     message,
     read_frame,
 )
-from serving import METHOD, Builder, response_to, running
+from serving import FREE_PORT, METHOD, Builder, free_port, response_to, running
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 
 REQUEST = tvix_build.build_request(command_args=["a"], outputs=["b"]).SerializeToString()
@@ -79,6 +84,12 @@ async def connect(port: int) -> Connection:
     return connection
 
 
+def own_channel(port: int) -> grpc.aio.Channel:
+    """Return a channel with a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options)
+
+
 async def references(port: int) -> None:
     """Send 1,000 calls whose headers refer to one large header of the first."""
     reader, writer = await connect(port)
@@ -108,9 +119,7 @@ async def invalid(port: int) -> None:
     """Send invalid requests over four connections without a pause."""
 
     async def flood() -> None:
-        async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]
-        ) as channel:
+        async with own_channel(port) as channel:
             method: Any = channel.unary_unary(METHOD)
             while True:
                 await asyncio.gather(*(method(b"\x08") for _ in range(100)), return_exceptions=True)
@@ -215,6 +224,18 @@ async def idle_connections(port: int) -> None:
             one.close()
 
 
+async def unfinished_scrapes(port: int) -> None:
+    """Send the first line of 500 requests to the server of the metrics, again and again."""
+    while True:
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(500)]
+        for _, writer in opened:
+            writer.write(b"GET /metrics HTTP/1.1\r\n")
+        with suppress(ConnectionError):
+            await opened[-1][0].read()
+        for _, writer in opened:
+            writer.close()
+
+
 async def _drain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send everything, and read until the connection is closed."""
     with suppress(ConnectionError):
@@ -231,6 +252,7 @@ ATTACKS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "uploads": uploads,
     "places": places,
     "idle_connections": idle_connections,
+    "unfinished_scrapes": unfinished_scrapes,
 }
 
 
@@ -247,9 +269,7 @@ class Good:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             begin = time.monotonic()
-            async with grpc.aio.insecure_channel(
-                f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]
-            ) as channel:
+            async with own_channel(port) as channel:
                 method: Any = channel.unary_unary(METHOD)
                 try:
                     await method(REQUEST, timeout=30)
@@ -276,44 +296,131 @@ def memory(process: int, name: str) -> float:
     return int(found[1]) / 1000
 
 
+class Victim:
+    """A process of the proxy with a limit of file descriptors, until it is killed.
+
+    Attributes:
+        process: the process, whose log nobody reads.
+        port, metrics: its ports.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self.metrics = free_port()
+        options = ("--upstream", upstream, "--metrics", f"127.0.0.1:{self.metrics}")
+        self.process = start("serve", "--listen", FREE_PORT, *options)
+        assert self.process.stderr
+        first = json.loads(self.process.stderr.readline())
+        self.port = int(first["addresses"][0].rpartition(":")[2])
+
+    def attack(self, name: str) -> subprocess.Popen[bytes]:
+        """Start an attack."""
+        port = self.metrics if name == "unfinished_scrapes" else self.port
+        return subprocess.Popen([sys.executable, __file__, "--port", str(port), name])
+
+    def read_log(self) -> asyncio.Future[bytes]:
+        """Read the log until the end."""
+        assert self.process.stderr
+        return asyncio.get_running_loop().run_in_executor(None, self.process.stderr.read)
+
+    def threads(self) -> int:
+        """Return the number of threads."""
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+    def descriptors(self) -> int:
+        """Return the number of file descriptors."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+
 async def measure(name: str) -> str:
     """Run an attack on a proxy, and return a row of the table."""
     async with running(Builder(build)) as upstream:
-        command = [sys.executable, "-m", "tvix_build", "serve", "--listen"]
-        command += ["grpc+http://127.0.0.1:0", "--upstream", upstream]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        victim = Victim(upstream)
         try:
-            assert process.stderr
-            first = json.loads(process.stderr.readline())
-            port = int(first["addresses"][0].rpartition(":")[2])
-            loop = asyncio.get_running_loop()
-            log = loop.run_in_executor(None, process.stderr.read)
-            await Good().run(port, 1.0)
-            before = memory(process.pid, "VmRSS")
-            attack = subprocess.Popen([sys.executable, __file__, "--port", str(port), name])
+            log = victim.read_log()
+            await Good().run(victim.port, 1.0)
+            before = memory(victim.process.pid, "VmRSS")
+            attack = victim.attack(name)
             good = Good()
-            await good.run(port, SECONDS)
+            await good.run(victim.port, SECONDS)
+            counts = f"{victim.threads()} | {victim.descriptors()}"
             attack.kill()
             attack.wait()
-            peak = memory(process.pid, "VmHWM")
+            peak = memory(victim.process.pid, "VmHWM")
         finally:
-            process.kill()
-            process.wait()
+            victim.kill()
         await log
     return (
         f"| {name} | {before:.0f} | {peak:.0f} | {good.succeeded} | {good.failed} "
-        f"| {good.slowest:.2f} |"
+        f"| {good.slowest:.2f} | {counts} |"
     )
+
+
+async def stalled_log() -> str:
+    """Return what a good client notices of a proxy whose log nobody reads, and how long the proxy
+    takes to shut down."""
+    async with running(Builder(build)) as upstream:
+        victim = Victim(upstream)
+        attack = victim.attack("invalid")
+        good = Good()
+        await good.run(victim.port, SECONDS)
+        attack.kill()
+        attack.wait()
+        begin = time.monotonic()
+        victim.process.terminate()
+        status = await asyncio.to_thread(victim.process.wait)
+    return (
+        f"stalled log: {good.succeeded} good calls, {good.failed} failed, slowest "
+        f"{good.slowest:.2f} s; status {status} {time.monotonic() - begin:.1f} s after SIGTERM"
+    )
+
+
+async def shutdown() -> str:
+    """Return the statuses of calls over 20 connections during eight shutdowns, in each of which
+    each connection has 16 calls."""
+    found: Counter[str] = Counter()
+
+    async def call(method: Any) -> None:
+        while True:
+            try:
+                await method(REQUEST)
+            except grpc.aio.AioRpcError as error:
+                found[error.code().name] += 1
+                return
+
+    async with running(Builder(build)) as upstream:
+        for _ in range(8):
+            victim = Victim(upstream)
+            log = victim.read_log()
+            async with AsyncExitStack() as stack:
+                calls = []
+                for _ in range(20):
+                    channel = await stack.enter_async_context(own_channel(victim.port))
+                    method: Any = channel.unary_unary(METHOD)
+                    calls += [asyncio.create_task(call(method)) for _ in range(16)]
+                await asyncio.sleep(1)
+                victim.process.terminate()
+                await asyncio.gather(*calls)
+            await asyncio.to_thread(victim.process.wait)
+            await log
+    return f"shutdown: {dict(found)}"
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--port"]:
         asyncio.run(ATTACKS[sys.argv[3]](int(sys.argv[2])))
         return
-    print("| attack | MB before | MB at most | good calls | failed | slowest, s |")
-    print("| --- | --: | --: | --: | --: | --: |")
-    for name in sys.argv[1:] or ATTACKS:
-        print(asyncio.run(measure(name)), flush=True)
+    others = {"stalled_log": stalled_log, "shutdown": shutdown}
+    print(
+        "| attack | MB before | MB at most | good calls | failed | slowest, s | threads | files |"
+    )
+    print("| --- | --: | --: | --: | --: | --: | --: | --: |")
+    for name in sys.argv[1:] or [*ATTACKS, *others]:
+        print(asyncio.run(others[name]() if name in others else measure(name)), flush=True)
 
 
 if __name__ == "__main__":

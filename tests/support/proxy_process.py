@@ -18,6 +18,7 @@ class Proxy:
     """A process of `tvix-build serve`.
 
     Attributes:
+        first: the first line of its log.
         address: where it listens.
     """
 
@@ -26,12 +27,20 @@ class Proxy:
         assert self.process.stderr is not None
         self.lines: list[dict[str, Any]] = []
         self._stderr = self.process.stderr
-        self.address = self.line()["addresses"][0]
+        self.first = self.line()
+        self.address: str = self.first["addresses"][0]
 
     def line(self) -> dict[str, Any]:
         """Return the next line of its log."""
         line: dict[str, Any] = json.loads(self._stderr.readline())
         return line
+
+    def line_of(self, event: str) -> dict[str, Any]:
+        """Return the next line of its log with an event."""
+        while True:
+            line = self.line()
+            if line["event"] == event:
+                return line
 
     def end(self, *signals: signal.Signals) -> int:
         """Send signals and return its exit status."""

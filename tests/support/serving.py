@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -137,6 +138,14 @@ async def method_of(proxy: Server, method: str = METHOD) -> AsyncIterator[Method
 def socket_directory() -> TemporaryDirectory[str]:
     """Return a context manager of a directory for sockets, whose paths must be short."""
     return TemporaryDirectory(dir="/tmp")
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 async def error_of(call: Awaitable[object]) -> grpc.aio.AioRpcError:

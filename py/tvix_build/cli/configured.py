@@ -33,6 +33,12 @@ def reload_options() -> Callable[[], Any]:
     return read
 
 
+def command_arguments() -> list[str]:
+    """Return the arguments of the program that run the running command again."""
+    context = click.get_current_context()
+    return [str(context.info_name), *context.meta[_ARGUMENTS]]
+
+
 class ConfiguredCommand(Command):
     """A command with the options --config and --check-config.
 
@@ -61,7 +67,7 @@ class ConfiguredCommand(Command):
         self.params.extend([config, check])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, and keep them for `reload_options`."""
+        """Parse the arguments, and keep them."""
         ctx.meta[_ARGUMENTS] = [*args]
         return super().parse_args(ctx, args)
 

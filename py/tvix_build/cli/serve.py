@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tvix_build import Schema
-from tvix_build.cli.configured import OPTIONS, reload_options
+from tvix_build.cli.configured import OPTIONS, command_arguments, reload_options
 from tvix_build.cli.connections import (
     SANDBOX,
     client_credentials,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tvix_build.proxy.plan_runs import PlanOptions
     from tvix_build.proxy.server import Options
     from tvix_build.proxy.tokens import Tokens
+    from tvix_build.proxy.worker import Place
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def run(
     audit: str | None,
     log_level: str,
     grace: float,
+    workers: int,
     **others: Any,
 ) -> int:
     """Run the command, and return its exit status."""
@@ -175,12 +177,19 @@ def run(
     local.check()
     tls = next((one for one in upstreams if one.tls), None)
     options = _make_options(services=services, servers=servers, tls_upstream=tls, **others)
+    if workers > 1:
+        _check_workers(options, plans)
     if traces is not None:
         _check_traces()
     if check_config:
         click.get_current_context().meta[OPTIONS] = options
         return 0
-    return _serve(options, local, traces, audit, log_level, grace)
+    from tvix_build.proxy.worker import take_place
+
+    place = take_place()
+    if workers > 1 and place is None:
+        return _supervise(options, workers, log_level, grace)
+    return _serve(options, local, traces, audit, log_level, grace, place)
 
 
 def _make_options(
@@ -275,14 +284,20 @@ def _serve(
     audit: str | None,
     log_level: str,
     grace: float,
+    place: Place | None,
 ) -> int:
     """Serve until a signal, and return the exit status of the command."""
-    from tvix_build.proxy import listening, logs, server
+    from tvix_build.proxy import listening, logs, running
     from tvix_build.proxy.castore_builder import CastoreBuilder
     from tvix_build.proxy.tracing import exporting_provider
+    from tvix_build.proxy.worker import Worker
 
     provider = None if traces is None else exporting_provider(traces)
-    log = logs.configure(log_level)
+    log = logs.configure(log_level, place.number if place else None)
+    read_options, control = reload_options(), None
+    if place is not None:
+        options, read_options = place.share(options), place.sharing(read_options)
+        control = Worker(place)
     try:
         with ExitStack() as stack:
             stack.enter_context(closing(log))
@@ -295,11 +310,48 @@ def _serve(
                     builder = CastoreBuilder(engine)
                     options = replace(options, plans=local.plan_options(engine))
             options = replace(options, castore=castore, log=log, audit=audited, traces=provider)
-            asyncio.run(server.run(options, grace, builder, reload_options()))
+            asyncio.run(running.run(options, grace, builder, read_options, control))
     except listening.ServeError as error:
         Monitor().error(error)
         return 2
     return 0
+
+
+def _supervise(options: Options, workers: int, log_level: str, grace: float) -> int:
+    """Run workers until a signal, and return the exit status of the command."""
+    from tvix_build.proxy import listening, logs
+    from tvix_build.proxy.supervisor import Supervised, Supervisor
+
+    with closing(logs.configure(log_level)):
+        supervised = Supervised(
+            command_arguments(),
+            workers,
+            options.listen,
+            options.metrics,
+            grace,
+            options.drain_delay,
+        )
+
+        async def run() -> int:
+            return await Supervisor(supervised).run()
+
+        try:
+            return asyncio.run(run())
+        except listening.ServeError as error:
+            Monitor().error(error)
+            return 2
+
+
+def _check_workers(options: Options, plans: str | None) -> None:
+    """Raise click.UsageError if several processes cannot do what options say."""
+    if plans is not None:
+        raise click.UsageError("expected one worker with --plans: one process runs all plans")
+    for address in options.listen:
+        if address.path:
+            raise click.UsageError(
+                f"expected grpc+http or grpc+https addresses with --workers, found {address.text}: "
+                "processes cannot share a unix socket"
+            )
 
 
 def _check_traces() -> None:

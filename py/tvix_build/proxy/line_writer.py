@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
 from tvix_build._core.text import json_line
@@ -67,7 +69,8 @@ class LineWriter:
                 dropped, self._reported = self.dropped - self._reported, self.dropped
             if dropped:
                 lines.append(_report(dropped))
-            self._write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+            for data in _together(lines):
+                self._write(data)
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -76,6 +79,19 @@ class LineWriter:
                 rest = rest[os.write(self.descriptor, rest) :]
         except OSError:  # Nobody reads any more, or the disk is full.
             self.dropped += data.count(b"\n")
+
+
+def _together(lines: Iterable[str]) -> Iterator[bytes]:
+    """Yield lines that are written at once: as many as a pipe accepts without mixing them with
+    those of other processes."""
+    data = b""
+    for line in lines:
+        encoded = f"{line}\n".encode(errors="backslashreplace")
+        if data and len(data) + len(encoded) > select.PIPE_BUF:
+            yield data
+            data = b""
+        data += encoded
+    yield data
 
 
 def _report(dropped: int) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import resource
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 import grpc
@@ -44,11 +45,53 @@ def bind(
             raise ServeError(f"{address.text}: Address already in use")
         _add(server, address, address.target, credentials)
         return address.text
+    return _bind_each(
+        address, lambda host, port: _add(server, address, f"{host}:{port}", credentials)
+    )
+
+
+def reserve(address: Address) -> tuple[str, list[socket.socket]]:
+    """Take the port of an address, for processes of this user that then bind it together. Return
+    the address with the port, and the sockets that keep it.
+
+    Raises:
+        ServeError: if this is impossible.
+    """
+    sockets: list[socket.socket] = []
+
+    def take(host: str, port: int) -> int:
+        try:
+            sockets.append(_take(host, port))
+        except OSError as error:
+            raise ServeError(f"{address.text}: {error.strerror}") from error
+        found: int = sockets[-1].getsockname()[1]
+        return found
+
+    return _bind_each(address, take), sockets
+
+
+def _take(host: str, port: int) -> socket.socket:
+    """Bind a port, which then other sockets can bind, too."""
+    one = socket.socket(_family(host))
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if one.family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((host.strip("[]"), port))
+        # Only now, so that the port of another server is an error.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _bind_each(address: Address, bind_host: Callable[[str, int], int]) -> str:
     port = address.port or 0
     bound = False
     for host in _hosts(address):
         try:
-            port = _add(server, address, f"{host}:{port}", credentials)
+            port = bind_host(host, port)
         except ServeError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in _ABSENT:
                 continue
@@ -86,6 +129,10 @@ def _hosts(address: Address) -> list[str]:
     return [f"[{host}]" if ":" in host else host for host in hosts]
 
 
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+
+
 def _is_served(path: str) -> bool:
     """Return whether a server listens on a unix socket. gRPC would replace that socket."""
     with socket.socket(socket.AF_UNIX) as probe:
@@ -99,13 +146,12 @@ def _is_served(path: str) -> bool:
 def _bind_error(address: Address, target: str) -> OSError | None:
     """Return why a target cannot be bound, which gRPC's error lacks; None if it can be."""
     host, _, port = target.rpartition(":")
-    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
         if address.path:
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.bind(address.path)
         else:
-            with socket.socket(family) as probe:
+            with socket.socket(_family(host)) as probe:
                 probe.bind((host.strip("[]"), int(port)))
     except OSError as error:
         return error

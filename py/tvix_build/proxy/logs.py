@@ -22,13 +22,22 @@ _FAULTS = (
 
 class JsonLines(logging.Formatter):
     """Formats a record as a JSON object with `time`, `level`, `event`, and the fields passed as
-    `extra={"fields": …}`."""
+    `extra={"fields": …}`.
+
+    Args:
+        worker: the number of this worker, as another field; None for no worker.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
+            **self._worker,
         }
         if record.name != LOG.name:
             line["logger"] = record.name
@@ -41,21 +50,22 @@ class JsonLines(logging.Formatter):
 class _Lines(logging.Handler):
     """Passes formatted records to a LineWriter."""
 
-    def __init__(self, writer: LineWriter) -> None:
+    def __init__(self, writer: LineWriter, worker: int | None) -> None:
         super().__init__()
         self._writer = writer
-        self.setFormatter(JsonLines())
+        self.setFormatter(JsonLines(worker))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record later."""
         self._writer.write(self.format(record))
 
 
-def configure(level: str) -> LineWriter:
+def configure(level: str, worker: int | None = None) -> LineWriter:
     """Configure the logging of the process: JSON lines on stderr, which the returned writer writes.
-    `level` applies to the proxy; the libraries log from `warning` on."""
+    `level` applies to the proxy; the libraries log from `warning` on. `worker` is as for
+    JsonLines."""
     writer = LineWriter(2)
-    logging.basicConfig(level=logging.WARNING, handlers=[_Lines(writer)], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Lines(writer, worker)], force=True)
     LOG.setLevel(level.upper())
     return writer
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
@@ -24,14 +25,21 @@ class MetricsServer:
 
     Args:
         registry: the registry.
+        update: is awaited before each response.
         timeout: how long a request and its response may take, in seconds.
 
     Attributes:
         port: the bound port.
     """
 
-    def __init__(self, registry: CollectorRegistry, timeout: float = _SECONDS) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        update: Callable[[], Awaitable[None]] | None = None,
+        timeout: float = _SECONDS,
+    ) -> None:
         self._registry = registry
+        self._update = update
         self._timeout = timeout
         self._connections: dict[asyncio.Task[None], None] = {}
         self._server: asyncio.Server | None = None
@@ -59,23 +67,28 @@ class MetricsServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= _CONNECTIONS:
-            next(iter(self._connections)).cancel()
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.cancel()
         task = asyncio.create_task(self._serve(reader, writer))
         self._connections[task] = None
-        task.add_done_callback(self._connections.pop)
+
+        # Also if the task is cancelled before it starts. A client that does not read must not keep
+        # the response.
+        def end(_: object) -> None:
+            self._connections.pop(task, None)
+            writer.transport.abort()
+
+        task.add_done_callback(end)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(
-                asyncio.TimeoutError,
-                asyncio.IncompleteReadError,
-                asyncio.LimitOverrunError,
-                ConnectionError,
-            ):
-                await asyncio.wait_for(self._respond(reader, writer), self._timeout)
-        finally:
-            # A client that does not read must not keep the response.
-            writer.transport.abort()
+        with suppress(
+            asyncio.TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ConnectionError,
+        ):
+            await asyncio.wait_for(self._respond(reader, writer), self._timeout)
 
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -89,6 +102,8 @@ class MetricsServer:
                 for name, _, value in (field.partition(":") for field in fields)
                 if name.lower() == "accept"
             ]
+            if self._update is not None:
+                await self._update()
             encode, kind = choose_encoder(",".join(accepted))
             status, body = "200 OK", encode(self._registry)
         lines = [

@@ -12,7 +12,7 @@ import grpc.aio
 from tvix_build.proxy.open_calls import OpenCall
 from tvix_build.proxy.shared.channels import Memory
 from tvix_build.proxy.shares import Shares
-from tvix_build.proxy.status import status_error
+from tvix_build.proxy.status import StatusError, status_error
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _PATIENCE = 0.5
@@ -88,40 +88,47 @@ class Receiver:
             if deadline > loop.time():
                 self._timer = loop.call_at(deadline, self._expire)
                 return
-            call.end(
-                status_error(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    "UPLOAD_TIMEOUT",
-                    f"the request did not arrive within {self._timeout:g} seconds",
-                )
-            )
+            call.end(self._full() if call in self._waiting else self._late())
+
+    def _late(self) -> StatusError:
+        return status_error(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            "UPLOAD_TIMEOUT",
+            f"the request did not arrive within {self._timeout:g} seconds",
+        )
+
+    def _full(self) -> StatusError:
+        return status_error(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "MEMORY_FULL",
+            f"the limit of {self.bytes.capacity} bytes of messages is reached; try again later",
+        )
 
     async def _wait(self, call: OpenCall, caller: str) -> None:
         pressing = asyncio.create_task(self._press(call, caller))
         self._waiting.add(call)
         try:
-            await self.bytes.acquire(caller, self._size)
+            await self.bytes.acquire(caller, self._size, lambda: self._waiting.discard(call))
         finally:
             self._waiting.discard(call)
             pressing.cancel()
 
     async def _press(self, call: OpenCall, caller: str) -> None:
-        while True:
-            await asyncio.sleep(_PATIENCE)
+        await asyncio.sleep(_PATIENCE)
+        while call in self._waiting:
             self._make_room(call, caller)
+            await asyncio.sleep(_PATIENCE)
 
     def _make_room(self, waiting: OpenCall, caller: str) -> None:
-        """End an upload: the oldest of the caller that holds most, or the waiting one, if no caller
-        holds more than the waiting one would."""
-        found = waiting
+        """End the oldest upload of the caller that holds most, or the waiting one, if no caller
+        holds more than the waiting one would. Requests that have arrived are not ended."""
         most = self.bytes.of(caller) + self._size
+        if self.bytes.most() <= most:
+            waiting.end(self._full())
+            return
+        found = None
         for upload, (other, _) in self._uploads.items():
             if upload not in self._waiting and self.bytes.of(other) > most:
                 found, most = upload, self.bytes.of(other)
-        found.end(
-            status_error(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "MEMORY_FULL",
-                f"the limit of {self.bytes.capacity} bytes of messages is reached; try again later",
-            )
-        )
+        if found is not None:
+            found.end(self._full())

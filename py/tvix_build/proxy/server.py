@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Assembles the proxy and runs it until a signal."""
+"""Assembles the proxy."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from tvix_build.proxy.deduplication import Deduplicator
 from tvix_build.proxy.limits import BuildLimit, CallLimit
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.listening import ServeError, bind, fitting
-from tvix_build.proxy.logs import LOG, audit, log_call, log_castore_call, log_plan_call
+from tvix_build.proxy.logs import audit, log_call, log_castore_call, log_plan_call
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.metrics_server import MetricsServer
 from tvix_build.proxy.open_calls import OpenCalls
@@ -50,7 +49,6 @@ from tvix_build.proxy.shared.channels import (
 )
 from tvix_build.proxy.shared.services import Service
 from tvix_build.proxy.status import shutting_down
-from tvix_build.proxy.systemd import notify
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
@@ -108,6 +106,8 @@ class Options:
         log: the writer of the log, whose dropped lines are counted.
         audit: the writer of a line for each call whose request is valid.
         traces: the tracer provider; the proxy shuts it down when it stops.
+        is_worker: whether the process is one of several that listen on the same ports. It counts
+            metrics, but does not serve them.
     """
 
     listen: Sequence[Address]
@@ -142,6 +142,7 @@ class Options:
     log: LineWriter | None = None
     audit: LineWriter | None = None
     traces: TracerProvider | None = None
+    is_worker: bool = False
 
 
 class Server:
@@ -154,6 +155,7 @@ class Server:
     Attributes:
         addresses: the addresses it listens on, with the bound ports.
         max_connections: the limit of connections to an address.
+        metrics: the metrics; None without `options.metrics`.
         metrics_port: the port that serves metrics.
         observers: are called with the outcome of each call.
         numbers: functions that return the current values, by the names of the metrics.
@@ -170,6 +172,7 @@ class Server:
         self._tracer: CallTracer | None = None
         self.addresses: list[str] = []
         self.max_connections: int = 0
+        self.metrics: Metrics | None = None
         self.metrics_port: int | None = None
         self.numbers: dict[str, Callable[[], float]] = {}
         self.observers: list[Observer] = [log_call]
@@ -213,10 +216,11 @@ class Server:
             observers.append(audit(audited))
             self.numbers["dropped_audit_lines_total"] = lambda: audited.dropped
         if options.metrics is not None:
-            metrics = Metrics(self.numbers)
+            self.metrics = metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._castore_observers.append(metrics.observe_castore)
-            await self._serve_metrics(metrics)
+            if not options.is_worker:
+                await self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
         self._receiver = receiver
@@ -290,7 +294,7 @@ class Server:
         connections = fitting(options.connections, len(options.listen))
         self.max_connections = connections.max_connections
         self._server = server = grpc.aio.server(
-            options=server_options(options.max_message_size, connections)
+            options=server_options(options.max_message_size, connections, options.is_worker)
         )
         server.add_generic_rpc_handlers(self._service.handlers(options.services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -395,53 +399,3 @@ class Server:
 def _callers(options: Options) -> Callers:
     rates = Rates(options.max_rate, options.max_burst) if options.max_rate else None
     return Callers(options.certificates, options.tokens, rates)
-
-
-async def run(
-    options: Options,
-    grace: float,
-    builder: Builder | None = None,
-    read_options: Callable[[], Options] | None = None,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then wait up to `grace` seconds for the running calls. A
-    second signal cancels them. After SIGHUP, `Server.reload` the options that `read_options`
-    returns. `builder` is as for `Server`.
-
-    Raises:
-        ServeError, StoreError: as `Server.start`.
-    """
-    server = Server(options, builder)
-    signals: asyncio.Queue[int] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.put_nowait, number)
-    await server.start()
-    if read_options is not None:
-        loop.add_signal_handler(signal.SIGHUP, _reload, server, read_options)
-    try:
-        fields = {"addresses": server.addresses, "max_connections": server.max_connections}
-        LOG.info("listening", extra={"fields": fields})
-        notify("READY=1")
-        name = signal.Signals(await signals.get()).name
-        notify("STOPPING=1")
-        LOG.info("draining", extra={"fields": {"signal": name, "grace_seconds": grace}})
-        closing = asyncio.create_task(server.close(grace))
-        again = asyncio.create_task(signals.get())
-        await asyncio.wait([closing, again], return_when=asyncio.FIRST_COMPLETED)
-        if not closing.done():
-            await server.close(None)
-        await closing
-        again.cancel()
-    finally:
-        await server.free()
-    LOG.info("stopped")
-
-
-def _reload(server: Server, read_options: Callable[[], Options]) -> None:
-    try:
-        server.reload(read_options())
-    except Exception as error:  # The old options stay in use.
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        LOG.error("not reloaded", extra={"fields": {"reason": message}})
-    else:
-        LOG.info("reloaded")

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 class _Waiter(NamedTuple):
     amount: int
     turn: asyncio.Future[None]
+    on_turn: Callable[[], None]
 
 
 _Waiters: TypeAlias = "deque[_Waiter]"
@@ -39,6 +40,10 @@ class Shares:
         """Return the amount that a caller holds."""
         return self._held.get(caller, 0)
 
+    def most(self) -> int:
+        """Return the amount that the caller holds who holds most."""
+        return max(self._held.values(), default=0)
+
     def try_acquire(self, caller: str, amount: int = 1) -> bool:
         """Take an amount, unless it is not free or calls wait; return whether it is taken."""
         if self.waiting or self.held + amount > self.capacity:
@@ -46,15 +51,20 @@ class Shares:
         self.add(caller, amount)
         return True
 
-    async def acquire(self, caller: str, amount: int = 1) -> None:
+    async def acquire(
+        self, caller: str, amount: int = 1, on_turn: Callable[[], None] = lambda: None
+    ) -> None:
         """Take an amount, after waiting for it.
+
+        Args:
+            on_turn: is called when the amount is taken after a wait, before this continues.
 
         Raises:
             Exception: the one with which `reject` ends the wait.
         """
         if self.try_acquire(caller, amount):
             return
-        waiter = _Waiter(amount, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(amount, asyncio.get_running_loop().create_future(), on_turn)
         self._waiters.setdefault(caller, deque()).append(waiter)
         self.waiting += 1
         self._wake()
@@ -122,6 +132,7 @@ class Shares:
             if caller in self._waiters:  # It goes behind the others.
                 self._waiters[caller] = self._waiters.pop(caller)
             self.add(caller, waiter.amount)
+            waiter.on_turn()
             waiter.turn.set_result(None)
 
     def _remove(self, caller: str, waiter: _Waiter) -> None:

@@ -143,6 +143,15 @@ def _parse_services(
     help="With --plans: limit of concurrent calls, including those that watch plans; further ones "
     "are rejected.",
 )
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of processes that listen on the addresses, which must be grpc+http or grpc+https. "
+    "They share the limits of calls, connections and memory.",
+)
 @click.option("--check-only", is_flag=True, help="Validate only: valid requests get UNIMPLEMENTED.")
 @click.option(
     "--schema",

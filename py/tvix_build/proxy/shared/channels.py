@@ -91,8 +91,10 @@ def channel_options(
     return options
 
 
-def server_options(max_message_size: int, connections: Connections) -> Options:
-    """Return the options of a server."""
+def server_options(
+    max_message_size: int, connections: Connections, shares_ports: bool = False
+) -> Options:
+    """Return the options of a server. If it shares ports, other processes may listen on them."""
     options: Options = [
         ("grpc.max_receive_message_length", max_message_size),
         ("grpc.max_send_message_length", -1),
@@ -111,8 +113,8 @@ def server_options(max_message_size: int, connections: Connections) -> Options:
         # What a call may send before the proxy reads its request. Otherwise, gRPC allows 4 MiB.
         ("grpc.http2.lookahead_bytes", _LOOKAHEAD_SIZE),
         ("grpc.http2.bdp_probe", 0),
-        # Binding a port that another server uses is an error.
-        ("grpc.so_reuseport", 0),
+        # Otherwise, binding a port that another server uses is an error.
+        ("grpc.so_reuseport", int(shares_ports)),
     ]
     if not connections.compression:
         options.append(("grpc.compression_enabled_algorithms_bitset", 1))  # identity only
