@@ -257,22 +257,51 @@ static tvixb_status check_batch(tvixb_context* context, const tvixb_kind* kind,
   return TVIXB_OK;
 }
 
+// Forgets the results of the last call.
+static void begin_call(tvixb_context* context) {
+  tvixb_report_trim(&context->report);
+  tvixb_report_clear(&context->report);
+  tvixb_graph_forget(&context->graph);
+}
+
+// Frees what the next call does not need.
+static void end_call(tvixb_context* context) {
+  tvixb_arena_reset(&context->arena);
+  tvixb_scan_trim(&context->scan);
+  tvixb_order_trim(&context->order);
+  tvixb_graph_trim(&context->graph);
+}
+
 tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint8_t* data, size_t size,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results) {
-  tvixb_report_trim(&context->report);
-  tvixb_report_clear(&context->report);
+  begin_call(context);
   if (!tvixb_ranges_fit(begins, ends, n, size)) return TVIXB_BAD_RANGE;
   if (results->encodings && !tvixb_ranges_aligned(results->encodings->ends)) {
     return TVIXB_BAD_RANGE;
   }
   tvixb_status status =
       check_batch(context, kind, data, size, begins, ends, n, results);
-  tvixb_arena_reset(&context->arena);
-  tvixb_scan_trim(&context->scan);
-  tvixb_order_trim(&context->order);
-  tvixb_graph_trim(&context->graph);
+  end_call(context);
+  return status;
+}
+
+tvixb_status tvixb_check_plan(tvixb_context* context, const uint8_t* data,
+                              size_t size, uint8_t* verdict, uint8_t* digest,
+                              tvixb_steps* steps) {
+  const tvixb_kind* kind = tvixb_kind_find("tvix_build.plan.v1.Plan");
+  const uint64_t range[2] = {0, size};
+  const tvixb_results results = {verdict, digest, NULL};
+  *steps = (tvixb_steps){0};
+  begin_call(context);
+  tvixb_status status =
+      check_batch(context, kind, data, size, range, range + 1, 1, &results);
+  if (status == TVIXB_OK && *verdict == TVIXB_CANONICAL &&
+      !tvixb_graph_describe(&context->graph, data, steps)) {
+    status = TVIXB_OUT_OF_MEMORY;
+  }
+  end_call(context);
   return status;
 }
 

@@ -6,11 +6,11 @@
 #include "decode.h"
 #include "encode.h"
 #include "hash.h"
-#include "tvix_build.h"
 #include "variant.h"
 #include "wire.h"
 
 #define NO_PART SIZE_MAX
+#define NO_TARGET SIZE_MAX
 
 // Parts are hashed after this many bytes, while they are still in the cache.
 #define WINDOW_SIZE ((size_t)256 * 1024)
@@ -295,21 +295,23 @@ static size_t find_part(const tvixb_graph* graph, tvixb_view digest) {
                           from, digest);
 }
 
-static bool has_target(const tvixb_graph* graph, const part* found,
-                       tvixb_view target) {
+// Returns the index of a target of a part in graph->targets; NO_TARGET if the
+// part lacks it.
+static size_t find_target(const tvixb_graph* graph, const part* found,
+                          tvixb_view target) {
   const tvixb_view* targets = graph->targets.items;
   size_t low = found->first_target, high = low + found->target_count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
     int order = tvixb_view_compare(targets[middle], target);
-    if (order == 0) return true;
+    if (order == 0) return middle;
     if (order < 0) {
       low = middle + 1;
     } else {
       high = middle;
     }
   }
-  return false;
+  return NO_TARGET;
 }
 
 // Reports field `number` of a reference, which has the value, in part `index`.
@@ -366,7 +368,8 @@ static void check_refs(const tvixb_graph* graph, const tvixb_graph_rule* rule,
       if (one->part == NO_PART) {
         report_ref(graph, rule, i, one, lists->ref_digest,
                    digest_view(one->digest), report);
-      } else if (!has_target(graph, &parts[one->part], one->target)) {
+      } else if (find_target(graph, &parts[one->part], one->target) ==
+                 NO_TARGET) {
         report_ref(graph, rule, i, one, lists->ref_target, one->target, report);
       }
     }
@@ -455,6 +458,69 @@ void tvixb_graph_encode(const tvixb_graph* graph, const tvixb_graph_rule* rule,
   }
 }
 
+// Sets the offsets of a view in `data`; an absent one is empty.
+static void set_range(const uint8_t* data, tvixb_view view, uint64_t* begin,
+                      uint64_t* end) {
+  *begin = view.data ? (uint64_t)(view.data - data) : 0;
+  *end = *begin + view.size;
+}
+
+bool tvixb_graph_describe(tvixb_graph* graph, const uint8_t* data,
+                          tvixb_steps* steps) {
+  const part* parts = graph->parts.items;
+  const ref* refs = graph->refs.items;
+  const tvixb_view *encodings = graph->encodings.items,
+                   *targets = graph->targets.items;
+  size_t count = graph->parts.count, ref_count = graph->refs.count,
+         target_count = graph->targets.count;
+  size_t digests_size = count * TVIXB_DIGEST_SIZE;
+  size_t numbers = digests_size / sizeof(uint64_t) + 4 * count + 2 +
+                   2 * ref_count + 2 * target_count;
+  graph->described.count = 0;
+  uint64_t* digests = add(&graph->described, numbers, sizeof(uint64_t));
+  if (!digests) return false;
+  uint64_t* begins = digests + digests_size / sizeof(uint64_t);
+  uint64_t *ends = begins + count, *ref_starts = ends + count;
+  uint64_t* target_starts = ref_starts + count + 1;
+  uint64_t* target_begins = target_starts + count + 1;
+  uint64_t* target_ends = target_begins + target_count;
+  uint64_t *ref_parts = target_ends + target_count,
+           *ref_targets = ref_parts + ref_count;
+  if (count) memcpy(digests, graph->digests.items, digests_size);
+  for (size_t i = 0; i < count; i++) {
+    set_range(data, encodings[i], &begins[i], &ends[i]);
+    ref_starts[i] = parts[i].first_ref;
+    target_starts[i] = parts[i].first_target;
+  }
+  ref_starts[count] = ref_count;
+  target_starts[count] = target_count;
+  for (size_t i = 0; i < target_count; i++) {
+    set_range(data, targets[i], &target_begins[i], &target_ends[i]);
+  }
+  for (size_t i = 0; i < ref_count; i++) {
+    prefetch_target(graph, i + PREFETCH_DISTANCE);
+    ref_parts[i] = refs[i].part;
+    ref_targets[i] = find_target(graph, parts + refs[i].part, refs[i].target);
+  }
+  *steps = (tvixb_steps){
+      .count = count,
+      .digests = (const uint8_t*)digests,
+      .begins = begins,
+      .ends = ends,
+      .output_starts = target_starts,
+      .output_begins = target_begins,
+      .output_ends = target_ends,
+      .ref_starts = ref_starts,
+      .ref_steps = ref_parts,
+      .ref_outputs = ref_targets,
+  };
+  return true;
+}
+
+void tvixb_graph_forget(tvixb_graph* graph) {
+  tvixb_vector_free(&graph->described);
+}
+
 void tvixb_graph_trim(tvixb_graph* graph) {
   tvixb_scan_trim(&graph->scan);
   tvixb_order_trim(&graph->order);
@@ -479,4 +545,5 @@ void tvixb_graph_free(tvixb_graph* graph) {
   tvixb_vector_free(&graph->reached);
   tvixb_vector_free(&graph->waiting);
   tvixb_vector_free(&graph->places);
+  tvixb_graph_forget(graph);
 }

@@ -11,6 +11,7 @@
 #include "report.h"
 #include "scan.h"
 #include "schema.h"
+#include "tvix_build.h"
 
 // The parts of the current message. Zero-initialize it before use.
 typedef struct tvixb_graph {
@@ -25,6 +26,7 @@ typedef struct tvixb_graph {
   tvixb_vector reached;    // bytes: whether a root needs the part
   tvixb_vector waiting;    // size_t; indices of parts
   tvixb_vector places;     // size_t; an index of the sorted digests
+  tvixb_vector described;  // uint64_t; the arrays of tvixb_graph_describe
   bool invalid;            // a part has no canonical encoding
   bool out_of_memory;
 } tvixb_graph;
@@ -50,7 +52,17 @@ bool tvixb_graph_check(tvixb_graph* graph, const tvixb_scan* scan,
 void tvixb_graph_encode(const tvixb_graph* graph, const tvixb_graph_rule* rule,
                         uint8_t* encoded);
 
-// Frees vectors that are too large to keep for the next call.
+// Describes the parts of a checked, canonical message, which begins at `data`.
+// The arrays are valid until tvixb_graph_forget. Returns false if an allocation
+// fails.
+bool tvixb_graph_describe(tvixb_graph* graph, const uint8_t* data,
+                          tvixb_steps* steps);
+
+// Frees what tvixb_graph_describe returned.
+void tvixb_graph_forget(tvixb_graph* graph);
+
+// Frees vectors that are too large to keep for the next call, except for what
+// tvixb_graph_describe returned.
 void tvixb_graph_trim(tvixb_graph* graph);
 
 // Frees the memory of a graph.

@@ -228,3 +228,37 @@ void tvixb_references_free(tvixb_references* scanner) {
   free(scanner->grams);
   free(scanner);
 }
+
+// Returns the first index from `at` on at which two byte strings differ; `size`
+// if there is none.
+static size_t find_difference(const uint8_t* a, const uint8_t* b, size_t at,
+                              size_t size) {
+  const size_t block = 64;
+  while (size - at >= block && !memcmp(a + at, b + at, block)) at += block;
+  while (at < size && a[at] == b[at]) at++;
+  return at;
+}
+
+int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
+                              size_t size, const uint8_t* pairs, size_t n,
+                              size_t width) {
+  size_t at = 0;
+  while ((at = find_difference(old_data, new_data, at, size)) < size) {
+    size_t end = 0;
+    for (size_t i = 0; i < n && !end; i++) {
+      const uint8_t* before = pairs + 2 * i * width;
+      const uint8_t* after = before + width;
+      // The first byte that differs must be the first one of the pair.
+      size_t offset = find_difference(before, after, 0, width);
+      if (offset == width || offset > at) continue;
+      size_t begin = at - offset;
+      if (width <= size - begin && !memcmp(old_data + begin, before, width) &&
+          !memcmp(new_data + begin, after, width)) {
+        end = begin + width;
+      }
+    }
+    if (!end) return 0;
+    at = end;
+  }
+  return 1;
+}

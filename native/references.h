@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Finds which byte strings of a set, the needles, occur in a stream. The core
-// does not depend on this file.
+// Finds which byte strings of a set, the needles, occur in a stream, and
+// compares texts in which such strings were replaced. The core does not depend
+// on this file.
 //
 // The rules of tvix_build.h for NULL, alignment, aliasing and retention apply
 // here too. One thread at a time may use a scanner.
@@ -41,6 +42,13 @@ const uint8_t* tvixb_references_found(const tvixb_references* scanner);
 
 // Frees a scanner; NULL is ignored.
 void tvixb_references_free(tvixb_references* scanner);
+
+// Returns 1 if new_data[0 .. size) is old_data[0 .. size) with some occurrences
+// of byte strings replaced, else 0. `pairs` has n pairs of strings of `width`
+// bytes: the old string and then the new one.
+int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
+                              size_t size, const uint8_t* pairs, size_t n,
+                              size_t width);
 
 /* cffi: end */
 

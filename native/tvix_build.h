@@ -200,8 +200,8 @@ typedef struct tvixb_kind tvixb_kind;
 
 // The memory that calls need besides the caller's arrays, reused from call to
 // call, and the violations of the last tvixb_check. Between calls a context
-// keeps at most 2 MiB in addition to these violations. Only one thread at a
-// time may use a context.
+// keeps at most 2 MiB in addition to these violations and to the results of
+// tvixb_check_plan. Only one thread at a time may use a context.
 typedef struct tvixb_context tvixb_context;
 
 // Returns the kind with the given name, a NUL-terminated string; NULL if no
@@ -294,6 +294,43 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint8_t* data, size_t size,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results);
+
+// The steps of a canonical plan, in order, and the steps that they need. All
+// offsets are in bytes in the plan.
+typedef struct tvixb_steps {
+  // Number of steps.
+  size_t count;
+  // The digests, TVIXB_DIGEST_SIZE bytes each.
+  const uint8_t* digests;
+  // Step i is at begins[i] .. ends[i].
+  const uint64_t* begins;
+  const uint64_t* ends;
+  // Output j of the requests of all steps is at output_begins[j] ..
+  // output_ends[j]; step i makes j = output_starts[i] .. output_starts[i + 1] -
+  // 1.
+  const uint64_t* output_starts;
+  const uint64_t* output_begins;
+  const uint64_t* output_ends;
+  // For j = ref_starts[i] .. ref_starts[i + 1] - 1, step i needs output
+  // ref_outputs[j], which step ref_steps[j] makes.
+  const uint64_t* ref_starts;
+  const uint64_t* ref_steps;
+  const uint64_t* ref_outputs;
+} tvixb_steps;
+
+// Checks a message, data[0 .. size), of the kind "tvix_build.plan.v1.Plan", as
+// tvixb_check does. Writes the verdict (tvixb_verdict) and, unless `digest` is
+// NULL, the digest; keeps the violations. If the plan is canonical, sets *steps
+// to its steps, otherwise to zeros. The arrays belong to the context and are
+// valid until its next call of tvixb_check or tvixb_check_plan, or until it is
+// freed. `data` may be NULL if size is 0.
+//
+// Returns TVIXB_OK or TVIXB_OUT_OF_MEMORY. In addition to what tvixb_check
+// allocates: 64 bytes for each step, 16 for each reference and 16 for each
+// output of a step; up to twice as much.
+tvixb_status tvixb_check_plan(tvixb_context* context, const uint8_t* data,
+                              size_t size, uint8_t* verdict, uint8_t* digest,
+                              tvixb_steps* steps);
 
 // Returns an upper bound of the total size in bytes of the canonical encodings
 // of n messages, saturated at SIZE_MAX: the size of the messages, or twice

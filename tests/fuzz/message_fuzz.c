@@ -143,6 +143,43 @@ static void check_batch(const outcome* expected, const uint8_t* data,
   }
 }
 
+static void check_range(uint64_t begin, uint64_t end, uint64_t size) {
+  assert(begin <= end && end <= size);
+}
+
+// Checks a plan, and what tvixb_check_plan returns about its steps.
+static void check_steps(const outcome* expected, const uint8_t* data,
+                        size_t size) {
+  uint8_t verdict, digest[TVIXB_DIGEST_SIZE];
+  tvixb_steps steps;
+  assert(!tvixb_check_plan(context, data, size, &verdict, digest, &steps));
+  outcome found = take(0, &verdict, digest);
+  same(expected, &found);
+  if (verdict != TVIXB_CANONICAL) {
+    assert(!steps.count && !steps.digests);
+    return;
+  }
+  uint64_t refs = steps.ref_starts[steps.count];
+  uint64_t outputs = steps.output_starts[steps.count];
+  for (size_t i = 0; i < steps.count; i++) {
+    check_range(steps.begins[i], steps.ends[i], size);
+    check_range(steps.ref_starts[i], steps.ref_starts[i + 1], refs);
+    check_range(steps.output_starts[i], steps.output_starts[i + 1], outputs);
+    uint8_t own[TVIXB_DIGEST_SIZE];
+    assert(!tvixb_blake3_many(data, size, &steps.begins[i], &steps.ends[i], 1,
+                              own));
+    assert(!memcmp(own, steps.digests + i * sizeof own, sizeof own));
+  }
+  for (uint64_t j = 0; j < refs; j++) {
+    uint64_t step = steps.ref_steps[j], output = steps.ref_outputs[j];
+    assert(step < steps.count && output >= steps.output_starts[step] &&
+           output < steps.output_starts[step + 1]);
+  }
+  for (uint64_t j = 0; j < outputs; j++) {
+    check_range(steps.output_begins[j], steps.output_ends[j], size);
+  }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size) {
   if (size > GUARD_ROOM) return 0;
@@ -154,6 +191,9 @@ int LLVMFuzzerTestOneInput(const uint8_t* input, size_t size) {
   same(&expected, &found);
   check_encoding(&expected, data, size);
   check_batch(&expected, data, size);
+  if (!strcmp(KIND, "tvix_build.plan.v1.Plan")) {
+    check_steps(&expected, data, size);
+  }
   static const char* const levels[] = {"plain", "avx2", "best"};
   for (size_t level = 0; level < 3; level++) {
     tvixb_cpu_lower(levels[level]);

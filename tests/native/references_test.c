@@ -95,8 +95,46 @@ static void check_empty(void) {
   tvixb_references_free(NULL);
 }
 
+// Replaces some occurrences of random strings in a random text. The first byte
+// of a string is nowhere else, so that occurrences do not overlap.
+static void check_random_replaced(void) {
+  enum { WIDTH = 4, PAIRS = 3 };
+  uint8_t pairs[PAIRS * 2 * WIDTH], before[MAX_STREAM];
+  size_t size = draw(MAX_STREAM);
+  fill(pairs, sizeof pairs, 3);
+  fill(before, size, 3);
+  for (size_t i = 0; i < PAIRS * 2; i++)
+    pairs[i * WIDTH] = (uint8_t)(3 + i / 2);
+  for (size_t i = 0; i + WIDTH <= size; i += WIDTH + draw(9)) {
+    memcpy(before + i, pairs + draw(PAIRS) * 2 * WIDTH, WIDTH);
+  }
+  uint8_t *old_data = malloc(size + !size), *new_data = malloc(size + !size);
+  memcpy(old_data, before, size);
+  memcpy(new_data, before, size);
+  for (size_t i = 0; i + WIDTH <= size; i++) {
+    if (before[i] < 3 || draw(2)) continue;
+    const uint8_t* pair = pairs + (before[i] - 3) * 2 * WIDTH;
+    assert(!memcmp(before + i, pair, WIDTH));
+    memcpy(new_data + i, pair + WIDTH, WIDTH);
+  }
+  assert(
+      tvixb_references_replaced(old_data, new_data, size, pairs, PAIRS, WIDTH));
+  assert(tvixb_references_replaced(old_data, new_data, size, pairs, 0, WIDTH) ==
+         !memcmp(old_data, new_data, size));
+  if (size) {
+    new_data[draw((uint32_t)size)] = 9;
+    assert(!tvixb_references_replaced(old_data, new_data, size, pairs, PAIRS,
+                                      WIDTH));
+  }
+  free(old_data);
+  free(new_data);
+}
+
 int main(void) {
   check_empty();
-  for (int i = 0; i < ROUNDS; i++) check_random();
+  for (int i = 0; i < ROUNDS; i++) {
+    check_random();
+    check_random_replaced();
+  }
   puts("ok");
 }

@@ -176,6 +176,51 @@ def test_another_input() -> None:
     assert set(cause.changes) == {"variable buildInputs", "input extra-1.0"}
 
 
+def test_the_same_outputs_in_another_order() -> None:
+    """The hashes of outputs decide their order, which is not a cause."""
+    prefixes = ("b", "a"), ("c", "d")
+    old, new = (
+        make_outputs([f"{first * 32}-tool", f"{second * 32}-tool-dev"])
+        for first, second in prefixes
+    )
+    assert tvix_build.digest(old) != tvix_build.digest(new)
+    assert causes(old, new) == [("tool", ("variable flags",), 1)]
+
+
+def make_outputs(outputs: list[str]) -> Plan:
+    """Make a plan of a step with outputs, and of one that needs them."""
+    first = Step(
+        request=tvix_build.build_request(
+            command_args=["/bin/sh"],
+            environment_vars={"flags": outputs[0][0]},
+            outputs=sorted(outputs),
+        ).SerializeToString(),
+        schema="tvix.build.v1",
+    )
+    digest = tvix_build.digest(first)
+    last = Step(
+        request=tvix_build.build_request(
+            command_args=["/bin/sh"],
+            environment_vars={"inputs": " ".join(f"/nix/store/{one}" for one in outputs)},
+            outputs=["last"],
+        ).SerializeToString(),
+        input_refs=[InputRef(step=digest, output=one) for one in sorted(outputs)],
+        schema="tvix.build.v1",
+    )
+    steps = {tvix_build.digest(one): one for one in (first, last)}
+    return Plan(steps=[steps[one] for one in sorted(steps)], roots=[tvix_build.digest(last)])
+
+
+def test_an_unsorted_plan() -> None:
+    plan = make(DIAMOND)
+    expected = PlanGraph(plan)
+    plan.steps.sort(key=lambda step: step.request)
+    found = PlanGraph(plan)
+    assert found.digests == expected.digests
+    assert found.needs == expected.needs
+    assert found.schema is tvix_build.Schema.TVIX_BUILD_V1
+
+
 # ---- the commands
 
 
@@ -198,6 +243,21 @@ def test_diff(files: tuple[Path, Path]) -> None:
     assert cause["changes"] == ["variable flags"]
     assert cause["cascade"] == 3
     assert run("plan", "diff", files[0], files[0]).status == 0
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
+def test_a_table_of_causes(files: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = tmp_path / f"causes{suffix}"
+    done = run("plan", "diff", "--json", "-o", table, *files)
+    assert done.status == 1
+    read = pa.ipc.open_file(table).read_all() if suffix == ".arrow" else pq.read_table(table)
+    assert read.to_pylist() == done.lines[1:]
+    assert run("plan", "diff", "-o", table, files[0], files[0]).status == 0
+    assert run("plan", "diff", "-o", tmp_path / "causes.csv", *files).status == 2
 
 
 def test_check(files: tuple[Path, Path], tmp_path: Path) -> None:

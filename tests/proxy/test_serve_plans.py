@@ -96,7 +96,8 @@ async def served(
 
 
 def steps_of(plan: bytes) -> list[bytes]:
-    return list(PlanGraph(plan).encoded)
+    graph = PlanGraph(plan)
+    return [graph.encoding(i) for i in range(len(graph))]
 
 
 def chain(*, contents: str = "") -> tuple[list[bytes], bytes]:

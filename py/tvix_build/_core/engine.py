@@ -527,6 +527,58 @@ class DelimitedSplit:
     error: str | None
 
 
+class Steps(NamedTuple):
+    """The steps of a canonical plan, in order.
+
+    Attributes:
+        digests: the digests, back to back.
+        begins, ends: step i is `data[begins[i]:ends[i]]`.
+        output_starts: step i makes the outputs `output_starts[i]` to `output_starts[i + 1]`.
+        output_begins, output_ends: the name of output j is `data[output_begins[j]:output_ends[j]]`.
+        ref_starts: step i has the references `ref_starts[i]` to `ref_starts[i + 1]`.
+        ref_steps, ref_outputs: reference j needs the output `ref_outputs[j]`, which the step
+            `ref_steps[j]` makes.
+    """
+
+    digests: bytes
+    begins: list[int]
+    ends: list[int]
+    output_starts: list[int]
+    output_begins: list[int]
+    output_ends: list[int]
+    ref_starts: list[int]
+    ref_steps: list[int]
+    ref_outputs: list[int]
+
+
+def read_steps(plan: Buffer) -> Steps | None:
+    """Return the steps of a plan; None if it is not canonical.
+
+    Raises:
+        MemoryError: if there is not enough memory.
+    """
+    data = ffi.from_buffer("uint8_t[]", plan)
+    context = _Context()  # It is not used again, because it keeps the steps.
+    steps = ffi.new("tvixb_steps *")
+    if lib.tvixb_check_plan(context.native, data, len(data), context.verdict, ffi.NULL, steps):
+        raise MemoryError
+    if context.verdict[0] != _CANONICAL:
+        return None
+    count = steps.count
+    refs, outputs = steps.ref_starts[count], steps.output_starts[count]
+    return Steps(
+        _copy(steps.digests, count * DIGEST_SIZE),
+        ffi.unpack(steps.begins, count),
+        ffi.unpack(steps.ends, count),
+        ffi.unpack(steps.output_starts, count + 1),
+        ffi.unpack(steps.output_begins, outputs),
+        ffi.unpack(steps.output_ends, outputs),
+        ffi.unpack(steps.ref_starts, count + 1),
+        ffi.unpack(steps.ref_steps, refs),
+        ffi.unpack(steps.ref_outputs, refs),
+    )
+
+
 def count_fields(data: Buffer, number: int) -> int:
     """Return the number of top-level fields with this field number in a canonical message."""
     view = ffi.from_buffer("uint8_t[]", data)

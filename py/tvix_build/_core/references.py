@@ -52,3 +52,19 @@ class ReferenceScanner:
         """The indices of the needles that were found in any stream, ascending."""
         found = ffi.buffer(lib.tvixb_references_found(self._scanner), self._count)
         return [index for index, one in enumerate(bytes(found)) if one]
+
+
+def is_replaced(old: bytes, new: bytes, pairs: Sequence[bytes]) -> bool:
+    """Return whether a byte string is another one with some occurrences of strings replaced.
+
+    Args:
+        old: a byte string.
+        new: one of the same length.
+        pairs: the strings that are replaced, each followed by its replacement. All have the same
+            length.
+    """
+    if not pairs or len(old) != len(new):
+        return old == new
+    width = len(pairs[0])
+    count = len(pairs) // 2
+    return bool(lib.tvixb_references_replaced(old, new, len(old), b"".join(pairs), count, width))

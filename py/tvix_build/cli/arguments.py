@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tvix_build import BatchReport, Report
 from tvix_build._core.report import MessageType
 from tvix_build.cli.terminal import Monitor, stdout_is_terminal
-from tvix_build.records import FormatError, InputError
+from tvix_build.records import Batch, FormatError, InputError
 from tvix_build.records.reading import read_messages
 from tvix_build.records.source import Source, find_input, find_source, find_sources
 
@@ -64,15 +64,25 @@ def read_record(source: Source, kind: MessageType) -> Record:
     Raises:
         InputError: if the source has no record, or several.
     """
-    record: Record | None = None
+    batch = read_single(source, kind)
+    reports: BatchReport = batch.check(threads=1)
+    return batch.record(0), batch.report(0, reports[0])
+
+
+def read_single(source: Source, kind: MessageType) -> Batch:
+    """Return the only record of a source.
+
+    Raises:
+        InputError: if the source has no record, or several.
+    """
+    single: Batch | None = None
     Monitor().reading(source, kind)
     for batch in read_messages(source, kind):
-        if record is not None or len(batch) > 1:
+        if single is not None or len(batch) > 1:
             name = source.record_name(0)
             reason = f"expected one record, found several: choose one, such as {name}"
             raise InputError(reason, source.path)
-        reports: BatchReport = batch.check(threads=1)
-        record = batch.record(0), batch.report(0, reports[0])
-    if record is None:
+        single = batch
+    if single is None:
         raise InputError("expected one record, found none", source.path)
-    return record
+    return single

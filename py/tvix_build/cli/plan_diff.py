@@ -5,23 +5,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import click
 from rich.table import Table
 
+from tvix_build.cli.extras import extra
 from tvix_build.cli.plan_show import open_graph
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.plan.differences import PlanDifference, RootCause, compare_plans
-from tvix_build.records.output import output_errors
+from tvix_build.records.output import Output, output_errors
 
 CAUSES = 20  # root causes that are printed
 CHANGES = 6  # changes of a root cause that are printed
 SHOWN = 12  # hexadecimal digits of a digest
+TABLES = {".arrow": "arrow", ".parquet": "parquet"}  # formats by suffix
 
 
-def run(old: str, new: str, as_json: bool) -> int:
+def run(old: str, new: str, as_json: bool, output: str | None) -> int:
     """Run the command, and return its exit status."""
     monitor = Monitor()
+    if output is not None:
+        _check_output(output)
     before = open_graph(old, monitor)
     if isinstance(before, int):
         return before
@@ -29,6 +35,8 @@ def run(old: str, new: str, as_json: bool) -> int:
     if isinstance(after, int):
         return after
     found = compare_plans(before, after)
+    if output is not None:
+        _write_table(output, found.causes)
     with output_errors("standard output"):
         if as_json:
             sys.stdout.writelines(json.dumps(one) + "\n" for one in _objects(found))
@@ -46,14 +54,39 @@ def _objects(found: PlanDifference) -> Iterator[dict[str, object]]:
         "removed": len(found.removed),
         "causes": len(found.causes),
     }
-    for cause in found.causes:
-        yield {
-            "name": cause.name,
-            "old": cause.old.hex(),
-            "new": cause.new.hex(),
-            "changes": cause.changes,
-            "cascade": cause.cascade,
-        }
+    yield from map(_describe, found.causes)
+
+
+def _describe(cause: RootCause) -> dict[str, object]:
+    return {
+        "name": cause.name,
+        "old": cause.old.hex(),
+        "new": cause.new.hex(),
+        "changes": cause.changes,
+        "cascade": cause.cascade,
+    }
+
+
+def _check_output(name: str) -> None:
+    """Raise an error if a table has no known format, or needs a package that is missing."""
+    if Path(name).suffix not in TABLES:
+        raise click.UsageError(f"--output: expected {' or '.join(TABLES)}, found {name!r}")
+    with extra("arrow"):
+        import pyarrow.parquet  # noqa: F401
+
+
+def _write_table(name: str, causes: Sequence[RootCause]) -> None:
+    import pyarrow as pa
+
+    from tvix_build.records.table_output import TableOutput
+
+    texts = [(column, pa.string()) for column in ("name", "old", "new")]
+    schema = pa.schema(
+        [*texts, ("changes", pa.list_(pa.string())), ("cascade", pa.int64())],
+    )
+    with Output(name) as file, TableOutput(file, TABLES[Path(name).suffix], schema) as table:
+        if causes:
+            table.write(pa.Table.from_pylist([_describe(cause) for cause in causes], schema))
 
 
 def _print(found: PlanDifference) -> None:

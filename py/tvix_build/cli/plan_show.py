@@ -10,9 +10,9 @@ from itertools import islice
 
 from rich.table import Table
 
-from tvix_build import Kind, Report
+from tvix_build import Kind, Report, ValidationError
 from tvix_build._core.report import in_words, message_type
-from tvix_build.cli.arguments import Record, input_source, read_record
+from tvix_build.cli.arguments import Record, input_source, read_record, read_single
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.plan.graph import PlanGraph
 from tvix_build.records import InputError
@@ -47,14 +47,15 @@ def open_graph(path: str, monitor: Monitor) -> PlanGraph | int:
     """Return the graph of the plan in a file; an exit status if it is invalid or unreadable, after
     reporting the reason."""
     try:
-        data, report = read_plan(path)
+        record = read_single(input_source(path, None, None), message_type(Kind.PLAN))
     except InputError as error:
         monitor.error(error)
         return 2
-    if report.digest is None:
-        report_plan(path, report, monitor)
+    try:
+        return PlanGraph(record.record(0))
+    except ValidationError:
+        report_plan(path, record.report(0, record.check(threads=1)[0]), monitor)
         return 1
-    return PlanGraph(data)
 
 
 def report_plan(path: str, report: Report, monitor: Monitor) -> None:
@@ -103,7 +104,7 @@ def _objects(graph: PlanGraph, steps: bool) -> Iterator[dict[str, object]]:
         "roots": found.roots,
         "depth": found.depth,
         "width": found.width,
-        "schema": graph.step(0).schema,
+        "schema": graph.schema.value,
         "critical_path": [
             {"step": graph.digests[i].hex(), "name": graph.name(i)} for i in found.critical_path
         ],
@@ -127,7 +128,7 @@ def _print(graph: PlanGraph, steps: bool) -> None:
     table.add_column(justify="right")
     for name in ("steps", "refs", "roots", "depth", "width"):
         table.add_row(name, f"{getattr(found, name):,}")
-    table.add_row("schema", graph.step(0).schema)
+    table.add_row("schema", graph.schema.value)
     console.print(table, highlight=False)
     lines = graph.order if steps else found.critical_path
     console.print("steps:" if steps else "critical path:", highlight=False)

@@ -110,9 +110,9 @@ class PlanClient:
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
-        steps = dict(zip(graph.digests, graph.encoded, strict=True))
+        numbers = {digest: number for number, digest in enumerate(graph.digests)}
         missing = self._missing_steps(graph.digests)
-        self._submit(steps[digest] for digest in missing)
+        self._submit(graph.encoding(numbers[digest]) for digest in missing)
         return Submitted(self._start(request).plan, len(missing))
 
     def watch(

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvix_build._core.batch import check_batch
 from tvix_build._core.check import check
+from tvix_build._core.references import is_replaced
 from tvix_build._core.report import Kind
 from tvix_build.plan.graph import PlanGraph, name_of, request_of
 from tvix_build.plan.v1.plan_pb2 import Step
+from tvix_build.plan.wire import request_end
 
 _HASH = re.compile(rb"[0-9a-df-np-sv-z]{32}(?=-)")
 """The hash of a store path."""
@@ -78,15 +79,21 @@ class _Comparison:
 
     def __init__(self, old: PlanGraph, new: PlanGraph) -> None:
         self._old, self._new = old, new
-        common = set(old.digests) & set(new.digests)
-        self._same = len(common)
-        self._left = {i for i, digest in enumerate(old.digests) if digest not in common}
-        self._right = {i for i, digest in enumerate(new.digests) if digest not in common}
+        places = {digest: j for j, digest in enumerate(new.digests)}
+        same = {i: places[one] for i, one in enumerate(old.digests) if one in places}
+        self._left = set(range(len(old))) - same.keys()
+        self._right = set(range(len(new))) - set(same.values())
+        # The number of the new output to which each old output corresponds, or -1.
+        self._outputs = [-1] * len(old.output_names)
+        for i, j in same.items():
+            for one, other in zip(old.output_numbers(i), new.output_numbers(j), strict=True):
+                self._outputs[one] = other
         self._old_outputs = {i: old.outputs(i) for i in self._left}
-        self._new_outputs = {i: new.outputs(i) for i in self._right}
+        self._new_outputs = {j: new.outputs(j) for j in self._right}
         self._old_names = {i: name_of(one) for i, one in self._old_outputs.items()}
-        self._new_names = {i: name_of(one) for i, one in self._new_outputs.items()}
-        self._hashes: dict[int, Sequence[tuple[bytes, bytes]]] = {}
+        self._new_names = {j: name_of(one) for j, one in self._new_outputs.items()}
+        # The hashes of the outputs of steps with a pair, each followed by that of the pair.
+        self._hashes: dict[int, list[bytes]] = {}
         self.pairs: dict[int, int] = {}
         self._taken: set[int] = set()
         self._waiting: list[tuple[int, int]] = []
@@ -94,11 +101,10 @@ class _Comparison:
     def result(self) -> PlanDifference:
         self._pair_all()
         causes = {}
-        adapted = [self._adapted(i, j) for i, j in self.pairs.items()]
-        digests = check_batch(adapted, kind=Kind.STEP).digests
-        for (i, j), step, digest in zip(self.pairs.items(), adapted, digests, strict=True):
-            if digest != self._new.digests[j]:
-                changes = describe(Step.FromString(step), self._new.step(j))
+        for i, j in self.pairs.items():
+            if not self._is_cascade(i, j):
+                adapted = Step.FromString(self._adapted(i, j))
+                changes = describe(adapted, self._new.step(j))
                 causes[j] = i, tuple(changes) or ("order of inputs",)
         cascades = self._cascades(causes)
         found = [
@@ -108,7 +114,7 @@ class _Comparison:
             for j, (i, changes) in causes.items()
         ]
         return PlanDifference(
-            self._same,
+            len(self._old) - len(self._left),
             [(self._old.digests[i], self._new.digests[j]) for i, j in self.pairs.items()],
             [self._new.digests[j] for j in sorted(self._right - set(self.pairs.values()))],
             [self._old.digests[i] for i in sorted(self._left - self.pairs.keys())],
@@ -147,12 +153,15 @@ class _Comparison:
         others = _by_key(right, self._new_names)
         for i in left:
             for j in others.get(self._old_names[i], ()):
-                if j not in self._taken and self._is_cascade(self._adapted(i, j), j):
+                if j not in self._taken and self._is_cascade(i, j):
                     self._add_pair(i, j)
                     break
 
     def _unpaired(self) -> tuple[list[int], list[int]]:
-        """Return the steps that differ and have no pair, in the order of their builds."""
+        """Return the steps that differ and have no pair, in the order of their builds; none
+        if only one plan has such steps."""
+        if len(self.pairs) in (len(self._left), len(self._right)):
+            return [], []
         left = [i for i in self._old.order if i in self._left and i not in self.pairs]
         right = [j for j in self._new.order if j in self._right and j not in self._taken]
         return left, right
@@ -174,56 +183,68 @@ class _Comparison:
     def _add_pair(self, i: int, j: int) -> None:
         if i not in self.pairs and j not in self._taken:
             self.pairs[i] = j
+            old, new = self._old_outputs[i], self._new_outputs[j]
+            self._hashes[i] = self._paired_hashes(i, j)
+            first, others = self._old.output_numbers(i)[0], self._new.output_numbers(j)
+            for one, other in _pair_names(old, new):
+                self._outputs[first + one] = others[other]
             self._taken.add(j)
             self._waiting.append((i, j))
 
     # ---- causes
 
+    def _is_cascade(self, i: int, j: int) -> bool:
+        """Return whether an old step is a new one, apart from the digests and the hashes of store
+        paths of new steps, and from the order of lists."""
+        old, new = self._old.encoding(i), self._new.encoding(j)
+        if (
+            len(old) != len(new)
+            or self._old.schema != self._new.schema
+            or sorted(map(self._outputs.__getitem__, self._old.needed_outputs(i)))
+            != sorted(self._new.needed_outputs(j))
+        ):
+            return False
+        size = request_end(old)
+        if is_replaced(old[:size], new[:size], self._hashes_of(i, j)):
+            return True
+        return check(self._adapted(i, j), kind=Kind.STEP).digest == self._new.digests[j]
+
+    def _hashes_of(self, i: int, j: int) -> Sequence[bytes]:
+        """Return the hashes of store paths that an old step may have, each followed by that of the
+        new step: of its own outputs, and of the steps that it needs and that differ."""
+        own = self._hashes.get(i)
+        hashes = list(self._paired_hashes(i, j) if own is None else own)
+        for one in self._old.needs[i]:
+            hashes += self._hashes.get(one, ())
+        return hashes
+
+    def _paired_hashes(self, i: int, j: int) -> list[bytes]:
+        return _paired_hashes(self._old_outputs[i], self._new_outputs[j])
+
     def _adapted(self, i: int, j: int) -> bytes:
-        """Return an old step with the digests and the hashes of store paths of new steps: its own,
-        and those of steps that it needs and that differ."""
-        step = self._old.encoded[i]
-        for old, new in _paired_hashes(self._old_outputs[i], self._new_outputs[j]):
+        """Return an old step with the digests and the hashes of store paths of new steps."""
+        step = self._old.encoding(i)
+        hashes = self._hashes_of(i, j)
+        for old, new in zip(hashes[::2], hashes[1::2], strict=True):
             step = step.replace(old, new)
         for one in self._old.needs[i]:
             if one in self.pairs:
-                digest = self._new.digests[self.pairs[one]]
-                step = step.replace(self._old.digests[one], digest)
-                for old, new in self._replaced(one):
-                    step = step.replace(old, new)
+                step = step.replace(self._old.digests[one], self._new.digests[self.pairs[one]])
         return step
 
-    def _is_cascade(self, step: bytes, j: int) -> bool:
-        """Return whether an adapted step is a new one, apart from the order of lists."""
-        if len(step) != len(self._new.encoded[j]):
-            return False
-        return check(step, kind=Kind.STEP).digest == self._new.digests[j]
-
-    def _replaced(self, i: int) -> Sequence[tuple[bytes, bytes]]:
-        """Return the hashes of the outputs of a step with a pair, with those of the pair."""
-        found = self._hashes.get(i)
-        if found is None:
-            outputs = self._new_outputs[self.pairs[i]]
-            found = list(_paired_hashes(self._old_outputs[i], outputs))
-            self._hashes[i] = found
-        return found
-
-    def _cascades(self, causes: Iterable[int]) -> dict[int, int]:
+    def _cascades(self, causes: Container[int]) -> dict[int, int]:
         """Return the number of new steps that differ and need each of some, directly or not."""
-        needed_by = defaultdict(list)
-        for j in self._right:
-            for one in self._new.needs[j]:
-                needed_by[one].append(j)
         counts = {}
-        for cause in causes:
-            reached = {cause}
-            waiting = [cause]
-            while waiting:
-                for one in needed_by.get(waiting.pop(), ()):
-                    if one not in reached:
-                        reached.add(one)
-                        waiting.append(one)
-            counts[cause] = len(reached) - 1
+        above: dict[int, int] = {}  # the steps that need a step, as bits
+        for number, j in enumerate(reversed(self._new.order)):
+            if j in self._right:
+                steps = above.pop(j, 0)
+                if j in causes:
+                    counts[j] = steps.bit_count()
+                steps |= 1 << number
+                for one in self._new.needs[j]:
+                    if one in self._right:
+                        above[one] = above.get(one, 0) | steps
         return counts
 
 
@@ -236,23 +257,41 @@ def _by_key(steps: Iterable[int], keys: Mapping[int, object]) -> dict[object, li
     return found
 
 
-def _paired_hashes(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the hashes of store paths that have the same name, in their order."""
+def _pair_names(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the indices of names that are the same apart from the hash of a store path, in their
+    order."""
+    if len(old) == len(new) == 1:
+        if _without_hash(old[0]) == _without_hash(new[0]):
+            yield 0, 0
+        return
     by_name = defaultdict(list)
-    for one in new:
-        by_name[one[32:]].append(one)
-    for one in old:
-        if by_name[one[32:]]:
-            other = by_name[one[32:]].pop(0)
-            if _HASH.match(one.encode()) and _HASH.match(other.encode()):
-                yield one[:32].encode(), other[:32].encode()
+    for j, name in enumerate(new):
+        by_name[_without_hash(name)].append(j)
+    for i, name in enumerate(old):
+        if others := by_name[_without_hash(name)]:
+            yield i, others.pop(0)
+
+
+def _without_hash(name: str) -> str:
+    return name[32:] if _HASH.match(name.encode()) else name
+
+
+def _paired_hashes(old: Sequence[str], new: Sequence[str]) -> list[bytes]:
+    """Return the hashes of store paths that have the same name, in their order: each old one
+    followed by the new one."""
+    hashes: list[bytes] = []
+    for i, j in _pair_names(old, new):
+        if _HASH.match(old[i].encode()):
+            hashes += old[i][:32].encode(), new[j][:32].encode()
+    return hashes
 
 
 def describe(old: Step, new: Step) -> Iterator[str]:
     """Yield what differs between two steps."""
     before, after = request_of(old), request_of(new)
     sources = _keyed(before.inputs, after.inputs, _node_name)
-    hashes = dict(_paired_hashes(*_names_of_sources(before, after)))
+    paired = _paired_hashes(*_names_of_sources(before, after))
+    hashes = dict(zip(paired[::2], paired[1::2], strict=True))
     named = {name[33:] if _HASH.match(name.encode()) else name for name in sources}
     yield from (f"source {name}" for name in sorted(named))
     if old.schema != new.schema:

@@ -7,16 +7,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
-from tvix_build._core.blake3 import blake3_many
+from tvix_build._core.batch import serialized
 from tvix_build._core.check import canonicalize
+from tvix_build._core.engine import DIGEST_SIZE, read_steps
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, Schema
 from tvix_build.plan.v1.plan_pb2 import Step
-from tvix_build.plan.wire import read_outputs, read_plan
+from tvix_build.plan.wire import read_roots
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
@@ -68,11 +70,11 @@ class Statistics:
 class PlanGraph:
     """The steps of a valid plan, ordered by digest, and what they need. Steps have indices.
 
-    It keeps one copy of the encoded steps; the rest is proportional to the number of references.
+    It keeps one copy of the encoded plan; the rest is proportional to the number of steps,
+    references and outputs.
 
     Attributes:
         digests: the digests of the steps, in ascending order.
-        encoded: the encodings of the steps.
         roots: the indices of the roots.
         needs: for each step, the indices of the steps that it refers to, in the order of its refs.
     """
@@ -83,33 +85,65 @@ class PlanGraph:
         Raises:
             ValidationError: if it has a violation other than `not_sorted`.
         """
-        data = canonicalize(plan, kind=Kind.PLAN)
-        found = read_plan(data)
-        encoded = [data[begin:end] for begin, end in zip(found.begins, found.ends, strict=True)]
-        self.encoded: Sequence[bytes] = encoded
-        self.digests: Sequence[bytes] = list(blake3_many(encoded))
+        data = bytes(serialized(plan))
+        found = read_steps(data)
+        if found is None:
+            data = canonicalize(data, kind=Kind.PLAN)
+            found = read_steps(data)
+            assert found is not None
+        self._data = data
+        self._found = found
+        rows = found.digests
+        self.digests: Sequence[bytes] = [
+            rows[at : at + DIGEST_SIZE] for at in range(0, len(rows), DIGEST_SIZE)
+        ]
         index = {digest: i for i, digest in enumerate(self.digests)}
-        self.roots: Sequence[int] = [index[root] for root in found.roots]
+        self.roots: Sequence[int] = [index[root] for root in read_roots(data)]
         self.needs: Sequence[Sequence[int]] = [
-            [index[ref.step] for ref in Step.FromString(step).input_refs] for step in encoded
+            found.ref_steps[begin:end] for begin, end in pairwise(found.ref_starts)
         ]
 
     def __len__(self) -> int:
         return len(self.digests)
 
+    def encoding(self, i: int) -> bytes:
+        """Return the canonical encoding of a step."""
+        return self._data[self._found.begins[i] : self._found.ends[i]]
+
     def step(self, i: int) -> Step:
         """Return a step."""
-        return Step.FromString(self.encoded[i])
+        return Step.FromString(self.encoding(i))
 
     def outputs(self, i: int) -> Sequence[str]:
         """Return the base names of the outputs of a step."""
-        step = self.step(i)
-        return [name.decode() for name in read_outputs(step.request, Schema(step.schema))]
+        return [self.output_names[number] for number in self.output_numbers(i)]
+
+    def output_numbers(self, i: int) -> range:
+        """Return the numbers of the outputs of a step among those of all steps."""
+        return range(self._found.output_starts[i], self._found.output_starts[i + 1])
+
+    def needed_outputs(self, i: int) -> Sequence[int]:
+        """Return the numbers of the outputs that a step refers to, in the order of its refs."""
+        return self._found.ref_outputs[self._found.ref_starts[i] : self._found.ref_starts[i + 1]]
+
+    @cached_property
+    def output_names(self) -> Sequence[str]:
+        """The base names of the outputs of all steps."""
+        data, found = self._data, self._found
+        return [
+            data[begin:end].decode().rpartition("/")[2]
+            for begin, end in zip(found.output_begins, found.output_ends, strict=True)
+        ]
 
     def name(self, i: int) -> str:
         """Return a name of a step for people: that of its shortest output, without the hash of a
         store path. Names need not be unique."""
         return name_of(self.outputs(i))
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema of all steps."""
+        return Schema(self.step(0).schema)
 
     @cached_property
     def order(self) -> Sequence[int]:

@@ -84,6 +84,13 @@ def read_plan(plan: Buffer) -> PlanRanges:
     return found._replace(roots=tuple(roots))
 
 
+def read_roots(plan: bytes) -> list[bytes]:
+    """Return the roots of a canonical plan."""
+    begin, end = find_fields(plan, _ROOTS >> 3)
+    roots = plan[begin:end]
+    return [roots[content:stop] for _, _, content, stop in _fields(roots)]
+
+
 def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> bytes:
     """Return the encoding of a plan. It is canonical if the steps are, and if steps and roots are
     ordered by digest."""
@@ -109,6 +116,12 @@ def read_step(step: bytes) -> Step:
             assert tag == _SCHEMA
             schema = step[content:end].decode()
     return Step(request, tuple(refs), Schema(schema))
+
+
+def request_end(step: bytes) -> int:
+    """Return where the request of a canonical step ends."""
+    (_, _, _, end) = next(_fields(step))
+    return end
 
 
 def _read_ref(ref: bytes) -> Ref:

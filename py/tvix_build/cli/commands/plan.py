@@ -152,6 +152,13 @@ def graph(path: str, dot: bool, output: str | None) -> int:
 @click.argument("old", metavar="OLD", type=PATH)
 @click.argument("new", metavar="NEW", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, with all root causes.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=PATH,
+    help="Also write the root causes to FILE, a table (.arrow or .parquet).",
+)
 def diff(**options: Any) -> int:
     """Print which steps of two plans differ, and why: the root causes, and the number of steps that
     differ only because they need them.
@@ -164,8 +171,10 @@ def diff(**options: Any) -> int:
       tvix-build plan diff old.binpb new.binpb
 
     With --json, the first line is an object with the numbers of steps; then there is one per root
-    cause. Exit status: 0 the plans are equal, 1 they differ or one is invalid, 2 wrong usage, or a
-    file cannot be read.
+    cause. The table has a row per root cause, with the same members.
+
+    Exit status: 0 the plans are equal, 1 they differ or one is invalid, 2 wrong usage, or a file
+    cannot be read or written.
     """
     from tvix_build.cli.plan_diff import run
 
