@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from cli_support import COMMAND, environment, run
@@ -57,19 +58,27 @@ def test_commands_import_what_they_need() -> None:
     assert "tvix_build._native" in modules("validate", "examples/requests")
 
 
-def test_table_of_commands_has_each_command() -> None:
+def command_of(name: str) -> click.Command:
+    """Return a command of the table."""
     context = group.make_context("tvix-build", ["--help"], resilient_parsing=True)
+    command = group.get_command(context, name)
+    assert command is not None
+    return command
+
+
+def test_table_of_commands_has_each_command() -> None:
     for name in COMMANDS:
-        command = group.get_command(context, name)
-        assert command is not None
-        assert command.name == name
+        assert command_of(name).name == name
     assert run("nothing").status == 2
 
 
 def test_options_have_the_formats_and_schemas() -> None:
     assert list(options.FORMATS) == list(FORMATS)
-    offered = [schema for schema, service in SERVICES.items() if service.module]
-    assert [schema.value for schema in offered] == ["tvix.build.v1", "snix.build.v1"]
+    schemas = {name: one.type for one in command_of("serve").params for name in one.opts}[
+        "--schema"
+    ]
+    assert isinstance(schemas, click.Choice)
+    assert set(schemas.choices) == set(SERVICES)
 
 
 def complete(monkeypatch: pytest.MonkeyPatch, words: str) -> list[str]:
@@ -100,7 +109,7 @@ def _completion(words: str) -> dict[str, str]:
         ("tvix-build serve --store re", ["file,re"]),
         ("tvix-build store v", ["plain,verify"]),
         ("tvix-build castore g", ["plain,gc", "plain,get"]),
-        ("tvix-build serve --schema sn", ["plain,snix.build.v1"]),
+        ("tvix-build serve --schema sn", ["plain,snix.build.v1", "plain,snix.build.v1@2026"]),
     ],
 )
 def test_completion(monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]) -> None:
