@@ -68,8 +68,8 @@ def test_table_of_commands_has_each_command() -> None:
 
 def test_options_have_the_formats_and_schemas() -> None:
     assert list(options.FORMATS) == list(FORMATS)
-    offered = [schema for schema, service in SERVICES.items() if service.module]
-    assert [schema.value for schema in offered] == ["tvix.build.v1", "snix.build.v1"]
+    offered = [service for service in SERVICES.values() if service.module and not service.streams]
+    assert [service.label for service in offered] == ["tvix.build.v1", "snix.build.v1"]
 
 
 def complete(monkeypatch: pytest.MonkeyPatch, words: str) -> list[str]:
@@ -100,7 +100,7 @@ def _completion(words: str) -> dict[str, str]:
         ("tvix-build serve --store re", ["file,re"]),
         ("tvix-build store v", ["plain,verify"]),
         ("tvix-build castore g", ["plain,gc", "plain,get"]),
-        ("tvix-build serve --schema sn", ["plain,snix.build.v1"]),
+        ("tvix-build serve --schema sn", ["plain,snix.build.v1", "plain,snix.build.v1@2026"]),
     ],
 )
 def test_completion(monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]) -> None:
