@@ -30,8 +30,13 @@ print(*sys.modules, sep="\\n")
 
 def modules(*arguments: str, **variables: str) -> set[str]:
     """Run the command line in a process, and return the modules that it has imported."""
+    return imported(MODULES, *arguments, **variables)
+
+
+def imported(code: str, *arguments: str, **variables: str) -> set[str]:
+    """Run code that prints the modules, and return them."""
     done = subprocess.run(
-        [sys.executable, "-c", MODULES, *arguments],
+        [sys.executable, "-c", code, *arguments],
         env={**environment(), **variables},
         stdout=subprocess.PIPE,
         check=True,
@@ -55,6 +60,14 @@ def test_help_of_commands_imports_what_it_needs(command: str) -> None:
 
 def test_commands_import_what_they_need() -> None:
     assert "tvix_build._native" in modules("validate", "examples/requests")
+
+
+def test_builds_in_the_sandbox_import_what_they_need() -> None:
+    """Not what only derivations, texts, terminals and asyncio need."""
+    code = "import sys, tvix_build.cli.build, tvix_build.cli.sandbox"
+    found = imported(f"{code}; print(*sys.modules, sep='\\n')")
+    needless = {"asyncio", "google.protobuf.json_format", "rich.progress", "tvix_build.nix"}
+    assert found & needless == set()
 
 
 def test_table_of_commands_has_each_command() -> None:
