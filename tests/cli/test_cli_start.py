@@ -58,6 +58,14 @@ def test_commands_import_what_they_need() -> None:
     assert "tvix_build._native" in modules("validate", "examples/requests")
 
 
+def test_builds_in_the_sandbox_import_what_they_need() -> None:
+    """Not what only derivations, texts, terminals and asyncio need."""
+    code = "import sys, tvix_build.cli.build, tvix_build.cli.sandbox"
+    found = imported(f"{code}; print(*sys.modules, sep='\\n')")
+    needless = {"asyncio", "google.protobuf.json_format", "rich.progress", "tvix_build.nix"}
+    assert found & needless == set()
+
+
 def command_of(name: str) -> click.Command:
     """Return a command of the table."""
     context = group.make_context("tvix-build", ["--help"], resilient_parsing=True)

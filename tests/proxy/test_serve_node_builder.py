@@ -149,15 +149,22 @@ def test_a_stream_of_updates() -> None:
     asyncio.run(scenario())
 
 
+@asynccontextmanager
+async def open_call() -> AsyncIterator[tuple[Builder, Any]]:
+    """Yield a builder that does not respond, and a call that it has received."""
+    async with (
+        builder_with(end=False) as builder,
+        open_proxy(builder.address) as proxy,
+        method_of(proxy) as do_build,
+    ):
+        call = do_build(DATA)
+        assert (await builder.line())["headers"]
+        yield builder, call
+
+
 def test_cancellation() -> None:
     async def scenario() -> None:
-        async with (
-            builder_with(end=False) as builder,
-            open_proxy(builder.address) as proxy,
-            method_of(proxy) as do_build,
-        ):
-            call = do_build(DATA)
-            assert (await builder.line())["headers"]
+        async with open_call() as (builder, call):
             call.cancel()
             cancel = 8  # RFC 9113, section 7
             assert await builder.line() == {"reset": cancel}
@@ -167,15 +174,8 @@ def test_cancellation() -> None:
 
 def test_a_builder_that_ends() -> None:
     async def scenario() -> None:
-        async with (
-            builder_with(end=False) as builder,
-            open_proxy(builder.address) as proxy,
-            method_of(proxy) as do_build,
-        ):
-            call = do_build(DATA)
-            assert (await builder.line())["headers"]
+        async with open_call() as (builder, call):
             builder.kill()
-            error = await error_of(call)
-            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert (await error_of(call)).code() is grpc.StatusCode.UNAVAILABLE
 
     asyncio.run(scenario())

@@ -16,6 +16,10 @@ import pytest
 import tvix_build
 from builders_support import needs_sandbox, request
 from cli_support import run
+from proxy_process import running_proxy
+from reapi.protos import remote_execution_pb2 as reapi
+from reapi_server import Engine
+from reapi_server import serve as serve_engine
 from serving import FREE_PORT, details_of, error_of, method_of, open_proxy, running_server
 from snix.build.protos.build_pb2 import BuildRequest, BuildUpdate
 from snix.castore.protos.castore_pb2 import Entry, FileEntry, SymlinkEntry
@@ -462,6 +466,43 @@ def test_a_build_that_exceeds_a_limit(tmp_path: Path) -> None:
     message = last.build_failure.other.message
     expected = "the limit of the size of the log, 10 bytes, is exceeded; the log is the blob "
     assert message.startswith(expected)
+
+
+def succeed(engine: Engine) -> reapi.ActionResult:
+    digest = engine.put(b"made")
+    files = [reapi.OutputFile(path="../nix/store/out", digest=digest)]
+    return reapi.ActionResult(output_files=files, stdout_raw=b"hello")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("execute", "kinds"),
+    [
+        (succeed, ["produced_stdout", "produced_output"]),
+        (lambda _: reapi.ActionResult(exit_code=3), ["build_failure"]),
+        (lambda _: reapi.ActionResult(stderr_raw=b"no"), ["produced_stdout", "build_failure"]),
+    ],
+    ids=["success", "exit status", "no output"],
+)
+def test_a_build_on_an_engine(
+    tmp_path: Path, execute: Callable[[Engine], reapi.ActionResult], kinds: list[str]
+) -> None:
+    """By the command."""
+    engine = Engine()
+    engine.execute = lambda _: reapi.ExecuteResponse(result=execute(engine))
+    with (
+        serve_engine(engine) as target,
+        running_proxy(
+            *("--listen", FREE_PORT, "--upstream", f"reapi+grpc://{target}/main"),
+            *("--castore", tmp_path / "store", "--schema", STREAMING.label),
+        ) as proxy,
+        grpc.insecure_channel(parse(proxy.address).target) as channel,
+    ):
+        do_build: Any = channel.unary_stream(
+            STREAMING.method, response_deserializer=BuildUpdate.FromString
+        )
+        data = request("", provide_bin_sh=False).SerializeToString()
+        assert [update.WhichOneof("kind") for update in do_build(data, timeout=LIMIT)] == kinds
 
 
 def test_options() -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,8 @@ async def run_in_thread(function: Callable[[], T], cancel: Callable[[], object])
     If this call is cancelled, it calls `cancel` and waits for the function. A second cancellation
     ends the wait, while the function goes on.
     """
+    import asyncio  # Builds without asyncio do not need its many modules.
+
     # Not in a pool that others use, because a build may take long, and bubblewrap ends with the
     # thread that started it.
     pool = ThreadPoolExecutor(1)

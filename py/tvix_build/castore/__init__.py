@@ -4,6 +4,7 @@
 from tvix_build._core.names import set_public_module
 from tvix_build.castore.checking import Damage
 from tvix_build.castore.comparing import Difference, compare_nodes
+from tvix_build.castore.garbage import Garbage
 from tvix_build.castore.ingestion import (
     ChangedError,
     IngestError,
@@ -17,7 +18,7 @@ from tvix_build.castore.layout import (
     SizeMismatchError,
 )
 from tvix_build.castore.sizes import DirectorySizes, directory_size
-from tvix_build.castore.store import CastoreStore, Closure, Garbage
+from tvix_build.castore.store import CastoreStore, Closure
 from tvix_build.castore.tree_checks import TreeError
 
 __all__ = [

@@ -25,9 +25,10 @@ from tvix_build._core.check import canonicalize
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind
 from tvix_build.castore.client import CastoreClient
+from tvix_build.castore.garbage import Garbage
 from tvix_build.castore.layout import LinkMethod, MissingError
 from tvix_build.castore.sizes import DirectorySizes
-from tvix_build.castore.store import CastoreStore, Closure, Garbage
+from tvix_build.castore.store import CastoreStore, Closure
 
 if TYPE_CHECKING:
     from snix.castore.protos import castore_pb2 as snix_castore_pb2

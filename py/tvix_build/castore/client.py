@@ -26,25 +26,24 @@ from google.protobuf.message import Message
 from tvix.castore.protos import rpc_castore_pb2 as rpc
 from tvix.castore.protos.castore_pb2 import DirectoryNode, Node
 from tvix_build import Schema
-from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.names import publish
-from tvix_build._core.ranges import BytesLike, bytes_view
+from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import SchemaLike
-from tvix_build.castore.layout import (
-    MissingError,
-    check_digest,
-)
+from tvix_build.castore.layout import MissingError, check_digest
 from tvix_build.castore.sizes import DirectorySizes
 from tvix_build.castore.store import CastoreStore
 from tvix_build.castore.transfers import (
-    PIECE,
     Download,
     DownloadedBlob,
     Received,
     UnexpectedContentError,
-    leaves_first,
+    blob_chunks,
+    checked_blob,
+    checked_content,
+    checked_digest,
+    checked_tree,
+    tree_encodings,
 )
-from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE
 from tvix_build.proxy.shared.connecting import open_async_channel, open_channel
 from tvix_build.proxy.shared.services import SERVICES
@@ -117,7 +116,7 @@ class CastoreClient:
             UnexpectedContentError: if the server returns another digest than that of the contents.
             grpc.RpcError: if the call fails.
         """
-        return _checked_blob(data, self._calls.put_blob(_chunks(data), timeout=self._timeout))
+        return checked_blob(data, self._calls.put_blob(blob_chunks(data), timeout=self._timeout))
 
     def get_blob(self, digest: bytes) -> bytes:
         """Return the contents of a blob, in memory. `download` does not need memory for them.
@@ -127,7 +126,7 @@ class CastoreClient:
             UnexpectedContentError: if the server returns other contents.
             grpc.RpcError: if the call fails.
         """
-        return _checked_content(digest, b"".join(self._read(digest)))
+        return checked_content(digest, b"".join(self._read(digest)))
 
     def put_directories(
         self,
@@ -146,9 +145,9 @@ class CastoreClient:
             UnexpectedContentError: if the server returns another digest.
             grpc.RpcError: if the call fails.
         """
-        encodings, root = _checked_tree(directories, DirectorySizes(directory_sizes))
+        encodings, root = checked_tree(directories, DirectorySizes(directory_sizes))
         found = self._calls.put_directories(iter(encodings), timeout=self._timeout)
-        return _same("Directory", root, found.root_digest)
+        return checked_digest("Directory", root, found.root_digest)
 
     def get_directories(
         self, digest: bytes, *, recursive: bool = False
@@ -181,7 +180,7 @@ class CastoreClient:
         def put(digest: bytes) -> None:
             if not self.has_blob(digest):
                 with store.open_blob(digest) as file:
-                    _same("blob", digest, self.put_blob(file))
+                    checked_digest("blob", digest, self.put_blob(file))
 
         _run_all(put, closure.blobs)
         if closure.directories:
@@ -198,10 +197,10 @@ class CastoreClient:
         try:
             self.get_directories(digest)
         except MissingError:
-            deque(_encodings(store, digest), 0)  # An error while gRPC iterates is not raised.
-            encodings = _encodings(store, digest)
+            deque(tree_encodings(store, digest), 0)  # An error while gRPC iterates is not raised.
+            encodings = tree_encodings(store, digest)
             found = self._calls.put_directories(encodings, timeout=self._timeout)
-            _same("Directory", digest, found.root_digest)
+            checked_digest("Directory", digest, found.root_digest)
 
     def download(
         self, node: castore_pb2.Node | snix_castore_pb2.Entry, store: CastoreStore
@@ -303,13 +302,13 @@ class AsyncCastoreClient:
 
     async def put_blob(self, data: BytesLike | BinaryIO) -> bytes:
         """As `CastoreClient.put_blob`."""
-        chunks = _in_threads(_chunks(data))
-        return _checked_blob(data, await self._calls.put_blob(chunks, timeout=self._timeout))
+        chunks = _in_threads(blob_chunks(data))
+        return checked_blob(data, await self._calls.put_blob(chunks, timeout=self._timeout))
 
     async def get_blob(self, digest: bytes) -> bytes:
         """As `CastoreClient.get_blob`."""
         pieces = [piece async for piece in self._read(digest)]
-        return _checked_content(digest, b"".join(pieces))
+        return checked_content(digest, b"".join(pieces))
 
     async def put_directories(
         self,
@@ -319,10 +318,10 @@ class AsyncCastoreClient:
     ) -> bytes:
         """As `CastoreClient.put_directories`."""
         encodings, root = await asyncio.to_thread(
-            _checked_tree, directories, DirectorySizes(directory_sizes)
+            checked_tree, directories, DirectorySizes(directory_sizes)
         )
         found = await self._calls.put_directories(iter(encodings), timeout=self._timeout)
-        return _same("Directory", root, found.root_digest)
+        return checked_digest("Directory", root, found.root_digest)
 
     async def get_directories(
         self, digest: bytes, *, recursive: bool = False
@@ -348,7 +347,7 @@ class AsyncCastoreClient:
         async def put(digest: bytes) -> None:
             if not await self.has_blob(digest):
                 with store.open_blob(digest) as file:
-                    _same("blob", digest, await self.put_blob(file))
+                    checked_digest("blob", digest, await self.put_blob(file))
 
         await _await_all(put, closure.blobs)
         if closure.directories:
@@ -359,10 +358,10 @@ class AsyncCastoreClient:
         try:
             await self.get_directories(digest)
         except MissingError:
-            await asyncio.to_thread(deque, _encodings(store, digest), 0)
-            encodings = _in_threads(_encodings(store, digest))
+            await asyncio.to_thread(deque, tree_encodings(store, digest), 0)
+            encodings = _in_threads(tree_encodings(store, digest))
             found = await self._calls.put_directories(encodings, timeout=self._timeout)
-            _same("Directory", digest, found.root_digest)
+            checked_digest("Directory", digest, found.root_digest)
 
     async def download(
         self, node: castore_pb2.Node | snix_castore_pb2.Entry, store: CastoreStore
@@ -476,53 +475,9 @@ async def _await_all(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _chunks(data: BytesLike | BinaryIO) -> Iterator[rpc.BlobChunk]:
-    view = bytes_view(data)
-    if view is not None:
-        for i in range(0, len(view), PIECE):
-            yield rpc.BlobChunk(data=bytes(view[i : i + PIECE]))
-        return
-    while piece := cast(BinaryIO, data).read(PIECE):
-        yield rpc.BlobChunk(data=piece)
-
-
-def _encodings(store: CastoreStore, digest: bytes) -> Iterator[bytes]:
-    for directory in leaves_first([digest], store.directory):
-        yield directory.SerializeToString(deterministic=True)
-
-
 async def _in_threads(iterator: Iterator[T]) -> AsyncIterator[T]:
     while (one := await asyncio.to_thread(next, iterator, None)) is not None:
         yield one
-
-
-def _checked_tree(
-    directories: Iterable[BytesLike | Message], sizes: DirectorySizes
-) -> tuple[list[bytes], bytes]:
-    """Return the canonical encodings of all Directories, and the digest of the root."""
-    tree = TreeCheck(sizes)
-    encodings = [tree.add(directory)[1] for directory in directories]
-    return encodings, tree.finish()
-
-
-def _checked_blob(data: BytesLike | BinaryIO, response: rpc.PutBlobResponse) -> bytes:
-    view = bytes_view(data)
-    if view is None:
-        return response.digest
-    return _same("blob", blake3_many([view]).tobytes(), response.digest)
-
-
-def _checked_content(digest: bytes, content: bytes) -> bytes:
-    _same("blob", digest, blake3_many([content]).tobytes())
-    return content
-
-
-def _same(what: str, expected: bytes, found: bytes) -> bytes:
-    if found != expected:
-        raise UnexpectedContentError(
-            f"expected the {what} {expected.hex()}, found {found.hex() or 'no digest'}"
-        )
-    return found
 
 
 def _is_missing(error: grpc.RpcError) -> bool:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The names of castore nodes."""
+"""The members of castore nodes, and their names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snix.castore.protos.castore_pb2 import Entry
     from tvix.castore.protos.castore_pb2 import Node
 
 
@@ -25,3 +26,10 @@ def renamed(node: Node, name: bytes) -> Node:
     assert kind is not None
     getattr(copy, kind).name = name
     return copy
+
+
+def member_of(node: Node | Entry) -> tuple[str, Any]:
+    """Return the name and the value of the member of a node."""
+    for field, member in node.ListFields():
+        return field.name, member
+    raise ValueError("expected a directory, file or symlink in the node, found none")

@@ -6,10 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from google.protobuf.message import Message
@@ -19,22 +17,20 @@ from tvix_build._core.check import canonicalize, check
 from tvix_build._core.ranges import BytesLike, bytes_view
 from tvix_build._core.report import Kind
 from tvix_build.castore.checking import Damage, find_damage
+from tvix_build.castore.garbage import Garbage, GarbageCollection
 from tvix_build.castore.ingestion import ingest_path
 from tvix_build.castore.layout import (
-    CastoreError,
     DigestMismatchError,
-    KindName,
     Layout,
     LinkMethod,
-    MissingError,
     SizeMismatchError,
     check_digest,
-    place,
 )
 from tvix_build.castore.materializing import Materializer
+from tvix_build.castore.names import member_of
 from tvix_build.castore.sizes import DirectorySizes, size_below
 from tvix_build.castore.tree_checks import TreeCheck
-from tvix_build.castore.trees import find_used, in_use, make_trees, remove_trees, tree_path
+from tvix_build.castore.trees import in_use, make_trees, tree_path
 from tvix_build.castore.writing import SavingIngestion, writer
 
 if TYPE_CHECKING:
@@ -52,20 +48,6 @@ class Closure(NamedTuple):
 
     directories: dict[bytes, int]
     blobs: dict[bytes, int]
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """The results of a garbage collection."""
-
-    blobs: int
-    """The number of removed blobs."""
-    directories: int
-    """The number of removed Directories."""
-    size: int
-    """The size of the removed files in bytes."""
-    kept: int
-    """The number of blobs and Directories that the store still has."""
 
 
 class CastoreStore:
@@ -273,7 +255,7 @@ class CastoreStore:
             ValueError: if the node is empty, or the method is unknown.
         """
         materializer = Materializer(self._layout, LinkMethod(method))
-        kind, member = _member(node)
+        kind, member = member_of(node)
         path = os.fsencode(path)
         with self._layout.locked():
             if kind == "symlink":
@@ -329,7 +311,7 @@ class CastoreStore:
             CastoreError: if a Directory is damaged.
         """
         found = Closure({}, {})
-        kind, member = _member(node)
+        kind, member = member_of(node)
         if kind == "file":
             self._add_blob_to(found, member)
         elif kind == "directory":
@@ -366,10 +348,7 @@ class CastoreStore:
         """
         with self._layout.locked(exclusive=True):
             since = time.time() - grace_seconds
-            kept = self._reachable(roots, since)
-            remove_trees(self._layout, kept[1])
-            self._layout.clear_incoming()
-            return self._sweep(kept, since)
+            return GarbageCollection(self._layout, self.directory, since).run(roots)
 
     def close(self) -> None:
         """Close the store, which cannot be used afterwards. Leaving the context also closes it."""
@@ -451,74 +430,6 @@ class CastoreStore:
                 for file in directory.files:
                     self._add_blob_to(found, file)
 
-    def _reachable(
-        self, roots: Iterable[castore_pb2.Node | snix_castore_pb2.Entry], since: float
-    ) -> tuple[set[bytes], set[bytes]]:
-        """Return the digests of the blobs and Directories that are kept."""
-        blobs: set[bytes] = set()
-        directories: set[bytes] = set()
-        for root in roots:
-            kind, member = _member(root)
-            if kind == "file":
-                blobs.add(check_digest(member.digest))
-            elif kind == "directory":
-                self._mark(check_digest(member.digest), blobs, directories)
-        used = find_used(self._layout)
-        blobs |= used
-        for digest, status in self._layout.objects("directories"):
-            if status.st_ctime >= since or digest in used:
-                # A writer may add what is missing within the grace period. verify finds damage.
-                with suppress(MissingError, CastoreError):
-                    self._mark(digest, blobs, directories)
-        return blobs, directories
-
-    def _mark(self, root: bytes, blobs: set[bytes], directories: set[bytes]) -> None:
-        stack = [root]
-        while stack:
-            digest = stack.pop()
-            if digest not in directories:
-                directory = self.directory(digest)
-                directories.add(digest)
-                blobs.update(file.digest for file in directory.files)
-                stack.extend(child.digest for child in directory.directories)
-
-    def _sweep(self, kept: tuple[set[bytes], set[bytes]], since: float) -> Garbage:
-        blobs, directories = kept
-        counts = {"blobs": 0, "directories": 0, "executables": 0}
-        size = left = 0
-        wanted: list[tuple[KindName, set[bytes]]]
-        wanted = [("directories", directories), ("blobs", blobs), ("executables", blobs)]
-        for kind, marked in wanted:
-            garbage: dict[bytes, int] = {}
-            for digest, status in self._layout.objects(kind):
-                if digest in marked or status.st_ctime >= since:
-                    left += kind != "executables"
-                else:
-                    garbage[digest] = status.st_size
-            for digest in self._parents_first(garbage) if kind == "directories" else garbage:
-                os.unlink(place(digest), dir_fd=self._layout.kinds[kind])
-                counts[kind] += 1
-                size += garbage[digest]
-        return Garbage(counts["blobs"], counts["directories"], size, left)
-
-    def _parents_first(self, digests: Collection[bytes]) -> Iterator[bytes]:
-        """Yield the digests of Directories, each before those that it refers to: after a crash, no
-        stored Directory lacks a part."""
-        children: dict[bytes, set[bytes]] = {}
-        for digest in digests:
-            children[digest] = set()
-            with suppress(CastoreError):
-                children[digest] = {one.digest for one in self.directory(digest).directories}
-        parents = Counter(child for found in children.values() for child in found)
-        ready = [digest for digest in digests if not parents[digest]]
-        while ready:
-            digest = ready.pop()
-            yield digest
-            for child in children[digest] & children.keys():
-                parents[child] -= 1
-                if not parents[child]:
-                    ready.append(child)
-
 
 def _parse(encoding: bytes) -> castore_pb2.Directory:
     from tvix.castore.protos.castore_pb2 import Directory
@@ -527,14 +438,7 @@ def _parse(encoding: bytes) -> castore_pb2.Directory:
 
 
 def _file_or_directory(node: castore_pb2.Node | snix_castore_pb2.Entry) -> tuple[str, Any]:
-    kind, member = _member(node)
+    kind, member = member_of(node)
     if kind == "symlink":
         raise ValueError("expected a directory or file in the node, found symlink")
     return kind, member
-
-
-def _member(node: castore_pb2.Node | snix_castore_pb2.Entry) -> tuple[str, Any]:
-    """Return the name and the value of the member of a node."""
-    for field, member in node.ListFields():
-        return field.name, member
-    raise ValueError("expected a directory, file or symlink in the node, found none")

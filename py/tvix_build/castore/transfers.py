@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a client receives from castore services, checked before it is stored."""
+"""What a client sends to castore services, and what it receives, checked before it is stored."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterable, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
+from google.protobuf.message import Message
+
 from tvix.castore.protos import rpc_castore_pb2 as rpc
 from tvix.castore.protos.castore_pb2 import Directory
+from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import check
+from tvix_build._core.ranges import BytesLike, bytes_view
 from tvix_build._core.report import Error, Kind
 from tvix_build.castore.layout import DigestMismatchError, SizeMismatchError, check_digest
+from tvix_build.castore.sizes import DirectorySizes
 from tvix_build.castore.store import CastoreStore
+from tvix_build.castore.tree_checks import TreeCheck
 
 PIECE = 1 << 20
 """The largest part of a blob in a message and in memory, in bytes."""
@@ -196,3 +202,68 @@ def _check_size(digest: bytes, expected: int, found: int) -> None:
 
 def _temporary_file(store: CastoreStore) -> BinaryIO:
     return cast(BinaryIO, SpooledTemporaryFile(PIECE, dir=store.path))
+
+
+def blob_chunks(data: BytesLike | BinaryIO) -> Iterator[rpc.BlobChunk]:
+    """Yield the messages of an upload of a blob."""
+    view = bytes_view(data)
+    if view is not None:
+        for i in range(0, len(view), PIECE):
+            yield rpc.BlobChunk(data=bytes(view[i : i + PIECE]))
+        return
+    while piece := cast(BinaryIO, data).read(PIECE):
+        yield rpc.BlobChunk(data=piece)
+
+
+def tree_encodings(store: CastoreStore, digest: bytes) -> Iterator[bytes]:
+    """Yield the Directories of a tree in a store, leaves first."""
+    for directory in leaves_first([digest], store.directory):
+        yield directory.SerializeToString(deterministic=True)
+
+
+def checked_tree(
+    directories: Iterable[BytesLike | Message], sizes: DirectorySizes
+) -> tuple[list[bytes], bytes]:
+    """Return the canonical encodings of all Directories of a tree, and the digest of the root.
+
+    Raises:
+        TreeError: if they are not those of one tree.
+    """
+    tree = TreeCheck(sizes)
+    encodings = [tree.add(directory)[1] for directory in directories]
+    return encodings, tree.finish()
+
+
+def checked_blob(data: BytesLike | BinaryIO, response: rpc.PutBlobResponse) -> bytes:
+    """Return the digest in the response to an upload. If the contents were bytes, it is checked.
+
+    Raises:
+        UnexpectedContentError: if it is another one.
+    """
+    view = bytes_view(data)
+    if view is None:
+        return response.digest
+    return checked_digest("blob", blake3_many([view]).tobytes(), response.digest)
+
+
+def checked_content(digest: bytes, content: bytes) -> bytes:
+    """Return content, which has a digest.
+
+    Raises:
+        UnexpectedContentError: if it has another one.
+    """
+    checked_digest("blob", digest, blake3_many([content]).tobytes())
+    return content
+
+
+def checked_digest(what: str, expected: bytes, found: bytes) -> bytes:
+    """Return a digest, which is the expected one.
+
+    Raises:
+        UnexpectedContentError: if it is another one.
+    """
+    if found != expected:
+        raise UnexpectedContentError(
+            f"expected the {what} {expected.hex()}, found {found.hex() or 'no digest'}"
+        )
+    return found

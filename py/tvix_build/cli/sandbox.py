@@ -17,7 +17,6 @@ from tvix_build.builders import (
     BuildRecord,
     SandboxBuilder,
 )
-from tvix_build.builders.derivations import DerivationBuildError, build_derivation
 from tvix_build.builders.interface import OnLog
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.command import verbosity
@@ -26,7 +25,6 @@ from tvix_build.cli.materialize import check_target, materialize
 from tvix_build.cli.opening import make_limits
 from tvix_build.cli.reuse import Reuse
 from tvix_build.cli.terminal import Monitor
-from tvix_build.nix import DerivationError
 from tvix_build.records import InputError
 
 if TYPE_CHECKING:
@@ -80,6 +78,9 @@ class Sandbox:
             FailedError: if a build fails.
             InputError: if the file cannot be read.
         """
+        from tvix_build.builders.derivations import DerivationBuildError, build_derivation
+        from tvix_build.nix import DerivationError
+
         with self._open(monitor) as (castore, builder):
             try:
                 found = build_derivation(
@@ -95,6 +96,9 @@ class Sandbox:
                 if isinstance(error.__cause__, OSError):
                     raise InputError(reasons, self.file) from None
                 monitor.error(f"{self.file}: {reasons}")
+                raise FailedError from None
+            except DerivationBuildError as error:
+                _report(monitor, str(error), error.__cause__)
                 raise FailedError from None
             result = list(found.results.values())[-1]
             _note_record(monitor, result.record)
@@ -120,18 +124,8 @@ class Sandbox:
                     if self.reuse.check:
                         monitor.note("the outputs of a second build are equal")
             except BuilderError as error:
-                self._report(monitor, error)
+                _report(monitor, f"{self.file}: {error}", error)
                 raise FailedError from None
-
-    def _report(self, monitor: Monitor, error: BuilderError) -> None:
-        of_derivation = isinstance(error, DerivationBuildError)
-        monitor.error(error if of_derivation else f"{self.file}: {error}")
-        failed = error.__cause__ if of_derivation else error
-        if isinstance(failed, BuildFailedError):
-            _note_record(monitor, failed.record)
-            if failed.kept:
-                kept = failed.kept
-                monitor.error(f"{kept}: kept; to enter the sandbox, run {kept}/enter")
 
     def _write_outputs(self, castore: CastoreStore, outputs: Mapping[str, Node]) -> None:
         if self.out_link is not None:
@@ -141,6 +135,14 @@ class Sandbox:
         """Return the builder."""
         limits = make_limits(self.limits, self.timeout)
         return nullcontext(SandboxBuilder(castore, limits=limits, keep_failed=self.keep_failed))
+
+
+def _report(monitor: Monitor, text: str, error: BaseException | None) -> None:
+    monitor.error(text)
+    if isinstance(error, BuildFailedError):
+        _note_record(monitor, error.record)
+        if error.kept:
+            monitor.error(f"{error.kept}: kept; to enter the sandbox, run {error.kept}/enter")
 
 
 def _log() -> OnLog | None:

@@ -8,10 +8,9 @@ import sys
 import time
 from difflib import get_close_matches
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from tvix_build._core.report import MessageType
@@ -21,6 +20,9 @@ from tvix_build.cli.program import PROGRAM
 from tvix_build.records.errors import InputError
 from tvix_build.records.output import stdout
 from tvix_build.records.source import Source
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Console(RichConsole):
@@ -78,6 +80,21 @@ def _similar_file(path: str | None) -> str | None:
     return os.path.join(directory, by_stem[found[0]]) if found else None
 
 
+def _progress(console: Console, total: int | None) -> Progress:
+    """Return a progress bar with one task."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    progress = Progress(
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        transient=True,
+    )
+    progress.add_task("", total=total, status="")
+    return progress
+
+
 class Monitor:
     """Prints errors on stderr and, if it is a terminal, a progress bar with the number of records,
     MB/s and the number of invalid records.
@@ -95,21 +112,13 @@ class Monitor:
         self._console = Console(stderr=True)
         quiet = quiet or verbosity() < 0 or (results and stdout_is_terminal())
         shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
-        self._progress = Progress(
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=self._console,
-            transient=True,
-            disable=not shown,
-        )
-        self._task = self._progress.add_task("", total=total, status="")
+        self._progress = _progress(self._console, total) if shown else None
         self._start = time.monotonic()
         self._consumed = self._offset = 0
         self._before = (0, 0)  # of the files before this one
 
     def __enter__(self) -> Monitor:
-        if not self._progress.disable:
+        if self._progress is not None:
             self._progress.start()
         return self
 
@@ -119,7 +128,7 @@ class Monitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._progress.disable:
+        if self._progress is not None:
             self._progress.stop()
 
     def error(self, reason: object) -> None:
@@ -148,17 +157,17 @@ class Monitor:
             consumed, offset: the bytes of this file that were read, compressed and uncompressed.
             records, invalid: the counts of all files.
         """
-        if self._progress.disable:
+        if self._progress is None:
             return
         self._consumed, self._offset = self._before[0] + consumed, self._before[1] + offset
         speed = self._offset / 1e6 / max(time.monotonic() - self._start, 1e-3)
         status = f"{records:,} records  {speed:,.0f} MB/s  {invalid:,} invalid"
-        self._progress.update(self._task, completed=self._consumed, status=status)
+        self._progress.update(self._progress.task_ids[0], completed=self._consumed, status=status)
 
     def show_status(self, status: str) -> None:
         """Show the progress of a command whose total is unknown."""
-        if not self._progress.disable:
-            self._progress.update(self._task, status=status)
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], status=status)
 
     def next_file(self) -> None:
         """Count the current file as finished."""

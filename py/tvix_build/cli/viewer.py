@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from rich.text import Text
 
@@ -208,6 +207,8 @@ def report_object(source: str, index: int, report: Report) -> dict[str, Any]:
 def json_value(value: Any) -> Any:
     """Return a message, or a value of a field, in proto3 JSON."""
     if isinstance(value, Message):
+        from google.protobuf import json_format
+
         return json_format.MessageToDict(value)
     if isinstance(value, bytes):
         return b64encode(value).decode()

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Converts between protobuf messages and text.
 
-It does not validate messages: a parsed text is serialized for the engine.
+It does not validate messages: a parsed text is serialized for the engine. Protobuf's modules for
+text are imported by the first text, because binary records do not need them.
 """
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-
-from google.protobuf import json_format, text_format
 
 from snix.build.protos import build_pb2 as snix_build_pb2
 from snix.castore.protos import castore_pb2 as snix_castore_pb2
@@ -71,6 +70,8 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
     Raises:
         TextError: if the text cannot be parsed.
     """
+    from google.protobuf import json_format, text_format
+
     message = class_of(kind)()
     what = f"a {message.DESCRIPTOR.name} in "
     what += "protobuf text format" if format_name == "txtpb" else "proto3 JSON"
@@ -91,6 +92,8 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
 
 def write_text(message: Message, format_name: str) -> bytes:
     """Return a message as text with a final newline: `json`, `ndjson` (one line) or `txtpb`."""
+    from google.protobuf import json_format, text_format
+
     if format_name == "txtpb":
         return text_format.MessageToString(message, as_utf8=True).encode()
     indent = None if format_name == "ndjson" else 2

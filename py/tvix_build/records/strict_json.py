@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -60,6 +59,8 @@ def parse(value: Any, message: Message) -> None:
             under both of its names.
         json_format.ParseError: if protobuf rejects the value for another reason.
     """
+    from google.protobuf import json_format
+
     json_format.ParseDict(_message(value, message.DESCRIPTOR, ""), message)
 
 

@@ -21,6 +21,13 @@ from reapi.protos import remote_execution_pb2 as reapi
 from tvix_build.builders.reading import read_pieces
 from tvix_build.builders.reapi.address import Address
 from tvix_build.builders.reapi.digests import DigestFunction
+from tvix_build.builders.reapi.statuses import (
+    EngineStatusError,
+    engine_error,
+    not_found,
+    status_of,
+    wrong_contents,
+)
 from tvix_build.proxy.shared.channels import MAX_MESSAGE_SIZE
 from tvix_build.proxy.shared.connecting import connect
 
@@ -35,28 +42,6 @@ _PAGE = 10_000  # digests per FindMissingBlobs
 _PIECE = 1 << 20
 DELAYS = (0.1, 0.5, 2.0, 5.0, 10.0)
 """Seconds before each repetition of a call."""
-_MISSING = "MISSING"
-
-
-class EngineStatusError(Exception):
-    """A call or an execution failed.
-
-    Attributes:
-        code: the status code.
-        message: the message of the engine.
-        missing: whether the engine lacks blobs of the action.
-    """
-
-    def __init__(self, status: google.Status) -> None:
-        self.code: grpc.StatusCode = _code(status.code)
-        self.message: str = status.message
-        self.missing: bool = any(
-            violation.type == _MISSING
-            for detail in status.details
-            if detail.type_url.endswith("/google.rpc.PreconditionFailure")
-            for violation in google.PreconditionFailure.FromString(detail.value).violations
-        )
-        super().__init__(f"{self.code.name}: {self.message}")
 
 
 class CancelledError(Exception):
@@ -292,7 +277,7 @@ class Session:
             size = self._cancellation.run(future).result().committed_size
             if size not in (digest.size_bytes, -1):
                 message = f"expected {digest.size_bytes} committed bytes of {name}, found {size}"
-                raise _failure(grpc.StatusCode.DATA_LOSS, message)
+                raise engine_error(grpc.StatusCode.DATA_LOSS, message)
 
         self._client.repeat(self._cancellation, call)
 
@@ -442,7 +427,7 @@ class _Execution:
             if not self.name or failure.code is not grpc.StatusCode.NOT_FOUND:
                 raise failure from None
             self.name = ""  # The engine forgot the operation: execute again.
-        raise _failure(
+        raise engine_error(
             grpc.StatusCode.UNAVAILABLE, "the engine ended the stream before the execution ended"
         )
 
@@ -462,37 +447,6 @@ def _response_of(operation: google.Operation) -> reapi.ExecuteResponse:
     if response.status.code:
         raise EngineStatusError(response.status)
     return response
-
-
-def status_of(error: grpc.RpcError) -> EngineStatusError:
-    """Return the status of a failed call."""
-    assert isinstance(error, grpc.Call)
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            with suppress(DecodeError):
-                return EngineStatusError(google.Status.FromString(value))
-    return _failure(error.code(), error.details() or "")
-
-
-def not_found(digest: reapi.Digest) -> EngineStatusError:
-    """Return the error for a blob that the engine lacks."""
-    message = f"the engine lacks the blob {digest.hash}/{digest.size_bytes}"
-    return _failure(grpc.StatusCode.NOT_FOUND, message)
-
-
-def wrong_contents(digest: reapi.Digest) -> EngineStatusError:
-    """Return the error for a blob with other contents."""
-    message = f"the engine returned other contents for the blob {digest.hash}/{digest.size_bytes}"
-    return _failure(grpc.StatusCode.DATA_LOSS, message)
-
-
-def _failure(code: grpc.StatusCode, message: str) -> EngineStatusError:
-    return EngineStatusError(google.Status(code=code.value[0], message=message))
-
-
-def _code(number: int) -> grpc.StatusCode:
-    found = {code.value[0]: code for code in grpc.StatusCode}
-    return found.get(number, grpc.StatusCode.UNKNOWN)
 
 
 def _contents(source: bytes | Opener) -> bytes:

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+"""Runs one request on an engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reapi.protos import remote_execution_pb2 as reapi
+from reapi.protos.google_pb2 import Timestamp
+from tvix.castore.protos import castore_pb2
+from tvix_build._core.blake3 import blake3_many
+from tvix_build.builders.directories import BUILDS, build_directory
+from tvix_build.builders.interface import (
+    BuildFailedError,
+    BuildRecord,
+    BuildResult,
+    OnLog,
+    RefusedError,
+    missing_output,
+)
+from tvix_build.builders.messages import Request, write_response
+from tvix_build.builders.reapi.client import Opener, Session
+from tvix_build.builders.reapi.digests import DigestFunction, DigestTable
+from tvix_build.builders.reapi.lowering import Lowered, blobs, output_path
+from tvix_build.builders.reapi.raising import Raised, raise_result, result_files
+from tvix_build.builders.reapi.statuses import EngineStatusError, wrong_contents
+from tvix_build.builders.references import scan_node
+from tvix_build.castore import CastoreStore, MissingError, directory_size
+
+_ATTEMPTS = 3  # executions of an action whose blobs the engine loses
+
+
+@contextmanager
+def missing_inputs() -> Iterator[None]:
+    """Refuse a request whose inputs the castore lacks."""
+    try:
+        yield
+    except MissingError as error:
+        raise RefusedError([f"inputs: {error}"]) from error
+
+
+@dataclass
+class Engine:
+    """An engine, and how it is used.
+
+    Attributes:
+        address: the address.
+        table: the digests in its digest function.
+        batch_size: its limit of a batch in bytes; 0 if there is none.
+        absolute_symlinks: whether it accepts symbolic links with absolute targets.
+        cache: whether a result that it has in its cache is returned.
+        on_stage: called with the name of each stage of an execution.
+    """
+
+    address: str
+    table: DigestTable
+    batch_size: int
+    absolute_symlinks: bool
+    cache: bool
+    on_stage: Callable[[str], object]
+
+
+class _LostBlobsError(Exception):
+    """The engine lost blobs of the result."""
+
+
+@dataclass
+class Build:
+    """One build."""
+
+    castore: CastoreStore
+    request: Request
+    lowered: Lowered
+    engine: Engine
+    session: Session
+
+    def run(self, on_log: OnLog | None) -> BuildResult[Any]:
+        """Return the result.
+
+        Raises:
+            BuildFailedError: if the command fails, or an output is missing.
+        """
+        started = datetime.now(timezone.utc)
+        cache = self.engine.cache
+        result = self.session.find_result(self.lowered.digest) if cache else None
+        if result is not None:
+            try:
+                return self._finish(result, started, on_log)
+            except _LostBlobsError:
+                cache = False
+        return self._finish(self._execute(started, skip_cache=not cache), started, on_log)
+
+    def _execute(self, started: datetime, *, skip_cache: bool) -> reapi.ActionResult:
+        for attempt in range(_ATTEMPTS):
+            with missing_inputs():
+                self.session.upload(self._blobs())
+            try:
+                response = self.session.execute(
+                    self.lowered.digest, skip_cache=skip_cache, on_stage=self.engine.on_stage
+                )
+                return response.result
+            except EngineStatusError as error:
+                if error.code.name == "DEADLINE_EXCEEDED":
+                    failure = f"the time limit of the engine is exceeded: {error.message}"
+                    record = self._record(started, reapi.ActionResult(), b"", failure)
+                    raise BuildFailedError(failure, record) from error
+                if not error.missing or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    def _blobs(self) -> Iterator[tuple[reapi.Digest, bytes | Opener]]:
+        found = blobs(
+            self.lowered,
+            self.castore,
+            self.engine.table,
+            absolute_symlinks=self.engine.absolute_symlinks,
+        )
+        for digest, source in found:
+            if isinstance(source, bytes):
+                yield digest, source
+            else:
+                yield digest, partial(self.castore.open_blob, source.digest)
+
+    def _finish(
+        self, result: reapi.ActionResult, started: datetime, on_log: OnLog | None
+    ) -> BuildResult[Any]:
+        try:
+            log = self._fetch_log(result)
+            raised = Raised() if result.exit_code else self._fetch_outputs(result)
+        except EngineStatusError as error:
+            if error.code.name == "NOT_FOUND":
+                raise _LostBlobsError from error
+            raise
+        if on_log is not None and log:
+            on_log(log)
+        failure = None
+        if result.exit_code:
+            failure = f"exit status {result.exit_code}"
+        elif raised.missing:
+            failure = missing_output(raised.missing[0])
+        record = self._record(started, result, log, failure)
+        if failure:
+            raise BuildFailedError(failure, record)
+        for digest, encoding in raised.directories.items():
+            if not self.castore.has_directory(digest):
+                self.castore.add_directory(encoding)
+        self._remember_trees(result, raised)
+        needles = [
+            scan_node(self.castore, node, self.request.message.refscan_needles)
+            for node in raised.nodes
+        ]
+        response = write_response(self.request, raised.nodes, needles)
+        outputs = dict(zip(self.request.message.outputs, raised.nodes, strict=True))
+        return BuildResult(response, outputs, record)
+
+    def _fetch_log(self, result: reapi.ActionResult) -> bytes:
+        log = b""
+        for raw, digest in (
+            (result.stdout_raw, result.stdout_digest),
+            (result.stderr_raw, result.stderr_digest),
+        ):
+            log += raw or (self._read(digest) if digest.size_bytes else b"")
+        return log
+
+    def _read(self, digest: reapi.Digest) -> bytes:
+        """Return a blob, which is in the castore afterwards."""
+        known = self.engine.table.find_blob(digest)
+        if known is not None and self.castore.has_blob(known):
+            with self.castore.open_blob(known) as file:
+                return file.read()
+        data = self.session.read(digest)
+        self.engine.table.add_blobs([(self.castore.add_blob(data), digest)])
+        return data
+
+    def _fetch_outputs(self, result: reapi.ActionResult) -> Raised:
+        known = self._known_directories(result)
+        trees = {
+            one.tree_digest.hash: reapi.Tree.FromString(self.session.read(one.tree_digest))
+            for one in result.output_directories
+            if one.tree_digest.hash not in known
+        }
+        digests = {one.hash: one for one in result_files(result, trees)}
+        return raise_result(
+            self.request.message,
+            result,
+            function=self.engine.table.function,
+            trees=trees,
+            files=self._fetch_files(digests.values()),
+            known=known,
+        )
+
+    def _known_directories(
+        self, result: reapi.ActionResult
+    ) -> dict[str, castore_pb2.DirectoryNode]:
+        """Return the nodes of output directories that the castore has completely, by the hash of
+        their Tree."""
+        found = {}
+        for one in result.output_directories:
+            digest = self.engine.table.find_tree(one.tree_digest)
+            if digest is None or not self.castore.has_directory(digest):
+                continue
+            size = directory_size(self.castore.directory(digest))
+            node = castore_pb2.DirectoryNode(digest=digest, size=size)
+            with suppress(MissingError):
+                self.castore.closure(castore_pb2.Node(directory=node))
+                found[one.tree_digest.hash] = node
+        return found
+
+    def _remember_trees(self, result: reapi.ActionResult, raised: Raised) -> None:
+        if not raised.directories:
+            return
+        message = self.request.message
+        trees = {one.path: one.tree_digest for one in result.output_directories}
+        self.engine.table.add_trees(
+            (node.directory.digest, trees[output_path(message, output)])
+            for output, node in zip(message.outputs, raised.nodes, strict=True)
+            if node.HasField("directory")
+        )
+
+    def _fetch_files(self, digests: Iterable[reapi.Digest]) -> dict[str, bytes]:
+        """Add files to the castore, unless it has them, and return their BLAKE3 digests by hash."""
+        found: dict[str, bytes] = {}
+        wanted = []
+        for digest in digests:
+            known = self.engine.table.find_blob(digest)
+            if known is not None and self.castore.has_blob(known):
+                found[digest.hash] = known
+            else:
+                wanted.append(digest)
+        if not wanted:
+            return found
+        # One directory of all files is added to the castore at once.
+        with build_directory(Path(self.castore.path, BUILDS)) as directory:
+            for digest, pieces in self.session.download(wanted):
+                self._save(directory / digest.hash, digest, pieces)
+            node = self.castore.ingest(directory)
+            for file in self.castore.directory(node.directory.digest).files:
+                found[file.name.decode()] = file.digest
+        if self.engine.table.function is DigestFunction.BLAKE3:
+            self._check_digests(wanted, found)
+        self.engine.table.add_blobs((found[digest.hash], digest) for digest in wanted)
+        return found
+
+    def _save(self, path: Path, digest: reapi.Digest, pieces: Iterator[bytes]) -> None:
+        sha256 = hashlib.sha256()
+        with path.open("xb") as file:
+            for piece in pieces:
+                if self.engine.table.function is DigestFunction.SHA256:
+                    sha256.update(piece)
+                file.write(piece)
+            size = file.tell()
+        is_sha256 = self.engine.table.function is DigestFunction.SHA256
+        if size != digest.size_bytes or (is_sha256 and sha256.hexdigest() != digest.hash):
+            raise wrong_contents(digest)
+
+    @staticmethod
+    def _check_digests(wanted: Sequence[reapi.Digest], found: dict[str, bytes]) -> None:
+        for digest in wanted:
+            if found[digest.hash].hex() != digest.hash:
+                raise wrong_contents(digest)
+
+    def _add_log(self, log: bytes) -> bytes:
+        digest = blake3_many([log])[0]
+        if not self.castore.has_blob(digest):  # A cached result often has a known log.
+            self.castore.add_blob(log)
+        return digest
+
+    def _record(
+        self, started: datetime, result: reapi.ActionResult, log: bytes, failure: str | None
+    ) -> BuildRecord:
+        metadata = result.execution_metadata
+        begin = _time(metadata.execution_start_timestamp) or started
+        end = _time(metadata.execution_completed_timestamp) or datetime.now(timezone.utc)
+        return BuildRecord(
+            builder=self.engine.address,
+            request_digest=self.request.digest,
+            started=begin,
+            finished=end,
+            exit_status=result.exit_code if result.ByteSize() else None,
+            cpu_seconds=0.0,
+            peak_memory=0,
+            log_digest=self._add_log(log),
+            log_size=len(log),
+            failure=failure,
+        )
+
+
+def _time(value: Timestamp) -> datetime | None:
+    if not value.seconds:
+        return None
+    seconds = value.seconds + value.nanos / 1e9
+    return datetime.fromtimestamp(seconds, timezone.utc)
