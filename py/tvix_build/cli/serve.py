@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from tvix_build.proxy.server import Options
     from tvix_build.proxy.tokens import Tokens
     from tvix_build.proxy.worker import Place
+
+_RELEASE_SECONDS = 2.0
+"""How long stores and threads may take to end when all calls have ended."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +291,7 @@ def _serve(
     try:
         with ExitStack() as stack:
             stack.enter_context(closing(log))
+            limit_release = stack.enter_context(_limited_release(log))
             audited = stack.enter_context(_open_audit(audit))
             castore = local.open_castore(stack)
             builder = None
@@ -296,11 +301,31 @@ def _serve(
                     builder = CastoreBuilder(engine)
                     options = replace(options, plans=local.plan_options(engine))
             options = replace(options, castore=castore, log=log, audit=audited, traces=provider)
-            asyncio.run(running.run(options, grace, builder, read_options, control))
+            asyncio.run(running.run(options, grace, builder, read_options, control, limit_release))
     except listening.ServeError as error:
         Monitor().error(error)
         return 2
     return 0
+
+
+@contextmanager
+def _limited_release(log: LineWriter) -> Iterator[Callable[[], None]]:
+    """Yield a function that ends the process some seconds later, unless the context ends before. A
+    thread may wait for a store that another process has locked, and Python waits for threads."""
+
+    def end() -> None:
+        from tvix_build.proxy.logs import LOG
+
+        LOG.warning("stopped", extra={"fields": {"reason": "a store is locked or slow"}})
+        log.close()
+        os._exit(0)
+
+    timer = threading.Timer(_RELEASE_SECONDS, end)
+    timer.daemon = True
+    try:
+        yield timer.start
+    finally:
+        timer.cancel()
 
 
 def _supervise(options: Options, workers: int, log_level: str, grace: float) -> int:
