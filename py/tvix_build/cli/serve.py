@@ -205,7 +205,7 @@ def _make_options(
     tls_client_ca: Path | None,
     tls_client_names: Sequence[str],
     forwarded_metadata: Sequence[str],
-    jwt_keys: Path | None,
+    jwt_keys: Path | str | None,
     jwt_audience: str | None,
     jwt_issuer: str | None,
     upstream_ca: Path | None,
@@ -249,11 +249,12 @@ def _check_store(store: str | None, services: Sequence[Service]) -> None:
             )
 
 
-def _tokens(keys: Path | None, audience: str | None, issuer: str | None) -> Tokens | None:
+def _tokens(keys: Path | str | None, audience: str | None, issuer: str | None) -> Tokens | None:
     """Return how tokens identify callers; None if they need no token.
 
     Raises:
-        click.ClickException: if PyJWT is not installed, or the file has no keys.
+        click.ClickException: if PyJWT is not installed, the file has no keys, or the URL has a
+            wrong form.
     """
     if keys is None:
         if audience or issuer:
