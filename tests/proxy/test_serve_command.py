@@ -5,6 +5,7 @@ response, TLS, signals, errors."""
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import socket
 import sqlite3
@@ -236,6 +237,18 @@ def test_systemd_is_told_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
             assert systemd.recv(100) == b"READY=1"
             assert proxy.end(signal.SIGTERM) == 0
             assert systemd.recv(100) == b"STOPPING=1"
+
+
+def test_sockets_of_systemd_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["serve", "--check-only", "--check-config"]
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    assert cli.main(options) == 0  # They are for another process.
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    assert cli.main(options) == 2
+    assert "expected no sockets from systemd" in capsys.readouterr().err
 
 
 def test_a_reader_of_the_log_that_stalls() -> None:

@@ -183,6 +183,7 @@ def run(
         _check_workers(options, plans)
     if traces is not None:
         _check_traces()
+    _check_sockets()
     if check_config:
         click.get_current_context().meta[OPTIONS] = options
         return 0
@@ -364,6 +365,17 @@ def _check_workers(options: Options, plans: str | None) -> None:
                 f"expected grpc+http or grpc+https addresses with --workers, found {address.text}: "
                 "processes cannot share a unix socket"
             )
+
+
+def _check_sockets() -> None:
+    """Raise click.UsageError if systemd passes sockets, which gRPC cannot use."""
+    from tvix_build.proxy.systemd import has_sockets
+
+    if has_sockets():
+        raise click.UsageError(
+            "expected no sockets from systemd, which gRPC cannot use: remove the .socket unit, or "
+            "listen with systemd-socket-proxyd in front of --listen grpc+unix:/PATH"
+        )
 
 
 def _check_traces() -> None:
