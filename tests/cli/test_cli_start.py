@@ -31,8 +31,13 @@ print(*sys.modules, sep="\\n")
 
 def modules(*arguments: str, **variables: str) -> set[str]:
     """Run the command line in a process, and return the modules that it has imported."""
+    return imported(MODULES, *arguments, **variables)
+
+
+def imported(code: str, *arguments: str, **variables: str) -> set[str]:
+    """Run code that prints the modules, and return them."""
     done = subprocess.run(
-        [sys.executable, "-c", MODULES, *arguments],
+        [sys.executable, "-c", code, *arguments],
         env={**environment(), **variables},
         stdout=subprocess.PIPE,
         check=True,

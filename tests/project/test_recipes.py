@@ -13,18 +13,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 
 import tvix_build
+from builders_support import needs_sandbox
+from cli_support import COMMAND, environment
 from fake_builder import FakeBuilder
-from serving import open_proxy
+from serving import METHOD, open_proxy, socket_directory
+from tvix_build import cli
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.commands.serve import serve
 from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.outcomes import ServiceOutcome
 from tvix_build.proxy.plan_runs import PlanOptions
+from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.worker_metrics import WorkerMetrics
 from waiting import LIMIT
 
@@ -131,6 +136,82 @@ def test_the_unit_of_systemd_has_known_options() -> None:
     used = set(re.findall(r"(?<= )--[a-z-]+", text))
     assert "--config" in used
     assert used <= known
+
+
+def kubernetes() -> dict[str, Any]:
+    """Return the objects of the example of Kubernetes by their kinds."""
+    text = (PACKAGING / "kubernetes" / "tvix-build.yaml").read_text()
+    return {one["kind"]: one for one in yaml.safe_load_all(text)}
+
+
+def container_options(path: Path) -> dict[str, Any]:
+    """Return the options of `serve` in the example of Kubernetes, written to a file."""
+    path.write_text(kubernetes()["ConfigMap"]["data"]["serve.toml"])
+    with serve.make_context("serve", ["--config", str(path)]) as context:
+        return context.params
+
+
+def test_the_example_of_kubernetes_fits_the_proxy(tmp_path: Path) -> None:
+    options = container_options(tmp_path / "serve.toml")
+    assert cli.main(["serve", "--config", str(tmp_path / "serve.toml"), "--check-config"]) == 0
+    found = kubernetes()
+    pod = found["Deployment"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    (listen,) = options["listen"]
+    assert ports == {"grpc": listen.port, "metrics": options["metrics"][1]}
+    assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"])
+    for name in ("livenessProbe", "readinessProbe"):
+        assert container[name]["grpc"]["port"] == ports["grpc"]
+    services = {one.name for one in options["services"]}
+    assert container["readinessProbe"]["grpc"]["service"] in services
+    assert pod["spec"]["terminationGracePeriodSeconds"] > options["drain_delay"] + options["grace"]
+    (port,) = found["Service"]["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (ports["grpc"], "grpc")
+    labels = pod["metadata"]["labels"]
+    assert found["Service"]["spec"]["selector"] == labels
+    assert found["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    mounted = pod["spec"]["volumes"][0]["configMap"]["name"]
+    assert mounted == found["ConfigMap"]["metadata"]["name"]
+
+
+def test_the_image_fits_the_example_of_kubernetes(tmp_path: Path) -> None:
+    lines = (PACKAGING / "container" / "Containerfile").read_text().splitlines()
+    image = {word: rest for word, _, rest in (line.partition(" ") for line in lines)}
+    options = container_options(tmp_path / "serve.toml")
+    assert image["EXPOSE"] == f"{options['listen'][0].port} {options['metrics'][1]}"
+    spec = kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    user = spec["securityContext"]
+    assert image["USER"] == f"{user['runAsUser']}:{user['runAsGroup']}"
+    (mount,) = spec["containers"][0]["volumeMounts"]
+    command = ["serve", "--config", f"{mount['mountPath']}/serve.toml"]
+    assert json.loads(image["CMD"]) == command
+
+
+@needs_sandbox
+def test_the_proxy_runs_without_privileges_and_with_a_read_only_root(tmp_path: Path) -> None:
+    """As in the container, on this machine's files."""
+    container_options(tmp_path / "serve.toml")
+    with socket_directory() as directory:
+        command = ["bwrap", "--unshare-all", "--die-with-parent", "--uid", "65532", "--gid"]
+        command += ["65532", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc"]
+        command += ["--dev", "/dev", "--ro-bind", str(tmp_path), str(tmp_path)]
+        command += ["--bind", directory, directory, *COMMAND, "serve"]
+        command += ["--config", str(tmp_path / "serve.toml")]
+        command += ["--listen", f"grpc+unix:{directory}/proxy", "--metrics", "127.0.0.1:0"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment())
+        try:
+            assert process.stderr
+            line = json.loads(process.stderr.readline())
+            assert line["event"] == "listening"
+            with grpc.insecure_channel(parse(line["addresses"][0]).target) as channel:
+                method: Any = channel.unary_unary(METHOD)
+                with pytest.raises(grpc.RpcError) as error:
+                    method(b"\x08", timeout=LIMIT)
+                assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        finally:
+            process.kill()
+            process.communicate()
 
 
 METRIC = re.compile(r"tvix_build_\w+")

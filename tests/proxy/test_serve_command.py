@@ -4,11 +4,15 @@ response, TLS, signals, errors."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,8 @@ from google.rpc.status_pb2 import Status
 
 import tvix_build
 from cli_support import environment, run
-from proxy_process import running_proxy
-from serving import EXAMPLES, FREE_PORT, nodes, response_to, socket_directory
+from proxy_process import metric, running_proxy
+from serving import EXAMPLES, FREE_PORT, free_port, nodes, response_to, socket_directory
 from threaded_builder import Builder, building
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import cli, nix
@@ -31,7 +35,8 @@ from tvix_build.castore.client import CastoreClient
 from tvix_build.nix import DerivationDirectory
 from tvix_build.proxy.client import BuildService
 from tvix_build.proxy.shared.addresses import parse
-from waiting import LIMIT
+from tvix_build.store import RequestStore
+from waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -234,6 +239,18 @@ def test_systemd_is_told_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
             assert systemd.recv(100) == b"STOPPING=1"
 
 
+def test_sockets_of_systemd_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["serve", "--check-only", "--check-config"]
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    assert cli.main(options) == 0  # They are for another process.
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    assert cli.main(options) == 2
+    assert "expected no sockets from systemd" in capsys.readouterr().err
+
+
 def test_a_reader_of_the_log_that_stalls() -> None:
     request = tvix_build.build_request(command_args=["a"] * 1000, outputs=["b"])
     builder = Builder()
@@ -268,6 +285,44 @@ def test_a_second_signal_cancels_calls() -> None:
         assert proxy.end(signal.SIGINT) == 0
         assert isinstance(call.exception(LIMIT), grpc.RpcError)
         builder.gate.set()
+
+
+def test_a_locked_store_does_not_delay_the_shutdown(tmp_path: Path) -> None:
+    request = tvix_build.build_request(command_args=["a"], outputs=["b"])
+    RequestStore(tmp_path / "store").close()
+    metrics = free_port()
+    options = ("--store", tmp_path / "store", "--metrics", f"127.0.0.1:{metrics}", "--grace", "0")
+    with (
+        closing(sqlite3.connect(tmp_path / "store", isolation_level=None)) as other,
+        running_proxy("--listen", FREE_PORT, "--check-only", *FIRST, *options) as proxy,
+        ThreadPoolExecutor() as threads,
+        BuildService(proxy.address) as client,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        call = threads.submit(client.do_build, request)
+        wait_until(lambda: metric(metrics, "tvix_build_open_calls") == 1)
+        assert proxy.end(signal.SIGTERM) == 0
+        assert isinstance(call.exception(LIMIT), grpc.RpcError)
+    assert proxy.lines[-1]["reason"] == "a store is locked or slow"
+
+
+def test_a_locked_castore_does_not_delay_the_shutdown(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    CastoreStore(store).close()
+    metrics = free_port()
+    options = ("--castore", store, "--metrics", f"127.0.0.1:{metrics}", "--grace", "0")
+    with (
+        open(store / "lock") as lock,
+        running_proxy("--listen", FREE_PORT, "--check-only", *options) as proxy,
+        ThreadPoolExecutor() as threads,
+        CastoreClient(proxy.address) as client,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        call = threads.submit(client.put_blob, b"blob")
+        wait_until(lambda: metric(metrics, "tvix_build_open_castore_calls") == 1)
+        assert proxy.end(signal.SIGTERM) == 0
+        assert isinstance(call.exception(LIMIT), grpc.RpcError)
+    assert proxy.lines[-1]["reason"] == "a store is locked or slow"
 
 
 class Certificates:

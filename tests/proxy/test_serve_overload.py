@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -305,6 +305,21 @@ def test_calls_wait_while_another_caller_holds_the_memory(monkeypatch: pytest.Mo
                 await asyncio.sleep(0)
             held.gate.set()
             await asyncio.gather(waiting, *calls)
+
+    asyncio.run(scenario())
+
+
+def test_many_calls_that_arrive_at_once() -> None:
+    """gRPC cancels none of those that wait for the process."""
+
+    async def scenario() -> None:
+        async with open_proxy() as proxy, AsyncExitStack() as stack:
+            calls = []
+            for _ in range(15):
+                do_build = await stack.enter_async_context(own_connection(proxy))
+                calls += [do_build(b"\x08") for _ in range(100)]
+            codes = {(await error_of(call)).code() for call in calls}
+            assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
 
     asyncio.run(scenario())
 

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import grpc
 import pytest
 
 import tvix_build
-from proxy_process import running_proxy
+from proxy_process import metric, running_proxy
 from serving import FREE_PORT, METHOD, free_port, response_to
 from threaded_builder import Builder, building
 from tvix_build import cli
@@ -45,13 +43,9 @@ def call(address: str) -> None:
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def counted(metrics: int) -> tuple[int, int]:
+def counted(port: int) -> tuple[int, int]:
     """Return the workers and the completed calls, as the metrics have them."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=LIMIT) as response:
-        text = response.read().decode()
-    calls = re.findall(r"^tvix_build_calls_total\{.*\} (.*)$", text, re.MULTILINE)
-    (workers,) = re.findall(r"^tvix_build_workers (.*)$", text, re.MULTILINE)
-    return int(float(workers)), int(sum(map(float, calls)))
+    return metric(port, "tvix_build_workers"), metric(port, "tvix_build_calls_total")
 
 
 def test_calls_reach_all_workers_and_a_dead_one_is_replaced() -> None:

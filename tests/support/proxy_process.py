@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,3 +64,11 @@ def running_proxy(*options: str | Path) -> Iterator[Proxy]:
     finally:
         proxy.process.kill()
         proxy.process.communicate()
+
+
+def metric(port: int, name: str) -> int:
+    """Return the sum of a metric over all labels, of the server of metrics at a port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT) as response:
+        text = response.read().decode()
+    values = re.findall(rf"^{name}(?:{{.*}})? (.*)$", text, re.MULTILINE)
+    return int(sum(map(float, values)))

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from tvix_build.proxy.server import Options
     from tvix_build.proxy.tokens import Tokens
     from tvix_build.proxy.worker import Place
+
+_RELEASE_SECONDS = 2.0
+"""How long stores and threads may take to end when all calls have ended."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ def run(
         _check_workers(options, plans)
     if traces is not None:
         _check_traces()
+    _check_sockets()
     if check_config:
         click.get_current_context().meta[OPTIONS] = options
         return 0
@@ -204,7 +209,7 @@ def _make_options(
     tls_client_ca: Path | None,
     tls_client_names: Sequence[str],
     forwarded_metadata: Sequence[str],
-    jwt_keys: Path | None,
+    jwt_keys: Path | str | None,
     jwt_audience: str | None,
     jwt_issuer: str | None,
     upstream_ca: Path | None,
@@ -259,11 +264,12 @@ def _check_deduplication(deduplicate: bool, services: Sequence[Service]) -> None
             )
 
 
-def _tokens(keys: Path | None, audience: str | None, issuer: str | None) -> Tokens | None:
+def _tokens(keys: Path | str | None, audience: str | None, issuer: str | None) -> Tokens | None:
     """Return how tokens identify callers; None if they need no token.
 
     Raises:
-        click.ClickException: if PyJWT is not installed, or the file has no keys.
+        click.ClickException: if PyJWT is not installed, the file has no keys, or the URL has a
+            wrong form.
     """
     if keys is None:
         if audience or issuer:
@@ -301,6 +307,7 @@ def _serve(
     try:
         with ExitStack() as stack:
             stack.enter_context(closing(log))
+            limit_release = stack.enter_context(_limited_release(log))
             audited = stack.enter_context(_open_audit(audit))
             castore = local.open_castore(stack)
             builder = None
@@ -310,11 +317,31 @@ def _serve(
                     builder = CastoreBuilder(engine)
                     options = replace(options, plans=local.plan_options(engine))
             options = replace(options, castore=castore, log=log, audit=audited, traces=provider)
-            asyncio.run(running.run(options, grace, builder, read_options, control))
+            asyncio.run(running.run(options, grace, builder, read_options, control, limit_release))
     except listening.ServeError as error:
         Monitor().error(error)
         return 2
     return 0
+
+
+@contextmanager
+def _limited_release(log: LineWriter) -> Iterator[Callable[[], None]]:
+    """Yield a function that ends the process some seconds later, unless the context ends before. A
+    thread may wait for a store that another process has locked, and Python waits for threads."""
+
+    def end() -> None:
+        from tvix_build.proxy.logs import LOG
+
+        LOG.warning("stopped", extra={"fields": {"reason": "a store is locked or slow"}})
+        log.close()
+        os._exit(0)
+
+    timer = threading.Timer(_RELEASE_SECONDS, end)
+    timer.daemon = True
+    try:
+        yield timer.start
+    finally:
+        timer.cancel()
 
 
 def _supervise(options: Options, workers: int, log_level: str, grace: float) -> int:
@@ -352,6 +379,17 @@ def _check_workers(options: Options, plans: str | None) -> None:
                 f"expected grpc+http or grpc+https addresses with --workers, found {address.text}: "
                 "processes cannot share a unix socket"
             )
+
+
+def _check_sockets() -> None:
+    """Raise click.UsageError if systemd passes sockets, which gRPC cannot use."""
+    from tvix_build.proxy.systemd import has_sockets
+
+    if has_sockets():
+        raise click.UsageError(
+            "expected no sockets from systemd, which gRPC cannot use: remove the .socket unit, or "
+            "listen with systemd-socket-proxyd in front of --listen grpc+unix:/PATH"
+        )
 
 
 def _check_traces() -> None:

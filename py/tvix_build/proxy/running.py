@@ -78,6 +78,7 @@ async def run(
     builder: Builder | None = None,
     read_options: Callable[[], Options] | None = None,
     control: Control | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until `control` says to stop, then wait up to `grace` seconds for the running calls. If
     it says so again, they are cancelled. It can reload the options that `read_options` returns.
@@ -85,6 +86,7 @@ async def run(
     Args:
         control: by default, signals.
         builder: as for `Server`.
+        on_end: is called when all calls have ended, before resources are released.
 
     Raises:
         ServeError, StoreError: as `Server.start`.
@@ -105,6 +107,7 @@ async def run(
             await server.close(None)
         await closing
         again.cancel()
+        on_end()
     finally:
         await server.free()
     control.stopped()

@@ -54,6 +54,7 @@ from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
 
 if TYPE_CHECKING:
+    from tvix_build.proxy.remote_keys import RemoteKeys
     from tvix_build.proxy.tokens import Tokens
 
 _STATUS = {
@@ -225,6 +226,8 @@ class Server:
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
         self._receiver = receiver
         self._callers = _callers(options)
+        if options.tokens is not None and options.tokens.remote is not None:
+            await self._fetch_keys(options.tokens.remote)
         self._service = ProxyService(
             builder,
             observers,
@@ -235,6 +238,15 @@ class Server:
             self._tracer.call if self._tracer else None,
         )
         await self._listen()
+
+    async def _fetch_keys(self, keys: RemoteKeys) -> None:
+        """Fetch the keys of tokens now, and again until the end."""
+        try:
+            await keys.fetch()
+        except ValueError as error:
+            raise ServeError(str(error)) from None
+        fetching = asyncio.create_task(keys.run())
+        self._stack.callback(fetching.cancel)
 
     async def _balancer(self) -> Builder:
         options = self._options
@@ -350,7 +362,13 @@ class Server:
 
     def reload(self, options: Options) -> None:
         """Use the certificate, the names, tokens and rates of callers, and the limits of builds,
-        calls and memory of other options. Calls in progress continue."""
+        calls and memory of other options. Calls in progress continue.
+
+        Raises:
+            ValueError: if tokens have keys at another URL; then nothing changes.
+        """
+        if options.tokens is not None:
+            options.tokens.follow(self._options.tokens)
         if self._options.certificate is not None and options.certificate is not None:
             self._options.certificate.replace(options.certificate)
         self._callers = _callers(options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tells systemd the state of the service (sd_notify)."""
+"""What systemd and the process tell each other in environment variables."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def notify(state: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection, suppress(OSError):
         connection.connect("\0" + path[1:] if path.startswith("@") else path)
         connection.send(state.encode())
+
+
+def has_sockets() -> bool:
+    """Return whether systemd passes sockets to the process (socket activation)."""
+    return os.environ.get("LISTEN_PID") == str(os.getpid())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +46,15 @@ def _parse_names(
                 f"expected the name of metadata in lower case, found {value!r}"
             )
     return values
+
+
+def _parse_keys(
+    context: click.Context, option: click.Parameter, value: str | None
+) -> Path | str | None:
+    if value is None or re.match("https?://", value):
+        return value
+    found: Path = FILE.convert(value, option, context)
+    return found
 
 
 def _parse_services(
@@ -260,9 +270,10 @@ def _parse_services(
 )
 @click.option(
     "--jwt-keys",
-    metavar="FILE",
-    type=FILE,
-    help="Require bearer tokens, and verify them with this public key in PEM or JSON Web Key Set.",
+    metavar="FILE|URL",
+    callback=_parse_keys,
+    help="Require bearer tokens, and verify them with this public key in PEM or JSON Web Key Set, "
+    "or with the set at this URL (https, or http on this machine).",
 )
 @click.option("--jwt-audience", metavar="NAME", help="Required aud of tokens.")
 @click.option("--jwt-issuer", metavar="NAME", help="Required iss of tokens.")

@@ -46,18 +46,23 @@ class Address(NamedTuple):
     @property
     def is_local(self) -> bool:
         """Whether the address is a unix socket or a loopback address."""
-        if self.path or self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return bool(self.path) or is_loopback(self.host)
 
     def with_port(self, port: int) -> str:
         """Return the address with another port, the bound one; unix sockets have none."""
         if self.port is None:
             return self.text
         return f"grpc+http{'s' * self.tls}://{self.target.rpartition(':')[0]}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is `localhost` or a loopback address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def parse(text: str) -> Address:

@@ -23,6 +23,7 @@ _METADATA_SIZE = 1 << 20
 """The limit of metadata from a server. gRPC's own limit of 8 KiB is less than details of a status
 may have, and above it calls fail at random."""
 _LOOKAHEAD_SIZE = 1 << 16
+_PENDING_CALLS, _PENDING_SECONDS = 4000, 120
 _UNLIMITED_MILLISECONDS = (1 << 31) - 1
 
 
@@ -113,6 +114,11 @@ def server_options(
         # What a call may send before the proxy reads its request. Otherwise, gRPC allows 4 MiB.
         ("grpc.http2.lookahead_bytes", _LOOKAHEAD_SIZE),
         ("grpc.http2.bdp_probe", 0),
+        # Of more calls that have arrived and wait for the process, gRPC cancels some at random, and
+        # those that wait for longer.
+        ("grpc.server.max_pending_requests", _PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * _PENDING_CALLS),
+        ("grpc.server_max_unrequested_time_in_server", _PENDING_SECONDS),
         # Otherwise, binding a port that another server uses is an error.
         ("grpc.so_reuseport", int(shares_ports)),
     ]
