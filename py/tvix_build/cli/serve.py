@@ -53,6 +53,7 @@ class Local:
         services: the services of the proxy.
         plans: the directory of PlanService; None to offer none.
         max_plan_builds: the limit of concurrent builds of all plans; None for the number of CPUs.
+        max_plans: the limit of running plans.
     """
 
     builder: Address | ReapiAddress | None
@@ -64,6 +65,7 @@ class Local:
     services: Sequence[Service]
     plans: str | None
     max_plan_builds: int | None
+    max_plans: int
 
     def check(self) -> None:
         """Raise click.UsageError if options contradict each other."""
@@ -131,7 +133,7 @@ class Local:
         if self.plans is None or self.builder is None:
             return None
         builds = self.max_plan_builds or os.cpu_count() or 1
-        return PlanOptions(self.plans, builder, self.builder.text, builds)
+        return PlanOptions(self.plans, builder, self.builder.text, builds, self.max_plans)
 
 
 def run(
@@ -145,6 +147,7 @@ def run(
     properties: Sequence[tuple[str, str, str | None]],
     plans: str | None,
     max_plan_builds: int | None,
+    max_plans: int,
     check_config: bool,
     traces: str | None,
     audit: str | None,
@@ -169,6 +172,7 @@ def run(
         services,
         plans,
         max_plan_builds,
+        max_plans,
     )
     local.check()
     tls = next((one for one in upstreams if one.tls), None)

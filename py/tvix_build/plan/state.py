@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -18,6 +17,7 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, Kind, message_type
+from tvix_build.plan.locks import hold_lock
 from tvix_build.plan.wire import Ref, Step, make_plan, read_outputs, read_plan, read_step
 from tvix_build.proxy.shared.checks import check_message
 from tvix_build.store import RequestStore
@@ -263,9 +263,9 @@ class PlanState:
         Raises:
             PlanRunningError: if another call holds it.
         """
-        with open(self._directory / f"{plan.hex()}.lock", "wb") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(hold_lock(self._directory / f"{plan.hex()}.lock"))
             except BlockingIOError:
                 raise PlanRunningError(f"the plan {plan.hex()} is running already") from None
             yield

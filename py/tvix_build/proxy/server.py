@@ -205,6 +205,7 @@ class Server:
         builder = self._wrapped(builder)
         observers = self.observers
         self._castore_observers = [log_castore_call]
+        self._plan_observers = [log_plan_call]
         if options.log is not None:
             log = options.log
             self.numbers["dropped_log_lines_total"] = lambda: log.dropped
@@ -216,6 +217,7 @@ class Server:
             metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._castore_observers.append(metrics.observe_castore)
+            self._plan_observers.append(metrics.observe_plans)
             await self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
         self.numbers["buffered_bytes"] = lambda: receiver.bytes.held
@@ -331,13 +333,14 @@ class Server:
         self._stack.push_async_callback(plans.close)
         calls = ServiceCalls(
             self._calls,
-            [log_plan_call],
+            self._plan_observers,
             self._options.max_plan_calls,
             self._options.max_upload_size,
             lambda *one: self._callers.identify(*one),
         )
         self.numbers["open_plan_calls"] = lambda: calls.calls
         self.numbers["running_plans"] = lambda: plans.running
+        self.numbers["waiting_plans"] = lambda: plans.waiting
         service = PlanService(plans, calls)
         self._stack.callback(service.close)
         return service
