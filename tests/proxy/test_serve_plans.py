@@ -363,6 +363,34 @@ def test_a_second_server_does_not_start(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_plan_is_deleted(tmp_path: Path) -> None:
+    async def main() -> None:
+        gate = Gate()
+        async with served(tmp_path, gate.build) as client:
+            steps, plan = chain()
+            digests = [digest_of(step) for step in steps]
+            await client.submit(steps)
+            await client.start([digests[0]])  # needs only the first step
+            await client.start([digests[1]])
+            request = rpc.DeletePlanRequest(plan=plan)
+            error = await error_of(client.stub.DeletePlan(request))
+            assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
+            assert "cancel it first" in (error.details() or "")
+            gate.open()
+            await client.watch(plan)
+            assert (await client.stub.DeletePlan(request)).steps == 1
+            assert await client.missing(digests) == digests[1:]
+            assert len(await client.plans()) == 1
+            error = await error_of(client.stub.DeletePlan(request))
+            assert error.code() == grpc.StatusCode.NOT_FOUND
+            # Its builds are still stored.
+            await client.submit(steps)
+            await client.start([digests[1]])
+            assert (await client.watch(plan))[-1].counts.cached == 2
+
+    asyncio.run(main())
+
+
 async def _read_until(client: Client, plan: bytes, kind: rpc.Event.Kind) -> list[rpc.Event]:
     found = []
     async for event in client.stub.WatchPlan(rpc.WatchPlanRequest(plan=plan)):

@@ -22,6 +22,7 @@ from tvix_build.plan import (
     PlanState,
     Run,
     Status,
+    UnknownPlanError,
     run_async,
 )
 from tvix_build.plan.journal import Journal, Submission, now
@@ -136,6 +137,25 @@ class PlanRuns:
             status = ListPlansResponse.STATUS_CANCELLED
             await asyncio.to_thread(self.journal.append, plan, [event], status)
             self._changed(plan)
+
+    async def delete(self, plan: bytes) -> int:
+        """Delete a plan, and return the number of steps that were deleted with it.
+
+        Raises:
+            PlanRunningError: if it is running.
+        """
+        async with self._changing:
+            if plan in self._tasks:
+                raise PlanRunningError(f"the plan {plan.hex()} is running: cancel it first")
+            return await asyncio.to_thread(self._delete, plan)
+
+    def _delete(self, plan: bytes) -> int:
+        try:
+            steps = self.state.delete_plan(plan)
+        except UnknownPlanError:  # The last server was killed before it deleted the events.
+            steps = 0
+        self.journal.delete(plan)
+        return steps
 
     async def watch(self, plan: bytes, first: int, kinds: Sequence[int]) -> AsyncIterator[bytes]:
         """Yield the encodings of events, those that happened and those that happen, until the plan
