@@ -280,10 +280,11 @@ void tvixb_find_fields(const uint8_t* data, size_t size, uint32_t number,
 // Time is linear in the size of the messages, and O(n log n) in the number of
 // elements of unsorted lists. The memory that a call allocates is, in bytes:
 // - for the message with the most: 24 for each element of a sorted list; 32
-// more
-//   for each element of an unsorted list; 1 for each needle that outputs are
-//   compared with; 72 for each unsorted packed list and 32 for each number of
-//   the longest one; all of them up to twice as much, because arrays double
+//   more for each element of an unsorted list; 1 for each needle that outputs
+//   are compared with; 72 for each unsorted packed list and 32 for each number
+//   of the longest one; in a plan, 145 for each step, 64 for each reference
+//   and 16 for each output of a step; all of them up to twice as much, because
+//   arrays double
 // - for each message: 64 for each of its violations, at most the limit of the
 //   context, and 32 if it has any; up to twice as much
 // - for each message of a window (256 KiB, or a message that is larger): its

@@ -12,7 +12,7 @@ import pytest
 from fake_builder import FakeBuilder
 from made_plans import digest_of, make_graph
 from tvix_build.castore import CastoreStore
-from tvix_build.plan import PlanState, run
+from tvix_build.plan import PlanRunningError, PlanState, UnknownPlanError, run
 from tvix_build.plan.attempts import Resolved
 from tvix_build.plan.running import _LARGEST_BATCH, _Runner
 from tvix_build.plan.v1.plan_pb2 import Plan
@@ -54,3 +54,21 @@ def test_a_state_that_fails_between_builds(
         pytest.raises(StoreError, match="the disk failed"),
     ):
         run(digest, [FakeBuilder(castore)], state, castore=castore)
+
+
+def test_a_plan_is_deleted_with_what_only_it_has(state: PlanState, tmp_path: Path) -> None:
+    small, large = (make_graph(needs) for needs in ([[]], [[], [0], [0]]))
+    kept, deleted = state.put_plan(small[0]), state.put_plan(large[0])
+    with CastoreStore(tmp_path / "castore") as castore:
+        for plan in (kept, deleted):
+            run(plan, [FakeBuilder(castore)], state, castore=castore)
+        with state.lock(deleted), pytest.raises(PlanRunningError):
+            state.delete_plan(deleted)
+        assert state.delete_plan(deleted) == 2
+        with pytest.raises(UnknownPlanError):
+            state.delete_plan(deleted)
+        assert state.missing_steps(large[1]) == [one for one in large[1] if one not in small[1]]
+        assert [one.plan for one in state.runs()] == [kept]
+        assert state.put_plan(large[0]) == deleted
+        assert run(deleted, [FakeBuilder(castore)], state, castore=castore).succeeded
+    assert not list((tmp_path / "state").glob("*.lock"))

@@ -139,6 +139,15 @@ def test_metrics() -> None:
         assert line in lines
 
 
+def test_metrics_of_plans() -> None:
+    metrics = Metrics({"running_plans": lambda: 1})
+    method = "tvix_build.plan.v1.PlanService/ListPlans"
+    metrics.observe_plans(ServiceOutcome(method, lambda: "peer", 3, 34, seconds=0.002))
+    text = generate_latest(metrics.registry).decode()
+    assert f'tvix_build_plan_calls_total{{by="",code="OK",method="{method}"}} 1.0' in text
+    assert "tvix_build_castore_calls" not in text
+
+
 def test_the_limit_of_calls(tmp_path: Path) -> None:
     async def scenario(served: Served) -> None:
         number = served.proxy.numbers["open_castore_calls"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""`tvix-build plan submit`, `watch`, `cancel`, `list` and `fetch`, with a process of `serve`."""
+"""`tvix-build plan submit`, `watch`, `cancel`, `delete`, `list` and `fetch`, with a process of
+`serve`."""
 
 from __future__ import annotations
 
@@ -129,6 +130,10 @@ def test_the_server_is_killed(tmp_path: Path) -> None:
         assert watched.stdout.endswith(b" cancelled\n")
         listed = run("plan", "list", *server)
         assert listed.stdout.split()[1] == b"cancelled"
+        deleted = run("plan", "delete", digest, *server)
+        assert deleted.status == 0
+        assert "deleted 2 steps" in deleted.stderr
+        assert run("plan", "list", *server).stdout == b""
 
 
 def read_until(digest: str, proxy: Proxy, text: str, first: int = 0) -> list[str]:
@@ -154,6 +159,7 @@ def test_calls_that_fail(tmp_path: Path) -> None:
         ("submit", tmp_path / "plan.binpb", *server),
         ("watch", "0" * 64, *server),
         ("cancel", "0" * 64, *server),
+        ("delete", "0" * 64, *server),
         ("list", *server),
         ("fetch", "0" * 64, *server, "--out-link", tmp_path / "result"),
     ):

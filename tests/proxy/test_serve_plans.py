@@ -20,12 +20,13 @@ from made_plans import digest_of, make_graph, make_plan, make_step, output_name
 from serving import details_of, error_of, open_proxy
 from tvix_build.builders.messages import Request
 from tvix_build.castore import CastoreStore
-from tvix_build.plan import PlanGraph
+from tvix_build.plan import PlanGraph, PlanState, Run
 from tvix_build.plan.v1 import rpc_plan_pb2 as rpc
 from tvix_build.plan.v1.plan_pb2 import Step
 from tvix_build.proxy.plan_runs import PlanOptions
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.status import status_error
+from tvix_build.store import StoreError
 from waiting import LIMIT
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -83,12 +84,16 @@ class Client(NamedTuple):
 
 @asynccontextmanager
 async def served(
-    path: Path, contents: Callable[[Request], bytes] = describe, max_builds: int = 2, **options: Any
+    path: Path,
+    contents: Callable[[Request], bytes] = describe,
+    max_builds: int = 2,
+    max_plans: int = 16,
+    **options: Any,
 ) -> AsyncIterator[Client]:
     """Run a server with the state and the castore in a directory, and yield a client."""
     with CastoreStore(path / "castore") as castore:
         builder = FakeBuilder(castore, contents)
-        plans = PlanOptions(str(path / "plans"), builder, "fake:", max_builds)
+        plans = PlanOptions(str(path / "plans"), builder, "fake:", max_builds, max_plans)
         async with open_proxy(castore=castore, plans=plans, **options) as proxy:
             channel = grpc.aio.insecure_channel(parse(proxy.addresses[0]).target)
             yield Client(Stub(channel), builder, castore)
@@ -296,6 +301,109 @@ def test_plans_share_the_limit_of_builds(tmp_path: Path) -> None:
         assert most == 1
 
     asyncio.run(main())
+
+
+def test_plans_wait_for_others_in_order(tmp_path: Path) -> None:
+    async def main() -> None:
+        gate = Gate()
+        async with served(tmp_path, gate.build, max_builds=8, max_plans=1) as client:
+            steps = [make_step(f"step-{number}") for number in range(3)]
+            await client.submit(steps)
+            plans = [await client.start([digest_of(step)]) for step in steps]
+            await gate.wait()
+            (waiting,) = await _read_until(client, plans[2], KIND.KIND_WAITING)
+            assert waiting.reason == "1 other plans are running"
+            await client.stub.CancelPlan(rpc.CancelPlanRequest(plan=plans[1]))
+            assert [one.kind for one in await client.watch(plans[1])] == [
+                KIND.KIND_WAITING,
+                KIND.KIND_CANCELLED,
+            ]
+            running = Status.STATUS_RUNNING
+            assert [one.status for one in await client.plans()].count(running) == 2
+            assert len(client.builder.built) == 1
+            gate.open()
+            for plan in (plans[0], plans[2]):
+                events = await client.watch(plan)
+                assert events[-1].counts.built == 1
+            assert len(client.builder.built) == 2
+
+    asyncio.run(main())
+
+
+def test_calls_do_not_wait_for_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, gate = threading.Event(), threading.Event()
+    start_run = PlanState.start_run
+
+    def blocking(state: PlanState, plan: bytes) -> Run:
+        entered.set()
+        assert gate.wait(LIMIT)
+        return start_run(state, plan)
+
+    monkeypatch.setattr(PlanState, "start_run", blocking)
+
+    async def main() -> None:
+        async with served(tmp_path) as client:
+            steps, plan = chain()
+            await client.submit(steps)
+            await client.start([digest_of(steps[1])])
+            assert await asyncio.to_thread(entered.wait, LIMIT)
+            (found,) = await client.plans()
+            assert found.status == Status.STATUS_RUNNING
+            assert await client.missing([digest_of(steps[0])]) == []
+            gate.set()
+            assert (await client.watch(plan))[-1].counts.built == 2
+
+    asyncio.run(main())
+
+
+def test_a_second_server_does_not_start(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(tmp_path):
+            with pytest.raises(StoreError, match="another server uses this state of plans"):
+                async with served(tmp_path):
+                    pass
+        assert not list((tmp_path / "plans").glob("*.lock"))
+        async with served(tmp_path):
+            pass
+
+    asyncio.run(main())
+
+
+def test_a_plan_is_deleted(tmp_path: Path) -> None:
+    async def main() -> None:
+        gate = Gate()
+        async with served(tmp_path, gate.build) as client:
+            steps, plan = chain()
+            digests = [digest_of(step) for step in steps]
+            await client.submit(steps)
+            await client.start([digests[0]])  # needs only the first step
+            await client.start([digests[1]])
+            request = rpc.DeletePlanRequest(plan=plan)
+            error = await error_of(client.stub.DeletePlan(request))
+            assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
+            assert "cancel it first" in (error.details() or "")
+            gate.open()
+            await client.watch(plan)
+            assert (await client.stub.DeletePlan(request)).steps == 1
+            assert await client.missing(digests) == digests[1:]
+            assert len(await client.plans()) == 1
+            error = await error_of(client.stub.DeletePlan(request))
+            assert error.code() == grpc.StatusCode.NOT_FOUND
+            # Its builds are still stored.
+            await client.submit(steps)
+            await client.start([digests[1]])
+            assert (await client.watch(plan))[-1].counts.cached == 2
+
+    asyncio.run(main())
+
+
+async def _read_until(client: Client, plan: bytes, kind: rpc.Event.Kind) -> list[rpc.Event]:
+    found = []
+    async for event in client.stub.WatchPlan(rpc.WatchPlanRequest(plan=plan)):
+        found.append(event)
+        if event.kind == kind:
+            break
+    return found
 
 
 def test_the_next_server_continues(tmp_path: Path) -> None:

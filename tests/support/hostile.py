@@ -93,6 +93,7 @@ OTHERS: dict[str, Callable[[int], bytes]] = {
     "halves to merge": lambda n: COMMAND + wire.blob(5, wire.blob(3, "/" + n // 2 * "a")) * 2,
     "members of a oneof": lambda n: COMMAND + wire.blob(4, b"\x0a\x00\x12\x00" * n),
     "groups without end": lambda n: COMMAND + wire.tag(9, wire.GROUP) * n,
+    "empty steps": lambda n: b"\x0a\x00" * n,
     "length past the end": lambda n: b"\x12\x00" * n + b"\x12\xff\xff\xff\xff\x07",
 }
 
@@ -101,6 +102,8 @@ MAKERS = {name: pair[0] for name, pair in UNSORTED.items()} | OTHERS
 
 def type_of(name: str) -> tuple[str, str]:
     """Return the kind and schema of a message."""
+    if name == "empty steps":
+        return "plan", "tvix.build.v1"
     if name.startswith("needles"):
         return "build", "snix.build.v1"
     return "build-request", "tvix.build.v1"

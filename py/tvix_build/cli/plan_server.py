@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The commands `plan submit`, `watch`, `cancel`, `list` and `fetch`, for plans on a server."""
+"""The commands `plan submit`, `watch`, `cancel`, `delete`, `list` and `fetch`, for plans on a
+server."""
 
 from __future__ import annotations
 
@@ -84,6 +85,15 @@ def cancel(plan: bytes, server: Address, files: _Files) -> int:
     """Run the command, and return its exit status."""
     with _errors(Monitor(quiet=True), server), _connect(server, files) as client:
         client.cancel(plan)
+        return 0
+    return 1
+
+
+def delete(plan: bytes, server: Address, files: _Files) -> int:
+    """Run the command, and return its exit status."""
+    monitor = Monitor(quiet=True)
+    with _errors(monitor, server), _connect(server, files) as client:
+        monitor.note(f"deleted {client.delete(plan):,} steps")
         return 0
     return 1
 

@@ -58,6 +58,7 @@ class Local:
         services: the services of the proxy.
         plans: the directory of PlanService; None to offer none.
         max_plan_builds: the limit of concurrent builds of all plans; None for the number of CPUs.
+        max_plans: the limit of running plans.
     """
 
     builder: Address | ReapiAddress | None
@@ -69,6 +70,7 @@ class Local:
     services: Sequence[Service]
     plans: str | None
     max_plan_builds: int | None
+    max_plans: int
 
     def check(self) -> None:
         """Raise click.UsageError if options contradict each other."""
@@ -138,7 +140,7 @@ class Local:
         if self.plans is None or self.builder is None:
             return None
         builds = self.max_plan_builds or os.cpu_count() or 1
-        return PlanOptions(self.plans, builder, self.builder.text, builds)
+        return PlanOptions(self.plans, builder, self.builder.text, builds, self.max_plans)
 
 
 def run(
@@ -152,6 +154,7 @@ def run(
     properties: Sequence[tuple[str, str, str | None]],
     plans: str | None,
     max_plan_builds: int | None,
+    max_plans: int,
     check_config: bool,
     traces: str | None,
     audit: str | None,
@@ -177,6 +180,7 @@ def run(
         services,
         plans,
         max_plan_builds,
+        max_plans,
     )
     local.check()
     tls = next((one for one in upstreams if one.tls), None)

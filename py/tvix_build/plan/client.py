@@ -80,6 +80,9 @@ class PlanClient:
         self._cancel = method(
             "unary_unary", "CancelPlan", rpc.CancelPlanRequest, rpc.CancelPlanResponse
         )
+        self._delete = method(
+            "unary_unary", "DeletePlan", rpc.DeletePlanRequest, rpc.DeletePlanResponse
+        )
         self._list = method(
             "unary_stream", "ListPlans", rpc.ListPlansRequest, rpc.ListPlansResponse
         )
@@ -144,6 +147,16 @@ class PlanClient:
             grpc.RpcError: if the call fails.
         """
         self._cancel(rpc.CancelPlanRequest(plan=plan))
+
+    def delete(self, plan: bytes) -> int:
+        """Delete a plan that is not running, its events, and the steps that no other plan has.
+        Return the number of these steps. Stored builds remain.
+
+        Raises:
+            grpc.RpcError: if the call fails.
+        """
+        steps: int = self._delete(rpc.DeletePlanRequest(plan=plan)).steps
+        return steps
 
     def plans(self) -> list[rpc.ListPlansResponse]:
         """Return all plans that were started, the last one first.

@@ -105,6 +105,8 @@ class PlanMaker:
         # The outputs of later schemas are paths below the build root.
         self._prefix = b"" if schema is Schema.TVIX_BUILD_V1 else STORE[1:].encode()
         self._steps: dict[bytes, tuple[bytes, frozenset[bytes]]] = {}
+        # Encoded refs, by store path and derivation.
+        self._refs: dict[tuple[str, str], bytes] = {}
         self.roots: set[bytes] = set()
         self.made: dict[str, bytes] = {}
         self.rejected: dict[str, list[str]] = {}
@@ -156,18 +158,17 @@ class PlanMaker:
         above = {root.path: (root, self._needed(root))}
         while above:
             path, (derivation, needed) = next(reversed(above.items()))
-            for one in needed:
-                if not self._is_done(one.path):
-                    above[one.path] = (one, self._needed(one))
-                    break
+            one = next(needed, None)
+            if one is not None:
+                above[one.path] = (one, self._needed(one))
             else:
                 del above[path]
                 yield derivation
 
     def _needed(self, derivation: Derivation) -> Iterator[Derivation]:
-        """Yield the input derivations that can be read and are to have steps."""
+        """Yield the input derivations that are not done, can be read and are to have steps."""
         for path in derivation.input_derivations:
-            one = self._derivations.get(path)
+            one = None if self._is_done(path) else self._derivations.get(path)
             if one is not None and not is_part_of_nix(one):
                 yield one
 
@@ -192,10 +193,15 @@ class PlanMaker:
     def _encode_step(self, request: bytes, refs: Mapping[str, str]) -> bytes:
         pieces = [_REQUEST, _sized(request)]
         for path in sorted(refs, key=to_bytes):
-            output = self._prefix + to_bytes(path.removeprefix(STORE))
-            ref = _REF_STEP + self.made[refs[path]] + _REF_OUTPUT + _sized(output)
-            pieces += [_REF, _sized(ref)]
+            ref = path, refs[path]
+            if ref not in self._refs:
+                self._refs[ref] = self._encode_ref(*ref)
+            pieces.append(self._refs[ref])
         return b"".join((*pieces, self._schema))
+
+    def _encode_ref(self, path: str, maker: str) -> bytes:
+        output = self._prefix + to_bytes(path.removeprefix(STORE))
+        return _REF + _sized(_REF_STEP + self.made[maker] + _REF_OUTPUT + _sized(output))
 
 
 def _sized(content: bytes) -> bytes:

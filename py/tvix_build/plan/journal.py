@@ -81,6 +81,12 @@ class Journal:
                 values,
             )
 
+    def delete(self, plan: bytes) -> None:
+        """Delete a plan and its events."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM event WHERE plan = ?", (plan,))
+            connection.execute("DELETE FROM plan WHERE digest = ?", (plan,))
+
     def running(self) -> list[Submission]:
         """Return the plans that are running."""
         with self._database.read() as connection:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -18,6 +18,7 @@ from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Error, Kind, message_type
+from tvix_build.plan.locks import hold_lock
 from tvix_build.plan.wire import Ref, Step, make_plan, read_outputs, read_plan, read_step
 from tvix_build.proxy.shared.checks import check_message
 from tvix_build.store import RequestStore
@@ -177,6 +178,30 @@ class PlanState:
             )
         return digest
 
+    def delete_plan(self, plan: bytes) -> int:
+        """Delete a plan, its runs and their outcomes, and the steps that no other plan has. Return
+        the number of these steps. Builds remain.
+
+        Raises:
+            UnknownPlanError: if the state has no such plan.
+            PlanRunningError: if another call runs the plan.
+        """
+        with self.lock(plan):
+            steps = set(self._digests(plan, "steps"))
+            with self._database.write() as connection:
+                others = "SELECT digest FROM plan WHERE digest != ?"
+                for (other,) in connection.execute(others, (plan,)).fetchall():
+                    steps.difference_update(_digests_of(connection, other, "steps"))
+                connection.executemany(
+                    "DELETE FROM step WHERE digest = ?", ((one,) for one in steps)
+                )
+                connection.execute(
+                    "DELETE FROM result WHERE run IN (SELECT id FROM run WHERE plan = ?)", (plan,)
+                )
+                connection.execute("DELETE FROM run WHERE plan = ?", (plan,))
+                connection.execute("DELETE FROM plan WHERE digest = ?", (plan,))
+        return len(steps)
+
     def put_steps(self, steps: Iterable[tuple[bytes, bytes]]) -> int:
         """Store the digests and canonical encodings of valid steps, in one transaction, and return
         how many of them were new."""
@@ -249,12 +274,10 @@ class PlanState:
 
     def _digests(self, plan: bytes, column: str) -> list[bytes]:
         with self._database.read() as connection:
-            row = connection.execute(
-                f"SELECT CAST({column} AS BLOB) FROM plan WHERE digest = ?", (plan,)
-            ).fetchone()
-        if row is None:
+            found = _digests_of(connection, plan, column)
+        if not found:
             raise UnknownPlanError(f"{self._database.path}: no plan with the digest {plan.hex()}")
-        return [row[0][i : i + DIGEST_SIZE] for i in range(0, len(row[0]), DIGEST_SIZE)]
+        return found
 
     @contextmanager
     def lock(self, plan: bytes) -> Iterator[None]:
@@ -263,9 +286,9 @@ class PlanState:
         Raises:
             PlanRunningError: if another call holds it.
         """
-        with open(self._directory / f"{plan.hex()}.lock", "wb") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(hold_lock(self._directory / f"{plan.hex()}.lock"))
             except BlockingIOError:
                 raise PlanRunningError(f"the plan {plan.hex()} is running already") from None
             yield
@@ -334,6 +357,15 @@ class PlanState:
                 return
             last = rows[-1][1]
             yield from map(_read_row, rows)
+
+
+def _digests_of(connection: sqlite3.Connection, plan: bytes, column: str) -> list[bytes]:
+    """Return the digests in a column of a plan; none if there is no such plan."""
+    row = connection.execute(
+        f"SELECT CAST({column} AS BLOB) FROM plan WHERE digest = ?", (plan,)
+    ).fetchone()
+    rows = b"" if row is None else row[0]
+    return [rows[i : i + DIGEST_SIZE] for i in range(0, len(rows), DIGEST_SIZE)]
 
 
 def _now() -> str:

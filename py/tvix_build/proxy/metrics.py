@@ -67,7 +67,8 @@ class Metrics(Collector):
     def __init__(self, numbers: Mapping[str, Callable[[], float]]) -> None:
         self._numbers = numbers
         self._services: defaultdict[Service, _Counts] = defaultdict(_Counts)
-        self._methods: defaultdict[str, _Counts] = defaultdict(_Counts)
+        self._castore_methods: defaultdict[str, _Counts] = defaultdict(_Counts)
+        self._plan_methods: defaultdict[str, _Counts] = defaultdict(_Counts)
         self._callers: Counter[tuple[str, grpc.StatusCode]] = Counter()
         self.registry: CollectorRegistry = CollectorRegistry()
         self.registry.register(self)
@@ -85,7 +86,11 @@ class Metrics(Collector):
 
     def observe_castore(self, outcome: ServiceOutcome) -> None:
         """Count a call of the castore services that ended."""
-        self._methods[outcome.method].add(outcome)
+        self._castore_methods[outcome.method].add(outcome)
+
+    def observe_plans(self, outcome: ServiceOutcome) -> None:
+        """Count a call of PlanService that ended."""
+        self._plan_methods[outcome.method].add(outcome)
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics; Prometheus calls this for each scrape."""
@@ -108,8 +113,10 @@ class Metrics(Collector):
         yield from _families("tvix_build", "schema", services)
         yield violations
         yield callers
-        if self._methods:
-            yield from _families("tvix_build_castore", "method", self._methods)
+        if self._castore_methods:
+            yield from _families("tvix_build_castore", "method", self._castore_methods)
+        if self._plan_methods:
+            yield from _families("tvix_build_plan", "method", self._plan_methods)
         yield from self._now()
 
     def _now(self) -> Iterable[Metric]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +22,18 @@ from tvix_build.plan import (
     PlanState,
     Run,
     Status,
+    UnknownPlanError,
     run_async,
 )
 from tvix_build.plan.journal import Journal, Submission, now
+from tvix_build.plan.locks import hold_lock
 from tvix_build.plan.v1.rpc_plan_pb2 import Counts, Event, ListPlansResponse, StartPlanRequest
 from tvix_build.plan.wire import base_name, read_plan
 from tvix_build.proxy.logs import LOG
+from tvix_build.proxy.loop_thread import LoopThread
 from tvix_build.proxy.plan_recording import Recorder
 from tvix_build.proxy.status import shutting_down
+from tvix_build.store import StoreError
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,18 @@ class PlanOptions:
         builder: builds the steps.
         address: the address of the builder, for events.
         max_builds: the limit of concurrent builds of all plans.
+        max_plans: the limit of running plans; further ones wait in the order of their start.
     """
 
     path: str
     builder: Builder
     address: str
     max_builds: int
+    max_plans: int = 16
 
 
 class PlanRuns:
-    """The plans of a server. Each runs in a task of the event loop.
+    """The plans of a server. All run in a thread of their own, so that they do not delay calls.
 
     A plan that is running when the server stops is continued by the next server with the same
     state.
@@ -61,23 +68,35 @@ class PlanRuns:
     Attributes:
         state: the state.
         journal: the events.
+        running: the number of running plans.
+
+    Raises:
+        StoreError: if another server uses the state, or if it cannot be opened.
     """
 
     def __init__(self, options: PlanOptions, castore: CastoreStore) -> None:
         self._options = options
         self._castore = castore
         self._slots = BuildSlots(options.max_builds)
-        self.state: PlanState = PlanState(options.path)
-        self.journal: Journal = Journal(Path(options.path, "journal.sqlite"))
+        self._turns = asyncio.Semaphore(options.max_plans)
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._changes: dict[bytes, asyncio.Event] = {}
         self._changing = asyncio.Lock()
         self._closing = False
+        self._loop = asyncio.get_running_loop()
+        self.running: int = 0
+        with ExitStack() as stack:
+            self.state: PlanState = stack.enter_context(PlanState(options.path))
+            stack.enter_context(_lock(Path(options.path)))
+            self.journal: Journal = Journal(Path(options.path, "journal.sqlite"))
+            stack.callback(self.journal.close)
+            self._thread = LoopThread("plans")
+            self._files = stack.pop_all()
 
     @property
-    def running(self) -> int:
-        """The number of running plans."""
-        return len(self._tasks)
+    def waiting(self) -> int:
+        """The number of plans that wait for others."""
+        return len(self._tasks) - self.running
 
     def resume(self) -> None:
         """Continue the plans that were running when the last server stopped."""
@@ -119,6 +138,25 @@ class PlanRuns:
             await asyncio.to_thread(self.journal.append, plan, [event], status)
             self._changed(plan)
 
+    async def delete(self, plan: bytes) -> int:
+        """Delete a plan, and return the number of steps that were deleted with it.
+
+        Raises:
+            PlanRunningError: if it is running.
+        """
+        async with self._changing:
+            if plan in self._tasks:
+                raise PlanRunningError(f"the plan {plan.hex()} is running: cancel it first")
+            return await asyncio.to_thread(self._delete, plan)
+
+    def _delete(self, plan: bytes) -> int:
+        try:
+            steps = self.state.delete_plan(plan)
+        except UnknownPlanError:  # The last server was killed before it deleted the events.
+            steps = 0
+        self.journal.delete(plan)
+        return steps
+
     async def watch(
         self, plan: bytes, first: int, kinds: Sequence[int], step: bytes
     ) -> AsyncIterator[bytes]:
@@ -157,8 +195,8 @@ class PlanRuns:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self.journal.close()
-        self.state.close()
+        await self._thread.close()
+        self._files.close()
 
     def _put_plan(self, roots: Iterable[bytes]) -> tuple[bytes, int]:
         """Store a plan, and return its digest and the number of its steps."""
@@ -170,13 +208,33 @@ class PlanRuns:
         return last.number if last is not None and last.finished is not None else 0
 
     def _begin(self, submission: Submission) -> None:
-        task = asyncio.create_task(self._run(submission))
+        task = asyncio.create_task(self._run_in_turn(submission))
         self._tasks[submission.plan] = task
         task.add_done_callback(lambda _: self._tasks.pop(submission.plan))
 
+    async def _run_in_turn(self, submission: Submission) -> None:
+        """Run a plan, after those that began to wait before."""
+        if self._turns.locked():
+            reason = f"{self._options.max_plans} other plans are running"
+            event = Event(kind=Event.KIND_WAITING, time=now(), reason=reason)
+            await asyncio.to_thread(self.journal.append, submission.plan, [event])
+            self._changed(submission.plan)
+        async with self._turns:
+            self.running += 1
+            try:
+                await self._thread.run(self._run(submission))
+            finally:
+                self.running -= 1
+
     async def _run(self, submission: Submission) -> None:
+        """Run a plan, in the thread of plans."""
         plan = submission.plan
-        recorder = Recorder(self.journal, plan, self._options.address, lambda: self._changed(plan))
+        recorder = Recorder(
+            self.journal,
+            plan,
+            self._options.address,
+            lambda: self._loop.call_soon_threadsafe(self._changed, plan),
+        )
         try:
             run = await asyncio.to_thread(self.state.last_run, plan)
             # A server that was killed may have finished the run without recording that.
@@ -225,6 +283,21 @@ class PlanRuns:
         change = self._changes.pop(plan, None)
         if change is not None:
             change.set()
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Hold the lock of the server of a state.
+
+    Raises:
+        StoreError: if another server holds it.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock(directory / "server.lock"))
+        except BlockingIOError:
+            raise StoreError(f"{directory}: another server uses this state of plans") from None
+        yield
 
 
 def _outputs(state: PlanState, run: Run) -> Iterable[Node]:

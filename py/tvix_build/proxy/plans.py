@@ -12,7 +12,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from tvix_build._core.report import Kind, ValidationError, message_type
-from tvix_build.plan import UnknownStepError
+from tvix_build.plan import PlanRunningError, UnknownStepError
 from tvix_build.plan.v1 import rpc_plan_pb2 as rpc
 from tvix_build.proxy.plan_runs import PlanRuns
 from tvix_build.proxy.service_calls import Context, ServiceCalls, check_digest, parse, run_in
@@ -51,6 +51,7 @@ class PlanService:
             "StartPlan": grpc.unary_unary_rpc_method_handler(self.start_plan),
             "WatchPlan": grpc.unary_stream_rpc_method_handler(self.watch_plan),
             "CancelPlan": grpc.unary_unary_rpc_method_handler(self.cancel_plan),
+            "DeletePlan": grpc.unary_unary_rpc_method_handler(self.delete_plan),
             "ListPlans": grpc.unary_stream_rpc_method_handler(self.list_plans),
         }
         return (grpc.method_handlers_generic_handler(NAME, methods),)
@@ -127,6 +128,20 @@ class PlanService:
             await self._check_started(request.plan)
             await self._runs.cancel(request.plan)
         return _encode(rpc.CancelPlanResponse())
+
+    async def delete_plan(self, data: bytes, context: Context) -> bytes:
+        """PlanService.DeletePlan."""
+        async with self._calls.call(context, f"{NAME}/DeletePlan", len(data)) as outcome:
+            request = parse(rpc.DeletePlanRequest, data)
+            await self._check_started(request.plan)
+            try:
+                steps = await self._runs.delete(request.plan)
+            except PlanRunningError as error:
+                code = grpc.StatusCode.FAILED_PRECONDITION
+                raise status_error(code, "RUNNING_PLAN", str(error)) from None
+            response = _encode(rpc.DeletePlanResponse(steps=steps))
+            outcome.response_size = len(response)
+        return response
 
     async def list_plans(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
         """PlanService.ListPlans."""

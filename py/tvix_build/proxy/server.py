@@ -209,6 +209,7 @@ class Server:
         builder = self._wrapped(builder)
         observers = self.observers
         self._castore_observers = [log_castore_call]
+        self._plan_observers = [log_plan_call]
         if options.log is not None:
             log = options.log
             self.numbers["dropped_log_lines_total"] = lambda: log.dropped
@@ -220,6 +221,7 @@ class Server:
             self.metrics = metrics = Metrics(self.numbers)
             observers.append(metrics.observe)
             self._castore_observers.append(metrics.observe_castore)
+            self._plan_observers.append(metrics.observe_plans)
             if not options.is_worker:
                 await self._serve_metrics(metrics)
         receiver = Receiver(options.memory, options.max_message_size)
@@ -348,7 +350,7 @@ class Server:
         self._stack.push_async_callback(plans.close)
         calls = ServiceCalls(
             self._calls,
-            [log_plan_call],
+            self._plan_observers,
             self._options.max_plan_calls,
             self._options.max_upload_size,
             lambda *one: self._callers.identify(*one),
@@ -356,6 +358,7 @@ class Server:
         )
         self.numbers["open_plan_calls"] = lambda: calls.calls
         self.numbers["running_plans"] = lambda: plans.running
+        self.numbers["waiting_plans"] = lambda: plans.waiting
         service = PlanService(plans, calls)
         self._stack.callback(service.close)
         return service

@@ -352,6 +352,20 @@ def cancel(**options: Any) -> int:
     return run_cancel(**options)
 
 
+@plan.command(cls=Command, short_help="Delete a plan on a server.")
+@_digest_argument
+@_server_options
+def delete(**options: Any) -> int:
+    """Delete the plan with a DIGEST, which must not be running, its events, and the steps that no
+    other plan has. Stored builds remain.
+
+    Exit status 1: the call fails.
+    """
+    from tvix_build.cli.plan_server import delete as run_delete
+
+    return run_delete(**options)
+
+
 @plan.command("list", cls=Command, short_help="List the plans on a server.")
 @_server_options
 def list_plans(**options: Any) -> int:

@@ -145,6 +145,14 @@ def _parse_services(
     help="With --plans: limit of concurrent builds of all plans; by default, the number of CPUs.",
 )
 @click.option(
+    "--max-plans",
+    metavar="N",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="With --plans: limit of running plans; further ones wait in the order of their start.",
+)
+@click.option(
     "--max-plan-calls",
     metavar="N",
     type=click.IntRange(1),
