@@ -7,12 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tvix_build._core.check import check
 from tvix_build._core.references import is_replaced
 from tvix_build._core.report import Kind
-from tvix_build.plan.graph import PlanGraph, name_of, request_of
+from tvix_build.plan.graph import PlanGraph, request_of
 from tvix_build.plan.v1.plan_pb2 import Step
 from tvix_build.plan.wire import request_end
 
@@ -88,10 +88,10 @@ class _Comparison:
         for i, j in same.items():
             for one, other in zip(old.output_numbers(i), new.output_numbers(j), strict=True):
                 self._outputs[one] = other
-        self._old_outputs = {i: old.outputs(i) for i in self._left}
-        self._new_outputs = {j: new.outputs(j) for j in self._right}
-        self._old_names = {i: name_of(one) for i, one in self._old_outputs.items()}
-        self._new_names = {j: name_of(one) for j, one in self._new_outputs.items()}
+        self._old_outputs = {i: _split_names(old.outputs(i)) for i in self._left}
+        self._new_outputs = {j: _split_names(new.outputs(j)) for j in self._right}
+        self._old_names = {i: _shortest(names) for i, names in self._old_outputs.items()}
+        self._new_names = {j: _shortest(names) for j, names in self._new_outputs.items()}
         # The hashes of the outputs of steps with a pair, each followed by that of the pair.
         self._hashes: dict[int, list[bytes]] = {}
         self.pairs: dict[int, int] = {}
@@ -184,10 +184,11 @@ class _Comparison:
         if i not in self.pairs and j not in self._taken:
             self.pairs[i] = j
             old, new = self._old_outputs[i], self._new_outputs[j]
-            self._hashes[i] = self._paired_hashes(i, j)
-            first, others = self._old.output_numbers(i)[0], self._new.output_numbers(j)
-            for one, other in _pair_names(old, new):
-                self._outputs[first + one] = others[other]
+            pairs = _pair_names(old, new)
+            self._hashes[i] = _paired_hashes(old, new, pairs)
+            first, second = self._old.output_numbers(i).start, self._new.output_numbers(j).start
+            for one, other in pairs:
+                self._outputs[first + one] = second + other
             self._taken.add(j)
             self._waiting.append((i, j))
 
@@ -213,13 +214,13 @@ class _Comparison:
         """Return the hashes of store paths that an old step may have, each followed by that of the
         new step: of its own outputs, and of the steps that it needs and that differ."""
         own = self._hashes.get(i)
-        hashes = list(self._paired_hashes(i, j) if own is None else own)
+        if own is None:
+            names, others = self._old_outputs[i], self._new_outputs[j]
+            own = _paired_hashes(names, others, _pair_names(names, others))
+        hashes = [*own]
         for one in self._old.needs[i]:
             hashes += self._hashes.get(one, ())
         return hashes
-
-    def _paired_hashes(self, i: int, j: int) -> list[bytes]:
-        return _paired_hashes(self._old_outputs[i], self._new_outputs[j])
 
     def _adapted(self, i: int, j: int) -> bytes:
         """Return an old step with the digests and the hashes of store paths of new steps."""
@@ -257,32 +258,51 @@ def _by_key(steps: Iterable[int], keys: Mapping[int, object]) -> dict[object, li
     return found
 
 
-def _pair_names(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield the indices of names that are the same apart from the hash of a store path, in their
+class _Name(NamedTuple):
+    """A base name: the hash of a store path and what follows, or no hash, a slash and the name."""
+
+    hash: bytes
+    rest: str
+
+
+def _split_names(names: Iterable[str]) -> list[_Name]:
+    """Split names that may begin with the hash of a store path."""
+    found = []
+    for name in names:
+        begin = _HASH.match(name.encode())
+        # No name has the slash, which distinguishes names without a hash.
+        found.append(_Name(begin[0], name[32:]) if begin else _Name(b"", f"/{name}"))
+    return found
+
+
+def _shortest(names: Iterable[_Name]) -> str:
+    """Return the shortest of some names, without the hash."""
+    return min((name.rest[1:] for name in names), key=len, default="")
+
+
+def _pair_names(old: Sequence[_Name], new: Sequence[_Name]) -> Sequence[tuple[int, int]]:
+    """Return the indices of names that are the same apart from the hash of a store path, in their
     order."""
-    if len(old) == len(new) == 1:
-        if _without_hash(old[0]) == _without_hash(new[0]):
-            yield 0, 0
-        return
-    by_name = defaultdict(list)
+    if len(old) == len(new) == 1:  # as of most steps
+        return [(0, 0)] if old[0].rest == new[0].rest else []
+    by_rest = defaultdict(list)
     for j, name in enumerate(new):
-        by_name[_without_hash(name)].append(j)
+        by_rest[name.rest].append(j)
+    pairs = []
     for i, name in enumerate(old):
-        if others := by_name[_without_hash(name)]:
-            yield i, others.pop(0)
+        if others := by_rest[name.rest]:
+            pairs.append((i, others.pop(0)))
+    return pairs
 
 
-def _without_hash(name: str) -> str:
-    return name[32:] if _HASH.match(name.encode()) else name
-
-
-def _paired_hashes(old: Sequence[str], new: Sequence[str]) -> list[bytes]:
-    """Return the hashes of store paths that have the same name, in their order: each old one
-    followed by the new one."""
+def _paired_hashes(
+    old: Sequence[_Name], new: Sequence[_Name], pairs: Iterable[tuple[int, int]]
+) -> list[bytes]:
+    """Return the hashes of store paths in pairs of names: each old one followed by the new one."""
     hashes: list[bytes] = []
-    for i, j in _pair_names(old, new):
-        if _HASH.match(old[i].encode()):
-            hashes += old[i][:32].encode(), new[j][:32].encode()
+    for i, j in pairs:
+        if old[i].hash:
+            hashes += old[i].hash, new[j].hash
     return hashes
 
 
@@ -290,7 +310,8 @@ def describe(old: Step, new: Step) -> Iterator[str]:
     """Yield what differs between two steps."""
     before, after = request_of(old), request_of(new)
     sources = _keyed(before.inputs, after.inputs, _node_name)
-    paired = _paired_hashes(*_names_of_sources(before, after))
+    names, others = map(_split_names, _names_of_sources(before, after))
+    paired = _paired_hashes(names, others, _pair_names(names, others))
     hashes = dict(zip(paired[::2], paired[1::2], strict=True))
     named = {name[33:] if _HASH.match(name.encode()) else name for name in sources}
     yield from (f"source {name}" for name in sorted(named))
