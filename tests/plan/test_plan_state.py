@@ -57,7 +57,7 @@ def test_a_state_that_fails_between_builds(
 
 
 def test_a_plan_is_deleted_with_what_only_it_has(state: PlanState, tmp_path: Path) -> None:
-    small, large = (make_graph(needs) for needs in ([[]], [[], [0], [0]]))
+    small, large = make_graph([[]]), make_graph([[], [0], [0]])
     kept, deleted = state.put_plan(small[0]), state.put_plan(large[0])
     with CastoreStore(tmp_path / "castore") as castore:
         for plan in (kept, deleted):
