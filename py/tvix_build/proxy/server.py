@@ -50,6 +50,7 @@ from tvix_build.proxy.shared.channels import (
 from tvix_build.proxy.shared.services import Service
 from tvix_build.proxy.status import shutting_down
 from tvix_build.proxy.tracing import BuildTracer, CallTracer, tracer_of
+from tvix_build.proxy.trimming import trim_memory
 from tvix_build.proxy.upstream import CheckOnly, Upstream
 from tvix_build.store import RequestStore
 
@@ -238,6 +239,8 @@ class Server:
             traces.call if traces else None,
         )
         await self._listen()
+        trimming = asyncio.create_task(trim_memory())
+        self._stack.callback(trimming.cancel)
 
     async def _fetch_keys(self, keys: RemoteKeys) -> None:
         """Fetch the keys of tokens now, and again until the end."""
