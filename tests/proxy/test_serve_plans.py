@@ -423,6 +423,8 @@ def test_limits(tmp_path: Path, limit: str) -> None:
 class NoTokens:
     """Knows no token."""
 
+    remote = None
+
     def name(self, _: object) -> str:
         raise status_error(grpc.StatusCode.UNAUTHENTICATED, "NO_TOKEN", "expected a token")
 
