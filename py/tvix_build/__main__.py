@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    gc.set_threshold(GC_THRESHOLD)
+    if "serve" not in arguments:  # It runs for long, and cycles may refer to large messages.
+        gc.set_threshold(GC_THRESHOLD)
     # The C core of gRPC logs errors, which the statuses contain, too.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for stream in (sys.stdout, sys.stderr):

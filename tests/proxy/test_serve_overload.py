@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -307,6 +308,30 @@ def test_calls_wait_while_another_caller_holds_the_memory(monkeypatch: pytest.Mo
             await asyncio.gather(waiting, *calls)
 
     asyncio.run(scenario())
+
+
+def test_calls_that_fail_leave_no_message_behind() -> None:
+    """The garbage collector is not needed for it."""
+    requests = [b"\x08" * SIZE, b"\xff" * SIZE, request("a" * SIZE)]
+
+    async def scenario() -> None:
+        async with open_proxy() as proxy, method_of(proxy) as do_build:
+            for data in requests:
+                await error_of(do_build(data))
+            await until(lambda: not proxy.numbers["buffered_bytes"]())
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+        held = [one for garbage in gc.garbage for one in gc.get_referents(garbage)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not [len(one) for one in held if isinstance(one, bytes) and len(one) >= SIZE]
 
 
 def test_many_calls_that_arrive_at_once() -> None:

@@ -43,6 +43,7 @@ from serving import (
 )
 from tvix_build.proxy.client import AsyncBuildService, BuildService
 from tvix_build.proxy.listening import ServeError
+from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.channels import channel_options
 from waiting import until
@@ -138,6 +139,13 @@ class RawBuilder:
                     await writer.wait_closed()
 
 
+@asynccontextmanager
+async def raw_proxy(builder: RawBuilder, directory: str) -> AsyncIterator[Server]:
+    """Run a proxy in front of a builder at a socket in a directory."""
+    async with builder.running(f"{directory}/builder") as upstream, open_proxy(upstream) as proxy:
+        yield proxy
+
+
 RESPONSES = {
     "one message": (head() + body(RESPONSE) + end(), ""),
     "an initial digest": (head((b"tvix-build-digest", b"00")) + body(RESPONSE) + end(), ""),
@@ -167,11 +175,7 @@ RESPONSES = {
 def test_malformed_responses(response: bytes, expected: str) -> None:
     async def scenario(directory: str) -> None:
         builder = RawBuilder(response)
-        async with (
-            builder.running(f"{directory}/builder") as upstream,
-            open_proxy(upstream) as proxy,
-            method_of(proxy) as do_build,
-        ):
+        async with raw_proxy(builder, directory) as proxy, method_of(proxy) as do_build:
             call = do_build(DATA)
             if not expected:
                 assert await call == RESPONSE
@@ -192,11 +196,7 @@ def test_the_response_after_a_failure_is_read_as_a_stream() -> None:
 
     async def scenario(directory: str) -> None:
         builder = RawBuilder(head() + body(RESPONSE) + end())
-        async with (
-            builder.running(f"{directory}/builder") as upstream,
-            open_proxy(upstream) as proxy,
-            method_of(proxy) as do_build,
-        ):
+        async with raw_proxy(builder, directory) as proxy, method_of(proxy) as do_build:
             assert await do_build(DATA) == RESPONSE
             builder.response = head() + body(RESPONSE, RESPONSE) + end()
             call = do_build(DATA)
@@ -215,11 +215,7 @@ def test_the_authority_over_unix_sockets() -> None:
 
     async def scenario(directory: str) -> None:
         builder = RawBuilder(head() + body(RESPONSE) + end())
-        async with (
-            builder.running(f"{directory}/builder") as upstream,
-            open_proxy(upstream) as proxy,
-            method_of(proxy) as do_build,
-        ):
+        async with raw_proxy(builder, directory) as proxy, method_of(proxy) as do_build:
             assert await do_build(DATA)
         async with (
             builder.running(f"{directory}/other") as address,

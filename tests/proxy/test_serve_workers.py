@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import grpc
 import pytest
 
 import tvix_build
-from proxy_process import metric, running_proxy
+from proxy_process import Proxy, metric, running_proxy
 from serving import FREE_PORT, METHOD, free_port, response_to
 from threaded_builder import Builder, building
 from tvix_build import cli
@@ -48,6 +50,18 @@ def counted(port: int) -> tuple[int, int]:
     return metric(port, "tvix_build_workers"), metric(port, "tvix_build_calls_total")
 
 
+@contextmanager
+def held_proxy() -> Iterator[tuple[Builder, Proxy]]:
+    """Yield a builder that holds its responses back, and a proxy in front of it."""
+    builder = Builder()
+    builder.gate.clear()
+    with (
+        building(builder) as upstream,
+        running_proxy(*WORKERS, "--upstream", upstream, "--grace", str(LIMIT)) as proxy,
+    ):
+        yield builder, proxy
+
+
 def test_calls_reach_all_workers_and_a_dead_one_is_replaced() -> None:
     port = free_port()
     metrics = ("--metrics", f"127.0.0.1:{port}")
@@ -75,13 +89,7 @@ def test_calls_reach_all_workers_and_a_dead_one_is_replaced() -> None:
 
 
 def test_running_calls_of_all_workers_end_after_a_signal() -> None:
-    builder = Builder()
-    builder.gate.clear()
-    with (
-        building(builder) as upstream,
-        running_proxy(*WORKERS, "--upstream", upstream, "--grace", str(LIMIT)) as proxy,
-        ThreadPoolExecutor() as threads,
-    ):
+    with held_proxy() as (builder, proxy), ThreadPoolExecutor() as threads:
 
         def build() -> object:
             with BuildService(proxy.address) as client:
@@ -97,11 +105,8 @@ def test_running_calls_of_all_workers_end_after_a_signal() -> None:
 
 
 def test_a_second_signal_ends_the_calls_of_all_workers() -> None:
-    builder = Builder()
-    builder.gate.clear()
     with (
-        building(builder) as upstream,
-        running_proxy(*WORKERS, "--upstream", upstream, "--grace", str(LIMIT)) as proxy,
+        held_proxy() as (builder, proxy),
         ThreadPoolExecutor() as threads,
         BuildService(proxy.address) as client,
     ):

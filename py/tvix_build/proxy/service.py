@@ -17,7 +17,7 @@ from tvix_build.proxy.builder_protocol import Builder, Call, Caller, Metadata, R
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.metadata import forwarded as forwarded_metadata
 from tvix_build.proxy.metadata import returned
-from tvix_build.proxy.open_calls import OpenCalls
+from tvix_build.proxy.open_calls import OpenCall, OpenCalls
 from tvix_build.proxy.outcomes import Observer, Outcome
 from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
@@ -99,13 +99,9 @@ class ProxyService:
                     raise shutting_down()
                 caller = self._identify(context, metadata)
                 outcome.caller = caller.name
-                request = await self._receiver.receive(call, context, caller.share)
-                outcome.request_size = len(request)
-                response = await self._build(request, metadata, caller, context, outcome)
-                outcome.response_size += len(response.data)
-                self._receiver.hold(call, caller.share, request, response.data)
+                response = await self._receive_and_build(call, metadata, caller, context, outcome)
             except StatusError as error:
-                failure = error
+                failure = error.without_frames()
                 outcome.fail(error)
             except asyncio.CancelledError:
                 if call.failure is None:
@@ -126,6 +122,22 @@ class ProxyService:
             await context.send_initial_metadata(returned(response.initial_metadata))
         context.set_trailing_metadata((*returned(response.trailing_metadata), *digest))
         return response.data
+
+    async def _receive_and_build(
+        self,
+        call: OpenCall,
+        metadata: Metadata,
+        caller: Caller,
+        context: _Context,
+        outcome: Outcome,
+    ) -> Response:
+        # Not in the frame of `_do_build`, which gRPC keeps when it aborts a call, and the request.
+        request = await self._receiver.receive(call, context, caller.share)
+        outcome.request_size = len(request)
+        response = await self._build(request, metadata, caller, context, outcome)
+        outcome.response_size += len(response.data)
+        self._receiver.hold(call, caller.share, request, response.data)
+        return response
 
     async def _build(
         self,

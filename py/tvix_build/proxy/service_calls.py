@@ -88,7 +88,7 @@ class ServiceCalls:
                     self._identify(context, metadata)
                     yield outcome
             except StatusError as error:
-                failure = error
+                failure = error.without_frames()
                 outcome.code, outcome.by, outcome.message = error.code, error.by, error.message
             except (asyncio.CancelledError, GeneratorExit):
                 outcome.code, outcome.by = cancelled_code(context), "client"

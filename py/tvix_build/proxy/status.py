@@ -53,6 +53,12 @@ class StatusError(Exception):
         self.by = by
         self.violations = violations
 
+    def without_frames(self) -> StatusError:
+        """Return this error without tracebacks. Their frames refer to messages, and possibly to the
+        error: such cycles keep messages in memory until the garbage collector runs."""
+        self.__context__ = self.__cause__ = None
+        return self.with_traceback(None)
+
 
 def status_error(code: grpc.StatusCode, reason: str, message: str) -> StatusError:
     """Return a status of the proxy. `reason` is the machine-readable one, in UPPER_SNAKE_CASE."""
