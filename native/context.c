@@ -287,10 +287,10 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
   return status;
 }
 
-tvixb_status tvixb_check_plan(tvixb_context* context, const uint8_t* data,
-                              size_t size, uint8_t* verdict, uint8_t* digest,
-                              tvixb_steps* steps) {
-  const tvixb_kind* kind = tvixb_kind_find("tvix_build.plan.v1.Plan");
+tvixb_status tvixb_check_graph(tvixb_context* context, const tvixb_kind* kind,
+                               const uint8_t* data, size_t size,
+                               uint8_t* verdict, uint8_t* digest,
+                               tvixb_steps* steps) {
   const uint64_t range[2] = {0, size};
   const tvixb_results results = {verdict, digest, NULL};
   *steps = (tvixb_steps){0};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Sets the values of a context on which a schema's rules depend.
+// What the files of schemas need of a context.
 #ifndef TVIXB_CONTEXT_H
 #define TVIXB_CONTEXT_H
 
@@ -13,5 +13,11 @@
 // TVIXB_ANY: the count is unknown.
 void tvixb_context_set_count(tvixb_context* context, tvixb_count count,
                              uint64_t value);
+
+// As tvixb_check_plan, for a message of any kind whose rule makes it a graph.
+tvixb_status tvixb_check_graph(tvixb_context* context, const tvixb_kind* kind,
+                               const uint8_t* data, size_t size,
+                               uint8_t* verdict, uint8_t* digest,
+                               tvixb_steps* steps);
 
 #endif  // TVIXB_CONTEXT_H

@@ -202,8 +202,8 @@ def test_the_proxy_runs_without_privileges_and_with_a_read_only_root(tmp_path: P
         process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment())
         try:
             assert process.stderr
-            line = json.loads(process.stderr.readline())
-            assert line["event"] == "listening"
+            lines = map(json.loads, process.stderr)
+            line = next(one for one in lines if one["event"] == "listening")
             with grpc.insecure_channel(parse(line["addresses"][0]).target) as channel:
                 method: Any = channel.unary_unary(METHOD)
                 with pytest.raises(grpc.RpcError) as error:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the proxy until it is told to stop: by signals, or by the process that started it as one of
-several workers."""
+"""Runs the proxy until a signal stops it, or the process that started it as one of several workers."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from tvix_build.proxy.systemd import notify
 
 
 class Control(Protocol):
-    """Tells a server when to stop, and is told its state."""
+    """Stops a server, and gets its state."""
 
     async def begin(self, stops: asyncio.Queue[str]) -> None:
         """Put the reason to stop into a queue, and another one to end all calls."""

@@ -56,7 +56,8 @@ class StatusError(Exception):
     def without_frames(self) -> StatusError:
         """Return this error without tracebacks. Their frames refer to messages, and possibly to the
         error: such cycles keep messages in memory until the garbage collector runs."""
-        self.__context__ = self.__cause__ = None
+        error: BaseException = self
+        error.__context__ = error.__cause__ = None
         return self.with_traceback(None)
 
 
