@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 import signal
 import socket
@@ -116,6 +117,19 @@ def test_a_second_signal_ends_the_calls_of_all_workers() -> None:
         assert proxy.end(signal.SIGINT) == 0
         assert isinstance(running.exception(LIMIT), grpc.RpcError)
         builder.gate.set()
+
+
+def test_signals_to_workers_have_no_effect() -> None:
+    with running_proxy(*WORKERS, "--check-only") as proxy:
+        for worker in proxy.first["workers"]:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                os.kill(worker, number)
+            # A program that a worker starts would ignore a signal that the worker ignores.
+            (ignored,) = re.findall(r"SigIgn:\s*(.*)", Path(f"/proc/{worker}/status").read_text())
+            assert not int(ignored, 16) & 1 << signal.SIGTERM - 1
+        call(proxy.address)
+        assert proxy.end(signal.SIGTERM) == 0
+    assert {one["event"] for one in proxy.lines} <= {"call", "draining", "stopped"}
 
 
 def test_all_workers_reload() -> None:

@@ -85,7 +85,8 @@ class Worker:
     async def begin(self, stops: asyncio.Queue[str]) -> None:
         """Read the connection. Signals are for the other process."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+            # Builds would inherit SIG_IGN.
+            signal.signal(number, lambda *_: None)
         reader, self._writer = await asyncio.open_connection(sock=self._connection)
         self._reading = asyncio.create_task(self._read(reader, stops))
 
