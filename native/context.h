@@ -14,7 +14,7 @@
 void tvixb_context_set_count(tvixb_context* context, tvixb_count count,
                              uint64_t value);
 
-// As tvixb_check_plan, for a message of any kind whose rule makes it a graph.
+// Checks a message whose parts are a graph, and returns them (tvix_build.h).
 tvixb_status tvixb_check_graph(tvixb_context* context, const tvixb_kind* kind,
                                const uint8_t* data, size_t size,
                                uint8_t* verdict, uint8_t* digest,

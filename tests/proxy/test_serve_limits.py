@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -274,16 +275,25 @@ def test_closing_cancels_calls_after_the_grace_period() -> None:
     asyncio.run(scenario())
 
 
-def test_calls_that_a_shutdown_does_not_accept_are_unavailable() -> None:
-    """Not CANCELLED, which means that the caller cancelled the call."""
+@pytest.mark.parametrize("round_seconds", [0.0, 0.01])
+def test_calls_that_a_shutdown_does_not_accept_are_unavailable(round_seconds: float) -> None:
+    """Not CANCELLED, which means that the caller cancelled the call. Also if each round of the
+    event loop takes long, as on a busy machine."""
 
     async def scenario() -> None:
+        async def delay_rounds() -> None:
+            while True:
+                time.sleep(round_seconds)
+                await asyncio.sleep(0)
+
         async with proxy_to(Builder()) as proxy, method_of(proxy) as do_build:
             await do_build(request(0))
             calls = [asyncio.ensure_future(do_build(request(i))) for i in range(200)]
+            delaying = asyncio.create_task(delay_rounds())
             await asyncio.wait(calls[:1])
             await proxy.close(LIMIT)
             found = await asyncio.gather(*calls, return_exceptions=True)
+            delaying.cancel()
             codes = {one.code() for one in found if isinstance(one, grpc.aio.AioRpcError)}
             assert codes <= {grpc.StatusCode.UNAVAILABLE}
 

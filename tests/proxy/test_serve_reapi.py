@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,10 @@ def test_a_cancelled_call_cancels_the_execution(tmp_path: Path) -> None:
     engine.hanging = True
 
     async def call(address: str) -> None:
+        named = threading.Event()  # The builder knows the name of the operation to cancel.
         with (
             CastoreStore(tmp_path / "store") as castore,
-            ReapiBuilder(address, castore) as builder,
+            ReapiBuilder(address, castore, on_stage=lambda _: named.set()) as builder,
         ):
             options = Options([parse(FREE_PORT)], [SERVICES[SNIX]])
             server = Server(options, CastoreBuilder(builder))
@@ -128,7 +130,7 @@ def test_a_cancelled_call_cancels_the_execution(tmp_path: Path) -> None:
             try:
                 async with AsyncBuildService(server.addresses[0], schema=SNIX) as client:
                     task = asyncio.create_task(client.do_build(request("", provide_bin_sh=False)))
-                    await until(lambda: bool(engine.requests))
+                    await until(named.is_set)
                     task.cancel()
                     with pytest.raises(asyncio.CancelledError):
                         await task

@@ -51,10 +51,10 @@ class KeyServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                keys.requests += 1
                 self.send_response(200 if keys.names else 500)
                 self.end_headers()
                 self.wfile.write(keys.body())
-                keys.requests += 1
 
             def log_message(self, *_: Any) -> None:
                 pass

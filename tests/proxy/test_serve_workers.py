@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
+import select
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +29,8 @@ from tvix_build.proxy.line_writer import LineWriter
 from tvix_build.proxy.server import Options
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.channels import Connections, Memory
-from tvix_build.proxy.worker import Place
+from tvix_build.proxy.supervisor import Supervised, Supervisor
+from tvix_build.proxy.worker import METRICS, Place, Worker
 from tvix_build.proxy.worker_metrics import Described, WorkerMetrics
 from waiting import LIMIT, wait_until
 
@@ -119,6 +124,19 @@ def test_a_second_signal_ends_the_calls_of_all_workers() -> None:
         builder.gate.set()
 
 
+def test_signals_to_workers_have_no_effect() -> None:
+    with running_proxy(*WORKERS, "--check-only") as proxy:
+        for worker in proxy.first["workers"]:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                os.kill(worker, number)
+            # A program that a worker starts would ignore a signal that the worker ignores.
+            (ignored,) = re.findall(r"SigIgn:\s*(.*)", Path(f"/proc/{worker}/status").read_text())
+            assert not int(ignored, 16) & 1 << signal.SIGTERM - 1
+        call(proxy.address)
+        assert proxy.end(signal.SIGTERM) == 0
+    assert {one["event"] for one in proxy.lines} <= {"call", "draining", "stopped"}
+
+
 def test_all_workers_reload() -> None:
     with running_proxy(*WORKERS, "--check-only") as proxy:
         proxy.process.send_signal(signal.SIGHUP)
@@ -166,6 +184,51 @@ def test_workers_that_cannot_start(
 ) -> None:
     assert cli.main(["serve", "--check-only", *WORKERS, *options]) == 2
     assert " ".join(capfd.readouterr().err.split()).count(expected) == 1
+
+
+def test_a_worker_that_ends_within_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os\n"
+        'place = json.loads(os.environ["TVIX_BUILD_WORKER"])\n'
+        """os.write(place["connection"], b'{"max_connections": 1')\n"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert asyncio.run(supervise()) == 2
+
+
+def test_a_worker_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/program")
+    assert asyncio.run(supervise()) == 2
+
+
+async def supervise() -> int:
+    """Run workers, and return the exit status."""
+    options = Supervised([], 2, [parse(FREE_PORT)], metrics=None, grace=0, drain_delay=0)
+    return await Supervisor(options).run()
+
+
+def test_a_worker_stops_when_the_first_process_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        worker = Worker(Place(0, 1, [], theirs.detach()))
+        stops: asyncio.Queue[str] = asyncio.Queue()
+        await worker.begin(stops)
+        ours.send(METRICS.encode() + b"\n")
+        await asyncio.to_thread(select.select, [ours], [], [])
+        ours.close()  # with unread bytes, so the worker gets an error
+        await stops.get()
+        worker.stopped()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

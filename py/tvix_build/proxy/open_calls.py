@@ -11,7 +11,9 @@ import grpc.aio
 
 from tvix_build.proxy.status import StatusError
 
-_QUIET_SECONDS = 0.05
+_POLL_SECONDS = 0.005
+_QUIET_POLLS = 10
+"""Several, as a busy event loop passes a call to its task only after some rounds."""
 
 
 class OpenCall:
@@ -78,9 +80,12 @@ class OpenCalls:
         await self._idle.wait()
 
     async def wait_until_quiet(self, timeout: float) -> None:
-        """Wait until no call has arrived for a moment, for at most `timeout` seconds."""
-        for _ in range(int(timeout / _QUIET_SECONDS)):
+        """Wait until no call has arrived for a moment, for at most `timeout` seconds in which the
+        event loop is not busy."""
+        quiet = 0
+        for _ in range(int(timeout / _POLL_SECONDS)):
             arrived = self._arrived
-            await asyncio.sleep(_QUIET_SECONDS)
-            if self._arrived == arrived:
+            await asyncio.sleep(_POLL_SECONDS)
+            quiet = quiet + 1 if self._arrived == arrived else 0
+            if quiet == _QUIET_POLLS:
                 return

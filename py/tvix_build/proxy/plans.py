@@ -15,7 +15,14 @@ from tvix_build._core.report import Kind, ValidationError, message_type
 from tvix_build.plan import PlanRunningError, UnknownStepError
 from tvix_build.plan.v1 import rpc_plan_pb2 as rpc
 from tvix_build.proxy.plan_runs import PlanRuns
-from tvix_build.proxy.service_calls import Context, ServiceCalls, check_digest, parse, run_in
+from tvix_build.proxy.service_calls import (
+    Context,
+    ServiceCalls,
+    check_digest,
+    complete,
+    parse,
+    run_in,
+)
 from tvix_build.proxy.shared.checks import Checked, check_message
 from tvix_build.proxy.status import invalid, status_error
 
@@ -100,7 +107,7 @@ class PlanService:
                 message = f"expected a timeout of 0 or more seconds, found {request.timeout:g}"
                 raise status_error(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_TIMEOUT", message)
             try:
-                plan = await self._runs.start(request)
+                plan = await complete(self._runs.start(request))
             except UnknownStepError as error:
                 code = grpc.StatusCode.FAILED_PRECONDITION
                 raise status_error(code, "MISSING_STEP", str(error)) from None
@@ -126,7 +133,7 @@ class PlanService:
         async with self._calls.call(context, f"{NAME}/CancelPlan", len(data)):
             request = parse(rpc.CancelPlanRequest, data)
             await self._check_started(request.plan)
-            await self._runs.cancel(request.plan)
+            await complete(self._runs.cancel(request.plan))
         return _encode(rpc.CancelPlanResponse())
 
     async def delete_plan(self, data: bytes, context: Context) -> bytes:
@@ -135,7 +142,7 @@ class PlanService:
             request = parse(rpc.DeletePlanRequest, data)
             await self._check_started(request.plan)
             try:
-                steps = await self._runs.delete(request.plan)
+                steps = await complete(self._runs.delete(request.plan))
             except PlanRunningError as error:
                 code = grpc.StatusCode.FAILED_PRECONDITION
                 raise status_error(code, "RUNNING_PLAN", str(error)) from None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, TypeAlias, TypeVar
@@ -138,7 +138,12 @@ class ServiceCalls:
 async def run_in(threads: Executor, function: Callable[..., T], *args: Any) -> T:
     """Call a function in a thread. Cancellation waits for its end, as it may use a file that the
     caller closes."""
-    future = asyncio.get_running_loop().run_in_executor(threads, function, *args)
+    return await complete(asyncio.get_running_loop().run_in_executor(threads, function, *args))
+
+
+async def complete(work: Awaitable[T]) -> T:
+    """Return the result of work. Cancellation waits for its end, so that none of it is missing."""
+    future = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -11,7 +11,6 @@ import json
 import signal
 import socket
 import sys
-from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -75,37 +74,44 @@ class _Worker:
         self.ready: dict[str, Any] | None = None
         self._reader = reader
         self._writer = writer
-        self._requests: deque[asyncio.Future[Described]] = deque()
+        self._requested: asyncio.Future[Described | None] | None = None
 
     async def wait_until_ready(self) -> bool:
         """Return whether the process accepts calls; otherwise, it has ended."""
-        line = await self._reader.readline()
-        self.ready = json.loads(line) if line else None
+        self.ready = await self._receive()
         return self.ready is not None
 
     async def wait_until_ended(self) -> int:
         """Receive metrics until the process has ended, and return its exit status."""
-        with suppress(ConnectionError):
-            async for line in self._reader:
-                request = self._requests.popleft()
-                if not request.done():
-                    request.set_result(json.loads(line)["metrics"])
-        for request in self._requests:
-            request.cancel()
+        while (message := await self._receive()) is not None:
+            assert self._requested
+            self._requested.set_result(message["metrics"])
+        if self._requested is not None and not self._requested.done():
+            self._requested.set_result(None)
         self._writer.close()
         return await self.process.wait()
+
+    async def _receive(self) -> dict[str, Any] | None:
+        """Return the next message; None if the process has ended, also within a message."""
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:
+            return None
+        message: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        return message
 
     def send(self, command: str) -> None:
         """Send a command."""
         self._writer.write(command.encode() + b"\n")
 
     async def metrics(self) -> Described | None:
-        """Return the current metrics; None if the process does not send them."""
-        request: asyncio.Future[Described] = asyncio.get_running_loop().create_future()
-        self._requests.append(request)
-        self.send(METRICS)
-        with suppress(asyncio.CancelledError, asyncio.TimeoutError):
-            return await asyncio.wait_for(request, _METRICS_SECONDS)
+        """Return the current metrics; None if the process does not send them. Calls at the same
+        time share a request."""
+        if self._requested is None or self._requested.done():
+            self._requested = asyncio.get_running_loop().create_future()
+            self.send(METRICS)
+        with suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(self._requested), _METRICS_SECONDS)
         return None
 
 
@@ -181,44 +187,64 @@ class Supervisor:
     def _kill(self) -> None:
         for number, worker in self._workers.items():
             LOG.error("worker killed", extra={"fields": {"worker": number}})
-            worker.process.kill()
+            with suppress(ProcessLookupError):
+                worker.process.kill()
 
     async def _keep(self, number: int) -> None:
         """Run a worker, and others after it, until the shutdown."""
         if number > 0:
             await self._first.wait()
         while not self._stopping.is_set():
+            if not await self._run_one(number):
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), _RESTART_SECONDS)
+
+    async def _run_one(self, number: int) -> bool:
+        """Run a worker, and return whether it accepted calls."""
+        try:
             worker = await self._start(number)
-            if await worker.wait_until_ready():
-                self._note_ready(number, worker)
-            status = await worker.wait_until_ended()
-            del self._workers[number]
-            self._metrics.end(number)
-            if self._stopping.is_set():
-                self._status = self._status or int(status != 0)
-            elif not self._listening:
-                self._status = 2
-                self._stop()
-            else:
-                fields = {"worker": number, "process": worker.process.pid, "status": status}
-                LOG.error("worker ended", extra={"fields": fields})
-                if not worker.ready:
-                    with suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._stopping.wait(), _RESTART_SECONDS)
+        except OSError as error:  # There are too many processes or open files, or no memory.
+            LOG.error(
+                "worker not started", extra={"fields": {"worker": number, "reason": str(error)}}
+            )
+            if not self._listening:
+                self._fail()
+            return False
+        if await worker.wait_until_ready():
+            self._note_ready(number, worker)
+        status = await worker.wait_until_ended()
+        del self._workers[number]
+        self._metrics.end(number)
+        if self._stopping.is_set():
+            self._status = self._status or int(status != 0)
+        elif not self._listening:
+            self._fail()
+        else:
+            fields = {"worker": number, "process": worker.process.pid, "status": status}
+            LOG.error("worker ended", extra={"fields": fields})
+        return worker.ready is not None
+
+    def _fail(self) -> None:
+        self._status = 2
+        self._stop()
 
     async def _start(self, number: int) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             place = Place(number, self._options.count, self._addresses, theirs.fileno())
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                _PROGRAM.format(sys.path),
-                *self._options.arguments,
-                env=place.environment(),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Signals of a terminal are for this process.
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-c",
+                    _PROGRAM.format(sys.path),
+                    *self._options.arguments,
+                    env=place.environment(),
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Signals of a terminal are for this process.
+                )
+            except OSError:
+                ours.close()
+                raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_SIZE)
         worker = self._workers[number] = _Worker(process, reader, writer)
         if self._stopping.is_set():

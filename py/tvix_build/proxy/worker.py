@@ -85,7 +85,8 @@ class Worker:
     async def begin(self, stops: asyncio.Queue[str]) -> None:
         """Read the connection. Signals are for the other process."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+            # Builds would inherit SIG_IGN.
+            signal.signal(number, lambda *_: None)
         reader, self._writer = await asyncio.open_connection(sock=self._connection)
         self._reading = asyncio.create_task(self._read(reader, stops))
 
@@ -105,16 +106,22 @@ class Worker:
         self._writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, stops: asyncio.Queue[str]) -> None:
-        async for line in reader:
-            command = line.decode().strip()
-            if command == STOP:
-                stops.put_nowait(command)
-            elif command == RELOAD:
-                self._reload()
-            elif command == METRICS:
-                metrics = self._server.metrics if self._server else None
-                self._send({"metrics": describe(metrics.collect() if metrics else [])})
-        stops.put_nowait("the other process has ended")
+        try:
+            async for line in reader:
+                self._obey(line.decode().strip(), stops)
+        except ConnectionError:
+            pass
+        finally:
+            stops.put_nowait("the other process has ended")
+
+    def _obey(self, command: str, stops: asyncio.Queue[str]) -> None:
+        if command == STOP:
+            stops.put_nowait(command)
+        elif command == RELOAD:
+            self._reload()
+        elif command == METRICS:
+            metrics = self._server.metrics if self._server else None
+            self._send({"metrics": describe(metrics.collect() if metrics else [])})
 
     def _send(self, message: object) -> None:
         assert self._writer
