@@ -158,6 +158,26 @@ def test_a_cached_result_whose_blobs_are_lost_is_executed_again(
     assert engine.requests[-1].skip_cache_lookup
 
 
+def test_a_result_whose_blobs_are_lost_is_an_error(
+    engine: Engine, build: Build, request_: BuildRequest
+) -> None:
+    lost = result_of(engine)
+    lost.stderr_digest.hash = "0" * 64
+    engine.execute = lambda _: reapi.ExecuteResponse(result=lost)
+    with pytest.raises(EngineError, match="NOT_FOUND"):
+        build(request_)
+
+
+def test_a_time_that_is_out_of_range_is_ignored(
+    engine: Engine, build: Build, request_: BuildRequest
+) -> None:
+    result = result_of(engine)
+    result.execution_metadata.execution_start_timestamp.seconds = (1 << 63) - 1
+    result.execution_metadata.execution_completed_timestamp.seconds = -1 << 63
+    engine.execute = lambda _: reapi.ExecuteResponse(result=result)
+    assert build(request_).record.exit_status == 0
+
+
 def test_requests_of_the_first_schema_get_their_response(
     engine: Engine, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,8 +373,9 @@ def test_engines_that_cannot_execute_are_unavailable(
     engine: Engine, build: Build, request_: BuildRequest, change: Any, message: str
 ) -> None:
     change(engine.capabilities)
-    with pytest.raises(UnavailableError, match=message):
+    with pytest.raises(UnavailableError, match=message) as caught:
         build(request_)
+    assert caught.value.permanent
 
 
 def test_cancelling_cancels_the_operation(

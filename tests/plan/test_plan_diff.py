@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import tvix_build
 from cli_support import compressed, run
 from tvix_build.plan import PlanGraph, compare_plans
+from tvix_build.plan.differences import describe
 from tvix_build.plan.v1.plan_pb2 import InputRef, Plan, Step
 
 Graph = dict[str, tuple[str, ...]]
@@ -174,6 +176,93 @@ def test_another_input() -> None:
     (cause,) = found.causes
     assert cause.name == "left-1.0"
     assert set(cause.changes) == {"variable buildInputs", "input extra-1.0"}
+
+
+def test_the_name_of_another_input_is_complete() -> None:
+    """A name that is longer than the hash of a store path need not begin with one."""
+    name = "a-long-name-of-an-output-without-any-hash"
+    request = tvix_build.build_request(command_args=["/bin/sh"], outputs=["out"])
+    old = Step(request=request.SerializeToString(), schema="tvix.build.v1")
+    new = Step.FromString(old.SerializeToString())
+    new.input_refs.add(step=bytes(32), output=name)
+    assert list(describe(old, new)) == [f"input {name}"]
+
+
+def test_a_source_whose_name_is_not_utf8() -> None:
+    old, new = (
+        make_steps(
+            [
+                tvix_build.build_request(
+                    command_args=["/bin/sh"],
+                    outputs=["out"],
+                    inputs=[tvix_build.file_node(name=b"\xff", digest=bytes(32), size=size)],
+                )
+            ]
+        )
+        for size in (1, 2)
+    )
+    assert causes(old, new) == [("out", ("source \\xff",), 0)]
+
+
+def make_steps(requests: Iterable[Any]) -> Plan:
+    """Make a plan of steps that need nothing."""
+    steps = [
+        Step(request=request.SerializeToString(), schema="tvix.build.v1") for request in requests
+    ]
+    digests = {tvix_build.digest(step): step for step in steps}
+    return Plan(steps=[digests[one] for one in sorted(digests)], roots=sorted(digests))
+
+
+def test_many_steps_of_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of checks is proportional to that of steps."""
+    count = 100
+    checked = []
+
+    def count_checks(*args: Any, **kwargs: Any) -> tvix_build.Report:
+        checked.append(args)
+        return tvix_build.check(*args, **kwargs)
+
+    monkeypatch.setattr("tvix_build.plan.differences.check", count_checks)
+    old, new = (
+        make_steps(
+            tvix_build.build_request(
+                command_args=["/bin/sh", f"{script}{i:03}"],
+                environment_vars={"out": f"/nix/store/{hash_of(f'{script}{i}')}-source"},
+                outputs=[f"{hash_of(f'{script}{i}')}-source"],
+            )
+            for i in range(count)
+        )
+        for script in "ab"
+    )
+    assert causes(old, new) == count * [("source", ("argument 1",), 0)]
+    assert len(checked) <= 4 * count
+
+
+def test_steps_of_the_same_name_that_only_their_hashes_distinguish() -> None:
+    """Those that are equal otherwise correspond to each other, in whatever order."""
+    old, new = (
+        make_steps(
+            tvix_build.build_request(
+                command_args=["/bin/sh", f"{i}"],
+                environment_vars={"out": f"/nix/store/{hash_of(f'{seed}{i}')}-source"},
+                outputs=[f"{hash_of(f'{seed}{i}')}-source"],
+            )
+            for i in range(20)
+        )
+        for seed in "ab"
+    )
+    found = compare_plans(PlanGraph(old), PlanGraph(new))
+    assert (len(found.changed), found.causes) == (20, [])
+
+
+def test_a_cascade_of_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tvix_build.plan.differences._BLOCK", 3)
+    graph: Graph = {f"s{i}": tuple(f"s{j}" for j in range(max(i - 2, 0), i)) for i in range(10)}
+    old, new = make(graph), make(graph, s0={"flags": "-O3"}, s4={"flags": "-O3"})
+    assert causes(old, new) == [
+        ("s0-1.0", ("variable flags",), 9),
+        ("s4-1.0", ("variable flags",), 5),
+    ]
 
 
 def test_the_same_outputs_in_another_order() -> None:

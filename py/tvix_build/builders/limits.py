@@ -54,7 +54,7 @@ class Cgroup:
         self._write("pids.max", limits.processes)
         with suppress(OSError):  # The kernel may lack swap.
             self._write("memory.swap.max", 0)
-        # Without memory, the kernel ends all processes, so that the build cannot go on without one.
+        # Out of memory, the kernel ends all processes; else the build could go on without one.
         self._write("memory.oom.group", 1)
 
     def _write(self, name: str, value: int) -> None:

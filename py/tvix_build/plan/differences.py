@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from tvix_build.plan.wire import request_end
 
 _HASH = re.compile(rb"[0-9a-df-np-sv-z]{32}(?=-)")
 """The hash of a store path."""
+_BLOCK = 1 << 14
+"""How many steps of a cascade are counted at once, a bit each, to limit memory."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class _Comparison:
         causes = {}
         for i, j in self.pairs.items():
             if not self._is_cascade(i, j):
-                adapted = Step.FromString(self._adapted(i, j))
+                adapted = Step.FromString(self._adapted(i, self._hashes_of(i, j)))
                 changes = describe(adapted, self._new.step(j))
                 causes[j] = i, tuple(changes) or ("order of inputs",)
         cascades = self._cascades(causes)
@@ -148,14 +150,17 @@ class _Comparison:
                 self._add_pair(i, others[old[i]].pop(0))
 
     def _pair_equal(self) -> None:
-        """Pair the steps that are part of a cascade, each after those that it needs."""
+        """Pair the steps that are part of a cascade, each after those that it needs: those that are
+        equal when the hashes of their own outputs are replaced by numbers."""
         left, right = self._unpaired()
-        others = _by_key(right, self._new_names)
+        others = defaultdict(list)
+        for j in right:
+            step = _replaced(self._new.encoding(j), _numbered_hashes(self._new_outputs[j]))
+            others[_canonical_digest(step)].append(j)
         for i in left:
-            for j in others.get(self._old_names[i], ()):
-                if j not in self._taken and self._is_cascade(i, j):
-                    self._add_pair(i, j)
-                    break
+            hashes = [*_numbered_hashes(self._old_outputs[i]), *self._needed_hashes(i)]
+            if found := others.get(_canonical_digest(self._adapted(i, hashes))):
+                self._add_pair(i, found.pop(0))
 
     def _unpaired(self) -> tuple[list[int], list[int]]:
         """Return the steps that differ and have no pair, in the order of their builds; none
@@ -208,7 +213,7 @@ class _Comparison:
         size = request_end(old)
         if is_replaced(old[:size], new[:size], self._hashes_of(i, j)):
             return True
-        return check(self._adapted(i, j), kind=Kind.STEP).digest == self._new.digests[j]
+        return _canonical_digest(self._adapted(i, self._hashes_of(i, j))) == self._new.digests[j]
 
     def _hashes_of(self, i: int, j: int) -> Sequence[bytes]:
         """Return the hashes of store paths that an old step may have, each followed by that of the
@@ -217,35 +222,39 @@ class _Comparison:
         if own is None:
             names, others = self._old_outputs[i], self._new_outputs[j]
             own = _paired_hashes(names, others, _pair_names(names, others))
-        hashes = [*own]
-        for one in self._old.needs[i]:
-            hashes += self._hashes.get(one, ())
-        return hashes
+        return [*own, *self._needed_hashes(i)]
 
-    def _adapted(self, i: int, j: int) -> bytes:
-        """Return an old step with the digests and the hashes of store paths of new steps."""
-        step = self._old.encoding(i)
-        hashes = self._hashes_of(i, j)
-        for old, new in zip(hashes[::2], hashes[1::2], strict=True):
-            step = step.replace(old, new)
+    def _needed_hashes(self, i: int) -> Iterator[bytes]:
+        """Yield the hashes of the outputs of the steps with a pair that an old step needs, each
+        followed by that of the pair."""
+        for one in self._old.needs[i]:
+            yield from self._hashes.get(one, ())
+
+    def _adapted(self, i: int, hashes: Sequence[bytes]) -> bytes:
+        """Return an old step with the digests of new steps, and with hashes of store paths, each of
+        which is replaced by the next one."""
+        step = _replaced(self._old.encoding(i), hashes)
         for one in self._old.needs[i]:
             if one in self.pairs:
                 step = step.replace(self._old.digests[one], self._new.digests[self.pairs[one]])
         return step
 
-    def _cascades(self, causes: Container[int]) -> dict[int, int]:
+    def _cascades(self, causes: Iterable[int]) -> dict[int, int]:
         """Return the number of new steps that differ and need each of some, directly or not."""
-        counts = {}
-        above: dict[int, int] = {}  # the steps that need a step, as bits
-        for number, j in enumerate(reversed(self._new.order)):
-            if j in self._right:
+        counts = dict.fromkeys(causes, 0)
+        order = [j for j in reversed(self._new.order) if j in self._right]
+        for first in range(0, len(order), _BLOCK):
+            above: dict[int, int] = {}  # the steps of the block that need a step, as bits
+            for number, j in enumerate(order[first:]):
                 steps = above.pop(j, 0)
-                if j in causes:
-                    counts[j] = steps.bit_count()
-                steps |= 1 << number
-                for one in self._new.needs[j]:
-                    if one in self._right:
-                        above[one] = above.get(one, 0) | steps
+                if j in counts:
+                    counts[j] += steps.bit_count()
+                if number < _BLOCK:
+                    steps |= 1 << number
+                if steps:
+                    for one in self._new.needs[j]:
+                        if one in self._right:
+                            above[one] = above.get(one, 0) | steps
         return counts
 
 
@@ -306,6 +315,28 @@ def _paired_hashes(
     return hashes
 
 
+def _numbered_hashes(names: Iterable[_Name]) -> list[bytes]:
+    """Return the hashes of names, each followed by a number of 32 digits that depends only on what
+    follows the hashes in all names."""
+    hashes: list[bytes] = []
+    for number, name in enumerate(sorted(names, key=lambda one: one.rest)):
+        if name.hash:
+            hashes += name.hash, b"%032d" % number
+    return hashes
+
+
+def _replaced(step: bytes, hashes: Sequence[bytes]) -> bytes:
+    """Return a step in which each hash is replaced by the next one."""
+    for old, new in zip(hashes[::2], hashes[1::2], strict=True):
+        step = step.replace(old, new)
+    return step
+
+
+def _canonical_digest(step: bytes) -> bytes:
+    """Return the digest of a step whose lists need not be in order; itself if it is invalid."""
+    return check(step, kind=Kind.STEP).digest or step
+
+
 def describe(old: Step, new: Step) -> Iterator[str]:
     """Yield what differs between two steps."""
     before, after = request_of(old), request_of(new)
@@ -313,8 +344,7 @@ def describe(old: Step, new: Step) -> Iterator[str]:
     names, others = map(_split_names, _names_of_sources(before, after))
     paired = _paired_hashes(names, others, _pair_names(names, others))
     hashes = dict(zip(paired[::2], paired[1::2], strict=True))
-    named = {name[33:] if _HASH.match(name.encode()) else name for name in sources}
-    yield from (f"source {name}" for name in sorted(named))
+    yield from (f"source {name}" for name in sorted({_base_name(one) for one in sources}))
     if old.schema != new.schema:
         yield "schema"
         return
@@ -333,7 +363,13 @@ def describe(old: Step, new: Step) -> Iterator[str]:
         if one != other:
             yield field.name.replace("_", " ")
     refs = _keyed(old.input_refs, new.input_refs, lambda one: one.output)
-    yield from (f"input {name.rpartition('/')[2][33:] or name}" for name in refs)
+    yield from (f"input {name}" for name in sorted({_base_name(ref) for ref in refs}))
+
+
+def _base_name(path: str) -> str:
+    """Return the last part of a path, without the hash of a store path."""
+    (name,) = _split_names([path.rpartition("/")[2]])
+    return name.rest[1:]
 
 
 def _describe_command(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
@@ -360,4 +396,4 @@ def _names_of_sources(old: Any, new: Any) -> tuple[list[str], list[str]]:
 def _node_name(node: Any) -> str:
     (oneof,) = node.DESCRIPTOR.oneofs
     name: bytes = getattr(node, node.WhichOneof(oneof.name)).name
-    return name.decode(errors="surrogateescape")
+    return name.decode(errors="backslashreplace")

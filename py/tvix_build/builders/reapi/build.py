@@ -67,10 +67,6 @@ class Engine:
     on_stage: Callable[[str], object]
 
 
-class _LostBlobsError(Exception):
-    """The engine lost blobs of the result."""
-
-
 @dataclass
 class Build:
     """One build."""
@@ -93,8 +89,10 @@ class Build:
         if result is not None:
             try:
                 return self._finish(result, started, on_log)
-            except _LostBlobsError:
-                cache = False
+            except EngineStatusError as error:
+                if error.code.name != "NOT_FOUND":
+                    raise
+                cache = False  # The engine lost blobs of the result.
         return self._finish(self._execute(started, skip_cache=not cache), started, on_log)
 
     def _execute(self, started: datetime, *, skip_cache: bool) -> reapi.ActionResult:
@@ -131,13 +129,8 @@ class Build:
     def _finish(
         self, result: reapi.ActionResult, started: datetime, on_log: OnLog | None
     ) -> BuildResult[Any]:
-        try:
-            log = self._fetch_log(result)
-            raised = Raised() if result.exit_code else self._fetch_outputs(result)
-        except EngineStatusError as error:
-            if error.code.name == "NOT_FOUND":
-                raise _LostBlobsError from error
-            raise
+        log = self._fetch_log(result)
+        raised = Raised() if result.exit_code else self._fetch_outputs(result)
         if on_log is not None and log:
             on_log(log)
         failure = None
@@ -295,5 +288,7 @@ class Build:
 def _time(value: Timestamp) -> datetime | None:
     if not value.seconds:
         return None
-    seconds = value.seconds + value.nanos / 1e9
-    return datetime.fromtimestamp(seconds, timezone.utc)
+    try:
+        return datetime.fromtimestamp(value.seconds + value.nanos / 1e9, timezone.utc)
+    except (OSError, OverflowError, ValueError):
+        return None  # It is not between the years 1 and 9999.

@@ -183,7 +183,8 @@ class ReapiBuilder:
         if not execution.exec_enabled:
             raise UnavailableError(
                 f"{self._address.text}: the engine stores blobs, but executes nothing; use the "
-                "address of its execution service"
+                "address of its execution service",
+                permanent=True,
             )
         executed = {*execution.digest_functions, execution.digest_function}
         known = [one for one in DigestFunction if one.value in cache.digest_functions]
@@ -192,7 +193,8 @@ class ReapiBuilder:
             names = [reapi.DigestFunction.Value.Name(one) for one in cache.digest_functions]
             raise UnavailableError(
                 f"{self._address.text}: expected an engine with the digest function SHA256 or "
-                f"BLAKE3, found {', '.join(names) or 'none'}"
+                f"BLAKE3, found {', '.join(names) or 'none'}",
+                permanent=True,
             )
         function = max(functions, key=lambda one: one is DigestFunction.BLAKE3)
         path = digest_table_path(self._castore, function)
@@ -244,7 +246,8 @@ def add_shell(castore: CastoreStore) -> castore_pb2.FileNode:
     if path is None:
         raise UnavailableError(
             "expected busybox in the PATH as /bin/sh of the build, found none: "
-            "apt-get install busybox-static"
+            "apt-get install busybox-static",
+            permanent=True,
         )
     with open(path, "rb") as file:
         digest = castore.add_blob(file)
