@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the proxy until a signal stops it, or the process that started it as one of several workers."""
+"""Runs the proxy until a signal, or the process that started it as a worker, stops it."""
 
 from __future__ import annotations
 
