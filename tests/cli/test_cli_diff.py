@@ -31,7 +31,7 @@ EnvVar = BuildRequest.EnvVar
 def test_nothing_differs_if_and_only_if_canonical_encodings_are_equal(kind: KindLike) -> None:
     counts = {True: 0, False: 0}
 
-    @settings(max_examples=40, database=None, deadline=None)
+    @settings(max_examples=20, database=None, deadline=None)
     @given(mutant_batches(kind, 30), canonical_batches(kind, 2))
     def compare(mutants: Batch, others: Batch) -> None:
         messages = [

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 # Batches and messages in a batch, for each kind in each schema.
 MUTANTS = (19, 100)
-CANONICAL = (5, 5)
+CANONICAL = (3, 5)
 RANDOM = (7, 200)
 RESPONSES = (5, 100)
 # Messages, for each kind in each schema.

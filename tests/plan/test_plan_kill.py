@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Processes that run plans are killed at random events: no stored build is lost or repeated.
 
-TVIX_BUILD_KILL_TRIALS is how many kills, 20 if unset.
+TVIX_BUILD_KILL_TRIALS is how many kills, 8 if unset.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plan_kills import check_finished, make_random_plan, read_recorded, run_undi
 from tvix_build.plan.state import PlanState
 from waiting import LIMIT
 
-KILLS = int(os.environ.get("TVIX_BUILD_KILL_TRIALS", "20"))
+KILLS = int(os.environ.get("TVIX_BUILD_KILL_TRIALS", "8"))
 EVENTS = 60  # at which a process is killed at the latest
 
 

@@ -12,7 +12,7 @@ from builders_support import needs_sandbox
 from consumer_clients import check_client
 from go_programs import CONSUMERS, ROOT, compile_program, needs_go
 
-pytestmark = [needs_sandbox, pytest.mark.slow, needs_go(grpc=True)]
+pytestmark = [needs_sandbox, pytest.mark.slow, pytest.mark.exhaustive, needs_go(grpc=True)]
 
 
 def test_inputs_a_build_and_outputs(

@@ -102,6 +102,7 @@ def test_unchanged_steps_are_not_sent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_20_800_unchanged_steps_take_less_than_a_mebibyte(tmp_path: Path) -> None:
     steps = [make_step(f"step-{number}") for number in range(20_800)]
     # All of them are roots, which is the worst case.
