@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Soak test of the validating proxy under attack: all attacks of `attacks` in turn, on one process,
-beside good clients. Every good call must be answered, its request built once, and the memory,
-the threads and the file descriptors of the proxy must not grow.
+beside good clients. Every good call must succeed, its request must be built once, and the
+memory, the threads and the file descriptors of the proxy must not grow.
 
 usage: bazel run //tests:soak -- [MINUTES]    (default: 30)
 """
@@ -35,7 +35,7 @@ class Soak:
     """One run.
 
     Attributes:
-        answered: the number of good calls with the right response.
+        succeeded: the number of good calls with the right response.
         failed: the statuses of other good calls.
         slowest: the longest good call, in seconds.
         built: how often the builder got each good request.
@@ -43,7 +43,7 @@ class Soak:
     """
 
     def __init__(self) -> None:
-        self.answered = 0
+        self.succeeded = 0
         self.failed: Counter[str] = Counter()
         self.slowest = 0.0
         self.built: Counter[str] = Counter()
@@ -85,7 +85,7 @@ class Soak:
             await asyncio.sleep(REST_SECONDS)
             resident, threads, descriptors = self.samples[-1]
             print(
-                f"{name}: {self.answered} answered, {dict(self.failed)} failed, slowest "
+                f"{name}: {self.succeeded} succeeded, {dict(self.failed)} failed, slowest "
                 f"{self.slowest:.1f} s, {resident:.0f} MB, {threads} threads, {descriptors} files",
                 flush=True,
             )
@@ -110,7 +110,7 @@ class Soak:
                     self.failed[error.code().name] += 1
                 else:
                     assert Build.FromString(response).build_request == request
-                    self.answered += 1
+                    self.succeeded += 1
             self.slowest = max(self.slowest, time.monotonic() - begin)
             await asyncio.sleep(0.05)
 
@@ -134,12 +134,12 @@ def main() -> int:
     growths = soak.growths()
     resident = [one[0] for one in soak.samples]
     print(
-        f"{minutes:g} minutes: {soak.answered} good calls answered, {dict(soak.failed)} failed, "
+        f"{minutes:g} minutes: {soak.succeeded} good calls succeeded, {dict(soak.failed)} failed, "
         f"slowest {soak.slowest:.1f} s; {len(soak.built)} requests built, {again} again; "
         f"median {statistics.median(resident):.0f} MB, at most {max(resident):.0f} MB; growth of "
         f"memory, threads and files {', '.join(f'{one:+.1%}' for one in growths)}; status {status}"
     )
-    lost = soak.failed or again or len(soak.built) != soak.answered or status
+    lost = soak.failed or again or len(soak.built) != soak.succeeded or status
     return int(bool(lost or max(growths) > MOST_GROWTH))
 
 
