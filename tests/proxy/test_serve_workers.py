@@ -10,7 +10,9 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import grpc
 import pytest
 
 import tvix_build
-from proxy_process import metric, running_proxy
+from proxy_process import Proxy, metric, running_proxy
 from serving import FREE_PORT, METHOD, free_port, response_to
 from threaded_builder import Builder, building
 from tvix_build import cli
@@ -79,7 +81,10 @@ def test_calls_reach_all_workers_and_a_dead_one_is_replaced() -> None:
     ]
 
 
-def test_running_calls_of_all_workers_end_after_a_signal() -> None:
+@contextmanager
+def held_builds() -> Iterator[tuple[Builder, Proxy, ThreadPoolExecutor]]:
+    """Run workers in front of a builder whose builds wait. Yield the builder, the proxy, and
+    threads for calls."""
     builder = Builder()
     builder.gate.clear()
     with (
@@ -87,6 +92,11 @@ def test_running_calls_of_all_workers_end_after_a_signal() -> None:
         running_proxy(*WORKERS, "--upstream", upstream, "--grace", str(LIMIT)) as proxy,
         ThreadPoolExecutor() as threads,
     ):
+        yield builder, proxy, threads
+
+
+def test_running_calls_of_all_workers_end_after_a_signal() -> None:
+    with held_builds() as (builder, proxy, threads):
 
         def build() -> object:
             with BuildService(proxy.address) as client:
@@ -102,14 +112,7 @@ def test_running_calls_of_all_workers_end_after_a_signal() -> None:
 
 
 def test_a_second_signal_ends_the_calls_of_all_workers() -> None:
-    builder = Builder()
-    builder.gate.clear()
-    with (
-        building(builder) as upstream,
-        running_proxy(*WORKERS, "--upstream", upstream, "--grace", str(LIMIT)) as proxy,
-        ThreadPoolExecutor() as threads,
-        BuildService(proxy.address) as client,
-    ):
+    with held_builds() as (builder, proxy, threads), BuildService(proxy.address) as client:
         running = threads.submit(client.do_build, REQUEST)
         assert builder.arrived.acquire(timeout=LIMIT)
         proxy.process.send_signal(signal.SIGINT)
