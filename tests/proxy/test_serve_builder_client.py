@@ -18,7 +18,7 @@ from cli_support import run
 from fake_builder import FakeBuilder, describe
 from made_plans import output_name, write_greetings
 from proxy_process import running_proxy
-from serving import EXAMPLES, FREE_PORT, open_proxy, socket_directory
+from serving import EXAMPLES, open_proxy, socket_directory
 from tvix.build.protos.build_pb2 import Build
 from tvix_build import Schema, build_request, digest
 from tvix_build.builders import (
@@ -32,8 +32,6 @@ from tvix_build.builders.messages import Request
 from tvix_build.builders.server import ServerBuilder
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.castore_builder import CastoreBuilder
-from tvix_build.proxy.server import Options, Server
-from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
 
 TVIX, SNIX = Schema.TVIX_BUILD_V1, Schema.SNIX_BUILD_V1
@@ -47,13 +45,9 @@ async def serving(
     services = [SERVICES[TVIX], SERVICES[SNIX]]
     with CastoreStore(directory / "there") as there, CastoreStore(directory / "here") as here:
         fake = FakeBuilder(there, contents)
-        server = Server(Options([parse(FREE_PORT)], services, castore=there), CastoreBuilder(fake))
-        await server.start()
-        try:
-            yield ServerBuilder(server.addresses[0], here), here, fake
-        finally:
-            await server.close(None)
-            await server.free()
+        builder = CastoreBuilder(fake)
+        async with open_proxy(builder=builder, services=services, castore=there) as proxy:
+            yield ServerBuilder(proxy.addresses[0], here), here, fake
 
 
 def test_a_request_of_snix(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from tvix_build.castore import CastoreStore, MissingError, SizeMismatchError, Tr
 from tvix_build.castore.client import AsyncCastoreClient, CastoreClient, UnexpectedContentError
 from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.client import AsyncBuildService
-from tvix_build.proxy.server import Options, Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
 from waiting import LIMIT
@@ -367,11 +366,9 @@ def test_inputs_are_uploaded_and_outputs_fetched_through_one_address(
             CastoreStore(tmp_path / "server") as castore,
             CastoreStore(tmp_path / "client") as local,
         ):
-            options = Options([parse("grpc+http://127.0.0.1:0")], SERVED, castore=castore)
-            server = Server(options, CastoreBuilder(SandboxBuilder(castore)))
-            await server.start()
-            address = server.addresses[0]
-            try:
+            sandbox = CastoreBuilder(SandboxBuilder(castore))
+            async with open_proxy(builder=sandbox, services=SERVED, castore=castore) as proxy:
+                address = proxy.addresses[0]
                 async with (
                     connected(kind, address, Schema.SNIX_BUILD_V1) as call,
                     AsyncBuildService(address, schema=Schema.SNIX_BUILD_V1) as builder,
@@ -382,9 +379,6 @@ def test_inputs_are_uploaded_and_outputs_fetched_through_one_address(
                     output = response.outputs[0].output
                     await call("download", output, local)
                     local.materialize(output, tmp_path / "result")
-            finally:
-                await server.close(None)
-                await server.free()
 
     asyncio.run(main())
     assert (tmp_path / "result" / "x").read_text() == "castore\n"

@@ -35,6 +35,7 @@ from serving import (
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import Schema
+from tvix_build.castore import CastoreStore
 from tvix_build.proxy.builder_protocol import Caller
 from tvix_build.proxy.callers import Certificates
 from tvix_build.proxy.certificate import Certificate
@@ -407,6 +408,26 @@ def test_calls_need_a_token(tmp_path: Path) -> None:
             assert details_of(error) == ("INVALID_TOKEN", [])
             await do_build(DATA, metadata=(("authorization", f"Bearer {token('ES256')}"),))
         assert [one.caller for one in outcomes] == ["", "ci"]
+
+    asyncio.run(scenario())
+
+
+def test_calls_of_the_castore_services_need_a_token(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(public("ES256"))
+
+    async def scenario() -> None:
+        tokens = Tokens(tmp_path / "key.pem")
+        with CastoreStore(tmp_path / "store") as castore:
+            options: dict[str, Any] = {"castore": castore, "max_rate": 1e-6, "max_burst": 1}
+            async with (
+                open_proxy(tokens=tokens, **options) as proxy,
+                method_of(proxy, "/tvix.castore.v1.BlobService/Stat") as stat,
+            ):
+                error = await error_of(stat(b""))
+                assert details_of(error) == ("INVALID_TOKEN", [])
+                for _ in range(2):  # The rate is that of builds.
+                    call = stat(b"", metadata=(("authorization", f"Bearer {token('ES256')}"),))
+                    assert details_of(await error_of(call)) == ("INVALID_DIGEST", [])
 
     asyncio.run(scenario())
 

@@ -24,7 +24,6 @@ from tvix_build.plan import PlanGraph, PlanState, Run
 from tvix_build.plan.v1 import rpc_plan_pb2 as rpc
 from tvix_build.plan.v1.plan_pb2 import Step
 from tvix_build.proxy.plan_runs import PlanOptions
-from tvix_build.proxy.service_calls import complete
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.status import status_error
 from tvix_build.store import StoreError
@@ -247,27 +246,6 @@ def test_a_plan_is_cancelled_and_continued(tmp_path: Path) -> None:
 
 async def _cancel(client: Client, plan: bytes) -> None:
     await client.stub.CancelPlan(rpc.CancelPlanRequest(plan=plan))
-
-
-def test_a_cancelled_call_completes_its_work() -> None:
-    async def main() -> None:
-        gate = asyncio.Event()
-
-        async def change() -> None:
-            await gate.wait()
-            completed.append("change")
-
-        completed: list[str] = []
-        call = asyncio.create_task(complete(change()))
-        await asyncio.sleep(0)
-        call.cancel()
-        await asyncio.sleep(0)
-        gate.set()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        assert completed == ["change"]
-
-    asyncio.run(main())
 
 
 def fail_first(request: Request) -> bytes:

@@ -17,7 +17,7 @@ from cli_support import run
 from proxy_process import running_proxy
 from reapi.protos import remote_execution_pb2 as reapi
 from reapi_server import Engine, serve
-from serving import FREE_PORT, details_of
+from serving import FREE_PORT, details_of, open_proxy
 from snix.build.protos.build_pb2 import BuildRequest
 from tvix_build import Schema
 from tvix_build.builders.reapi import ReapiBuilder
@@ -25,8 +25,6 @@ from tvix_build.castore import CastoreStore
 from tvix_build.castore.client import CastoreClient
 from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.client import AsyncBuildService, BuildService
-from tvix_build.proxy.server import Options, Server
-from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
 from waiting import LIMIT, until
 
@@ -124,20 +122,16 @@ def test_a_cancelled_call_cancels_the_execution(tmp_path: Path) -> None:
             CastoreStore(tmp_path / "store") as castore,
             ReapiBuilder(address, castore, on_stage=lambda _: named.set()) as builder,
         ):
-            options = Options([parse(FREE_PORT)], [SERVICES[SNIX]])
-            server = Server(options, CastoreBuilder(builder))
-            await server.start()
-            try:
-                async with AsyncBuildService(server.addresses[0], schema=SNIX) as client:
-                    task = asyncio.create_task(client.do_build(request("", provide_bin_sh=False)))
-                    await until(named.is_set)
-                    task.cancel()
-                    with pytest.raises(asyncio.CancelledError):
-                        await task
+            async with (
+                open_proxy(builder=CastoreBuilder(builder), services=[SERVICES[SNIX]]) as proxy,
+                AsyncBuildService(proxy.addresses[0], schema=SNIX) as client,
+            ):
+                task = asyncio.create_task(client.do_build(request("", provide_bin_sh=False)))
+                await until(named.is_set)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
                 await until(lambda: engine.cancelled == ["operation"])
-            finally:
-                await server.close(None)
-                await server.free()
 
     with serve(engine) as target:
         asyncio.run(call(f"reapi+grpc://{target}"))

@@ -12,15 +12,13 @@ import pytest
 
 from builders_support import needs_sandbox, request
 from cli_support import run
-from serving import FREE_PORT
+from serving import open_proxy
 from snix.build.protos.build_pb2 import BuildResponse
 from tvix_build import Schema
 from tvix_build.builders import SandboxBuilder
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.client import AsyncBuildService
-from tvix_build.proxy.server import Options, Server
-from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
 from waiting import LIMIT, until, wait_until
 
@@ -31,16 +29,12 @@ SYSTEM = f"{os.uname().machine}-linux"
 async def call(directory: Path, script: str, *, system: str = SYSTEM) -> BuildResponse:
     """Send a request to a proxy with a sandbox, and return the response."""
     with CastoreStore(directory / "store") as castore:
-        server = Server(
-            Options([parse(FREE_PORT)], [SERVICES[SNIX]]), CastoreBuilder(SandboxBuilder(castore))
-        )
-        await server.start()
-        try:
-            async with AsyncBuildService(server.addresses[0], schema=SNIX) as client:
-                return await client.do_build(request(script, system=system), timeout=LIMIT)
-        finally:
-            await server.close(None)
-            await server.free()
+        builder = CastoreBuilder(SandboxBuilder(castore))
+        async with (
+            open_proxy(builder=builder, services=[SERVICES[SNIX]]) as proxy,
+            AsyncBuildService(proxy.addresses[0], schema=SNIX) as client,
+        ):
+            return await client.do_build(request(script, system=system), timeout=LIMIT)
 
 
 @needs_sandbox

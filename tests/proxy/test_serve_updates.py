@@ -27,7 +27,7 @@ from tvix_build.builders import Limits, SandboxBuilder
 from tvix_build.castore import CastoreStore
 from tvix_build.cli.commands.serve import serve
 from tvix_build.proxy.castore_builder import CastoreBuilder
-from tvix_build.proxy.server import Options, Server
+from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
 from waiting import DEADLINES, LIMIT
@@ -418,16 +418,13 @@ async def build_in_sandbox(
     directory: Path, script: str, limits: Limits | None = None
 ) -> list[BuildUpdate]:
     with CastoreStore(directory / "store") as castore:
-        options = Options([parse(FREE_PORT)], [STREAMING])
-        server = Server(options, CastoreBuilder(SandboxBuilder(castore, limits=limits or Limits())))
-        await server.start()
-        try:
-            async with method_to(server) as do_build:
-                data = request(script, outputs=["out", "two"]).SerializeToString()
-                return await received(do_build(data, timeout=LIMIT))
-        finally:
-            await server.close(None)
-            await server.free()
+        builder = CastoreBuilder(SandboxBuilder(castore, limits=limits or Limits()))
+        async with (
+            open_proxy(builder=builder, services=[STREAMING]) as proxy,
+            method_to(proxy) as do_build,
+        ):
+            data = request(script, outputs=["out", "two"]).SerializeToString()
+            return await received(do_build(data, timeout=LIMIT))
 
 
 @needs_sandbox

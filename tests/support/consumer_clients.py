@@ -14,6 +14,7 @@ from google.protobuf import json_format
 
 from builders_support import request
 from proxy_process import running_proxy
+from serving import FREE_PORT
 from tvix_build.castore import CastoreStore, node_from_path
 from tvix_build.proxy.shared.addresses import parse
 from waiting import LIMIT
@@ -69,7 +70,7 @@ def check_client(
     """
     source, outputs = _make_source(directory), directory / "outputs"
     options = ("--upstream", "sandbox:", "--castore", directory / "store")
-    with running_proxy("--listen", "grpc+http://127.0.0.1:0", *options) as proxy:
+    with running_proxy("--listen", FREE_PORT, *options) as proxy:
         client = [*program, parse(proxy.address).target]
         done = _build(client, variables, (source, outputs), SCRIPT)
         assert (done.returncode, done.stderr) == (0, "")

@@ -25,6 +25,7 @@ from tvix.build.protos import rpc_build_pb2_grpc
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix.castore.protos.castore_pb2 import FileNode, Node
 from tvix_build import Schema
+from tvix_build.proxy.builder_protocol import Builder as ProxyBuilder
 from tvix_build.proxy.server import Options, Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.services import SERVICES
@@ -107,12 +108,14 @@ def running(builder: Builder, address: str = "127.0.0.1:0") -> AbstractAsyncCont
 
 
 @asynccontextmanager
-async def open_proxy(upstream: str | None = None, **options: Any) -> AsyncIterator[Server]:
+async def open_proxy(
+    upstream: str | None = None, *, builder: ProxyBuilder | None = None, **options: Any
+) -> AsyncIterator[Server]:
     """Run a proxy. Yield it, and close it at the end."""
     options.setdefault("listen", [parse(FREE_PORT)])
     options.setdefault("services", [SERVICES[Schema.TVIX_BUILD_V1]])
     options.setdefault("upstreams", [parse(upstream)] if upstream else [])
-    server = Server(Options(**options))
+    server = Server(Options(**options), builder)
     await server.start()
     try:
         yield server

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Soak test of the validating proxy under attack: all attacks of `attacks` in turn, on one process,
-beside good clients. Every good call must succeed, its request built once, and the memory,
-the threads and the file descriptors of the proxy must not grow.
+beside good clients. Every good call must succeed, its request must be built once, and the
+memory, the threads and the file descriptors of the proxy must not grow.
 
 usage: bazel run //tests:soak -- [MINUTES]    (default: 30)
 """

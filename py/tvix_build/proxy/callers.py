@@ -88,6 +88,15 @@ class Callers:
                 caller = caller._replace(name=self._certificates.name(found), certificate=pem)
         if self._tokens is not None:
             caller = caller._replace(name=self._tokens.name(metadata))
+        return caller
+
+    def admit(self, context: _Context, metadata: Metadata) -> Caller:
+        """Count a call, and return its caller.
+
+        Raises:
+            StatusError: if the caller is not allowed, or calls too often.
+        """
+        caller = self.identify(context, metadata)
         if self._rates is not None:
             self._rates.count(caller)
         return caller

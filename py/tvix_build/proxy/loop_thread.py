@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 
@@ -22,7 +23,8 @@ class LoopThread:
         self._thread.start()
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine. Cancelling the call cancels it, and waits for its end."""
+        """Run a coroutine. Cancelling the call cancels it, and waits for its end, also if the call
+        is cancelled again."""
         here = asyncio.get_running_loop()
         ended: asyncio.Future[asyncio.Task[None]] = here.create_future()
         tasks: list[asyncio.Task[None]] = []
@@ -37,7 +39,9 @@ class LoopThread:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
             self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-            await ended
+            while not ended.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([ended])
             raise
         ended.result().result()
 

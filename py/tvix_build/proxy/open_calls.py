@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc.aio
@@ -89,3 +90,12 @@ class OpenCalls:
             quiet = quiet + 1 if self._arrived == arrived else 0
             if quiet == _QUIET_POLLS:
                 return
+
+
+@contextmanager
+def cancelled_if_ended() -> Iterator[None]:
+    """Raise asyncio.CancelledError if gRPC has ended the call, before it cancels this task."""
+    try:
+        yield
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None

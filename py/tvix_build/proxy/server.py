@@ -235,7 +235,7 @@ class Server:
             observers,
             self._calls,
             receiver,
-            lambda *one: self._callers.identify(*one),
+            lambda *one: self._callers.admit(*one),
             options.forwarded_metadata,
             self._tracer.call if self._tracer else None,
         )
@@ -320,7 +320,8 @@ class Server:
                 self._castore_observers,
                 options.max_castore_calls,
                 options.max_upload_size,
-                tracing=self._tracer.service_call if self._tracer else None,
+                lambda *one: self._callers.identify(*one),
+                self._tracer.service_call if self._tracer else None,
             )
             self.numbers["open_castore_calls"] = lambda: calls.calls
             castore = CastoreServices(options.castore, calls)
@@ -353,7 +354,7 @@ class Server:
             self._plan_observers,
             self._options.max_plan_calls,
             self._options.max_upload_size,
-            lambda *one: self._callers.identify(*one),
+            lambda *one: self._callers.admit(*one),
             self._tracer.service_call if self._tracer else None,
         )
         self.numbers["open_plan_calls"] = lambda: calls.calls

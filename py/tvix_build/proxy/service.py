@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn, TypeAlias
 
 import grpc
@@ -17,7 +17,7 @@ from tvix_build.proxy.builder_protocol import Builder, Call, Caller, Metadata, R
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.metadata import forwarded as forwarded_metadata
 from tvix_build.proxy.metadata import returned
-from tvix_build.proxy.open_calls import OpenCall, OpenCalls
+from tvix_build.proxy.open_calls import OpenCall, OpenCalls, cancelled_if_ended
 from tvix_build.proxy.outcomes import Observer, Outcome
 from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.shared.checks import DIGEST_KEY, check_request_async
@@ -188,26 +188,17 @@ class _Updates:
 
     async def begin(self, initial_metadata: Metadata) -> None:
         """As `Updates.begin`."""
-        with _ended():
+        with cancelled_if_ended():
             await self._context.send_initial_metadata(returned(initial_metadata))
 
     async def send(self, update: bytes) -> None:
         """As `Updates.send`."""
-        with _ended():
+        with cancelled_if_ended():
             await self._context.write(update)
         self._outcome.response_size += len(update)
 
 
-@contextmanager
-def _ended() -> Iterator[None]:
-    """Raise asyncio.CancelledError if gRPC has ended the call, before it cancels this task."""
-    try:
-        yield
-    except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None
-
-
 async def _abort(context: _Context, failure: StatusError, trailing: Metadata) -> NoReturn:
-    with _ended():
+    with cancelled_if_ended():
         await context.abort(failure.code, failure.message, trailing)
     raise AssertionError("abort raises")

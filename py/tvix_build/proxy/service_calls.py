@@ -8,7 +8,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -20,7 +26,7 @@ from tvix_build.castore import CastoreError, TreeError
 from tvix_build.castore.transfers import UnexpectedContentError
 from tvix_build.proxy.builder_protocol import Metadata
 from tvix_build.proxy.logs import LOG, log_castore_failure
-from tvix_build.proxy.open_calls import OpenCalls
+from tvix_build.proxy.open_calls import OpenCalls, cancelled_if_ended
 from tvix_build.proxy.outcomes import ServiceObserver, ServiceOutcome
 from tvix_build.proxy.status import (
     StatusError,
@@ -98,7 +104,8 @@ class ServiceCalls:
                 for observe in self._observers:
                     observe(outcome)
         if failure is not None:
-            await context.abort(failure.code, failure.message, failure.trailing_metadata)
+            with cancelled_if_ended():
+                await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def received(
         self, requests: AsyncIterator[bytes], context: Context, outcome: ServiceOutcome
@@ -116,12 +123,9 @@ class ServiceCalls:
             yield data
         # The iterator also ends when the client cancels, possibly before this task is cancelled.
         # Then the connection cannot be written to.
-        try:
+        # A UsageError means that a stream of responses has begun.
+        with suppress(grpc.aio.UsageError), cancelled_if_ended():
             await context.send_initial_metadata(())
-        except grpc.aio.UsageError:
-            pass  # A stream of responses has begun.
-        except grpc.aio.InternalError:
-            raise asyncio.CancelledError from None
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
