@@ -242,15 +242,15 @@ static size_t find_difference(const uint8_t* a, const uint8_t* b, size_t at,
 int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
                               size_t size, const uint8_t* pairs, size_t n,
                               size_t width) {
-  size_t at = 0;
-  while ((at = find_difference(old_data, new_data, at, size)) < size) {
+  size_t at, done = 0;
+  while ((at = find_difference(old_data, new_data, done, size)) < size) {
     size_t end = 0;
     for (size_t i = 0; i < n && !end; i++) {
       const uint8_t* before = pairs + 2 * i * width;
       const uint8_t* after = before + width;
       // The first byte that differs must be the first one of the pair.
       size_t offset = find_difference(before, after, 0, width);
-      if (offset == width || offset > at) continue;
+      if (offset == width || offset > at - done) continue;
       size_t begin = at - offset;
       if (width <= size - begin && !memcmp(old_data + begin, before, width) &&
           !memcmp(new_data + begin, after, width)) {
@@ -258,7 +258,7 @@ int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
       }
     }
     if (!end) return 0;
-    at = end;
+    done = end;
   }
   return 1;
 }

@@ -44,8 +44,9 @@ const uint8_t* tvixb_references_found(const tvixb_references* scanner);
 void tvixb_references_free(tvixb_references* scanner);
 
 // Returns 1 if new_data[0 .. size) is old_data[0 .. size) with some occurrences
-// of byte strings replaced, else 0. `pairs` has n pairs of strings of `width`
-// bytes: the old string and then the new one.
+// of byte strings replaced, else 0; it may be 0 if occurrences overlap. `pairs`
+// has n pairs of strings of `width` bytes: the old string and then the new one.
+// Time is O(size + n * width * number of replaced occurrences).
 int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
                               size_t size, const uint8_t* pairs, size_t n,
                               size_t width);

@@ -296,24 +296,24 @@ tvixb_status tvixb_check(tvixb_context* context, const tvixb_kind* kind,
                          const uint64_t* begins, const uint64_t* ends, size_t n,
                          const tvixb_results* results);
 
-// The steps of a canonical plan, in order, and the steps that they need. All
-// offsets are in bytes in the plan.
+// The steps of a canonical plan, data[0 .. size), in order, and the steps that
+// they need.
 typedef struct tvixb_steps {
   // Number of steps.
   size_t count;
   // The digests, TVIXB_DIGEST_SIZE bytes each.
   const uint8_t* digests;
-  // Step i is at begins[i] .. ends[i].
+  // Step i is data[begins[i] .. ends[i]).
   const uint64_t* begins;
   const uint64_t* ends;
-  // Output j of the requests of all steps is at output_begins[j] ..
-  // output_ends[j]; step i makes j = output_starts[i] .. output_starts[i + 1] -
-  // 1.
+  // Output j of the requests of all steps is
+  // data[output_begins[j] .. output_ends[j]). Those of step i have
+  // output_starts[i] <= j < output_starts[i + 1].
   const uint64_t* output_starts;
   const uint64_t* output_begins;
   const uint64_t* output_ends;
-  // For j = ref_starts[i] .. ref_starts[i + 1] - 1, step i needs output
-  // ref_outputs[j], which step ref_steps[j] makes.
+  // Reference j is to output ref_outputs[j], which step ref_steps[j] makes.
+  // Those of step i have ref_starts[i] <= j < ref_starts[i + 1].
   const uint64_t* ref_starts;
   const uint64_t* ref_steps;
   const uint64_t* ref_outputs;
@@ -326,9 +326,9 @@ typedef struct tvixb_steps {
 // valid until its next call of tvixb_check or tvixb_check_plan, or until it is
 // freed. `data` may be NULL if size is 0.
 //
-// Returns TVIXB_OK or TVIXB_OUT_OF_MEMORY. In addition to what tvixb_check
-// allocates: 64 bytes for each step, 16 for each reference and 16 for each
-// output of a step; up to twice as much.
+// Returns TVIXB_OK, or TVIXB_OUT_OF_MEMORY: the verdict and the digest are then
+// undefined. In addition to what tvixb_check allocates: 64 bytes for each step,
+// 16 for each reference and 16 for each output of a step; up to twice as much.
 tvixb_status tvixb_check_plan(tvixb_context* context, const uint8_t* data,
                               size_t size, uint8_t* verdict, uint8_t* digest,
                               tvixb_steps* steps);

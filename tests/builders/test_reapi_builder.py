@@ -168,6 +168,39 @@ def test_a_result_whose_blobs_are_lost_is_an_error(
         build(request_)
 
 
+def test_unknown_stages_are_ignored(engine: Engine, build: Build, request_: BuildRequest) -> None:
+    result = result_of(engine)
+    engine.execute = lambda _: reapi.ExecuteResponse(result=result)
+    engine.stages = ["QUEUED", 99]
+    stages: list[str] = []
+    build(request_, on_stage=stages.append)
+    assert stages == ["QUEUED", "COMPLETED"]
+
+
+@pytest.mark.parametrize("part", ["file", "file of a tree", "tree", "log"])
+def test_a_digest_that_is_no_name_is_an_error(
+    engine: Engine, build: Build, request_: BuildRequest, castore: CastoreStore, part: str
+) -> None:
+    result = result_of(engine)
+    name = f"../../{'0' * 58}"
+    engine.blobs[name] = b"data"
+    wrong = reapi.Digest(hash=name, size_bytes=4)
+    if part == "file":
+        result.output_files.add(path="../nix/store/3-out", digest=wrong)
+    elif part == "file of a tree":
+        tree = reapi.Tree()
+        tree.root.files.add(name="a", digest=wrong)
+        result.output_directories[0].tree_digest.CopyFrom(engine.put(tree.SerializeToString()))
+    elif part == "tree":
+        result.output_directories[0].tree_digest.CopyFrom(wrong)
+    else:
+        result.stderr_digest.CopyFrom(wrong)
+    engine.execute = lambda _: reapi.ExecuteResponse(result=result)
+    with pytest.raises(EngineError, match="expected a digest of 64 hexadecimal digits, found"):
+        build(request_)
+    assert not list(Path(castore.path).parent.rglob("0" * 58))
+
+
 def test_a_time_that_is_out_of_range_is_ignored(
     engine: Engine, build: Build, request_: BuildRequest
 ) -> None:

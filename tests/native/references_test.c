@@ -130,8 +130,25 @@ static void check_random_replaced(void) {
   free(new_data);
 }
 
+static int is_replaced(const char* before, const char* after,
+                       const char* pairs) {
+  return tvixb_references_replaced((const uint8_t*)before,
+                                   (const uint8_t*)after, strlen(before),
+                                   (const uint8_t*)pairs, strlen(pairs) / 4, 2);
+}
+
+static void check_replaced(void) {
+  assert(is_replaced("", "", ""));
+  assert(is_replaced("1ab2", "1xb2", "abxb"));
+  assert(is_replaced("abbc", "xbbz", "abxbbcbz"));
+  assert(!is_replaced("abc", "xbz", "abxbbcbz"));  // They overlap.
+  assert(!is_replaced("1a", "1x", "abxb"));        // It is not complete.
+  assert(!is_replaced("b1", "x1", "abax"));
+}
+
 int main(void) {
   check_empty();
+  check_replaced();
   for (int i = 0; i < ROUNDS; i++) {
     check_random();
     check_random_replaced();

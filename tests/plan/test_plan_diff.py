@@ -213,6 +213,19 @@ def make_steps(requests: Iterable[Any]) -> Plan:
     return Plan(steps=[digests[one] for one in sorted(digests)], roots=sorted(digests))
 
 
+def make_sources(count: int, script: str, seed: str) -> Plan:
+    """Make a plan of steps of the same name, whose hashes depend on the seed."""
+    names = [f"{hash_of(f'{seed}{i}')}-source" for i in range(count)]
+    return make_steps(
+        tvix_build.build_request(
+            command_args=["/bin/sh", f"{script} {i:03}"],
+            environment_vars={"out": f"/nix/store/{name}"},
+            outputs=[name],
+        )
+        for i, name in enumerate(names)
+    )
+
+
 def test_many_steps_of_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of checks is proportional to that of steps."""
     count = 100
@@ -223,34 +236,14 @@ def test_many_steps_of_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
         return tvix_build.check(*args, **kwargs)
 
     monkeypatch.setattr("tvix_build.plan.differences.check", count_checks)
-    old, new = (
-        make_steps(
-            tvix_build.build_request(
-                command_args=["/bin/sh", f"{script}{i:03}"],
-                environment_vars={"out": f"/nix/store/{hash_of(f'{script}{i}')}-source"},
-                outputs=[f"{hash_of(f'{script}{i}')}-source"],
-            )
-            for i in range(count)
-        )
-        for script in "ab"
-    )
+    old, new = make_sources(count, "get", "old"), make_sources(count, "curl", "new")
     assert causes(old, new) == count * [("source", ("argument 1",), 0)]
     assert len(checked) <= 4 * count
 
 
-def test_steps_of_the_same_name_that_only_their_hashes_distinguish() -> None:
-    """Those that are equal otherwise correspond to each other, in whatever order."""
-    old, new = (
-        make_steps(
-            tvix_build.build_request(
-                command_args=["/bin/sh", f"{i}"],
-                environment_vars={"out": f"/nix/store/{hash_of(f'{seed}{i}')}-source"},
-                outputs=[f"{hash_of(f'{seed}{i}')}-source"],
-            )
-            for i in range(20)
-        )
-        for seed in "ab"
-    )
+def test_steps_of_the_same_name_that_differ_in_hashes_only() -> None:
+    """Those that are equal otherwise correspond to each other, whatever the order of hashes."""
+    old, new = make_sources(20, "get", "old"), make_sources(20, "get", "new")
     found = compare_plans(PlanGraph(old), PlanGraph(new))
     assert (len(found.changed), found.causes) == (20, [])
 

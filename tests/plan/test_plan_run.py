@@ -277,6 +277,27 @@ def test_builders_that_are_unavailable_permanently(castore: CastoreStore, state:
     assert run(found.run.plan, [dead, alive], state, castore=castore).succeeded
 
 
+def test_the_last_builder_has_time_to_recover(castore: CastoreStore, state: PlanState) -> None:
+    plan, _ = make_graph([[]])
+    waits: list[int] = []
+
+    def recover(request: Request) -> bytes:
+        if not waits:
+            raise UnavailableError("busy")
+        return describe(request)
+
+    def die(_: Request) -> bytes:
+        raise UnavailableError("no namespaces", permanent=True)
+
+    def backoff(failures: int) -> float:
+        waits.append(failures)
+        return 0
+
+    builders = [FakeBuilder(castore, recover), FakeBuilder(castore, die)]
+    found = run(state.put_plan(plan), builders, state, castore=castore, backoff=backoff)
+    assert (found.succeeded, waits) == (True, [1])
+
+
 def test_builders_that_refuse(castore: CastoreStore, state: PlanState) -> None:
     def refuse(request: Request) -> bytes:
         raise RefusedError([f"reason {step_number(request)}"])

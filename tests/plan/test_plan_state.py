@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,3 +72,20 @@ def test_a_plan_is_deleted_with_what_only_it_has(state: PlanState, tmp_path: Pat
         assert state.put_plan(large[0]) == deleted
         assert run(deleted, [FakeBuilder(castore)], state, castore=castore).succeeded
     assert not list((tmp_path / "state").glob("*.lock"))
+
+
+def test_a_plan_is_deleted_while_another_one_is_stored(
+    state: PlanState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small, _), (large, digests) = make_graph([[]]), make_graph([[], [0]])
+    deleted = state.put_plan(small)
+    put_steps = state.put_steps
+
+    def put_and_delete(steps: Iterable[tuple[bytes, bytes]]) -> int:
+        count = put_steps(steps)
+        assert state.delete_plan(deleted) == 0
+        return count
+
+    monkeypatch.setattr(state, "put_steps", put_and_delete)
+    state.put_plan(large)
+    assert state.missing_steps(digests) == []

@@ -62,7 +62,7 @@ class Engine:
         self.execute: Callable[[reapi.ExecuteRequest], reapi.ExecuteResponse] = lambda _: (
             reapi.ExecuteResponse()
         )
-        self.stages: list[str | grpc.StatusCode] = ["EXECUTING"]
+        self.stages: list[str | int | grpc.StatusCode] = ["EXECUTING"]
         self.requests: list[reapi.ExecuteRequest] = []
         self.cancelled: list[str] = []
         self.written: list[str] = []
@@ -148,7 +148,7 @@ class Engine:
         yield operation
 
     @staticmethod
-    def _operation(stage: str) -> google.Operation:
+    def _operation(stage: Any) -> google.Operation:
         operation = google.Operation(name="operation")
         metadata = reapi.ExecuteOperationMetadata(stage=stage)
         operation.metadata.value = metadata.SerializeToString()

@@ -14,8 +14,9 @@ from tvix.castore.protos.castore_pb2 import Node
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.check import canonicalize, digest, validate
 from tvix_build._core.ranges import BytesLike
-from tvix_build._core.report import Kind, Schema, SchemaLike
+from tvix_build._core.report import Kind, SchemaLike
 from tvix_build.builders.interface import Builder, BuilderError, BuildResult, OnLog
+from tvix_build.builders.messages import response_class
 from tvix_build.castore import (
     CastoreError,
     CastoreStore,
@@ -138,7 +139,7 @@ class CachingBuilder:
             return None
         if not isinstance(request, Message):
             return stored
-        response = _response_class(found).FromString(stored.response)
+        response = response_class(found).FromString(stored.response)
         return BuildResult(response, stored.outputs, stored.record)
 
 
@@ -198,11 +199,3 @@ class CheckingBuilder:
         found = list(islice(differences, _SHOWN))
         if found:
             raise NotReproducibleError(found)
-
-
-def _response_class(schema: Schema) -> type[Message]:
-    """Return the class of responses to requests that are messages."""
-    from snix.build.protos.build_pb2 import BuildResponse
-    from tvix.build.protos.build_pb2 import Build
-
-    return BuildResponse if schema is Schema.SNIX_BUILD_V1 else Build

@@ -46,13 +46,15 @@ class Request:
     def respond(self, response: bytes) -> Any:
         """Return a canonical response as a message if the request was a message, or else as it
         is."""
-        if not self.as_message:
-            return response
-        from snix.build.protos.build_pb2 import BuildResponse
-        from tvix.build.protos.build_pb2 import Build
+        return response_class(self.schema).FromString(response) if self.as_message else response
 
-        later = self.schema is Schema.SNIX_BUILD_V1
-        return (BuildResponse if later else Build).FromString(response)
+
+def response_class(schema: Schema) -> type[Message]:
+    """Return the class of responses to requests that are messages."""
+    from snix.build.protos.build_pb2 import BuildResponse
+    from tvix.build.protos.build_pb2 import Build
+
+    return BuildResponse if schema is Schema.SNIX_BUILD_V1 else Build
 
 
 def read_request(request: Message | BytesLike, schema: SchemaLike | None) -> Request:

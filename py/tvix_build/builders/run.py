@@ -305,7 +305,9 @@ class _Running:
 
     def _ended(self) -> Ended:
         """Wait for the end of all processes, and return how the command ended."""
-        select.select([self._pidfd], [], [])
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        poll.poll()
         os.set_blocking(self.output, False)
         with suppress(BlockingIOError):
             while not self._failure and self._read():

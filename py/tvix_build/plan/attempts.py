@@ -99,11 +99,11 @@ class Attempts:
             except UnavailableError as error:
                 if error.permanent:
                     refused[builder] = str(error)
-                    continue
-                failures[builder] += 1
-                count = sum(failures)
-                if count > self._retries:
-                    return Failure(f"{error}; {count} attempt{'s' * (count > 1)} failed")
+                else:
+                    failures[builder] += 1
+                    count = sum(failures)
+                    if count > self._retries:
+                        return Failure(f"{error}; {count} attempt{'s' * (count > 1)} failed")
             finally:
                 self._running[builder] -= 1
             following = self._choose(failures, refused)
@@ -111,7 +111,7 @@ class Attempts:
                 await asyncio.sleep(self._backoff(failures[following]))
 
     def _choose(self, failures: Sequence[int], refused: Mapping[int, str]) -> int | None:
-        """Return the builder of the next attempt; None if all refused the request."""
+        """Return the builder of the next attempt; None if none can build the request."""
         return min(
             (one for one in range(len(self._builders)) if one not in refused),
             key=lambda one: (failures[one], self._running[one] / self._weights[one]),

@@ -169,13 +169,14 @@ class PlanState:
             (rows[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE], bytes(view[begin:end]))
             for i, (begin, end) in enumerate(zip(found.begins, found.ends, strict=True))
         )
-        # Many transactions, because the write-ahead log is as large as the largest one.
-        while some := list(islice(steps, _STEPS_AT_ONCE)):
-            self.put_steps(some)
+        # The plan comes first, so that no deletion of another one deletes its steps.
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO plan VALUES (?, ?, ?)", (digest, rows, b"".join(found.roots))
             )
+        # Many transactions, because the write-ahead log is as large as the largest one.
+        while some := list(islice(steps, _STEPS_AT_ONCE)):
+            self.put_steps(some)
         return digest
 
     def delete_plan(self, plan: bytes) -> int:

@@ -29,7 +29,7 @@ from tvix_build.builders.messages import Request, write_response
 from tvix_build.builders.reapi.client import Opener, Session
 from tvix_build.builders.reapi.digests import DigestFunction, DigestTable
 from tvix_build.builders.reapi.lowering import Lowered, blobs, output_path
-from tvix_build.builders.reapi.raising import Raised, raise_result, result_files
+from tvix_build.builders.reapi.raising import Raised, check_digest, raise_result, result_files
 from tvix_build.builders.reapi.statuses import EngineStatusError, wrong_contents
 from tvix_build.builders.references import scan_node
 from tvix_build.castore import CastoreStore, MissingError, directory_size
@@ -159,7 +159,7 @@ class Build:
             (result.stdout_raw, result.stdout_digest),
             (result.stderr_raw, result.stderr_digest),
         ):
-            log += raw or (self._read(digest) if digest.size_bytes else b"")
+            log += raw or (self._read(check_digest(digest)) if digest.size_bytes else b"")
         return log
 
     def _read(self, digest: reapi.Digest) -> bytes:
@@ -196,7 +196,7 @@ class Build:
         their Tree."""
         found = {}
         for one in result.output_directories:
-            digest = self.engine.table.find_tree(one.tree_digest)
+            digest = self.engine.table.find_tree(check_digest(one.tree_digest))
             if digest is None or not self.castore.has_directory(digest):
                 continue
             size = directory_size(self.castore.directory(digest))

@@ -437,7 +437,8 @@ class _Execution:
             metadata.ParseFromString(operation.metadata.value)
         if metadata.stage != self._stage:
             self._stage = metadata.stage
-            self._on_stage(reapi.ExecutionStage.Value.Name(metadata.stage))
+            if metadata.stage in reapi.ExecutionStage.Value.values():
+                self._on_stage(reapi.ExecutionStage.Value.Name(metadata.stage))
 
 
 def _response_of(operation: google.Operation) -> reapi.ExecuteResponse:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -38,6 +39,17 @@ class Raised:
     missing: list[str] = field(default_factory=list)
 
 
+def check_digest(digest: reapi.Digest) -> reapi.Digest:
+    """Return a digest of a result. Its hash can be the name of a file.
+
+    Raises:
+        ResultError: if the hash has another form.
+    """
+    if not re.fullmatch("[0-9a-f]{64}", digest.hash):
+        raise ResultError(f"expected a digest of 64 hexadecimal digits, found {digest.hash!r}")
+    return digest
+
+
 def result_files(
     result: reapi.ActionResult, trees: Mapping[str, reapi.Tree]
 ) -> Iterator[reapi.Digest]:
@@ -46,14 +58,17 @@ def result_files(
     Args:
         result: the result.
         trees: its Trees by hash; files of others are not yielded.
+
+    Raises:
+        ResultError: if a digest has another form.
     """
     for output in result.output_files:
-        yield output.digest
+        yield check_digest(output.digest)
     for one in result.output_directories:
         tree = trees.get(one.tree_digest.hash, reapi.Tree())
         for directory in (tree.root, *tree.children):
             for file in directory.files:
-                yield file.digest
+                yield check_digest(file.digest)
 
 
 def raise_result(
