@@ -303,7 +303,7 @@ def test_a_locked_store_does_not_delay_the_shutdown(tmp_path: Path) -> None:
         wait_until(lambda: metric(metrics, "tvix_build_open_calls") == 1)
         assert proxy.end(signal.SIGTERM) == 0
         assert isinstance(call.exception(LIMIT), grpc.RpcError)
-    assert proxy.lines[-1]["reason"] == "a store is locked or slow"
+    assert proxy.lines[-1]["reason"] == "a store is locked, or a server does not respond"
 
 
 def test_a_locked_castore_does_not_delay_the_shutdown(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_locked_castore_does_not_delay_the_shutdown(tmp_path: Path) -> None:
         wait_until(lambda: metric(metrics, "tvix_build_open_castore_calls") == 1)
         assert proxy.end(signal.SIGTERM) == 0
         assert isinstance(call.exception(LIMIT), grpc.RpcError)
-    assert proxy.lines[-1]["reason"] == "a store is locked or slow"
+    assert proxy.lines[-1]["reason"] == "a store is locked, or a server does not respond"
 
 
 class Certificates:

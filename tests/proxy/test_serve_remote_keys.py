@@ -126,9 +126,13 @@ def test_old_keys_stay_in_use_if_none_can_be_fetched(caplog: pytest.LogCaptureFi
         asyncio.run(scenario(server))
 
 
-def test_keys_that_cannot_be_fetched_at_the_start() -> None:
+@pytest.mark.parametrize("body", [b"", b"[]", b"[" * 100_000, b'{"keys": [1]}'])
+def test_keys_that_cannot_be_fetched_at_the_start(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeyServer, "body", lambda _: body)
+
     async def scenario(server: KeyServer) -> None:
-        server.names = []
         with pytest.raises(ServeError, match="cannot fetch keys"):
             async with open_proxy(tokens=Tokens(server.url)):
                 pass

@@ -336,7 +336,10 @@ def _limited_release(log: LineWriter) -> Iterator[Callable[[], None]]:
     def end() -> None:
         from tvix_build.proxy.logs import LOG
 
-        LOG.warning("stopped", extra={"fields": {"reason": "a store is locked or slow"}})
+        LOG.warning(
+            "stopped",
+            extra={"fields": {"reason": "a store is locked, or a server does not respond"}},
+        )
         log.close()
         os._exit(0)
 
