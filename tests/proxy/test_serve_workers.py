@@ -170,18 +170,11 @@ def test_the_port_of_another_server_is_an_error(capfd: pytest.CaptureFixture[str
         call(proxy.address)
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (["--castore", str(Path(__file__).parent)], "expected a castore store or an empty"),
-        (["--max-buffered", "16777216"], "expected a limit of messages in memory of at least"),
-    ],
-)
-def test_workers_that_cannot_start(
-    options: list[str], expected: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["serve", "--check-only", *WORKERS, *options]) == 2
-    assert " ".join(capfd.readouterr().err.split()).count(expected) == 1
+def test_workers_that_cannot_start(capfd: pytest.CaptureFixture[str]) -> None:
+    options = ["serve", "--check-only", *WORKERS, "--castore", str(Path(__file__).parent)]
+    assert cli.main(options) == 2
+    error = " ".join(capfd.readouterr().err.split())
+    assert error.count("expected a castore store or an empty") == 1
 
 
 def test_a_worker_that_ends_within_a_message(
@@ -233,6 +226,7 @@ def test_a_worker_stops_when_the_first_process_does_not_read(
     ("options", "expected"),
     [
         (["--listen", "grpc+unix:/tmp/a"], "processes cannot share a unix socket"),
+        (["--max-buffered", "16777216"], "expected --max-buffered 33554432 or more"),
         (["--upstream", "sandbox:", "--castore", "a", "--plans", "b"], "one worker with --plans"),
     ],
 )

@@ -186,7 +186,7 @@ def run(
     tls = next((one for one in upstreams if one.tls), None)
     options = _make_options(services=services, servers=servers, tls_upstream=tls, **others)
     if workers > 1:
-        _check_workers(options, plans)
+        _check_workers(options, workers, plans)
     if traces is not None:
         _check_traces()
     _check_sockets()
@@ -376,10 +376,16 @@ def _supervise(options: Options, workers: int, log_level: str, grace: float) -> 
             return 2
 
 
-def _check_workers(options: Options, plans: str | None) -> None:
+def _check_workers(options: Options, workers: int, plans: str | None) -> None:
     """Raise click.UsageError if several processes cannot do what options say."""
     if plans is not None:
         raise click.UsageError("expected one worker with --plans: one process runs all plans")
+    needed, found = workers * options.max_message_size, options.memory.max_buffered
+    if found < needed:
+        raise click.UsageError(
+            f"expected --max-buffered {needed} or more, found {found}: each of {workers} workers "
+            "needs room for the largest message"
+        )
     for address in options.listen:
         if address.path:
             raise click.UsageError(
