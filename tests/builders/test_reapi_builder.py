@@ -15,7 +15,7 @@ import pytest
 from reapi.protos import remote_execution_pb2 as reapi
 from reapi_server import Engine, FailedCallError, missing_blobs, serve
 from snix.build.protos.build_pb2 import BuildRequest
-from tvix_build import build_request
+from tvix_build import Report, build_request, check
 from tvix_build.builders import BuildFailedError, RefusedError, UnavailableError
 from tvix_build.builders.reapi import DigestFunction, EngineError, Property, ReapiBuilder
 from tvix_build.castore import CastoreStore
@@ -166,6 +166,27 @@ def test_a_result_whose_blobs_are_lost_is_an_error(
     engine.execute = lambda _: reapi.ExecuteResponse(result=lost)
     with pytest.raises(EngineError, match="NOT_FOUND"):
         build(request_)
+
+
+def test_a_directory_with_many_names_is_checked_once(
+    engine: Engine, build: Build, request_: BuildRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = reapi.Tree(children=[reapi.Directory()])
+    digest = engine.function.digest(b"")
+    for number in range(20):
+        tree.root.directories.add(name=f"{number:02}", digest=digest)
+    result = result_of(engine)
+    result.output_directories[0].tree_digest.CopyFrom(engine.put(tree.SerializeToString()))
+    engine.execute = lambda _: reapi.ExecuteResponse(result=result)
+    checked = []
+
+    def count_checks(*args: Any, **kwargs: Any) -> Report:
+        checked.append(args)
+        return check(*args, **kwargs)
+
+    monkeypatch.setattr("tvix_build.builders.reapi.raising.check", count_checks)
+    build(request_)
+    assert len(checked) == 2
 
 
 def test_unknown_stages_are_ignored(engine: Engine, build: Build, request_: BuildRequest) -> None:

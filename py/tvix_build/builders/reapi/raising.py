@@ -160,6 +160,9 @@ class _Tree:
         """Return the castore digest and the size of the root."""
         stack: list[str | None] = [None]
         while stack:
+            if stack[-1] in self._raised:
+                stack.pop()
+                continue
             directory = self._directory(stack[-1])
             unknown = [
                 child.digest.hash
