@@ -38,7 +38,7 @@ static void check_size(size_t size, size_t after) {
   static const uint8_t special[] = {0,    '/', '=', 0xff, 1,   2,   4,    8,
                                     16,   32,  64,  128,  129, '.', '-',  '+',
                                     '\'', '<', '?', '9',  '5', 'o', 0x7f, 0xaf};
-  uint8_t* data = malloc(size + after ? size + after : 1);
+  uint8_t* data = calloc(size + after ? size + after : 1, 1);
   const uint8_t* end = data + size + after;
   for (size_t i = 0; i < after; i++) {
     data[size + i] = special[i % sizeof special];
