@@ -378,8 +378,8 @@ def test_castore_store(tmp_path: Path) -> None:
             store.directory(DIGEST)
         assert assert_type(caught.value.digest, bytes) == DIGEST
         node = assert_type(store.ingest(tmp_path / "in", name="a", threads=1), castore_pb2.Node)
-        for method in ("copy", castore.LinkMethod.COPY):
-            store.materialize(node, tmp_path / method, method=method)
+        for name, method in (("a", "copy"), ("b", castore.LinkMethod.COPY)):
+            store.materialize(node, tmp_path / name, method=method)
         closure = assert_type(store.closure(node), castore.Closure)
         assert_type(closure.blobs, dict[bytes, int])
         assert_type(closure.directories, dict[bytes, int])

@@ -45,7 +45,8 @@ class Result:
 def environment() -> dict[str, str]:
     """Return an environment for a process, with the module path of this one."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    dropped = ("PYTHONSAFEPATH", "PYTHONUNBUFFERED")  # Bazel 7 sets the first one.
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return {**kept, "PYTHONPATH": path, "COLUMNS": "80"}
 
 
