@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tvix_build.builders.interface import RefusedError
+from tvix_build.castore.names import name_of
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
+    from snix.castore.protos.castore_pb2 import Entry
 
 BUILDER_ID, BUILDER_GROUP = 1000, 100
 SHELL = "bin/sh"
@@ -93,10 +95,9 @@ def _directory(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def input_name(entry: object) -> str:
+def input_name(entry: Entry) -> str:
     """Return the name of an input."""
-    kind = entry.WhichOneof("entry")  # type: ignore[attr-defined]
-    return os.fsdecode(getattr(entry, kind).name)
+    return os.fsdecode(name_of(entry))
 
 
 def plan(request: BuildRequest, *, host_files: Mapping[str, bytes]) -> Layout:

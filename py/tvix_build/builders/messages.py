@@ -18,7 +18,7 @@ from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, NotRepresentableError, Schema, SchemaLike
 from tvix_build._core.varint import varint
 from tvix_build.builders.interface import RefusedError
-from tvix_build.castore.names import name_of, renamed
+from tvix_build.castore.names import member_of, name_of, renamed
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
@@ -130,8 +130,8 @@ def _snix_response(nodes: Sequence[Node], needles: Sequence[list[int]]) -> Messa
     for node, found in zip(nodes, needles, strict=True):
         output = response.outputs.add(needles=found)
         output.output.MergeFromString(node.SerializeToString())
-        kind = output.output.WhichOneof("entry")
-        getattr(output.output, kind).name = b""
+        _, member = member_of(output.output)
+        member.name = b""
     return response
 
 

@@ -37,6 +37,7 @@ from tvix_build.builders.messages import Request, read_outputs, read_request
 from tvix_build.castore import CastoreStore
 from tvix_build.castore.client import AsyncCastoreClient, UnexpectedContentError
 from tvix_build.castore.layout import MissingError
+from tvix_build.castore.names import member_of
 from tvix_build.proxy.client import AsyncBuildService, InvalidResponseError
 from tvix_build.proxy.shared.addresses import parse
 
@@ -201,6 +202,6 @@ class _Build:
 
 def _content(node: Entry) -> bytes:
     """Return what identifies the content of a node: its kind and its digest."""
-    kind = node.WhichOneof("entry") or ""
-    digest: bytes = getattr(node, kind).digest
+    kind, member = member_of(node)
+    digest: bytes = member.digest
     return kind.encode() + digest

@@ -10,11 +10,10 @@ if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
 
 
-def name_of(node: Node) -> bytes:
+def name_of(node: Node | Entry) -> bytes:
     """Return the name of a node."""
-    kind = node.WhichOneof("node")
-    assert kind is not None
-    name: bytes = getattr(node, kind).name
+    _, member = member_of(node)
+    name: bytes = member.name
     return name
 
 
@@ -22,9 +21,8 @@ def renamed(node: Node, name: bytes) -> Node:
     """Return a copy of a node with another name."""
     copy = type(node)()
     copy.CopyFrom(node)
-    kind = copy.WhichOneof("node")
-    assert kind is not None
-    getattr(copy, kind).name = name
+    _, member = member_of(copy)
+    member.name = name
     return copy
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tvix_build._core.check import check
 from tvix_build._core.references import is_replaced
 from tvix_build._core.report import Kind
+from tvix_build.castore.names import name_of
 from tvix_build.plan.graph import PlanGraph, request_of
 from tvix_build.plan.v1.plan_pb2 import Step
 from tvix_build.plan.wire import request_end
@@ -394,6 +395,4 @@ def _names_of_sources(old: Any, new: Any) -> tuple[list[str], list[str]]:
 
 
 def _node_name(node: Any) -> str:
-    (oneof,) = node.DESCRIPTOR.oneofs
-    name: bytes = getattr(node, node.WhichOneof(oneof.name)).name
-    return name.decode(errors="backslashreplace")
+    return name_of(node).decode(errors="backslashreplace")

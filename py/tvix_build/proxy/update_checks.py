@@ -8,14 +8,13 @@ from itertools import islice
 from google.protobuf.message import DecodeError
 
 from snix.build.protos.build_pb2 import BuildRequest, BuildResponse, BuildUpdate
+from tvix_build._core.engine import VIOLATION_LIMIT
 from tvix_build._core.report import ValidationError, Violation, ViolationCode, summary
 from tvix_build.proxy.shared.checks import InvalidResponseError, check_output, count_outputs
 from tvix_build.proxy.shared.services import Service
 
 _OUTPUT = {"outputs[0].output": "entry", "outputs[0].needles": "needles", "outputs[0]": "entry"}
 """The paths in a response with one output, and those in ProducedOutput."""
-_MOST = 100
-"""The limit of violations in an error."""
 
 
 class UpdateCheck:
@@ -83,7 +82,7 @@ class UpdateCheck:
                 f"outputs[{i}]",
                 "expected an update with this output or with build_failure, found the end",
             )
-            for i in islice(missing, _MOST)
+            for i in islice(missing, VIOLATION_LIMIT)
         ]
         raise self._error(ValidationError(violations, self._outputs - len(self._produced)))
 

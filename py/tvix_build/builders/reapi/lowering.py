@@ -14,6 +14,7 @@ from snix.castore.protos.castore_pb2 import Entry
 from tvix_build.builders.interface import RefusedError
 from tvix_build.builders.layout import RESERVED, SHELL, input_name, is_below
 from tvix_build.builders.reapi.digests import Castore, DigestFunction, Digests, DigestTable, text
+from tvix_build.castore.names import name_of
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
@@ -272,8 +273,7 @@ def _input_root(request: BuildRequest, shell: castore_pb2.FileNode | None) -> _T
         root.enter(path)
     inputs = root.enter(request.inputs_dir)
     for entry in request.inputs:
-        member = getattr(entry, entry.WhichOneof("entry") or "")
-        inputs.leaves[text(member.name, "name")] = entry
+        inputs.leaves[text(name_of(entry), "name")] = entry
     for one in request.additional_files:
         parent, _, name = one.path.rpartition("/")
         root.enter(parent).leaves[name] = one.contents

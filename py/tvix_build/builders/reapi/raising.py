@@ -15,6 +15,7 @@ from tvix_build._core.check import check
 from tvix_build._core.report import Kind
 from tvix_build.builders.reapi.digests import DigestFunction
 from tvix_build.builders.reapi.lowering import output_path
+from tvix_build.castore.names import member_of
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
@@ -119,7 +120,7 @@ def raise_result(
             tree = _Tree(trees[one.tree_digest.hash], function, files, raised.directories)
             digest, size = tree.raise_root()
             node.directory.digest, node.directory.size = digest, size
-        member = getattr(node, node.WhichOneof("node") or "")
+        _, member = member_of(node)
         member.name = output.rpartition("/")[2].encode()
         raised.nodes.append(node)
     return raised
