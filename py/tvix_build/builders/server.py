@@ -12,7 +12,6 @@ snix. It needs grpcio: `pip install 'tvix-build[grpc]'`.
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -40,14 +39,12 @@ from tvix_build.castore.layout import MissingError
 from tvix_build.castore.names import member_of
 from tvix_build.proxy.client import AsyncBuildService, InvalidResponseError
 from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.shared.failures import Failure, read_failure
 
 if TYPE_CHECKING:
     from snix.castore.protos.castore_pb2 import Entry
 
 __all__ = ["ServerBuilder"]
-
-_BUILD_FAILED = re.compile("(.*); the log is the blob ([0-9a-f]{64})", re.DOTALL)
-"""The message of `tvix-build serve` for a build that failed."""
 
 
 class ServerBuilder:
@@ -152,9 +149,9 @@ class _Build:
     ) -> BuilderError:
         """Return the error for the status of a call."""
         text = error.details() or error.code().name
-        failed = _BUILD_FAILED.fullmatch(text)
-        if error.code() is grpc.StatusCode.ABORTED and failed is not None:
-            return await self._failure(client, failed[1], bytes.fromhex(failed[2]), on_log)
+        failure = read_failure(text) if error.code() is grpc.StatusCode.ABORTED else None
+        if failure is not None:
+            return await self._failure(client, failure, on_log)
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             return RefusedError([text])
         text = f"{self.address}: {error.code().name}: {text}"
@@ -165,15 +162,16 @@ class _Build:
         return BuilderError(text)
 
     async def _failure(
-        self, client: AsyncCastoreClient, reason: str, log: bytes, on_log: OnLog | None
+        self, client: AsyncCastoreClient, failure: Failure, on_log: OnLog | None
     ) -> BuildFailedError:
         """Return the error for a build that failed, after downloading its log, if possible."""
         data = b""
         with suppress(grpc.RpcError, MissingError, UnexpectedContentError):
-            data = await client.get_blob(log)
+            data = await client.get_blob(failure.log_digest)
         if on_log is not None and data:
             on_log(data)
         digest = self.castore.add_blob(data)
+        reason = failure.reason
         return BuildFailedError(
             reason, self._record(log_digest=digest, log_size=len(data), failure=reason)
         )

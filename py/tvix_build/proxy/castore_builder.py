@@ -20,6 +20,7 @@ from tvix_build.builders import (
 from tvix_build.builders.interface import OnLog, missing_output
 from tvix_build.proxy.builder_protocol import Call, Response, Updates
 from tvix_build.proxy.logs import log_castore_failure
+from tvix_build.proxy.shared.failures import Failure, write_failure
 from tvix_build.proxy.status import castore_unavailable, status_error
 
 _LOG_SIZE = 1 << 20
@@ -120,7 +121,7 @@ def _failure(request: bytes, error: BuildFailedError) -> BuildUpdate:
 
 
 def _description(error: BuildFailedError) -> str:
-    return f"{error}; the log is the blob {error.record.log_digest.hex()}"
+    return write_failure(Failure(error.reason, error.record.log_digest))
 
 
 @contextmanager
