@@ -14,7 +14,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import grpc
 import pytest
@@ -306,6 +306,13 @@ def test_a_locked_store_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     assert proxy.lines[-1]["reason"] == "a store is locked, or a server does not respond"
 
 
+def is_awaited(lock: IO[str]) -> bool:
+    """Return whether a process waits for the lock of a file."""
+    end = f":{os.fstat(lock.fileno()).st_ino} 0 EOF"
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("-> FLOCK" in line and line.endswith(end) for line in lines)
+
+
 def test_a_locked_castore_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     store = tmp_path / "store"
     CastoreStore(store).close()
@@ -319,7 +326,8 @@ def test_a_locked_castore_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
         call = threads.submit(client.put_blob, b"blob")
-        wait_until(lambda: metric(metrics, "tvix_build_open_castore_calls") == 1)
+        wait_until(lambda: is_awaited(lock))
+        assert metric(metrics, "tvix_build_open_castore_calls") == 1
         assert proxy.end(signal.SIGTERM) == 0
         assert isinstance(call.exception(LIMIT), grpc.RpcError)
     assert proxy.lines[-1]["reason"] == "a store is locked, or a server does not respond"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from builders_support import needs_sandbox
-from cli_support import run, start
+from cli_support import Result, run, run_process, start
 from made_plans import add_step, digest_of, output_name, write_greetings, write_plan
 from proxy_process import Proxy, running_proxy
 from serving import socket_directory
@@ -32,6 +32,12 @@ def serving(directory: Path) -> Iterator[Proxy]:
         yield proxy
 
 
+def follow_log(proxy: Proxy, plan: str, step: str) -> Result:
+    """Run `plan watch --log` in another process: it ends a call early, and gRPC could give the
+    connection, while it closes, to the next client of this process."""
+    return run_process("plan", "watch", plan, "--server", proxy.address, "--log", step)
+
+
 @needs_sandbox
 def test_submit_and_fetch(tmp_path: Path) -> None:
     steps = write_greetings(tmp_path)
@@ -48,10 +54,10 @@ def test_submit_and_fetch(tmp_path: Path) -> None:
         assert lines[-1].endswith(" finished: 4 built, 0 cached, 0 failed, 0 skipped")
         assert any(line.endswith(": made hello") for line in lines)
         hello = digest_of(steps["hello"]).hex()
-        logged = run("plan", "watch", digest, *server, "--log", hello)
+        logged = follow_log(proxy, digest, hello)
         assert (logged.status, logged.stdout) == (0, b"made hello\n")
         assert f" built {hello} in " in logged.stderr
-        unknown = run("plan", "watch", digest, *server, "--log", "0" * 64)
+        unknown = follow_log(proxy, digest, "0" * 64)
         assert (unknown.status, unknown.stdout) == (1, b"")
         assert f"the run ended without the step {'0' * 64}" in unknown.stderr
         number = len(lines) - 1
@@ -94,7 +100,7 @@ def test_failures(tmp_path: Path) -> None:
             f"skipped {after}: {bad} failed",
             "finished: 0 built, 0 cached, 1 failed, 1 skipped",
         ]
-        logged = run("plan", "watch", digest, *server, "--log", bad)
+        logged = follow_log(proxy, digest, bad)
         assert (logged.status, logged.stdout) == (1, b"oh \xc3\xa4\\x1b")
         assert f" failed {bad}: exit status 3" in logged.stderr
         fetched = run("plan", "fetch", digest, *server, "--out-link", "result", cwd=tmp_path)
