@@ -118,7 +118,8 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   scan->total = 0;
   scan->total_overflow = false;
   scan->out_of_memory = false;
-  if (!kind->scan(scan, bytes.data, scan->end)) {
+  tvixb_view key;  // A root message has none.
+  if (!kind->scan(scan, bytes.data, scan->end, 0, scan->lists, &key)) {
     return false;
   }
   tvixb_scan_add_to_total(scan, scan->elements.count);
