@@ -20,7 +20,7 @@ def pytest_test(name, srcs, deps, args = [], data = [], shards = 1, **kwargs):
         name = name,
         srcs = srcs + [main],
         args = args + ["$(rootpath %s)" % src for src in srcs],
-        data = data,
+        data = data + [str(Label("//bazel:unicode_tables"))],
         legacy_create_init = 0,
         main = main,
         shard_count = shards if shards > 1 else None,

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+UNICODE_TABLES = Path(__file__).absolute().parent / "unicode_tables"
+"""What Hypothesis would otherwise make."""
+
 
 class Shard:
     """A pytest plugin that keeps every n-th test.
@@ -40,6 +43,7 @@ def main() -> int:
     """Run the test files that the arguments name."""
     arguments = ["-p", "no:cacheprovider", "--color=no", *sys.argv[1:]]
     plugins = []
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(UNICODE_TABLES)
     if "XML_OUTPUT_FILE" in os.environ:
         arguments.append("--junitxml=" + os.environ["XML_OUTPUT_FILE"])
     if "TESTBRIDGE_TEST_ONLY" in os.environ:
