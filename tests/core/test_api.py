@@ -789,7 +789,7 @@ def test_threads_get_the_same_results() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 def test_number_of_threads_changes_nothing(threads: int) -> None:
-    many = items() * 5000
+    many = items() * 1500
     data = [bytes(tvix_build._core.batch.serialized(item)) for item in many]
     offsets = array("Q", [0])
     for item in data:
@@ -817,12 +817,12 @@ def test_number_of_threads_changes_nothing(threads: int) -> None:
 def test_encodings_lie_back_to_back(threads: int, irregular: bool) -> None:
     expected = [
         tvix_build.build_request(command_args=["x" * size]).SerializeToString()
-        for size in (300_000, 1, 400_000) * 30
+        for size in (300_000, 1, 400_000) * 12
     ]
     messages = list(expected)
     if irregular:  # Encodings are shorter than messages.
-        expected[1:1] = expected[50:50] = [b"\x0a\x02sh"] * 2
-        messages[1:1] = messages[50:50] = [b"\x0a\x82\x00sh"] * 2
+        expected[1:1] = expected[20:20] = [b"\x0a\x02sh"] * 2
+        messages[1:1] = messages[20:20] = [b"\x0a\x82\x00sh"] * 2
     offsets = array("Q", accumulate(map(len, messages), initial=0))
     for encoded in (
         tvix_build.canonicalize_batch(messages, threads=threads),

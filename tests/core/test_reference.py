@@ -244,7 +244,7 @@ def test_hand_made_encoding_is_canonical(kind: str, schema: str) -> None:
             assert report.violations == [], data.hex()
             assert report.canonical, data.hex()
 
-    assert run(strategies.canonical_batches(kind, 5, schema), 10, check) >= 50
+    assert run(strategies.canonical_batches(kind, 5, schema), 4, check) >= 20
 
 
 @pytest.mark.slow
@@ -263,8 +263,8 @@ def test_canonical_encoding_is_a_fixed_point(kind: str, schema: str) -> None:
             expected = reference.ReferenceReport(True, True, report.digest, [])
             assert reference.check(encoding, kind, schema) == expected, data.hex()
 
-    run(strategies.mutant_batches(kind, 100, schema), 12, check)
-    assert encoded >= 400
+    run(strategies.mutant_batches(kind, 100, schema), 4, check)
+    assert encoded >= 130
 
 
 # ---- the tools of the tests

@@ -38,7 +38,7 @@ from tvix_build.nix import DerivationDirectory, DerivationError
 FIRST, TVIX_2024, SNIX = Schema
 LATER: Final = (TVIX_2024, SNIX)
 #: Requests that hypothesis makes for a property, and how many others are made of each.
-EXAMPLES = 200
+EXAMPLES = 100
 CHANGED = 10
 #: How many must show what they are made to show.
 SHOWN = 5
