@@ -16,13 +16,23 @@ from tvix_build.plan import PlanRunningError, PlanState, UnknownPlanError, run
 from tvix_build.plan.attempts import Resolved
 from tvix_build.plan.running import _LARGEST_BATCH, _Runner
 from tvix_build.plan.v1.plan_pb2 import Plan
-from tvix_build.store import StoreError
+from tvix_build.store import RequestStore, StoreError
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[PlanState]:
     with PlanState(tmp_path / "state") as opened:
         yield opened
+
+
+def test_states_share_an_empty_store_of_builds(tmp_path: Path) -> None:
+    plan, _ = make_graph([[]])
+    with CastoreStore(tmp_path / "castore") as castore, RequestStore(tmp_path / "builds") as builds:
+        for name, built in (("first", 1), ("second", 0)):
+            with PlanState(tmp_path / name, builds=builds) as state:
+                builder = FakeBuilder(castore)
+                run(state.put_plan(plan), [builder], state, castore=castore)
+                assert len(builder.built) == built
 
 
 def test_other_encodings_of_a_plan(state: PlanState) -> None:

@@ -557,7 +557,7 @@ def test_plans(tmp_path: Path) -> None:
         RequestStore(tmp_path / "builds") as stored,
         PlanState(tmp_path / "state", builds=stored) as state,
     ):
-        assert_type(state.builds, RequestStore)
+        assert assert_type(state.builds, RequestStore) is stored
         digest = assert_type(state.put_plan(one_step()), bytes)
         result = assert_type(
             plan.run(

@@ -138,7 +138,9 @@ class PlanState:
         self._directory.mkdir(exist_ok=True)
         self._database = Database(self._directory / "plans.sqlite", _FORM, create=True)
         self._own_builds = builds is None
-        self.builds: RequestStore = builds or RequestStore(self._directory / "builds.sqlite")
+        if builds is None:
+            builds = RequestStore(self._directory / "builds.sqlite")
+        self.builds: RequestStore = builds
 
     def close(self) -> None:
         """Close the state, which cannot be used afterwards. Leaving the context also closes it."""
