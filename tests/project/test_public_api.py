@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -407,6 +407,7 @@ def test_castore_clients(tmp_path: Path) -> None:
             assert_type(client.has_blob(DIGEST), bool)
             assert_type(client.put_blob(b"a"), bytes)
             assert_type(client.get_blob(DIGEST), bytes)
+            assert_type(client.read_blob(DIGEST), Iterator[bytes])
             assert_type(client.put_directories([b"", castore_pb2.Directory()]), bytes)
             found = client.get_directories(DIGEST, recursive=True)
             assert_type(found, dict[bytes, castore_pb2.Directory])
@@ -428,6 +429,7 @@ def test_castore_clients(tmp_path: Path) -> None:
             assert_type(await client.has_blob(DIGEST), bool)
             assert_type(await client.put_blob(b"a"), bytes)
             assert_type(await client.get_blob(DIGEST), bytes)
+            assert_type(client.read_blob(DIGEST), AsyncGenerator[bytes, None])
             assert_type(await client.put_directories([b"", castore_pb2.Directory()]), bytes)
             found = await client.get_directories(DIGEST, recursive=True)
             assert_type(found, dict[bytes, castore_pb2.Directory])
@@ -682,6 +684,7 @@ def test_remote_execution(tmp_path: Path) -> None:
             properties=[pool],
             cache=True,
             timeout=limit,
+            max_log_size=1,
             on_stage=print,
             delays=(),
         ) as builder:
@@ -689,7 +692,7 @@ def test_remote_execution(tmp_path: Path) -> None:
             with pytest.raises(builders.UnavailableError):
                 same.build(later)
         local: builders.Builder = server.ServerBuilder(
-            "grpc+http://127.0.0.1:1", store, credentials=None, timeout=limit
+            "grpc+http://127.0.0.1:1", store, credentials=None, timeout=limit, max_log_size=1
         )
         with pytest.raises(builders.UnavailableError) as caught:
             local.build(later)

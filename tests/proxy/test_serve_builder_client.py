@@ -7,7 +7,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ TVIX, SNIX = Schema.TVIX_BUILD_V1, Schema.SNIX_BUILD_V1
 
 @asynccontextmanager
 async def serving(
-    directory: Path, contents: Callable[[Request], bytes] = describe
+    directory: Path, contents: Callable[[Request], bytes] = describe, **options: Any
 ) -> AsyncIterator[tuple[ServerBuilder, CastoreStore, FakeBuilder]]:
     """Run a server with a castore of its own. Yield its client, and the castore of the client."""
     services = [SERVICES[TVIX], SERVICES[SNIX]]
@@ -47,7 +47,7 @@ async def serving(
         fake = FakeBuilder(there, contents)
         builder = CastoreBuilder(fake)
         async with open_proxy(builder=builder, services=services, castore=there) as proxy:
-            yield ServerBuilder(proxy.addresses[0], here), here, fake
+            yield ServerBuilder(proxy.addresses[0], here, **options), here, fake
 
 
 def test_a_request_of_snix(tmp_path: Path) -> None:
@@ -123,21 +123,21 @@ def test_errors(tmp_path: Path, error: Exception, expected: type[Exception], mes
     asyncio.run(main())
 
 
+def record_of(request: Request, log_digest: bytes) -> BuildRecord:
+    now = datetime.now(timezone.utc)
+    return BuildRecord("fake:", request.digest, now, now, 3, 0.0, 0, log_digest, 0)
+
+
 def test_a_failed_build_has_its_log(tmp_path: Path) -> None:
     logs: list[bytes] = []
 
     async def main() -> None:
-        record: BuildRecord | None = None
-
-        def contents(_: Request) -> bytes:
-            assert record
-            raise BuildFailedError("exit status 3", record)
-
-        async with serving(tmp_path) as (builder, _, _):
-            record = (await builder.build_async(request("other"))).record
-        async with serving(tmp_path, contents) as (builder, castore, _):
+        def contents(request: Request) -> bytes:
             with CastoreStore(tmp_path / "there") as there:
-                record = replace(record, log_digest=there.add_blob(b"oops\n"))
+                log = there.add_blob(b"oops\n")
+            raise BuildFailedError("exit status 3", record_of(request, log))
+
+        async with serving(tmp_path, contents) as (builder, castore, _):
             with pytest.raises(BuildFailedError, match=r"^exit status 3$") as caught:
                 await builder.build_async(request(""), on_log=logs.append)
             found = caught.value.record
@@ -146,6 +146,30 @@ def test_a_failed_build_has_its_log(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert logs == [b"oops\n"]
+
+
+def test_a_log_above_the_limit(tmp_path: Path) -> None:
+    logs: list[bytes] = []
+    whole = bytes(range(256)) * (32 << 12)
+    limit = len(whole) - 1
+
+    async def main() -> None:
+        def contents(request: Request) -> bytes:
+            with CastoreStore(tmp_path / "there") as there:
+                raise BuildFailedError("exit status 3", record_of(request, there.add_blob(whole)))
+
+        async with serving(tmp_path, contents, max_log_size=limit) as (builder, castore, _):
+            failure = f"the limit of the size of the log, {limit} bytes, is exceeded"
+            with pytest.raises(BuildFailedError, match=f"^{failure}$") as caught:
+                await builder.build_async(request(""), on_log=logs.append)
+            found = caught.value.record
+            assert (found.log_size, found.failure) == (limit, failure)
+            with castore.open_blob(found.log_digest) as file:
+                assert file.read() == whole[:-1]
+
+    asyncio.run(main())
+    assert b"".join(logs) == whole[:-1]
+    assert max(map(len, logs)) < len(whole) // 2
 
 
 @pytest.mark.parametrize("castore", [False, True])

@@ -8,13 +8,12 @@ import platform
 import shlex
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from google.protobuf.message import Message
 
@@ -32,6 +31,7 @@ from tvix_build.builders.interface import (
 )
 from tvix_build.builders.layout import NETWORK_FILES, TEMPORARY, Layout, bubblewrap_arguments, plan
 from tvix_build.builders.limits import Limits, host_memory
+from tvix_build.builders.log import Log
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.outputs import InvalidOutputError, OutputScan, find_output
 from tvix_build.builders.run import REMEDY, Command, Ended, describe_limit, run
@@ -198,7 +198,7 @@ class SandboxBuilder:
             build = _Build(directory, request, layout, castore, shared)
             build.make_root()
             command = build.command(self._bubblewrap, self._busybox)
-            with tempfile.TemporaryFile(dir=directory) as log:
+            with Log(self._limits.log_size, directory) as log:
                 try:
                     ended = run(command, self._limits, log, on_log, cancelled)
                 except UnavailableError as error:
@@ -281,12 +281,7 @@ class SandboxBuilder:
             return nodes, needles, str(error)
         return nodes, needles, None
 
-    def _record(
-        self, build: _Build, ended: Ended, failure: str | None, log: IO[bytes]
-    ) -> BuildRecord:
-        log.flush()
-        size = log.tell()
-        log.seek(0)
+    def _record(self, build: _Build, ended: Ended, failure: str | None, log: Log) -> BuildRecord:
         return BuildRecord(
             builder=SANDBOX,
             request_digest=build.request.digest,
@@ -295,8 +290,8 @@ class SandboxBuilder:
             exit_status=ended.exit_status,
             cpu_seconds=ended.cpu_seconds,
             peak_memory=ended.peak_memory,
-            log_digest=self._castore.add_blob(cast(Any, log)),
-            log_size=size,
+            log_digest=log.store(self._castore),
+            log_size=log.size,
             failure=failure,
         )
 

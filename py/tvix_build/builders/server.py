@@ -12,7 +12,7 @@ snix. It needs grpcio: `pip install 'tvix-build[grpc]'`.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ from tvix_build.builders.interface import (
     RefusedError,
     UnavailableError,
 )
+from tvix_build.builders.limits import Limits
+from tvix_build.builders.log import Log
 from tvix_build.builders.messages import Request, read_outputs, read_request
 from tvix_build.castore import CastoreStore
 from tvix_build.castore.client import AsyncCastoreClient, UnexpectedContentError
@@ -62,6 +64,7 @@ class ServerBuilder:
         credentials: the TLS credentials, for `grpc+https` only. The default trusts the certificate
             authorities that gRPC trusts.
         timeout: the limit of each build in seconds, without transfers; None for no limit.
+        max_log_size: the limit of a log in bytes.
 
     Raises:
         ValueError: if the address has none of these forms.
@@ -74,11 +77,13 @@ class ServerBuilder:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         timeout: float | None = None,
+        max_log_size: int = Limits.log_size,
     ) -> None:
         self._address = parse(address).text
         self._castore = castore
         self._credentials = credentials
         self._timeout = timeout
+        self._max_log_size = max_log_size
         self._uploaded: set[bytes] = set()
 
     def build(
@@ -99,7 +104,8 @@ class ServerBuilder:
         on_log: OnLog | None = None,
     ) -> BuildResult[Any]:
         """As `Builder.build_async`. Cancelling the call cancels the call of the server."""
-        build = _Build(read_request(request, schema), self._address, self._castore)
+        found = read_request(request, schema)
+        build = _Build(found, self._address, self._castore, self._max_log_size)
         options: Any = {"schema": build.request.schema, "credentials": self._credentials}
         # Connections belong to an event loop. gRPC shares them among clients of one address.
         async with (
@@ -124,6 +130,7 @@ class _Build:
     request: Request
     address: str
     castore: CastoreStore
+    max_log_size: int
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     async def upload(self, client: AsyncCastoreClient, uploaded: set[bytes]) -> None:
@@ -141,7 +148,8 @@ class _Build:
         outputs = read_outputs(self.request, response)
         for node in outputs.values():
             await client.download(node, self.castore)
-        record = self._record(exit_status=0, log_digest=self.castore.add_blob(b""))
+        with self._log() as log:
+            record = self._record(log, exit_status=0)
         return BuildResult(self.request.respond(response), outputs, record)
 
     async def error(
@@ -165,24 +173,34 @@ class _Build:
         self, client: AsyncCastoreClient, failure: Failure, on_log: OnLog | None
     ) -> BuildFailedError:
         """Return the error for a build that failed, after downloading its log, if possible."""
-        data = b""
-        with suppress(grpc.RpcError, MissingError, UnexpectedContentError):
-            data = await client.get_blob(failure.log_digest)
-        if on_log is not None and data:
-            on_log(data)
-        digest = self.castore.add_blob(data)
-        reason = failure.reason
-        return BuildFailedError(
-            reason, self._record(log_digest=digest, log_size=len(data), failure=reason)
-        )
+        with self._log() as log:
+            with suppress(grpc.RpcError, MissingError):
+                await self._fetch_log(client, failure.log_digest, log, on_log)
+            reason = log.failure or failure.reason
+            return BuildFailedError(reason, self._record(log, failure=reason))
+
+    @staticmethod
+    async def _fetch_log(
+        client: AsyncCastoreClient, digest: bytes, log: Log, on_log: OnLog | None
+    ) -> None:
+        """Add a blob to a log, up to its limit."""
+
+        def add(piece: bytes) -> None:
+            kept = log.write(piece)
+            if on_log is not None:
+                on_log(kept)
+
+        async with aclosing(client.read_blob(digest)) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(add, piece)
+                if log.exceeded:
+                    return
+
+    def _log(self) -> Log:
+        return Log(self.max_log_size, self.castore.path)
 
     def _record(
-        self,
-        *,
-        log_digest: bytes,
-        log_size: int = 0,
-        exit_status: int | None = None,
-        failure: str | None = None,
+        self, log: Log, *, exit_status: int | None = None, failure: str | None = None
     ) -> BuildRecord:
         return BuildRecord(
             builder=self.address,
@@ -192,8 +210,8 @@ class _Build:
             exit_status=exit_status,
             cpu_seconds=0.0,
             peak_memory=0,
-            log_digest=log_digest,
-            log_size=log_size,
+            log_digest=log.store(self.castore),
+            log_size=log.size,
             failure=failure,
         )
 

@@ -10,7 +10,8 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
 
 from tvix_build._core import file_hashing
 from tvix_build._core.file_hashing import ChangedError, Files, Hashed, Target
@@ -213,6 +214,12 @@ class SavingIngestion(Ingestion):
             raise ChangedError(path)
         self._adding.take(copy, "blobs", found.digest)
         return Hashed(found.digest, found.size, bool(before.st_mode & stat.S_IXUSR))
+
+
+def temporary_file(in_memory: int, directory: str | os.PathLike[str]) -> BinaryIO:
+    """Return a file without a name, which is in memory until it has more than some bytes, and then
+    in a directory."""
+    return cast(BinaryIO, SpooledTemporaryFile(in_memory, dir=os.fspath(directory)))
 
 
 def hash_file(directory: int, name: str) -> Hashed:
