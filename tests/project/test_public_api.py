@@ -471,10 +471,12 @@ def test_builders(tmp_path: Path) -> None:
         stored.put_build(result, schema="tvix.build.v1")
     assert_type(result.response, bytes)
     assert_type(result.outputs, Mapping[str, castore_pb2.Node])
-    error = builders.BuildFailedError("exit status 1", record, kept=None)
+    error = builders.BuildFailedError("exit status 1", record, kept=None, missing_output=None)
     assert assert_type(error.reason, str) == str(error)
     assert_type(error.record, builders.BuildRecord)
     assert assert_type(error.kept, Path | None) is None
+    assert assert_type(error.missing_output, str | None) is None
+    assert issubclass(builders.MissingInputsError, builders.RefusedError)
     with castore.CastoreStore(tmp_path / "store") as store:
         try:
             sandbox = builders.SandboxBuilder(

@@ -28,6 +28,7 @@ from tvix_build.builders.interface import (
     BuildFailedError,
     BuildRecord,
     BuildResult,
+    MissingInputsError,
     OnLog,
     RefusedError,
     UnavailableError,
@@ -41,7 +42,13 @@ from tvix_build.castore.layout import MissingError
 from tvix_build.castore.names import member_of
 from tvix_build.proxy.client import AsyncBuildService, InvalidResponseError
 from tvix_build.proxy.shared.addresses import parse
-from tvix_build.proxy.shared.failures import Failure, read_failure
+from tvix_build.proxy.shared.failures import (
+    BUILD_FAILED,
+    INPUTS_MISSING,
+    Failure,
+    read_failure,
+    read_info,
+)
 
 if TYPE_CHECKING:
     from snix.castore.protos.castore_pb2 import Entry
@@ -53,9 +60,10 @@ class ServerBuilder:
     """Sends requests to a server. It is safe to use from several threads.
 
     Inputs that the castore store has are uploaded to the castore services of the server before the
-    build, unless the server has them; it must have the other inputs. Outputs are downloaded to the
-    store. A server has no record of its builds: theirs has the times of this client, and only that
-    of a failed build has a log.
+    build, unless the server has them; it must have the other inputs. What was uploaded is
+    remembered; if the server lacks it later, it is uploaded again, and the call is repeated once.
+    Outputs are downloaded to the store. A server has no record of its builds: theirs has the times
+    of this client, and only that of a failed build has a log.
 
     Args:
         address: the address of the server: `grpc+http://HOST:PORT`, `grpc+https://HOST:PORT` or
@@ -113,14 +121,28 @@ class ServerBuilder:
             AsyncCastoreClient(self._address, **options) as client,
         ):
             try:
-                await build.upload(client, self._uploaded)
-                response = await service.do_build(build.request.encoding, timeout=self._timeout)
+                response = await self._call(build, service, client)
                 return await build.result(client, response)
             except grpc.aio.AioRpcError as error:
                 self._uploaded.clear()  # The server may have lost them.
                 raise await build.error(client, error, on_log) from error
             except (InvalidResponseError, MissingError, UnexpectedContentError) as error:
                 raise BuilderError(f"{self._address}: {error}") from error
+
+    async def _call(
+        self, build: _Build, service: AsyncBuildService, client: AsyncCastoreClient
+    ) -> bytes:
+        """Return the response. If the server lacks inputs, since it collected garbage, upload all
+        of them again, and repeat the call once."""
+        await build.upload(client, self._uploaded)
+        try:
+            return await service.do_build(build.request.encoding, timeout=self._timeout)
+        except grpc.aio.AioRpcError as error:
+            if read_info(error).reason != INPUTS_MISSING:
+                raise
+        self._uploaded.clear()
+        await build.upload(client, self._uploaded)
+        return await service.do_build(build.request.encoding, timeout=self._timeout)
 
 
 @dataclass
@@ -157,9 +179,13 @@ class _Build:
     ) -> BuilderError:
         """Return the error for the status of a call."""
         text = error.details() or error.code().name
-        failure = read_failure(text) if error.code() is grpc.StatusCode.ABORTED else None
-        if failure is not None:
-            return await self._failure(client, failure, on_log)
+        info = read_info(error)
+        if info.reason == BUILD_FAILED:
+            failure = read_failure(text, info.metadata)
+            if failure is not None:
+                return await self._failure(client, failure, on_log)
+        if info.reason == INPUTS_MISSING:
+            return MissingInputsError([text])
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             return RefusedError([text])
         text = f"{self.address}: {error.code().name}: {text}"
@@ -177,7 +203,9 @@ class _Build:
             with suppress(grpc.RpcError, MissingError):
                 await self._fetch_log(client, failure.log_digest, log, on_log)
             reason = log.failure or failure.reason
-            return BuildFailedError(reason, self._record(log, failure=reason))
+            record = self._record(log, exit_status=failure.exit_status, failure=reason)
+        missing = None if log.failure else failure.missing_output
+        return BuildFailedError(reason, record, missing_output=missing)
 
     @staticmethod
     async def _fetch_log(

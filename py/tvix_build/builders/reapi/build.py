@@ -20,8 +20,8 @@ from tvix_build.builders.interface import (
     BuildFailedError,
     BuildRecord,
     BuildResult,
+    MissingInputsError,
     OnLog,
-    RefusedError,
     missing_output,
 )
 from tvix_build.builders.log import Log
@@ -44,7 +44,7 @@ def missing_inputs() -> Iterator[None]:
     try:
         yield
     except MissingError as error:
-        raise RefusedError([f"inputs: {error}"]) from error
+        raise MissingInputsError([f"inputs: {error}"]) from error
 
 
 @dataclass
@@ -142,11 +142,12 @@ class Build:
             if on_log is not None:
                 for piece in log.pieces():
                     on_log(piece)
-            if raised.missing:
-                failure = missing_output(raised.missing[0])
+            missing = next(iter(raised.missing), None)
+            if missing is not None:
+                failure = missing_output(missing)
             record = self._record(started, result, log, failure)
         if failure:
-            raise BuildFailedError(failure, record)
+            raise BuildFailedError(failure, record, missing_output=missing)
         for digest, encoding in raised.directories.items():
             if not self.castore.has_directory(digest):
                 self.castore.add_directory(encoding)
