@@ -132,7 +132,11 @@ def test_a_request_that_is_refused(tmp_path: Path) -> None:
         (("--castore", "s", "--out-link", "."), "--out-link: '.' exists; expected a new directory"),
         (
             ("--castore", "s", "--builder", "grpc+unix:/x", "--keep-failed"),
-            "expected --builder sandbox: with --keep-failed and limits",
+            "expected --builder sandbox: with --keep-failed and limits other than --max-log-size",
+        ),
+        (
+            ("--builder", "grpc+unix:/x", "--max-log-size", "9"),
+            "expected --castore with --out-link, --builds, --check and --max-log-size",
         ),
         (("--castore", "s", "--rebuild"), "expected --builds with --rebuild"),
         (("--builder", "grpc+unix:/x", "--check"), "expected --castore with --out-link, --builds"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import pytest
 from reapi.protos import remote_execution_pb2 as reapi
 from reapi_server import Engine, FailedCallError, missing_blobs, serve
 from snix.build.protos.build_pb2 import BuildRequest
-from tvix_build import Report, build_request, check
+from tvix_build import Report, blake3_many, build_request, check
 from tvix_build.builders import BuildFailedError, RefusedError, UnavailableError
 from tvix_build.builders.reapi import DigestFunction, EngineError, Property, ReapiBuilder
 from tvix_build.castore import CastoreStore
 
 LIMIT = 5
+MEBIBYTE = 1 << 20
 LARGE = bytes(range(256)) * (5 << 12)  # 5 MiB: more than a batch
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 BOTH = pytest.mark.parametrize("engine", list(DigestFunction), indirect=True, ids=lambda f: f.name)
@@ -104,9 +106,9 @@ def test_uploads_what_is_missing_and_fetches_the_outputs(
     ]
     with castore.open_blob(directory.files[1].digest) as file:
         assert file.read() == LARGE
-    assert log == [b"out\nerr\n"]
+    assert b"".join(log) == b"out\nerr\n"
     with castore.open_blob(done.record.log_digest) as file:
-        assert file.read() == log[0]
+        assert file.read() == b"out\nerr\n"
     assert (done.record.finished - done.record.started).total_seconds() == 2
     assert done.record.builder.startswith("reapi+grpc://127.0.0.1:")
     assert stages == ["EXECUTING", "COMPLETED"]
@@ -132,7 +134,7 @@ def test_a_cached_result_needs_one_call(
     engine.calls.clear()
     log: list[bytes] = []
     assert build(request_, on_log=log.append).response == first.response
-    assert log == [b"out\nerr\n"]
+    assert b"".join(log) == b"out\nerr\n"
     assert engine.calls == {"GetCapabilities": 1, "GetActionResult": 1}
     # What the castore lacks is fetched.
     directory = castore.directory(first.response.outputs[0].output.directory.digest)
@@ -355,6 +357,41 @@ def test_a_command_that_fails_is_a_failed_build(
     assert caught.value.record.exit_status == 3
     assert caught.value.record.log_size == 4
     assert log == [b"oops"]
+
+
+@pytest.mark.parametrize("limit", [6, 4, 1])
+def test_a_log_above_the_limit_is_a_failed_build(
+    build: Build, castore: CastoreStore, request_: BuildRequest, limit: int
+) -> None:
+    log: list[bytes] = []
+    failure = f"the limit of the size of the log, {limit} bytes, is exceeded"
+    with pytest.raises(BuildFailedError, match=f"^{failure}$") as caught:
+        build(request_, max_log_size=limit, on_log=log.append)
+    record = caught.value.record
+    assert (record.exit_status, record.log_size, record.failure) == (0, limit, failure)
+    assert b"".join(log) == b"out\nerr\n"[:limit]
+    with castore.open_blob(record.log_digest) as file:
+        assert file.read() == b"out\nerr\n"[:limit]
+    assert build(request_, max_log_size=8).record.log_size == 8
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_large_log_is_not_read_into_memory(
+    engine: Engine, build: Build, request_: BuildRequest, fits: bool
+) -> None:
+    whole = bytes(range(256)) * (32 * MEBIBYTE // 256)
+    result = reapi.ActionResult(exit_code=3, stdout_digest=engine.put(whole))
+    engine.execute = lambda _: reapi.ExecuteResponse(result=result)
+    limit = len(whole) - (not fits)
+    digest = blake3_many([whole[:limit]])[0]
+    tracemalloc.start()
+    try:
+        with pytest.raises(BuildFailedError, match="exit status" if fits else "limit") as caught:
+            build(request_, max_log_size=limit)
+        assert tracemalloc.get_traced_memory()[1] < len(whole) // 2
+    finally:
+        tracemalloc.stop()
+    assert (caught.value.record.log_size, caught.value.record.log_digest) == (limit, digest)
 
 
 def test_a_missing_output_is_a_failed_build(

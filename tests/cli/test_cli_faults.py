@@ -7,13 +7,16 @@ from __future__ import annotations
 import os
 import resource
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cli_support import digest, make, request, run, start
+from builders_support import needs_sandbox
+from cli_support import COMMAND, digest, environment, make, request, run, start
 from derivations_support import EXAMPLES
+from tvix_build.castore import CastoreStore
 from waiting import LIMIT
 
 pytestmark = pytest.mark.slow
@@ -104,6 +107,42 @@ def test_blobs_that_cannot_grow(directory: Path) -> None:
     whole = {path.name: path.read_bytes() for path in (directory / "in").iterdir()}
     for path in blobs.rglob("*"):
         assert path.is_dir() or path.read_bytes() in whole.values(), path
+
+
+@pytest.mark.parametrize("size", [100_000, 3 << 20], ids=["small", "large"])
+def test_castore_that_cannot_grow(directory: Path, size: int) -> None:
+    (directory / "in" / "new").write_bytes(bytes(size))
+    store = directory / "out" / "store"
+    status, stdout, stderr = run_with_room(directory, size - 1, "castore", "add", store, "in")
+    assert (status, stdout) == (2, b"")
+    assert stderr.startswith(
+        f"tvix-build: in/new: cannot be saved: File too large: expected space for {size} bytes; "
+        f"free space on the file system of {store}, for example with `tvix-build castore gc`, or "
+    )
+    with CastoreStore(store) as castore:
+        assert not list(castore.verify())
+    assert not any((store / "incoming").iterdir())
+
+
+@needs_sandbox
+@pytest.mark.parametrize("size", [1_000_000, 3 << 20], ids=["small", "large"])
+def test_castore_on_a_full_disk(directory: Path, size: int) -> None:
+    (directory / "in" / "new").write_bytes(bytes(size))
+    store = directory / "out"
+    disk = ("bwrap", "--dev-bind", "/", "/", "--size", "900000", "--tmpfs", store)
+    done = subprocess.run(
+        [*disk, *COMMAND, "castore", "add", store, "in"],
+        capture_output=True,
+        cwd=directory,
+        env=environment(),
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode().startswith(
+        "tvix-build: in/new: cannot be saved: No space left on device: expected space for "
+        f"{size} bytes; free space on the file system of {store}, "
+    )
 
 
 @pytest.mark.parametrize("room", [0, 1 << 12, 1 << 15])

@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -407,6 +407,7 @@ def test_castore_clients(tmp_path: Path) -> None:
             assert_type(client.has_blob(DIGEST), bool)
             assert_type(client.put_blob(b"a"), bytes)
             assert_type(client.get_blob(DIGEST), bytes)
+            assert_type(client.read_blob(DIGEST), Iterator[bytes])
             assert_type(client.put_directories([b"", castore_pb2.Directory()]), bytes)
             found = client.get_directories(DIGEST, recursive=True)
             assert_type(found, dict[bytes, castore_pb2.Directory])
@@ -428,6 +429,7 @@ def test_castore_clients(tmp_path: Path) -> None:
             assert_type(await client.has_blob(DIGEST), bool)
             assert_type(await client.put_blob(b"a"), bytes)
             assert_type(await client.get_blob(DIGEST), bytes)
+            assert_type(client.read_blob(DIGEST), AsyncGenerator[bytes, None])
             assert_type(await client.put_directories([b"", castore_pb2.Directory()]), bytes)
             found = await client.get_directories(DIGEST, recursive=True)
             assert_type(found, dict[bytes, castore_pb2.Directory])
@@ -469,10 +471,12 @@ def test_builders(tmp_path: Path) -> None:
         stored.put_build(result, schema="tvix.build.v1")
     assert_type(result.response, bytes)
     assert_type(result.outputs, Mapping[str, castore_pb2.Node])
-    error = builders.BuildFailedError("exit status 1", record, kept=None)
+    error = builders.BuildFailedError("exit status 1", record, kept=None, missing_output=None)
     assert assert_type(error.reason, str) == str(error)
     assert_type(error.record, builders.BuildRecord)
     assert assert_type(error.kept, Path | None) is None
+    assert assert_type(error.missing_output, str | None) is None
+    assert issubclass(builders.MissingInputsError, builders.RefusedError)
     with castore.CastoreStore(tmp_path / "store") as store:
         try:
             sandbox = builders.SandboxBuilder(
@@ -682,6 +686,7 @@ def test_remote_execution(tmp_path: Path) -> None:
             properties=[pool],
             cache=True,
             timeout=limit,
+            max_log_size=1,
             on_stage=print,
             delays=(),
         ) as builder:
@@ -689,7 +694,7 @@ def test_remote_execution(tmp_path: Path) -> None:
             with pytest.raises(builders.UnavailableError):
                 same.build(later)
         local: builders.Builder = server.ServerBuilder(
-            "grpc+http://127.0.0.1:1", store, credentials=None, timeout=limit
+            "grpc+http://127.0.0.1:1", store, credentials=None, timeout=limit, max_log_size=1
         )
         with pytest.raises(builders.UnavailableError) as caught:
             local.build(later)

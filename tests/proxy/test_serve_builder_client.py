@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,30 @@ from made_plans import output_name, write_greetings
 from proxy_process import running_proxy
 from serving import EXAMPLES, open_proxy, socket_directory
 from tvix.build.protos.build_pb2 import Build
-from tvix_build import Schema, build_request, digest
+from tvix_build import Schema, blake3_many, build_request, digest
 from tvix_build.builders import (
     BuilderError,
     BuildFailedError,
     BuildRecord,
+    MissingInputsError,
     RefusedError,
+    SandboxBuilder,
     UnavailableError,
 )
+from tvix_build.builders.interface import missing_output
 from tvix_build.builders.messages import Request
 from tvix_build.builders.server import ServerBuilder
 from tvix_build.castore import CastoreStore
 from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.shared.services import SERVICES
+from waiting import LIMIT
 
 TVIX, SNIX = Schema.TVIX_BUILD_V1, Schema.SNIX_BUILD_V1
 
 
 @asynccontextmanager
 async def serving(
-    directory: Path, contents: Callable[[Request], bytes] = describe
+    directory: Path, contents: Callable[[Request], bytes] = describe, **options: Any
 ) -> AsyncIterator[tuple[ServerBuilder, CastoreStore, FakeBuilder]]:
     """Run a server with a castore of its own. Yield its client, and the castore of the client."""
     services = [SERVICES[TVIX], SERVICES[SNIX]]
@@ -47,7 +52,7 @@ async def serving(
         fake = FakeBuilder(there, contents)
         builder = CastoreBuilder(fake)
         async with open_proxy(builder=builder, services=services, castore=there) as proxy:
-            yield ServerBuilder(proxy.addresses[0], here), here, fake
+            yield ServerBuilder(proxy.addresses[0], here, **options), here, fake
 
 
 def test_a_request_of_snix(tmp_path: Path) -> None:
@@ -109,43 +114,117 @@ def failing(error: Exception) -> Callable[[Request], bytes]:
     ("error", "expected", "message"),
     [
         (RefusedError(["no"]), RefusedError, "^no$"),
+        (MissingInputsError(["inputs[0]: no"]), MissingInputsError, r"^inputs\[0\]: no$"),
         (UnavailableError("down"), UnavailableError, r"^grpc\+http://\S+: UNAVAILABLE: down$"),
         (BuilderError("lost"), BuilderError, r"^grpc\+http://\S+: INTERNAL: lost$"),
     ],
 )
 def test_errors(tmp_path: Path, error: Exception, expected: type[Exception], message: str) -> None:
     async def main() -> None:
-        async with serving(tmp_path, failing(error)) as (builder, _, _):
+        async with serving(tmp_path, failing(error)) as (builder, _, fake):
             with pytest.raises(expected, match=message) as caught:
                 await builder.build_async(request(""))
             assert type(caught.value) is expected
+            assert len(fake.built) == (2 if expected is MissingInputsError else 1)
 
     asyncio.run(main())
+
+
+@needs_sandbox
+def test_inputs_that_the_server_has_removed_are_uploaded_again(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("input")
+
+    async def main() -> None:
+        with CastoreStore(tmp_path / "there") as there, CastoreStore(tmp_path / "here") as here:
+            services, builder = [SERVICES[SNIX]], CastoreBuilder(SandboxBuilder(there))
+            inputs = [here.ingest(tmp_path / "source"), here.ingest(tmp_path / "source" / "file")]
+            async with open_proxy(builder=builder, services=services, castore=there) as proxy:
+                client = ServerBuilder(proxy.addresses[0], here)
+                for number in range(2):
+                    script = (
+                        f"cat /nix/store/file /nix/store/source/file > /nix/store/out; : {number}"
+                    )
+                    result = await client.build_async(request(script, inputs=inputs))
+                    output = result.outputs["nix/store/out"].file
+                    with here.open_blob(output.digest) as file:
+                        assert file.read() == b"inputinput"
+                    there.collect_garbage([], grace_seconds=-LIMIT)
+                    assert not there.has_directory(inputs[0].directory.digest)
+                # The client has them no more, either.
+                here.collect_garbage([], grace_seconds=-LIMIT)
+                with pytest.raises(MissingInputsError, match=r"^inputs\[0\]: .*; inputs\[1\]: "):
+                    await client.build_async(request("", inputs=inputs))
+
+    asyncio.run(main())
+
+
+def record_of(request: Request, log_digest: bytes) -> BuildRecord:
+    now = datetime.now(timezone.utc)
+    return BuildRecord("fake:", request.digest, now, now, 3, 0.0, 0, log_digest, 0)
 
 
 def test_a_failed_build_has_its_log(tmp_path: Path) -> None:
     logs: list[bytes] = []
 
     async def main() -> None:
-        record: BuildRecord | None = None
-
-        def contents(_: Request) -> bytes:
-            assert record
-            raise BuildFailedError("exit status 3", record)
-
-        async with serving(tmp_path) as (builder, _, _):
-            record = (await builder.build_async(request("other"))).record
-        async with serving(tmp_path, contents) as (builder, castore, _):
+        def contents(request: Request) -> bytes:
             with CastoreStore(tmp_path / "there") as there:
-                record = replace(record, log_digest=there.add_blob(b"oops\n"))
+                log = there.add_blob(b"oops\n")
+            raise BuildFailedError("exit status 3", record_of(request, log))
+
+        async with serving(tmp_path, contents) as (builder, castore, _):
             with pytest.raises(BuildFailedError, match=r"^exit status 3$") as caught:
                 await builder.build_async(request(""), on_log=logs.append)
             found = caught.value.record
             assert (found.log_size, found.failure) == (5, "exit status 3")
+            assert (found.exit_status, caught.value.missing_output) == (3, None)
             assert castore.has_blob(found.log_digest)
 
     asyncio.run(main())
     assert logs == [b"oops\n"]
+
+
+def test_an_output_that_is_missing(tmp_path: Path) -> None:
+    """The reason in words is longer than the message of a status."""
+    path = "/".join(["nix", "store", *["a" * 200] * 3])
+
+    def contents(request: Request) -> bytes:
+        record = replace(record_of(request, blake3_many([b""])[0]), exit_status=0)
+        raise BuildFailedError(missing_output(path), record, missing_output=path)
+
+    async def main() -> None:
+        async with serving(tmp_path, contents) as (builder, _, _):
+            with pytest.raises(BuildFailedError, match=r"^output nix/store/[a/]+…$") as caught:
+                await builder.build_async(request(""))
+            assert caught.value.missing_output == path
+            assert caught.value.record.exit_status == 0
+
+    asyncio.run(main())
+
+
+def test_a_log_above_the_limit(tmp_path: Path) -> None:
+    logs: list[bytes] = []
+    whole = bytes(range(256)) * (32 << 12)
+    limit = len(whole) - 1
+
+    async def main() -> None:
+        def contents(request: Request) -> bytes:
+            with CastoreStore(tmp_path / "there") as there:
+                raise BuildFailedError("exit status 3", record_of(request, there.add_blob(whole)))
+
+        async with serving(tmp_path, contents, max_log_size=limit) as (builder, castore, _):
+            failure = f"the limit of the size of the log, {limit} bytes, is exceeded"
+            with pytest.raises(BuildFailedError, match=f"^{failure}$") as caught:
+                await builder.build_async(request(""), on_log=logs.append)
+            found = caught.value.record
+            assert (found.log_size, found.failure) == (limit, failure)
+            with castore.open_blob(found.log_digest) as file:
+                assert file.read() == whole[:-1]
+
+    asyncio.run(main())
+    assert b"".join(logs) == whole[:-1]
+    assert max(map(len, logs)) < len(whole) // 2
 
 
 @pytest.mark.parametrize("castore", [False, True])

@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -50,6 +51,7 @@ from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.metrics_server import MetricsServer
 from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
+from tvix_build.proxy.shared.services import SERVICES
 from tvix_build.proxy.tracing import exporting_provider
 from tvix_build.store import RequestStore, StoreError
 from waiting import DEADLINES, LIMIT, until
@@ -177,6 +179,27 @@ def test_reflection() -> None:
                 for one in responses[1].file_descriptor_response.file_descriptor_proto
             ]
             assert "tvix/build/protos/rpc_build.proto" in [file.name for file in files]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("label", "streams"), [("snix.build.v1", False), ("snix.build.v1@2026", True)]
+)
+def test_reflection_of_the_response(label: str, streams: bool) -> None:
+    async def scenario() -> None:
+        service = SERVICES[label]
+        async with open_proxy(services=[service]) as proxy, channel_to(proxy) as channel:
+            stub_class: Any = reflection_pb2_grpc.ServerReflectionStub
+            request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=service.name)
+            call = stub_class(channel).ServerReflectionInfo(iter([request]))
+            (response,) = [one async for one in call]
+            pool = DescriptorPool()
+            for one in reversed(response.file_descriptor_response.file_descriptor_proto):
+                pool.AddSerializedFile(one)
+            method: Any = pool.FindMethodByName(f"{service.name}.DoBuild")
+            name = "BuildUpdate" if streams else "BuildResponse"
+            assert (method.output_type.name, method.server_streaming) == (name, streams)
 
     asyncio.run(scenario())
 

@@ -32,6 +32,8 @@ _RUN = 16  # parts per task; few, so that an interrupt is handled soon
 # O_NONBLOCK: if a pipe has replaced the file, do not wait for a writer.
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The errors of a full disk, and of limits of users and processes."""
 # The errors of a name whose file has been replaced or removed.
 _OTHERS_THERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
@@ -202,8 +204,13 @@ def _hash_parts(file: int, size: int, first: int, end: int, values: bytearray) -
         _buffers.append(buffer)
 
 
-def raise_status(status: int, path: bytes) -> None:
+def raise_status(status: int, path: bytes, size: int = 0) -> None:
     """Raise the error of a file if its status is not 0.
+
+    Args:
+        status: the status.
+        path: the path of the file.
+        size: its size in bytes, if the file was to be saved.
 
     Raises:
         ChangedError: if the file is no longer the same regular file.
@@ -212,11 +219,18 @@ def raise_status(status: int, path: bytes) -> None:
     if status < 0:
         raise ChangedError(path)
     if status >= _UNSAVED:
-        reason = os.strerror(status - _UNSAVED)
-        raise OSError(status - _UNSAVED, f"cannot be saved: {reason}", os.fsdecode(path))
+        raise unsaved(status - _UNSAVED, path, size)
     if status:
         with errors_at(lambda: path):
             raise OSError(status, os.strerror(status))
+
+
+def unsaved(number: int, path: bytes, size: int) -> OSError:
+    """Return the error of a file of that size that cannot be saved."""
+    reason = f"cannot be saved: {os.strerror(number)}"
+    if number in NO_SPACE:
+        reason += f": expected space for {size} bytes"
+    return OSError(number, reason, os.fsdecode(path))
 
 
 @contextmanager

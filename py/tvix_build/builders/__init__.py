@@ -15,6 +15,7 @@ from tvix_build.builders.interface import (
     BuildFailedError,
     BuildRecord,
     BuildResult,
+    MissingInputsError,
     RefusedError,
     UnavailableError,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Builder",
     "BuilderError",
     "Limits",
+    "MissingInputsError",
     "RefusedError",
     "SandboxBuilder",
     "UnavailableError",

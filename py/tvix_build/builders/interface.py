@@ -162,6 +162,10 @@ class RefusedError(BuilderError):
         return "; ".join(self.reasons)
 
 
+class MissingInputsError(RefusedError):
+    """The castore of the builder lacks inputs of the request."""
+
+
 class BuildFailedError(BuilderError):
     """The build ran and failed.
 
@@ -169,13 +173,22 @@ class BuildFailedError(BuilderError):
         reason: why it failed, such as `exit status 1` or `output nix/store/… is missing`.
         record: how it ran.
         kept: the directory of the build, if the builder keeps those of failed builds.
+        missing_output: the output that the build did not make, if it failed for this reason.
     """
 
-    def __init__(self, reason: str, record: BuildRecord, kept: Path | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        record: BuildRecord,
+        kept: Path | None = None,
+        *,
+        missing_output: str | None = None,
+    ) -> None:
         super().__init__(reason, record, kept)
         self.reason = reason
         self.record = record
         self.kept = kept
+        self.missing_output = missing_output
 
     def __str__(self) -> str:
         return self.reason

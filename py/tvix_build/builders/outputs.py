@@ -19,7 +19,15 @@ _CHUNK = 1 << 20
 
 
 class InvalidOutputError(Exception):
-    """An output is missing, or has an entry that the castore cannot hold."""
+    """An output is missing, or has an entry that the castore cannot hold.
+
+    Attributes:
+        missing: the output that is missing.
+    """
+
+    def __init__(self, reason: str, missing: str | None = None) -> None:
+        super().__init__(reason)
+        self.missing = missing
 
 
 class _EntryError(Exception):
@@ -37,10 +45,10 @@ def find_output(root: str, output: str) -> str:
     for name in output.split("/")[:-1]:
         path = f"{path}/{name}"
         if not _is(stat.S_ISDIR, path):
-            raise InvalidOutputError(missing_output(output))
+            raise InvalidOutputError(missing_output(output), output)
     path = f"{path}/{output.rpartition('/')[2]}"
     if not os.path.lexists(path):
-        raise InvalidOutputError(missing_output(output))
+        raise InvalidOutputError(missing_output(output), output)
     return path
 
 

@@ -19,12 +19,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import IO
 
 from tvix_build._core.mounts import Mount, make_mounts
 from tvix_build.builders.interface import OnLog, RefusedError, UnavailableError
 from tvix_build.builders.layout import STAGE
 from tvix_build.builders.limits import Limits, make_cgroup, measure, set_rlimits
+from tvix_build.builders.log import Log
 from tvix_build.builders.seccomp import seccomp_filter
 
 _CHUNK = 1 << 18
@@ -97,14 +97,14 @@ class Ended:
 
 
 def run(
-    command: Command, limits: Limits, log: IO[bytes], on_log: OnLog | None, cancelled: int | None
+    command: Command, limits: Limits, log: Log, on_log: OnLog | None, cancelled: int | None
 ) -> Ended:
     """Run a command until it ends, or exceeds a limit.
 
     Args:
         command: the command.
         limits: the limits.
-        log: the file to which the output is written.
+        log: the log to which the output is written.
         on_log: called with the output.
         cancelled: a descriptor that becomes readable when the build must end.
 
@@ -119,14 +119,11 @@ def run(
 class _Running:
     """A running command. Leaving the context kills it."""
 
-    def __init__(
-        self, command: Command, limits: Limits, log: IO[bytes], on_log: OnLog | None
-    ) -> None:
+    def __init__(self, command: Command, limits: Limits, log: Log, on_log: OnLog | None) -> None:
         self._command = command
         self._limits = limits
         self._log = log
         self._on_log = on_log
-        self._log_size = 0
         self._stack = ExitStack()
         self._failure: str | None = None
         self._killed = False
@@ -245,7 +242,7 @@ class _Running:
         while True:
             now = time.monotonic()
             if now >= self._end:
-                self._stop("time")
+                self._stop(describe_limit("time", self._limits))
                 break
             timeout = min(self._end, next_measurement) - now
             ready = dict(poll.poll(max(timeout, 0) * 1000))
@@ -269,24 +266,21 @@ class _Running:
         self._peak = max(self._peak, usage.memory)
         exceeded = usage.exceeded(self._limits)
         if exceeded:
-            self._stop(exceeded)
+            self._stop(describe_limit(exceeded, self._limits))
 
     def _read(self) -> bool:
         """Take the next output. Return whether there may be more."""
         data = os.read(self.output, _CHUNK)
-        left = self._limits.log_size - self._log_size
-        self._log_size += len(data)
-        if len(data) > left:
-            data = data[:left]
-            self._stop("log_size")
-        self._log.write(data)
-        if data and self._on_log:
-            self._on_log(data)
-        return bool(data)
+        kept = self._log.write(data)
+        if self._log.failure:
+            self._stop(self._log.failure)
+        if kept and self._on_log:
+            self._on_log(kept)
+        return bool(kept)
 
-    def _stop(self, limit: str) -> None:
+    def _stop(self, failure: str) -> None:
         """Kill the command, because it exceeded a limit."""
-        self._failure = self._failure or describe_limit(limit, self._limits)
+        self._failure = self._failure or failure
         self._kill()
 
     def _kill(self) -> None:
@@ -338,13 +332,9 @@ class _Running:
         """Raise UnavailableError with the message of bubblewrap."""
         os.set_blocking(self.output, False)
         self._finish()
-        self._log.flush()
-        text = b""
+        text = next(self._log.pieces(), b"")
         with suppress(BlockingIOError):
-            text = os.read(self.output, _CHUNK)
-        if self._log_size:
-            self._log.seek(0)
-            text = self._log.read(_CHUNK) + text
+            text += os.read(self.output, _CHUNK)
         found = text.decode(errors="replace").strip() or "bubblewrap ended"
         raise UnavailableError(f"cannot make a sandbox: {found}: {REMEDY}")
 
@@ -363,6 +353,5 @@ def describe_limit(limit: str, limits: Limits) -> str:
         "disk": f"the limit of disk space, {limits.disk} bytes,",
         "processes": f"the limit of processes, {limits.processes},",
         "output_size": f"the limit of the size of outputs, {limits.output_size} bytes,",
-        "log_size": f"the limit of the size of the log, {limits.log_size} bytes,",
     }
     return f"{texts[limit]} is exceeded"

@@ -8,13 +8,12 @@ import platform
 import shlex
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from google.protobuf.message import Message
 
@@ -26,12 +25,14 @@ from tvix_build.builders.interface import (
     BuildFailedError,
     BuildRecord,
     BuildResult,
+    MissingInputsError,
     OnLog,
     RefusedError,
     UnavailableError,
 )
 from tvix_build.builders.layout import NETWORK_FILES, TEMPORARY, Layout, bubblewrap_arguments, plan
 from tvix_build.builders.limits import Limits, host_memory
+from tvix_build.builders.log import Log
 from tvix_build.builders.messages import Request, read_request, write_response
 from tvix_build.builders.outputs import InvalidOutputError, OutputScan, find_output
 from tvix_build.builders.run import REMEDY, Command, Ended, describe_limit, run
@@ -198,7 +199,7 @@ class SandboxBuilder:
             build = _Build(directory, request, layout, castore, shared)
             build.make_root()
             command = build.command(self._bubblewrap, self._busybox)
-            with tempfile.TemporaryFile(dir=directory) as log:
+            with Log(self._limits.log_size, directory) as log:
                 try:
                     ended = run(command, self._limits, log, on_log, cancelled)
                 except UnavailableError as error:
@@ -206,13 +207,14 @@ class SandboxBuilder:
                     raise UnavailableError(str(error), permanent=permanent) from None
                 self._made_a_sandbox = True
                 build.release_overlay()
-                nodes, needles, failure = self._take_outputs(build, ended)
-                record = self._record(build, ended, failure, log)
-            if failure:
+                taken = self._take_outputs(build, ended)
+                record = self._record(build, ended, taken.failure, log)
+            if taken.failure:
                 kept = build.keep(command) if self._keep_failed else None
-                raise BuildFailedError(failure, record, kept)
-            response = write_response(request, nodes, needles)
-            outputs = dict(zip(request.message.outputs, nodes, strict=True))
+                missing = taken.missing
+                raise BuildFailedError(taken.failure, record, kept, missing_output=missing)
+            response = write_response(request, taken.nodes, taken.needles)
+            outputs = dict(zip(request.message.outputs, taken.nodes, strict=True))
             return BuildResult(response, outputs, record)
 
     def _refuse(self, request: Request) -> None:
@@ -248,7 +250,7 @@ class SandboxBuilder:
             try:
                 paths = uses.enter_context(self._castore.shared(inputs.values()))
             except MissingError:
-                raise RefusedError([*self._missing_inputs(inputs)]) from None
+                raise MissingInputsError([*self._missing_inputs(inputs)]) from None
             yield paths
 
     def _missing_inputs(self, inputs: Mapping[int, Entry]) -> Iterator[str]:
@@ -260,14 +262,10 @@ class SandboxBuilder:
             except MissingError as error:
                 yield f"inputs[{i}]: {error}"
 
-    def _take_outputs(
-        self, build: _Build, ended: Ended
-    ) -> tuple[list[Node], list[list[int]], str | None]:
-        """Add the outputs to the castore. Return their nodes and needles, and why this failed."""
-        nodes: list[Node] = []
-        needles: list[list[int]] = []
+    def _take_outputs(self, build: _Build, ended: Ended) -> _Outputs:
+        """Add the outputs to the castore."""
         if ended.failure:
-            return nodes, needles, ended.failure
+            return _Outputs(failure=ended.failure)
         message = build.request.message
         scan = OutputScan(message.refscan_needles, self._limits.output_size)
         try:
@@ -275,18 +273,14 @@ class SandboxBuilder:
             paths = {output: find_output(build.root, output) for output in message.outputs}
             needles = [scan.scan(path, output) for output, path in paths.items()]
             if scan.exceeded:
-                return nodes, needles, describe_limit("output_size", self._limits)
-            nodes = [self._castore.ingest(path) for path in paths.values()]
-        except (InvalidOutputError, IngestError) as error:
-            return nodes, needles, str(error)
-        return nodes, needles, None
+                return _Outputs(failure=describe_limit("output_size", self._limits))
+            return _Outputs([self._castore.ingest(path) for path in paths.values()], needles)
+        except InvalidOutputError as error:
+            return _Outputs(failure=str(error), missing=error.missing)
+        except IngestError as error:
+            return _Outputs(failure=str(error))
 
-    def _record(
-        self, build: _Build, ended: Ended, failure: str | None, log: IO[bytes]
-    ) -> BuildRecord:
-        log.flush()
-        size = log.tell()
-        log.seek(0)
+    def _record(self, build: _Build, ended: Ended, failure: str | None, log: Log) -> BuildRecord:
         return BuildRecord(
             builder=SANDBOX,
             request_digest=build.request.digest,
@@ -295,10 +289,27 @@ class SandboxBuilder:
             exit_status=ended.exit_status,
             cpu_seconds=ended.cpu_seconds,
             peak_memory=ended.peak_memory,
-            log_digest=self._castore.add_blob(cast(Any, log)),
-            log_size=size,
+            log_digest=log.store(self._castore),
+            log_size=log.size,
             failure=failure,
         )
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The outputs of a build.
+
+    Attributes:
+        nodes: their nodes.
+        needles: the indices of the needles in each output.
+        failure: why the build failed; None if it did not.
+        missing: the output that is missing, if the build failed for this reason.
+    """
+
+    nodes: Sequence[Node] = ()
+    needles: Sequence[list[int]] = ()
+    failure: str | None = None
+    missing: str | None = None
 
 
 @dataclass

@@ -12,7 +12,7 @@ snix. It needs grpcio: `pip install 'tvix-build[grpc]'`.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -28,10 +28,13 @@ from tvix_build.builders.interface import (
     BuildFailedError,
     BuildRecord,
     BuildResult,
+    MissingInputsError,
     OnLog,
     RefusedError,
     UnavailableError,
 )
+from tvix_build.builders.limits import Limits
+from tvix_build.builders.log import Log
 from tvix_build.builders.messages import Request, read_outputs, read_request
 from tvix_build.castore import CastoreStore
 from tvix_build.castore.client import AsyncCastoreClient, UnexpectedContentError
@@ -39,7 +42,13 @@ from tvix_build.castore.layout import MissingError
 from tvix_build.castore.names import member_of
 from tvix_build.proxy.client import AsyncBuildService, InvalidResponseError
 from tvix_build.proxy.shared.addresses import parse
-from tvix_build.proxy.shared.failures import Failure, read_failure
+from tvix_build.proxy.shared.failures import (
+    BUILD_FAILED,
+    INPUTS_MISSING,
+    Failure,
+    read_failure,
+    read_info,
+)
 
 if TYPE_CHECKING:
     from snix.castore.protos.castore_pb2 import Entry
@@ -51,9 +60,10 @@ class ServerBuilder:
     """Sends requests to a server. It is safe to use from several threads.
 
     Inputs that the castore store has are uploaded to the castore services of the server before the
-    build, unless the server has them; it must have the other inputs. Outputs are downloaded to the
-    store. A server has no record of its builds: theirs has the times of this client, and only that
-    of a failed build has a log.
+    build, unless the server has them; it must have the other inputs. What was uploaded is
+    remembered; if the server lacks it later, it is uploaded again, and the call is repeated once.
+    Outputs are downloaded to the store. A server has no record of its builds: theirs has the times
+    of this client, and only that of a failed build has a log.
 
     Args:
         address: the address of the server: `grpc+http://HOST:PORT`, `grpc+https://HOST:PORT` or
@@ -62,6 +72,7 @@ class ServerBuilder:
         credentials: the TLS credentials, for `grpc+https` only. The default trusts the certificate
             authorities that gRPC trusts.
         timeout: the limit of each build in seconds, without transfers; None for no limit.
+        max_log_size: the limit of a log in bytes.
 
     Raises:
         ValueError: if the address has none of these forms.
@@ -74,11 +85,13 @@ class ServerBuilder:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         timeout: float | None = None,
+        max_log_size: int = Limits.log_size,
     ) -> None:
         self._address = parse(address).text
         self._castore = castore
         self._credentials = credentials
         self._timeout = timeout
+        self._max_log_size = max_log_size
         self._uploaded: set[bytes] = set()
 
     def build(
@@ -99,7 +112,8 @@ class ServerBuilder:
         on_log: OnLog | None = None,
     ) -> BuildResult[Any]:
         """As `Builder.build_async`. Cancelling the call cancels the call of the server."""
-        build = _Build(read_request(request, schema), self._address, self._castore)
+        found = read_request(request, schema)
+        build = _Build(found, self._address, self._castore, self._max_log_size)
         options: Any = {"schema": build.request.schema, "credentials": self._credentials}
         # Connections belong to an event loop. gRPC shares them among clients of one address.
         async with (
@@ -107,14 +121,28 @@ class ServerBuilder:
             AsyncCastoreClient(self._address, **options) as client,
         ):
             try:
-                await build.upload(client, self._uploaded)
-                response = await service.do_build(build.request.encoding, timeout=self._timeout)
+                response = await self._call(build, service, client)
                 return await build.result(client, response)
             except grpc.aio.AioRpcError as error:
                 self._uploaded.clear()  # The server may have lost them.
                 raise await build.error(client, error, on_log) from error
             except (InvalidResponseError, MissingError, UnexpectedContentError) as error:
                 raise BuilderError(f"{self._address}: {error}") from error
+
+    async def _call(
+        self, build: _Build, service: AsyncBuildService, client: AsyncCastoreClient
+    ) -> bytes:
+        """Return the response. If the server lacks inputs, since it collected garbage, upload all
+        of them again, and repeat the call once."""
+        await build.upload(client, self._uploaded)
+        try:
+            return await service.do_build(build.request.encoding, timeout=self._timeout)
+        except grpc.aio.AioRpcError as error:
+            if read_info(error).reason != INPUTS_MISSING:
+                raise
+        self._uploaded.clear()
+        await build.upload(client, self._uploaded)
+        return await service.do_build(build.request.encoding, timeout=self._timeout)
 
 
 @dataclass
@@ -124,6 +152,7 @@ class _Build:
     request: Request
     address: str
     castore: CastoreStore
+    max_log_size: int
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     async def upload(self, client: AsyncCastoreClient, uploaded: set[bytes]) -> None:
@@ -141,7 +170,8 @@ class _Build:
         outputs = read_outputs(self.request, response)
         for node in outputs.values():
             await client.download(node, self.castore)
-        record = self._record(exit_status=0, log_digest=self.castore.add_blob(b""))
+        with self._log() as log:
+            record = self._record(log, exit_status=0)
         return BuildResult(self.request.respond(response), outputs, record)
 
     async def error(
@@ -149,9 +179,13 @@ class _Build:
     ) -> BuilderError:
         """Return the error for the status of a call."""
         text = error.details() or error.code().name
-        failure = read_failure(text) if error.code() is grpc.StatusCode.ABORTED else None
-        if failure is not None:
-            return await self._failure(client, failure, on_log)
+        info = read_info(error)
+        if info.reason == BUILD_FAILED:
+            failure = read_failure(text, info.metadata)
+            if failure is not None:
+                return await self._failure(client, failure, on_log)
+        if info.reason == INPUTS_MISSING:
+            return MissingInputsError([text])
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             return RefusedError([text])
         text = f"{self.address}: {error.code().name}: {text}"
@@ -165,24 +199,36 @@ class _Build:
         self, client: AsyncCastoreClient, failure: Failure, on_log: OnLog | None
     ) -> BuildFailedError:
         """Return the error for a build that failed, after downloading its log, if possible."""
-        data = b""
-        with suppress(grpc.RpcError, MissingError, UnexpectedContentError):
-            data = await client.get_blob(failure.log_digest)
-        if on_log is not None and data:
-            on_log(data)
-        digest = self.castore.add_blob(data)
-        reason = failure.reason
-        return BuildFailedError(
-            reason, self._record(log_digest=digest, log_size=len(data), failure=reason)
-        )
+        with self._log() as log:
+            with suppress(grpc.RpcError, MissingError):
+                await self._fetch_log(client, failure.log_digest, log, on_log)
+            reason = log.failure or failure.reason
+            record = self._record(log, exit_status=failure.exit_status, failure=reason)
+        missing = None if log.failure else failure.missing_output
+        return BuildFailedError(reason, record, missing_output=missing)
+
+    @staticmethod
+    async def _fetch_log(
+        client: AsyncCastoreClient, digest: bytes, log: Log, on_log: OnLog | None
+    ) -> None:
+        """Add a blob to a log, up to its limit."""
+
+        def add(piece: bytes) -> None:
+            kept = log.write(piece)
+            if on_log is not None:
+                on_log(kept)
+
+        async with aclosing(client.read_blob(digest)) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(add, piece)
+                if log.exceeded:
+                    return
+
+    def _log(self) -> Log:
+        return Log(self.max_log_size, self.castore.path)
 
     def _record(
-        self,
-        *,
-        log_digest: bytes,
-        log_size: int = 0,
-        exit_status: int | None = None,
-        failure: str | None = None,
+        self, log: Log, *, exit_status: int | None = None, failure: str | None = None
     ) -> BuildRecord:
         return BuildRecord(
             builder=self.address,
@@ -192,8 +238,8 @@ class _Build:
             exit_status=exit_status,
             cpu_seconds=0.0,
             peak_memory=0,
-            log_digest=log_digest,
-            log_size=log_size,
+            log_digest=log.store(self.castore),
+            log_size=log.size,
             failure=failure,
         )
 

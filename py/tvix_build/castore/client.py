@@ -16,7 +16,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
@@ -126,7 +133,21 @@ class CastoreClient:
             UnexpectedContentError: if the server returns other contents.
             grpc.RpcError: if the call fails.
         """
-        return checked_content(digest, b"".join(self._read(digest)))
+        return checked_content(digest, b"".join(self.read_blob(digest)))
+
+    def read_blob(self, digest: bytes) -> Iterator[bytes]:
+        """Yield the contents of a blob in pieces, which are not verified.
+
+        Raises:
+            MissingError: if the server lacks the blob.
+            grpc.RpcError: if the call fails.
+        """
+        request = rpc.ReadBlobRequest(digest=check_digest(digest))
+        try:
+            for chunk in self._calls.read(request, timeout=self._timeout):
+                yield chunk.data
+        except grpc.RpcError as error:
+            raise _error("blob", digest, error) from None
 
     def put_directories(
         self,
@@ -249,17 +270,9 @@ class CastoreClient:
 
     def _download(self, blob: DownloadedBlob) -> None:
         with blob:
-            for piece in self._read(blob.digest):
+            for piece in self.read_blob(blob.digest):
                 blob.write(piece)
             blob.finish()
-
-    def _read(self, digest: bytes) -> Iterator[bytes]:
-        request = rpc.ReadBlobRequest(digest=check_digest(digest))
-        try:
-            for chunk in self._calls.read(request, timeout=self._timeout):
-                yield chunk.data
-        except grpc.RpcError as error:
-            raise _error("blob", digest, error) from None
 
     def close(self) -> None:
         """Close the connection and cancel the running calls."""
@@ -307,8 +320,20 @@ class AsyncCastoreClient:
 
     async def get_blob(self, digest: bytes) -> bytes:
         """As `CastoreClient.get_blob`."""
-        pieces = [piece async for piece in self._read(digest)]
+        pieces = [piece async for piece in self.read_blob(digest)]
         return checked_content(digest, b"".join(pieces))
+
+    async def read_blob(self, digest: bytes) -> AsyncGenerator[bytes, None]:
+        """As `CastoreClient.read_blob`."""
+        request = rpc.ReadBlobRequest(digest=check_digest(digest))
+        call = self._calls.read(request, timeout=self._timeout)
+        try:
+            async for chunk in call:
+                yield chunk.data
+        except grpc.RpcError as error:
+            raise _error("blob", digest, error) from None
+        finally:
+            call.cancel()
 
     async def put_directories(
         self,
@@ -394,20 +419,9 @@ class AsyncCastoreClient:
 
     async def _download(self, blob: DownloadedBlob) -> None:
         with blob:
-            async for piece in self._read(blob.digest):
+            async for piece in self.read_blob(blob.digest):
                 await asyncio.to_thread(blob.write, piece)
             await asyncio.to_thread(blob.finish)
-
-    async def _read(self, digest: bytes) -> AsyncIterator[bytes]:
-        request = rpc.ReadBlobRequest(digest=check_digest(digest))
-        call = self._calls.read(request, timeout=self._timeout)
-        try:
-            async for chunk in call:
-                yield chunk.data
-        except grpc.RpcError as error:
-            raise _error("blob", digest, error) from None
-        finally:
-            call.cancel()
 
     async def close(self) -> None:
         """Close the connection and cancel the running calls."""

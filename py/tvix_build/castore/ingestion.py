@@ -335,15 +335,15 @@ class Ingestion:
         rows = zip(names, found.statuses, digests, found.sizes, found.executable, strict=True)
         for name, status, digest, size, executable in rows:
             if status:
-                digest, size, executable = self._hash_large(directory, name, status)
+                digest, size, executable = self._hash_large(directory, name, status, size)
             add(name=name, digest=digest, size=size, executable=bool(executable))
             if on_file:
                 on_file(digest, os.path.join(base, name), size)
 
-    def _hash_large(self, directory: _OpenDirectory, name: bytes, status: int) -> Hashed:
+    def _hash_large(self, directory: _OpenDirectory, name: bytes, status: int, size: int) -> Hashed:
         path = directory.path(name)
         if status != file_hashing.LARGE:
-            file_hashing.raise_status(status, path)
+            file_hashing.raise_status(status, path, size)
         assert directory.descriptor is not None
         return self.hash_large(directory.descriptor, name, path)
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
 from google.protobuf.message import Message
@@ -19,6 +18,7 @@ from tvix_build.castore.layout import DigestMismatchError, SizeMismatchError, ch
 from tvix_build.castore.sizes import DirectorySizes
 from tvix_build.castore.store import CastoreStore
 from tvix_build.castore.tree_checks import TreeCheck
+from tvix_build.castore.writing import temporary_file
 
 PIECE = 1 << 20
 """The largest part of a blob in a message and in memory, in bytes."""
@@ -161,7 +161,7 @@ class DownloadedBlob:
         self.digest = digest
         self._size = size
         self._found = 0
-        self._file = _temporary_file(store)
+        self._file = temporary_file(PIECE, store.path)
 
     def write(self, piece: bytes) -> None:
         """Add a piece."""
@@ -198,10 +198,6 @@ def _check_size(digest: bytes, expected: int, found: int) -> None:
         raise SizeMismatchError(
             f"blob {digest.hex()}: expected size {expected}, as in a node, found {found}"
         )
-
-
-def _temporary_file(store: CastoreStore) -> BinaryIO:
-    return cast(BinaryIO, SpooledTemporaryFile(PIECE, dir=store.path))
 
 
 def blob_chunks(data: BytesLike | BinaryIO) -> Iterator[rpc.BlobChunk]:

@@ -10,7 +10,8 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
 
 from tvix_build._core import file_hashing
 from tvix_build._core.file_hashing import ChangedError, Files, Hashed, Target
@@ -163,10 +164,26 @@ def _cloned(source: BinaryIO, target: BinaryIO) -> bool:
 
 
 @contextmanager
+def _space_errors(layout: Layout) -> Iterator[None]:
+    """Add the remedy to the error of a full disk, and the path of the store if it has no other."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in file_hashing.NO_SPACE:
+            raise
+        remedy = (
+            f"free space on the file system of {layout.path}, for example with `tvix-build castore "
+            "gc`, or raise the limit of the user or the process"
+        )
+        path = error.filename or layout.path
+        raise OSError(error.errno, f"{error.strerror}; {remedy}", path) from error
+
+
+@contextmanager
 def writer(layout: Layout) -> Iterator[Writer]:
     """Yield a writer, and commit it. After an error, nothing is added."""
     name = secrets.token_hex(8)
-    with layout.locked():
+    with layout.locked(), _space_errors(layout):
         os.mkdir(name, 0o700, dir_fd=layout.incoming)
         try:
             with opened(name, layout.incoming) as directory:
@@ -205,7 +222,12 @@ class SavingIngestion(Ingestion):
             before = os.fstat(source.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise ChangedError(path)
-            copy = self._adding.copy(source, clone=True)
+            try:
+                copy = self._adding.copy(source, clone=True)
+            except OSError as error:
+                if error.errno not in file_hashing.NO_SPACE:
+                    raise
+                raise file_hashing.unsaved(error.errno, path, before.st_size) from error
             if not file_hashing.same(before, os.fstat(source.fileno())):
                 raise ChangedError(path)
         found = hash_file(self._adding.target.incoming, copy)
@@ -213,6 +235,12 @@ class SavingIngestion(Ingestion):
             raise ChangedError(path)
         self._adding.take(copy, "blobs", found.digest)
         return Hashed(found.digest, found.size, bool(before.st_mode & stat.S_IXUSR))
+
+
+def temporary_file(in_memory: int, directory: str | os.PathLike[str]) -> BinaryIO:
+    """Return a file without a name, which is in memory until it has more than some bytes, and then
+    in a directory."""
+    return cast(BinaryIO, SpooledTemporaryFile(in_memory, dir=os.fspath(directory)))
 
 
 def hash_file(directory: int, name: str) -> Hashed:

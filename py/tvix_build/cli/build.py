@@ -72,8 +72,10 @@ def run(
     reuse = Reuse(builds, rebuild, check_outputs)
     if (properties or no_cache) and isinstance(builder, Address):
         raise click.UsageError("expected --builder reapi+grpc://… with --property and --no-cache")
-    if (keep_failed or limits) and builder is not SANDBOX:
-        raise click.UsageError("expected --builder sandbox: with --keep-failed and limits")
+    if (keep_failed or limits.keys() - {"log_size"}) and builder is not SANDBOX:
+        raise click.UsageError(
+            "expected --builder sandbox: with --keep-failed and limits other than --max-log-size"
+        )
     engine: _Server | Sandbox
     if castore is not None:
         common = (file, schema, castore, out_link, reuse, keep_failed, timeout, limits)
@@ -87,8 +89,10 @@ def run(
             cache = not (no_cache or rebuild or check_outputs)
             engine = Remote(*common, builder, credentials, properties, cache)
     elif isinstance(builder, Address) and builder is not SANDBOX:
-        if out_link or builds or check_outputs:
-            raise click.UsageError("expected --castore with --out-link, --builds and --check")
+        if out_link or builds or check_outputs or limits:
+            raise click.UsageError(
+                "expected --castore with --out-link, --builds, --check and --max-log-size"
+            )
         if is_derivation:
             raise click.UsageError("expected --castore with a derivation")
         engine = _Server(builder, schema, timeout, credentials)

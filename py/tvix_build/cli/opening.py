@@ -57,7 +57,7 @@ def open_builder(
     Args:
         address: the address: the sandbox, a server, or an engine of Remote Execution.
         castore: the castore store.
-        limits: the limits of the sandbox, without that of time.
+        limits: the limits, without that of time. Only the sandbox has others than that of the log.
         timeout: the limit of time in seconds, or None.
         credentials: the TLS credentials, or None.
         properties: name, value and constraint of each platform property of an engine.
@@ -66,15 +66,22 @@ def open_builder(
     Raises:
         click.ClickException: if this machine has no sandbox, or lacks a package.
     """
+    found = make_limits(limits, timeout)
     if address is SANDBOX:
-        return nullcontext(open_sandbox(castore, make_limits(limits, timeout)))
+        return nullcontext(open_sandbox(castore, found))
     with extra("grpc"):
         from tvix_build.builders.reapi import Property, ReapiBuilder
         from tvix_build.builders.server import ServerBuilder
 
         if isinstance(address, Address):
             return nullcontext(
-                ServerBuilder(address.text, castore, credentials=credentials, timeout=timeout)
+                ServerBuilder(
+                    address.text,
+                    castore,
+                    credentials=credentials,
+                    timeout=timeout,
+                    max_log_size=found.log_size,
+                )
             )
         return ReapiBuilder(
             address.text,
@@ -83,4 +90,5 @@ def open_builder(
             properties=[Property(*one) for one in properties],
             cache=cache,
             timeout=None if timeout is None else math.ceil(timeout),
+            max_log_size=found.log_size,
         )

@@ -70,18 +70,22 @@ directory_sizes_option: Decorator = click.option(
     help="How the sizes of Directories are counted: as specified, or each entry twice, as tvix and "
     "snix count since August 2024.",
 )
+_WITH_SANDBOX = "With sandbox: limit of"
 _LIMITS = {
-    "memory": ("BYTES", "memory of all processes; the default is the memory of this machine"),
-    "disk": ("BYTES", "files in scratch paths and /tmp; by default 64 GiB"),
-    "processes": ("N", "processes and threads; by default 4096"),
-    "output_size": ("BYTES", "files of all outputs; by default 16 GiB"),
-    "log_size": ("BYTES", "the log; by default 1 GiB"),
+    "memory": (
+        "BYTES",
+        f"{_WITH_SANDBOX} memory of all processes; the default is the memory of this machine.",
+    ),
+    "disk": ("BYTES", f"{_WITH_SANDBOX} files in scratch paths and /tmp; by default 64 GiB."),
+    "processes": ("N", f"{_WITH_SANDBOX} processes and threads; by default 4096."),
+    "output_size": ("BYTES", f"{_WITH_SANDBOX} files of all outputs; by default 16 GiB."),
+    "log_size": ("BYTES", "Limit of the log; by default 1 GiB."),
 }
 
 
 def limit_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options of limits of the sandbox. The command gets the argument `limits`, those that
-    are given, by their names in builders.Limits."""
+    """Add the options of limits of builds. The command gets the argument `limits`, those that are
+    given, by their names in builders.Limits."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> int:
@@ -89,12 +93,12 @@ def limit_options(command: Callable[..., int]) -> Callable[..., int]:
         given = {name: value for name, value in limits.items() if value is not None}
         return command(*arguments, limits=given, **options)
 
-    for name, (metavar, what) in reversed(_LIMITS.items()):
+    for name, (metavar, text) in reversed(_LIMITS.items()):
         run = click.option(
             f"--max-{name.replace('_', '-')}",
             metavar=metavar,
             type=click.IntRange(1),
-            help=f"With sandbox: limit of {what}.",
+            help=text,
         )(run)
     return run
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Remote(Sandbox):
-    """The options of a build elsewhere. It has no limits, and keeps no failed builds.
+    """The options of a build elsewhere. Its only limits are those of time and
+    the log, and it keeps no failed builds.
 
     Attributes:
         address: the address of the server or engine.

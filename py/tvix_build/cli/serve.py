@@ -53,7 +53,7 @@ class Local:
         castore: the directory of the castore store; None for no store.
         castore_upstream: the server behind the store, or None.
         directory_sizes: the sizes of Directories that the store accepts.
-        limits: the limits of builds in the sandbox.
+        limits: the limits of builds, with an engine only that of the log.
         properties: the platform properties of actions on the engine.
         services: the services of the proxy.
         plans: the directory of PlanService; None to offer none.
@@ -82,8 +82,12 @@ class Local:
             raise click.UsageError(
                 "expected --castore with --castore-upstream and --directory-sizes"
             )
-        if self.limits and self.builder is not SANDBOX:
+        if self.limits and self.builder is None:
             raise click.UsageError("expected --upstream sandbox: with limits of builds")
+        if self.limits.keys() - {"log_size"} and self.builder is not SANDBOX:
+            raise click.UsageError(
+                "expected --upstream sandbox: with limits of builds other than --max-log-size"
+            )
         if self.properties and self.builder in (None, SANDBOX):
             raise click.UsageError("expected --upstream reapi+grpc://… with --property")
         if self.plans is not None and self.builder is None:

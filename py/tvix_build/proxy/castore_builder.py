@@ -9,18 +9,19 @@ from contextlib import contextmanager
 
 import grpc
 
-from snix.build.protos.build_pb2 import BuildRequest, BuildResponse, BuildUpdate
+from snix.build.protos.build_pb2 import BuildResponse, BuildUpdate
 from tvix_build.builders import (
     Builder,
     BuilderError,
     BuildFailedError,
+    MissingInputsError,
     RefusedError,
     UnavailableError,
 )
-from tvix_build.builders.interface import OnLog, missing_output
+from tvix_build.builders.interface import OnLog
 from tvix_build.proxy.builder_protocol import Call, Response, Updates
 from tvix_build.proxy.logs import log_castore_failure
-from tvix_build.proxy.shared.failures import Failure, write_failure
+from tvix_build.proxy.shared.failures import BUILD_FAILED, INPUTS_MISSING, Failure
 from tvix_build.proxy.status import castore_unavailable, status_error
 
 _LOG_SIZE = 1 << 20
@@ -64,7 +65,7 @@ class CastoreBuilder:
             try:
                 found = _outputs(await self._run(call, log.add))
             except BuildFailedError as error:
-                found = iter([_failure(call.request, error)])
+                found = iter([_update(error)])
             log.end()
             await sending
         finally:
@@ -107,21 +108,20 @@ def _outputs(response: bytes) -> Iterator[BuildUpdate]:
         yield BuildUpdate(produced_output=output)
 
 
-def _failure(request: bytes, error: BuildFailedError) -> BuildUpdate:
+def _update(error: BuildFailedError) -> BuildUpdate:
     failure = BuildUpdate.BuildFailure()
-    outputs = BuildRequest.FromString(request).outputs
-    missing = next((one for one in outputs if error.reason == missing_output(one)), None)
-    if missing is not None:
-        failure.missing_output.output = missing
+    if error.missing_output is not None:
+        failure.missing_output.output = error.missing_output
     elif error.record.exit_status:
         failure.nonzero_exit_code.SetInParent()
     else:
-        failure.other.message = _description(error)
+        failure.other.message = _failure(error).message
     return BuildUpdate(build_failure=failure)
 
 
-def _description(error: BuildFailedError) -> str:
-    return write_failure(Failure(error.reason, error.record.log_digest))
+def _failure(error: BuildFailedError) -> Failure:
+    record = error.record
+    return Failure(error.reason, record.log_digest, record.exit_status, error.missing_output)
 
 
 @contextmanager
@@ -129,6 +129,9 @@ def _statuses() -> Iterator[None]:
     """Raise errors of builders as the status that a caller gets."""
     try:
         yield
+    except MissingInputsError as error:
+        code = grpc.StatusCode.FAILED_PRECONDITION
+        raise status_error(code, INPUTS_MISSING, str(error)) from None
     except RefusedError as error:
         code = grpc.StatusCode.FAILED_PRECONDITION
         raise status_error(code, "REQUEST_REFUSED", str(error)) from None
@@ -136,8 +139,8 @@ def _statuses() -> Iterator[None]:
         code = grpc.StatusCode.UNAVAILABLE
         raise status_error(code, "BUILDER_UNAVAILABLE", str(error)) from None
     except BuildFailedError as error:
-        code = grpc.StatusCode.ABORTED
-        raise status_error(code, "BUILD_FAILED", _description(error)) from None
+        code, failure = grpc.StatusCode.ABORTED, _failure(error)
+        raise status_error(code, BUILD_FAILED, failure.message, failure.metadata) from None
     except BuilderError as error:
         raise status_error(grpc.StatusCode.INTERNAL, "BUILDER_FAILED", str(error)) from None
     except grpc.RpcError as error:

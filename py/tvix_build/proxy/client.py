@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from tvix_build import Kind, Schema
 from tvix_build._core.batch import serialized, type_of
@@ -206,17 +206,10 @@ def bad_request(error: grpc.RpcError) -> BadRequest:
         ValueError: if the details of the status are malformed.
     """
     from google.rpc.error_details_pb2 import BadRequest
-    from grpc_status import rpc_status
 
-    found = BadRequest()
-    try:
-        status = rpc_status.from_call(cast("grpc.Call", error))
-        for detail in status.details if status else ():
-            if detail.Is(BadRequest.DESCRIPTOR):
-                found.MergeFromString(detail.value)
-    except DecodeError as failure:
-        raise ValueError(str(failure)) from failure
-    return found
+    from tvix_build.proxy.shared.failures import read_detail
+
+    return read_detail(error, BadRequest())
 
 
 def _bytes_of(service: Service, request: Message | BytesLike) -> bytes:

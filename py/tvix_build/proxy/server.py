@@ -335,7 +335,8 @@ class Server:
             server.add_generic_rpc_handlers(self._plan_service(options.plans).handlers())
             names.append(PLAN_NAME)
             modules.append(PLAN_MODULE)
-        add_reflection(server, [*names, health.SERVICE_NAME], modules)
+        streams = {service.name for service in options.services if service.streams}
+        add_reflection(server, [*names, health.SERVICE_NAME], modules, streams)
         credentials = options.certificate.credentials() if options.certificate else None
         for address in options.listen:
             self.addresses.append(bind(server, address, credentials))

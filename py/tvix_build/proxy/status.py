@@ -4,7 +4,7 @@ metadata that every client accepts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import grpc
@@ -16,12 +16,12 @@ from google.rpc.status_pb2 import Status
 from tvix_build._core.report import ValidationError
 from tvix_build.proxy.builder_protocol import Metadata
 from tvix_build.proxy.shared.checks import InvalidResponseError
+from tvix_build.proxy.shared.failures import DOMAIN
 from tvix_build.proxy.shared.services import Service
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 DETAILS_KEY = "grpc-status-details-bin"
-DOMAIN = "tvix-build"
 # Clients accept 8 KiB of metadata. Details are sent in base64, and bytes of a message that are not
 # ASCII as %XX.
 VIOLATIONS_SIZE = 4000
@@ -61,9 +61,14 @@ class StatusError(Exception):
         return self.with_traceback(None)
 
 
-def status_error(code: grpc.StatusCode, reason: str, message: str) -> StatusError:
-    """Return a status of the proxy. `reason` is the machine-readable one, in UPPER_SNAKE_CASE."""
-    return _status_error(code, ErrorInfo(reason=reason, domain=DOMAIN), message)
+def status_error(
+    code: grpc.StatusCode, reason: str, message: str, metadata: Mapping[str, str] | None = None
+) -> StatusError:
+    """Return a status of the proxy. `reason` is the machine-readable one, in UPPER_SNAKE_CASE, and
+    `metadata` the details that belong to it."""
+    return _status_error(
+        code, ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {}), message
+    )
 
 
 def cancelled_code(context: grpc.aio.ServicerContext[bytes, bytes]) -> grpc.StatusCode:

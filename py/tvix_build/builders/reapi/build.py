@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,17 +15,18 @@ from typing import Any
 from reapi.protos import remote_execution_pb2 as reapi
 from reapi.protos.google_pb2 import Timestamp
 from tvix.castore.protos import castore_pb2
-from tvix_build._core.blake3 import blake3_many
 from tvix_build.builders.directories import BUILDS, build_directory
 from tvix_build.builders.interface import (
     BuildFailedError,
     BuildRecord,
     BuildResult,
+    MissingInputsError,
     OnLog,
-    RefusedError,
     missing_output,
 )
+from tvix_build.builders.log import Log
 from tvix_build.builders.messages import Request, write_response
+from tvix_build.builders.reading import read_pieces
 from tvix_build.builders.reapi.client import Opener, Session
 from tvix_build.builders.reapi.digests import DigestFunction, DigestTable
 from tvix_build.builders.reapi.lowering import Lowered, blobs, output_path
@@ -43,7 +44,7 @@ def missing_inputs() -> Iterator[None]:
     try:
         yield
     except MissingError as error:
-        raise RefusedError([f"inputs: {error}"]) from error
+        raise MissingInputsError([f"inputs: {error}"]) from error
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Engine:
         batch_size: its limit of a batch in bytes; 0 if there is none.
         absolute_symlinks: whether it accepts symbolic links with absolute targets.
         cache: whether a result that it has in its cache is returned.
+        max_log_size: the limit of a log in bytes.
         on_stage: called with the name of each stage of an execution.
     """
 
@@ -64,6 +66,7 @@ class Engine:
     batch_size: int
     absolute_symlinks: bool
     cache: bool
+    max_log_size: int
     on_stage: Callable[[str], object]
 
 
@@ -107,7 +110,9 @@ class Build:
             except EngineStatusError as error:
                 if error.code.name == "DEADLINE_EXCEEDED":
                     failure = f"the time limit of the engine is exceeded: {error.message}"
-                    record = self._record(started, reapi.ActionResult(), b"", failure)
+                    result = reapi.ActionResult()
+                    with self._fetch_log(result) as log:
+                        record = self._record(started, result, log, failure)
                     raise BuildFailedError(failure, record) from error
                 if not error.missing or attempt == _ATTEMPTS - 1:
                     raise
@@ -129,18 +134,20 @@ class Build:
     def _finish(
         self, result: reapi.ActionResult, started: datetime, on_log: OnLog | None
     ) -> BuildResult[Any]:
-        log = self._fetch_log(result)
-        raised = Raised() if result.exit_code else self._fetch_outputs(result)
-        if on_log is not None and log:
-            on_log(log)
-        failure = None
-        if result.exit_code:
-            failure = f"exit status {result.exit_code}"
-        elif raised.missing:
-            failure = missing_output(raised.missing[0])
-        record = self._record(started, result, log, failure)
+        with self._fetch_log(result) as log:
+            failure = log.failure
+            if result.exit_code:
+                failure = failure or f"exit status {result.exit_code}"
+            raised = Raised() if failure else self._fetch_outputs(result)
+            if on_log is not None:
+                for piece in log.pieces():
+                    on_log(piece)
+            missing = next(iter(raised.missing), None)
+            if missing is not None:
+                failure = missing_output(missing)
+            record = self._record(started, result, log, failure)
         if failure:
-            raise BuildFailedError(failure, record)
+            raise BuildFailedError(failure, record, missing_output=missing)
         for digest, encoding in raised.directories.items():
             if not self.castore.has_directory(digest):
                 self.castore.add_directory(encoding)
@@ -153,24 +160,31 @@ class Build:
         outputs = dict(zip(self.request.message.outputs, raised.nodes, strict=True))
         return BuildResult(response, outputs, record)
 
-    def _fetch_log(self, result: reapi.ActionResult) -> bytes:
-        log = b""
-        for raw, digest in (
+    def _fetch_log(self, result: reapi.ActionResult) -> Log:
+        """Return stdout, followed by stderr."""
+        streams = [
             (result.stdout_raw, result.stdout_digest),
             (result.stderr_raw, result.stderr_digest),
-        ):
-            log += raw or (self._read(check_digest(digest)) if digest.size_bytes else b"")
+        ]
+        digests = [check_digest(one) for raw, one in streams if one.size_bytes and not raw]
+        # What is too large is not stored, and its beginning cannot be verified.
+        fits = sum(one.size_bytes for one in digests) <= self.engine.max_log_size
+        stored = self._fetch_files(digests) if fits else {}
+        log = Log(self.engine.max_log_size, self.castore.path)
+        for raw, digest in streams:
+            for piece in [raw] if raw else self._pieces(digest, stored):
+                log.write(piece)
+                if log.exceeded:
+                    return log
         return log
 
-    def _read(self, digest: reapi.Digest) -> bytes:
-        """Return a blob, which is in the castore afterwards."""
-        known = self.engine.table.find_blob(digest)
-        if known is not None and self.castore.has_blob(known):
-            with self.castore.open_blob(known) as file:
-                return file.read()
-        data = self.session.read(digest)
-        self.engine.table.add_blobs([(self.castore.add_blob(data), digest)])
-        return data
+    def _pieces(self, digest: reapi.Digest, stored: Mapping[str, bytes]) -> Iterator[bytes]:
+        """Yield a blob, from the castore if it is stored."""
+        if digest.hash in stored:
+            yield from read_pieces(self.castore.open_blob(stored[digest.hash]))
+        elif digest.size_bytes:
+            for _, pieces in self.session.download([digest]):
+                yield from pieces
 
     def _fetch_outputs(self, result: reapi.ActionResult) -> Raised:
         known = self._known_directories(result)
@@ -250,8 +264,6 @@ class Build:
                 if is_sha256:
                     sha256.update(piece)
                 size += len(piece)
-                if size > digest.size_bytes:
-                    break
                 file.write(piece)
         if size != digest.size_bytes or (is_sha256 and sha256.hexdigest() != digest.hash):
             raise wrong_contents(digest)
@@ -262,14 +274,8 @@ class Build:
             if found[digest.hash].hex() != digest.hash:
                 raise wrong_contents(digest)
 
-    def _add_log(self, log: bytes) -> bytes:
-        digest = blake3_many([log])[0]
-        if not self.castore.has_blob(digest):  # A cached result often has a known log.
-            self.castore.add_blob(log)
-        return digest
-
     def _record(
-        self, started: datetime, result: reapi.ActionResult, log: bytes, failure: str | None
+        self, started: datetime, result: reapi.ActionResult, log: Log, failure: str | None
     ) -> BuildRecord:
         metadata = result.execution_metadata
         begin = _time(metadata.execution_start_timestamp) or started
@@ -282,8 +288,8 @@ class Build:
             exit_status=result.exit_code if result.ByteSize() else None,
             cpu_seconds=0.0,
             peak_memory=0,
-            log_digest=self._add_log(log),
-            log_size=len(log),
+            log_digest=log.store(self.castore),
+            log_size=log.size,
             failure=failure,
         )
 

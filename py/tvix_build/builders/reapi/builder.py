@@ -21,6 +21,7 @@ from tvix_build.builders.interface import (
     OnLog,
     UnavailableError,
 )
+from tvix_build.builders.limits import Limits
 from tvix_build.builders.messages import Request, read_request
 from tvix_build.builders.reapi.address import parse
 from tvix_build.builders.reapi.digests import DigestFunction, DigestTable
@@ -67,6 +68,7 @@ class ReapiBuilder:
         properties: platform properties for constraints and for all actions.
         cache: whether a result that the engine has in its cache is returned.
         timeout: the time limit of a command in seconds; by default that of the engine.
+        max_log_size: the limit of a log in bytes. A build with a larger one fails.
         on_stage: called with the name of each stage of an execution, such as `QUEUED`.
         delays: the seconds before each repetition of a call that fails with UNAVAILABLE.
 
@@ -83,6 +85,7 @@ class ReapiBuilder:
         properties: Sequence[Property] = (),
         cache: bool = True,
         timeout: int | None = None,
+        max_log_size: int = Limits.log_size,
         on_stage: Callable[[str], object] = lambda _: None,
         delays: Sequence[float] | None = None,
     ) -> None:
@@ -98,6 +101,7 @@ class ReapiBuilder:
         self._properties = tuple(properties)
         self._cache = cache
         self._timeout = timeout
+        self._max_log_size = max_log_size
         self._on_stage = on_stage
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -205,6 +209,7 @@ class ReapiBuilder:
             batch_size=cache.max_batch_total_size_bytes,
             absolute_symlinks=cache.symlink_absolute_path_strategy != strategy,
             cache=self._cache,
+            max_log_size=self._max_log_size,
             on_stage=self._on_stage,
         )
 

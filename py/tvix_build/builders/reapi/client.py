@@ -319,7 +319,8 @@ class Session:
         return self._client.repeat(self._cancellation, call)
 
     def _read(self, digest: reapi.Digest) -> Iterator[bytes]:
-        """Yield the pieces of a large blob. A lost connection continues at the same offset."""
+        """Yield the pieces of a large blob, at most its size. A lost connection continues at the
+        same offset."""
         offset = 0
         name = self._resource("", digest)
         while True:
@@ -328,6 +329,8 @@ class Session:
             try:
                 for response in stream:
                     offset += len(response.data)
+                    if offset > digest.size_bytes:
+                        raise wrong_contents(digest)
                     yield response.data
                 return
             except grpc.RpcError as error:
@@ -480,7 +483,10 @@ def _pieces(source: bytes | Opener) -> Iterator[bytes]:
     yield from read_pieces(source())
 
 
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    if first is not None:
-        yield first
-        yield from rest
+def _chain(first: Any, stream: Any) -> Iterator[Any]:
+    try:
+        if first is not None:
+            yield first
+            yield from stream
+    finally:
+        stream.cancel()  # The caller may not need the rest.

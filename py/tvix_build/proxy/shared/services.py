@@ -19,9 +19,10 @@ class Service:
     Attributes:
         schema: the schema of its messages.
         name: the full name of the service, as in calls and health checks.
-        module: the module with its descriptors, or with those of its messages if another schema has
-            a service of the same name; None if another one also has messages of the same names.
-        streams: whether the response is a stream of BuildUpdate.
+        module: the module with its descriptors; None if another schema has messages of the same
+            names.
+        streams: whether the response is a stream of BuildUpdate. The descriptors have the response
+            that is not.
         label: the schema as in `--schema`; the same as `schema`, unless the response is a stream.
         castore: the package of the castore services of the schema.
         method: the path of DoBuild.
@@ -79,7 +80,7 @@ SERVICES: dict[str, Service] = {
         Service(
             Schema.SNIX_BUILD_V1,
             "snix.build.v1.BuildService",
-            "snix.build.protos.build_pb2",
+            "snix.build.protos.rpc_build_pb2",
             response_has_request=False,
             streams=True,
             label="snix.build.v1@2026",
