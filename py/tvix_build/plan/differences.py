@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tvix_build._core.check import check
+from tvix_build._core.nodes import name_of
 from tvix_build._core.references import is_replaced
 from tvix_build._core.report import Kind
-from tvix_build.castore.names import name_of
 from tvix_build.plan.graph import PlanGraph, request_of
 from tvix_build.plan.v1.plan_pb2 import Step
 from tvix_build.plan.wire import request_end

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvix.castore.protos.castore_pb2 import Node
+from tvix_build._core.nodes import renamed
 from tvix_build.builders import Builder
 from tvix_build.castore import CastoreStore
-from tvix_build.castore.names import renamed
 from tvix_build.plan import (
     BuildSlots,
     Finished,
