@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from tvix_build._core.engine import find_fields
+from tvix_build._core.engine import DIGEST_SIZE, find_fields
 from tvix_build._core.report import Schema
 from tvix_build._core.varint import varint
 
@@ -47,10 +47,10 @@ class PlanRanges(NamedTuple):
     roots: tuple[bytes, ...]
 
 
-def _fields(data: Buffer) -> Iterator[tuple[int, int, int, int]]:
+def _fields(data: Buffer, start: int = 0) -> Iterator[tuple[int, int, int, int]]:
     """Yield the fields of a canonical message whose fields up to number 15 are length-delimited:
     the tag, where the field begins, and where its contents begin and end."""
-    start, size = 0, len(data)
+    size = len(data)
     while start < size:
         tag = data[start]
         length = data[start + 1]
@@ -87,8 +87,8 @@ def read_plan(plan: Buffer) -> PlanRanges:
 def read_roots(plan: bytes) -> list[bytes]:
     """Return the roots of a canonical plan."""
     begin, end = find_fields(plan, _ROOTS >> 3)
-    roots = plan[begin:end]
-    return [roots[content:stop] for _, _, content, stop in _fields(roots)]
+    size = 2 + DIGEST_SIZE  # with tag and length
+    return [plan[at + 2 : at + size] for at in range(begin, end, size)]
 
 
 def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> bytes:
@@ -118,9 +118,9 @@ def read_step(step: bytes) -> Step:
     return Step(request, tuple(refs), Schema(schema))
 
 
-def request_end(step: bytes) -> int:
-    """Return where the request of a canonical step ends."""
-    (_, _, _, end) = next(_fields(step))
+def request_end(plan: bytes, begin: int) -> int:
+    """Return where the request of the canonical step at an offset of a plan ends."""
+    (_, _, _, end) = next(_fields(plan, begin))
     return end
 
 
