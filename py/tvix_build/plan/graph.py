@@ -51,6 +51,21 @@ def shortest(names: Sequence[tuple[str, str]]) -> str:
     return min([rest for _, rest in names], key=len, default="")[1:]
 
 
+def check_plan(plan: BytesLike | Message) -> tuple[bytes, Steps]:
+    """Return the canonical encoding of a plan, and its steps.
+
+    Raises:
+        ValidationError: if it has a violation other than `not_sorted`.
+    """
+    data = bytes(serialized(plan))
+    found = read_steps(data)
+    if found is None:
+        data = canonicalize(data, kind=Kind.PLAN)
+        found = read_steps(data)
+        assert found is not None
+    return data, found
+
+
 @dataclass(frozen=True)
 class Statistics:
     """The shape of a plan.
@@ -93,12 +108,7 @@ class PlanGraph:
         Raises:
             ValidationError: if it has a violation other than `not_sorted`.
         """
-        data = bytes(serialized(plan))
-        found = read_steps(data)
-        if found is None:
-            data = canonicalize(data, kind=Kind.PLAN)
-            found = read_steps(data)
-            assert found is not None
+        data, found = check_plan(plan)
         self.data: bytes = data
         self.found: Steps = found
         rows = found.digests

@@ -28,7 +28,7 @@ from tvix_build.plan import (
 from tvix_build.plan.journal import Journal, Submission, now
 from tvix_build.plan.locks import hold_lock
 from tvix_build.plan.v1.rpc_plan_pb2 import Counts, Event, ListPlansResponse, StartPlanRequest
-from tvix_build.plan.wire import base_name, read_plan
+from tvix_build.plan.wire import base_name
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.loop_thread import LoopThread
 from tvix_build.proxy.plan_recording import Recorder
@@ -200,8 +200,8 @@ class PlanRuns:
 
     def _put_plan(self, roots: Iterable[bytes]) -> tuple[bytes, int]:
         """Store a plan, and return its digest and the number of its steps."""
-        encoding = self.state.collect_plan(roots)
-        return self.state.put_plan(encoding), len(read_plan(encoding).begins)
+        plan = self.state.put_plan(self.state.collect_plan(roots))
+        return plan, self.state.count_steps(plan)
 
     def _last_finished(self, plan: bytes) -> int:
         last = self.state.last_run(plan)
