@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
 
 _TABLES = (
-    "CREATE TABLE step (digest BLOB NOT NULL PRIMARY KEY, encoding BLOB NOT NULL)",
+    # stored: when, in seconds since 1970.
+    "CREATE TABLE step (digest BLOB NOT NULL PRIMARY KEY, stored INTEGER NOT NULL,"
+    " encoding BLOB NOT NULL)",
     # The digests of steps and roots, one after the other.
     "CREATE TABLE plan (digest BLOB NOT NULL PRIMARY KEY, steps BLOB NOT NULL, roots BLOB NOT NULL)"
     " WITHOUT ROWID",
@@ -48,6 +52,8 @@ _TABLES = (
 )
 _FORM = Form("state of plans", int.from_bytes(b"tvxp", "big"), 1, _TABLES)
 _STEPS_AT_ONCE = 500  # Older SQLite allows 999 parameters.
+_UNUSED_SECONDS = 24 * 60 * 60
+"""How long a step is kept that no plan has: a client may be sending the steps of its plan."""
 _LAST_RUN = "SELECT * FROM run WHERE plan = ? ORDER BY id DESC LIMIT 1"
 _PUT_RESULT = "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -199,25 +205,29 @@ class PlanState:
         with self.lock(plan):
             steps = set(self._digests(plan, "steps"))
             with self._database.write() as connection:
-                others = "SELECT digest FROM plan WHERE digest != ?"
-                for (other,) in connection.execute(others, (plan,)).fetchall():
-                    steps.difference_update(_digests_of(connection, other, "steps"))
-                connection.executemany(
-                    "DELETE FROM step WHERE digest = ?", ((one,) for one in steps)
-                )
                 connection.execute(
                     "DELETE FROM result WHERE run IN (SELECT id FROM run WHERE plan = ?)", (plan,)
                 )
                 connection.execute("DELETE FROM run WHERE plan = ?", (plan,))
                 connection.execute("DELETE FROM plan WHERE digest = ?", (plan,))
-        return len(steps)
+                return _delete_unused(connection, steps)
+
+    def delete_unused_steps(self) -> int:
+        """Delete the steps that no plan has and that were stored more than a day ago, such as those
+        of a plan that was sent and never started. Return their number."""
+        before = time.time() - _UNUSED_SECONDS
+        with self._database.write() as connection:
+            steps = {digest for (digest,) in connection.execute("SELECT digest FROM step")}
+            return _delete_unused(connection, steps, before)
 
     def put_steps(self, steps: Iterable[tuple[bytes, bytes]]) -> int:
         """Store the digests and canonical encodings of valid steps, in one transaction, and return
         how many of them were new."""
         with self._database.write() as connection:
             before = connection.total_changes
-            connection.executemany("INSERT OR IGNORE INTO step VALUES (?, ?)", steps)
+            now = int(time.time())
+            rows = ((digest, now, encoding) for digest, encoding in steps)
+            connection.executemany("INSERT OR IGNORE INTO step VALUES (?, ?, ?)", rows)
             return connection.total_changes - before
 
     def missing_steps(self, digests: Iterable[bytes]) -> list[bytes]:
@@ -401,6 +411,19 @@ def _digests_of(connection: sqlite3.Connection, plan: bytes, column: str) -> lis
         f"SELECT CAST({column} AS BLOB) FROM plan WHERE digest = ?", (plan,)
     ).fetchone()
     return _split(b"" if row is None else row[0])
+
+
+def _delete_unused(
+    connection: sqlite3.Connection, steps: set[bytes], before: float = math.inf
+) -> int:
+    """Delete those of the steps that no plan has and that were stored before a time. Return their
+    number."""
+    for (plan,) in connection.execute("SELECT digest FROM plan").fetchall():
+        steps.difference_update(_digests_of(connection, plan, "steps"))
+    changes = connection.total_changes
+    rows = ((digest, before) for digest in steps)
+    connection.executemany("DELETE FROM step WHERE digest = ? AND stored <= ?", rows)
+    return connection.total_changes - changes
 
 
 def _split(digests: bytes) -> list[bytes]:

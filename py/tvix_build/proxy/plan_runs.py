@@ -88,6 +88,7 @@ class PlanRuns:
         with ExitStack() as stack:
             self.state: PlanState = stack.enter_context(PlanState(options.path))
             stack.enter_context(_lock(Path(options.path)))
+            self.state.delete_unused_steps()
             self.journal: Journal = Journal(Path(options.path, "journal.sqlite"))
             stack.callback(self.journal.close)
             self._thread = LoopThread("plans")
@@ -155,6 +156,7 @@ class PlanRuns:
         except UnknownPlanError:  # The last server was killed before it deleted the events.
             steps = 0
         self.journal.delete(plan)
+        self.state.delete_unused_steps()
         return steps
 
     async def watch(
