@@ -239,9 +239,11 @@ static size_t find_difference(const uint8_t* a, const uint8_t* b, size_t at,
   return at;
 }
 
-int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
-                              size_t size, const uint8_t* pairs, size_t n,
-                              size_t width) {
+// Returns whether new_data[0 .. size) is old_data[0 .. size) with some
+// occurrences of the old strings of n pairs replaced.
+static bool is_replaced(const uint8_t* old_data, const uint8_t* new_data,
+                        size_t size, const uint8_t* pairs, size_t n,
+                        size_t width) {
   size_t at, done = 0;
   while ((at = find_difference(old_data, new_data, done, size)) < size) {
     size_t end = 0;
@@ -257,8 +259,24 @@ int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
         end = begin + width;
       }
     }
-    if (!end) return 0;
+    if (!end) return false;
     done = end;
   }
-  return 1;
+  return true;
+}
+
+void tvixb_references_replaced(const uint8_t* old_data,
+                               const uint64_t* old_begins,
+                               const uint8_t* new_data,
+                               const uint64_t* new_begins,
+                               const uint64_t* sizes, const uint8_t* pairs,
+                               const uint64_t* pair_ends, size_t width,
+                               size_t n, uint8_t* replaced) {
+  uint64_t first = 0;
+  for (size_t i = 0; i < n; i++) {
+    replaced[i] = is_replaced(
+        old_data + old_begins[i], new_data + new_begins[i], sizes[i],
+        pairs + 2 * width * first, pair_ends[i] - first, width);
+    first = pair_ends[i];
+  }
 }

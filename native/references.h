@@ -43,13 +43,20 @@ const uint8_t* tvixb_references_found(const tvixb_references* scanner);
 // Frees a scanner; NULL is ignored.
 void tvixb_references_free(tvixb_references* scanner);
 
-// Returns 1 if new_data[0 .. size) is old_data[0 .. size) with some occurrences
-// of byte strings replaced, else 0; it may be 0 if occurrences overlap. `pairs`
-// has n pairs of strings of `width` bytes: the old string and then the new one.
-// Time is O(size + n * width * number of replaced occurrences).
-int tvixb_references_replaced(const uint8_t* old_data, const uint8_t* new_data,
-                              size_t size, const uint8_t* pairs, size_t n,
-                              size_t width);
+// Sets replaced[i], for i in 0 .. n, to 1 if the sizes[i] bytes of `new_data`
+// from new_begins[i] on are those of `old_data` from old_begins[i] on with some
+// occurrences of byte strings replaced, else to 0; it may be 0 if occurrences
+// overlap. All ranges are within the data. `pairs` has pairs of strings of
+// `width` bytes: the old string and then the new one. Those of i end before
+// pair pair_ends[i]; the first ones begin at pair 0. Time for each i is
+// O(size + number of pairs * width * number of replaced occurrences).
+void tvixb_references_replaced(const uint8_t* old_data,
+                               const uint64_t* old_begins,
+                               const uint8_t* new_data,
+                               const uint64_t* new_begins,
+                               const uint64_t* sizes, const uint8_t* pairs,
+                               const uint64_t* pair_ends, size_t width,
+                               size_t n, uint8_t* replaced);
 
 /* cffi: end */
 

@@ -63,6 +63,11 @@ def test_commands_import_what_they_need() -> None:
     assert "tvix_build._native" in modules("validate", "examples/requests")
 
 
+def test_commands_of_binary_records_import_no_messages() -> None:
+    found = modules("validate", str(min(Path("examples/requests").glob("*.binpb"))))
+    assert found & {"google.protobuf.descriptor", "tvix_build.castore"} == set()
+
+
 def test_builds_in_the_sandbox_import_what_they_need() -> None:
     """Not what only derivations, texts, terminals and asyncio need."""
     code = "import sys, tvix_build.cli.build, tvix_build.cli.sandbox"

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
@@ -32,6 +33,8 @@ from cli_support import (
     unsorted_request,
 )
 from tvix.build.protos.build_pb2 import BuildRequest
+from tvix_build import records
+from tvix_build.records.windows import WINDOW
 from waiting import LIMIT
 
 pytestmark = pytest.mark.slow
@@ -88,6 +91,19 @@ def test_records_of_many_sizes(tmp_path: Path, compression: str) -> None:
     assert run("digest", path).stdout.split()[::2] == [
         line["digest"].encode() for line in result.lines
     ]
+
+
+def test_a_file_of_one_message_is_in_memory_once(tmp_path: Path) -> None:
+    size = 8 * WINDOW
+    path = tmp_path / "request.binpb"
+    path.write_bytes(encoded(request(command_args=["x" * size])))
+    tracemalloc.start()
+    try:
+        (batch,) = records.read(path)
+        assert tracemalloc.get_traced_memory()[1] < size + 2 * WINDOW
+    finally:
+        tracemalloc.stop()
+    assert batch.record(0) == path.read_bytes()
 
 
 @pytest.mark.parametrize("compression", ["", ".zst"])

@@ -95,6 +95,16 @@ static void check_empty(void) {
   tvixb_references_free(NULL);
 }
 
+static int is_replaced(const uint8_t* old_data, const uint8_t* new_data,
+                       uint64_t size, const uint8_t* pairs, uint64_t n,
+                       size_t width) {
+  const uint64_t begin = 0;
+  uint8_t replaced;
+  tvixb_references_replaced(old_data, &begin, new_data, &begin, &size, pairs,
+                            &n, width, 1, &replaced);
+  return replaced;
+}
+
 // Replaces some occurrences of random strings in a random text. The first byte
 // of a string is nowhere else, so that occurrences do not overlap.
 static void check_random_replaced(void) {
@@ -117,38 +127,47 @@ static void check_random_replaced(void) {
     assert(!memcmp(before + i, pair, WIDTH));
     memcpy(new_data + i, pair + WIDTH, WIDTH);
   }
-  assert(
-      tvixb_references_replaced(old_data, new_data, size, pairs, PAIRS, WIDTH));
-  assert(tvixb_references_replaced(old_data, new_data, size, pairs, 0, WIDTH) ==
+  assert(is_replaced(old_data, new_data, size, pairs, PAIRS, WIDTH));
+  assert(is_replaced(old_data, new_data, size, pairs, 0, WIDTH) ==
          !memcmp(old_data, new_data, size));
   if (size) {
     new_data[draw((uint32_t)size)] = 9;
-    assert(!tvixb_references_replaced(old_data, new_data, size, pairs, PAIRS,
-                                      WIDTH));
+    assert(!is_replaced(old_data, new_data, size, pairs, PAIRS, WIDTH));
   }
   free(old_data);
   free(new_data);
 }
 
-static int is_replaced(const char* before, const char* after,
-                       const char* pairs) {
-  return tvixb_references_replaced((const uint8_t*)before,
-                                   (const uint8_t*)after, strlen(before),
-                                   (const uint8_t*)pairs, strlen(pairs) / 4, 2);
+static int is_text_replaced(const char* before, const char* after,
+                            const char* pairs) {
+  return is_replaced((const uint8_t*)before, (const uint8_t*)after,
+                     strlen(before), (const uint8_t*)pairs, strlen(pairs) / 4,
+                     2);
+}
+
+static void check_many_replaced(void) {
+  const uint64_t old_begins[] = {0, 2, 2}, new_begins[] = {2, 0, 0};
+  const uint64_t sizes[] = {2, 2, 2}, pair_ends[] = {1, 1, 2};
+  uint8_t replaced[3];
+  tvixb_references_replaced(
+      (const uint8_t*)"abcd", old_begins, (const uint8_t*)"zwxy", new_begins,
+      sizes, (const uint8_t*)"abxycdzw", pair_ends, 2, 3, replaced);
+  assert(replaced[0] && !replaced[1] && replaced[2]);
 }
 
 static void check_replaced(void) {
-  assert(is_replaced("", "", ""));
-  assert(is_replaced("1ab2", "1xb2", "abxb"));
-  assert(is_replaced("abbc", "xbbz", "abxbbcbz"));
-  assert(!is_replaced("abc", "xbz", "abxbbcbz"));  // They overlap.
-  assert(!is_replaced("1a", "1x", "abxb"));        // It is not complete.
-  assert(!is_replaced("b1", "x1", "abax"));
+  assert(is_text_replaced("", "", ""));
+  assert(is_text_replaced("1ab2", "1xb2", "abxb"));
+  assert(is_text_replaced("abbc", "xbbz", "abxbbcbz"));
+  assert(!is_text_replaced("abc", "xbz", "abxbbcbz"));  // They overlap.
+  assert(!is_text_replaced("1a", "1x", "abxb"));        // It is not complete.
+  assert(!is_text_replaced("b1", "x1", "abax"));
 }
 
 int main(void) {
   check_empty();
   check_replaced();
+  check_many_replaced();
   for (int i = 0; i < ROUNDS; i++) {
     check_random();
     check_random_replaced();

@@ -108,10 +108,7 @@ def test_an_invalid_plan_has_no_graph() -> None:
 def test_random_graphs() -> None:
     rng = random.Random(1)
     for size in (1, 2, 10, 40):
-        graph = {
-            f"s{i}": tuple(f"s{j}" for j in sorted(rng.sample(range(i), min(i, rng.randrange(4)))))
-            for i in range(size)
-        }
+        graph = random_graph(rng, size)
         found = PlanGraph(make(graph, *graph))
         place = {i: at for at, i in enumerate(found.order)}
         assert sorted(place) == list(range(size))
@@ -249,7 +246,7 @@ def test_steps_of_the_same_name_that_differ_in_hashes_only() -> None:
 
 
 def test_a_cascade_of_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tvix_build.plan.differences._BLOCK", 3)
+    monkeypatch.setattr("tvix_build.plan.differences._BLOCK", 1)
     graph: Graph = {f"s{i}": tuple(f"s{j}" for j in range(max(i - 2, 0), i)) for i in range(10)}
     old, new = make(graph), make(graph, s0={"flags": "-O3"}, s4={"flags": "-O3"})
     assert causes(old, new) == [
@@ -301,6 +298,40 @@ def test_an_unsorted_plan() -> None:
     assert found.digests == expected.digests
     assert found.needs == expected.needs
     assert found.schema is tvix_build.Schema.TVIX_BUILD_V1
+
+
+def random_graph(rng: random.Random, size: int) -> Graph:
+    """Return a graph in which each step needs at most three others before it."""
+    return {
+        f"s{i}": tuple(f"s{j}" for j in sorted(rng.sample(range(i), min(i, rng.randrange(4)))))
+        for i in range(size)
+    }
+
+
+def test_differences_of_random_graphs() -> None:
+    rng = random.Random(2)
+    kinds = {"flags": "variable flags", "script": "argument 2", "source": "source {}.c"}
+    for size in (1, 2, 5, 20, 40):
+        for _ in range(5):
+            graph = random_graph(rng, size)
+            changed = {name: rng.choice([*kinds]) for name in rng.sample([*graph], min(size, 4))}
+            # The changed steps that each step is or needs.
+            below: dict[str, set[str]] = {}
+            for name, needs in graph.items():
+                below[name] = set().union(*map(below.__getitem__, needs)) | changed.keys() & {name}
+            new = make(graph, *graph, **{name: {kind: "new"} for name, kind in changed.items()})
+            found = compare_plans(PlanGraph(make(graph, *graph)), PlanGraph(new))
+            assert sorted((one.name, one.changes, one.cascade) for one in found.causes) == sorted(
+                (
+                    f"{name}-1.0",
+                    (kinds[kind].format(name),),
+                    sum(name in steps for steps in below.values()) - 1,
+                )
+                for name, kind in changed.items()
+            )
+            assert len(found.changed) == sum(map(bool, below.values()))
+            assert found.same == size - len(found.changed)
+            assert (found.added, found.removed) == ([], [])
 
 
 # ---- the commands

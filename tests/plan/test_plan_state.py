@@ -84,6 +84,18 @@ def test_a_plan_is_deleted_with_what_only_it_has(state: PlanState, tmp_path: Pat
     assert not list((tmp_path / "state").glob("*.lock"))
 
 
+def test_steps_that_no_plan_has_are_deleted_after_a_day(
+    state: PlanState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small, kept), (_, unused) = make_graph([[]]), make_graph([[], [0]])
+    state.put_plan(small)
+    state.put_steps((digest, b"step") for digest in unused)
+    assert state.delete_unused_steps() == 0
+    monkeypatch.setattr("tvix_build.plan.state._UNUSED_SECONDS", 0)
+    assert state.delete_unused_steps() == len(unused) - 1
+    assert state.missing_steps([*kept, *unused]) == unused[1:]
+
+
 def test_a_plan_is_deleted_while_another_one_is_stored(
     state: PlanState, monkeypatch: pytest.MonkeyPatch
 ) -> None:

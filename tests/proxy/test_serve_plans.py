@@ -369,6 +369,26 @@ def test_a_second_server_does_not_start(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_steps_of_no_plan_are_deleted_when_the_server_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        gate = Gate()
+        gate.open()
+        steps, _ = chain()
+        digests = [digest_of(step) for step in steps]
+        async with served(tmp_path, gate.build) as client:
+            await client.submit(steps)
+            await client.start([digests[0]])
+        async with served(tmp_path, gate.build) as client:
+            assert await client.missing(digests) == []
+        monkeypatch.setattr("tvix_build.plan.state._UNUSED_SECONDS", 0)
+        async with served(tmp_path, gate.build) as client:
+            assert await client.missing(digests) == digests[1:]
+
+    asyncio.run(main())
+
+
 def test_a_plan_is_deleted(tmp_path: Path) -> None:
     async def main() -> None:
         gate = Gate()

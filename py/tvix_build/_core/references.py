@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from tvix_build._core.ranges import BytesLike
 from tvix_build._native import ffi, lib
@@ -54,17 +55,33 @@ class ReferenceScanner:
         return [index for index, one in enumerate(bytes(found)) if one]
 
 
-def is_replaced(old: bytes, new: bytes, pairs: Sequence[bytes]) -> bool:
-    """Return whether a byte string is another one with some occurrences of strings replaced.
+def find_replaced(
+    old: BytesLike,
+    old_begins: Iterable[int],
+    new: BytesLike,
+    new_begins: Iterable[int],
+    sizes: Iterable[int],
+    pairs: Sequence[bytes],
+    width: int,
+) -> bytes:
+    """Return for each range 1 if its bytes in `new` are those in `old` with some occurrences of
+    strings replaced, else 0.
 
     Args:
         old: a byte string.
-        new: one of the same length.
-        pairs: the strings that are replaced, each followed by its replacement. All have the same
-            length.
+        old_begins: where the ranges begin in it.
+        new: another byte string.
+        new_begins: where the ranges begin there.
+        sizes: the sizes of the ranges.
+        pairs: for each range, the strings that are replaced, each followed by its replacement.
+        width: the length of each string.
     """
-    if not pairs or len(old) != len(new):
-        return old == new
-    width = len(pairs[0])
-    count = len(pairs) // 2
-    return bool(lib.tvixb_references_replaced(old, new, len(old), b"".join(pairs), count, width))
+    ends = accumulate(len(one) // (2 * width) for one in pairs)
+    numbers = [array("Q", found) for found in (old_begins, new_begins, sizes, ends)]
+    first, second, lengths, pair_ends = (ffi.from_buffer("uint64_t[]", one) for one in numbers)
+    replaced = ffi.new("uint8_t[]", len(pairs))
+    lib.tvixb_references_replaced(
+        *(ffi.from_buffer("uint8_t[]", old), first, ffi.from_buffer("uint8_t[]", new), second),
+        *(lengths, b"".join(pairs), pair_ends, width, len(pairs), replaced),
+    )
+    return bytes(ffi.buffer(replaced))

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tvix_build._core.nodes import name_of
 from tvix_build.builders.interface import RefusedError
-from tvix_build.castore.names import name_of
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest

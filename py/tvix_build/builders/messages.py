@@ -14,11 +14,11 @@ from google.protobuf.message import Message
 from tvix_build._core.batch import serialized, type_of
 from tvix_build._core.check import canonicalize, digest, validate
 from tvix_build._core.convert import convert
+from tvix_build._core.nodes import member_of, name_of, renamed
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, NotRepresentableError, Schema, SchemaLike
 from tvix_build._core.varint import varint
 from tvix_build.builders.interface import RefusedError
-from tvix_build.castore.names import member_of, name_of, renamed
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest

@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from tvix_build._core.nodes import member_of
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import SchemaLike
 from tvix_build.builders.interface import (
@@ -39,7 +40,6 @@ from tvix_build.builders.messages import Request, read_outputs, read_request
 from tvix_build.castore import CastoreStore
 from tvix_build.castore.client import AsyncCastoreClient, UnexpectedContentError
 from tvix_build.castore.layout import MissingError
-from tvix_build.castore.names import member_of
 from tvix_build.proxy.client import AsyncBuildService, InvalidResponseError
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.failures import (

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tvix_build._core.nodes import member_of
 from tvix_build.castore.layout import (
     CastoreError,
     KindName,
@@ -18,7 +19,6 @@ from tvix_build.castore.layout import (
     check_digest,
     place,
 )
-from tvix_build.castore.names import member_of
 from tvix_build.castore.trees import find_used, remove_trees
 
 if TYPE_CHECKING:

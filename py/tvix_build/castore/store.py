@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.check import canonicalize, check
+from tvix_build._core.nodes import member_of
 from tvix_build._core.ranges import BytesLike, bytes_view
 from tvix_build._core.report import Kind
 from tvix_build.castore.checking import Damage, find_damage
@@ -27,7 +28,6 @@ from tvix_build.castore.layout import (
     check_digest,
 )
 from tvix_build.castore.materializing import Materializer
-from tvix_build.castore.names import member_of
 from tvix_build.castore.sizes import DirectorySizes, size_below
 from tvix_build.castore.tree_checks import TreeCheck
 from tvix_build.castore.trees import in_use, make_trees, tree_path

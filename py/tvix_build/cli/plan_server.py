@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rich.text import Text
 
+from tvix_build._core.nodes import name_of
 from tvix_build.castore import CastoreStore
-from tvix_build.castore.names import name_of
 from tvix_build.cli.connections import client_credentials
 from tvix_build.cli.extras import extra
 from tvix_build.cli.materialize import check_target, materialize

@@ -7,20 +7,27 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import count, pairwise
+from typing import Any, TypeAlias
 
 from tvix_build._core.check import check
-from tvix_build._core.references import is_replaced
+from tvix_build._core.nodes import name_of
+from tvix_build._core.references import find_replaced
 from tvix_build._core.report import Kind
-from tvix_build.castore.names import name_of
-from tvix_build.plan.graph import PlanGraph, request_of
+from tvix_build.plan.graph import PlanGraph, request_of, shortest, split_names
 from tvix_build.plan.v1.plan_pb2 import Step
 from tvix_build.plan.wire import request_end
 
 _HASH = re.compile(rb"[0-9a-df-np-sv-z]{32}(?=-)")
 """The hash of a store path."""
-_BLOCK = 1 << 14
-"""How many steps of a cascade are counted at once, a bit each, to limit memory."""
+_WIDTH = 32
+"""Its length."""
+_Keys: TypeAlias = "Mapping[int, object] | Sequence[object]"
+"""The key of each step."""
+_Names: TypeAlias = "Sequence[tuple[str, str]]"
+"""Base names of outputs, as `split_names` splits them."""
+_BLOCK = 1 << 12
+"""How many cascades are counted at once, a bit each, to limit memory."""
 
 
 @dataclass(frozen=True)
@@ -87,29 +94,30 @@ class _Comparison:
         self._left = set(range(len(old))) - same.keys()
         self._right = set(range(len(new))) - set(same.values())
         # The number of the new output to which each old output corresponds, or -1.
-        self._outputs = [-1] * len(old.output_names)
+        self._outputs = [-1] * len(old.found.output_begins)
         for i, j in same.items():
-            for one, other in zip(old.output_numbers(i), new.output_numbers(j), strict=True):
-                self._outputs[one] = other
-        self._old_outputs = {i: _split_names(old.outputs(i)) for i in self._left}
-        self._new_outputs = {j: _split_names(new.outputs(j)) for j in self._right}
-        self._old_names = {i: _shortest(names) for i, names in self._old_outputs.items()}
-        self._new_names = {j: _shortest(names) for j, names in self._new_outputs.items()}
+            first, end = old.found.output_starts[i : i + 2]
+            other = new.found.output_starts[j]
+            self._outputs[first:end] = range(other, other + end - first)
+        self._old_outputs, self._old_names = _names_of_steps(old)
+        self._new_outputs, self._new_names = _names_of_steps(new)
         # The hashes of the outputs of steps with a pair, each followed by that of the pair.
-        self._hashes: dict[int, list[bytes]] = {}
+        self._hashes = [b""] * len(old)
         self.pairs: dict[int, int] = {}
+        self._unpaired = set(self._left)
         self._taken: set[int] = set()
         self._waiting: list[tuple[int, int]] = []
 
     def result(self) -> PlanDifference:
         self._pair_all()
+        cascade = self._cascade()
         causes = {}
         for i, j in self.pairs.items():
-            if not self._is_cascade(i, j):
-                adapted = Step.FromString(self._adapted(i, self._hashes_of(i, j)))
+            if i not in cascade:
+                adapted = Step.FromString(self._adapted(i, self._hashes_of(i)))
                 changes = describe(adapted, self._new.step(j))
                 causes[j] = i, tuple(changes) or ("order of inputs",)
-        cascades = self._cascades(causes)
+        cascades = self._cascades([*causes])
         found = [
             RootCause(
                 self._new_names[j], self._old.digests[i], self._new.digests[j], changes, cascades[j]
@@ -133,18 +141,19 @@ class _Comparison:
         self._pair_unique(self._left, self._right, old, new)
         while self._waiting:
             i, j = self._waiting.pop()
-            left = [one for one in self._old.needs[i] if one in old and one not in self.pairs]
-            if left:
-                self._pair_unique(left, self._new.needs[j], old, new)
+            if not self._unpaired.isdisjoint(self._old.needs[i]):
+                left = [one for one in self._old.needs[i] if one in self._unpaired]
+                right = [one for one in self._new.needs[j] if one in self._right]
+                self._pair_unique(left, right, old, new)
         self._pair_equal()
-        left, right = self._unpaired()
+        left, right = self._steps_left()
         self._pair_unique(
             left,
             right,
             {i: (old[i], self._old.levels[i]) for i in left},
             {j: (new[j], self._new.levels[j]) for j in right},
         )
-        left, right = self._unpaired()
+        left, right = self._steps_left()
         others = _by_key(right, new)
         for i in left:
             if others.get(old[i]):
@@ -153,22 +162,22 @@ class _Comparison:
     def _pair_equal(self) -> None:
         """Pair the steps that are part of a cascade, each after those that it needs: those that are
         equal when the hashes of their own outputs are replaced by numbers."""
-        left, right = self._unpaired()
+        left, right = self._steps_left()
         others = defaultdict(list)
         for j in right:
             step = _replaced(self._new.encoding(j), _numbered_hashes(self._new_outputs[j]))
             others[_canonical_digest(step)].append(j)
         for i in left:
-            hashes = [*_numbered_hashes(self._old_outputs[i]), *self._needed_hashes(i)]
+            hashes = _numbered_hashes(self._old_outputs[i]) + self._needed_hashes(i)
             if found := others.get(_canonical_digest(self._adapted(i, hashes))):
                 self._add_pair(i, found.pop(0))
 
-    def _unpaired(self) -> tuple[list[int], list[int]]:
+    def _steps_left(self) -> tuple[list[int], list[int]]:
         """Return the steps that differ and have no pair, in the order of their builds; none
         if only one plan has such steps."""
         if len(self.pairs) in (len(self._left), len(self._right)):
             return [], []
-        left = [i for i in self._old.order if i in self._left and i not in self.pairs]
+        left = [i for i in self._old.order if i in self._unpaired]
         right = [j for j in self._new.order if j in self._right and j not in self._taken]
         return left, right
 
@@ -176,8 +185,8 @@ class _Comparison:
         self,
         old: Iterable[int],
         new: Iterable[int],
-        old_keys: Mapping[int, object],
-        new_keys: Mapping[int, object],
+        old_keys: _Keys,
+        new_keys: _Keys,
     ) -> None:
         """Pair the steps with a key that only one old and one new step has."""
         left, right = _by_key(old, old_keys), _by_key(new, new_keys)
@@ -187,51 +196,57 @@ class _Comparison:
                 self._add_pair(steps[0], others[0])
 
     def _add_pair(self, i: int, j: int) -> None:
-        if i not in self.pairs and j not in self._taken:
+        if i in self._unpaired and j not in self._taken:
             self.pairs[i] = j
-            old, new = self._old_outputs[i], self._new_outputs[j]
-            pairs = _pair_names(old, new)
-            self._hashes[i] = _paired_hashes(old, new, pairs)
-            first, second = self._old.output_numbers(i).start, self._new.output_numbers(j).start
+            names, others = self._old_outputs[i], self._new_outputs[j]
+            first, second = self._old.found.output_starts[i], self._new.found.output_starts[j]
+            pairs = _pair_names(names, others)
             for one, other in pairs:
                 self._outputs[first + one] = second + other
+            self._hashes[i] = _paired_hashes(names, others, pairs)
+            self._unpaired.remove(i)
             self._taken.add(j)
             self._waiting.append((i, j))
 
     # ---- causes
 
-    def _is_cascade(self, i: int, j: int) -> bool:
-        """Return whether an old step is a new one, apart from the digests and the hashes of store
-        paths of new steps, and from the order of lists."""
-        old, new = self._old.encoding(i), self._new.encoding(j)
-        if (
-            len(old) != len(new)
-            or self._old.schema != self._new.schema
-            or sorted(map(self._outputs.__getitem__, self._old.needed_outputs(i)))
-            != sorted(self._new.needed_outputs(j))
-        ):
-            return False
-        size = request_end(old)
-        if is_replaced(old[:size], new[:size], self._hashes_of(i, j)):
-            return True
-        return _canonical_digest(self._adapted(i, self._hashes_of(i, j))) == self._new.digests[j]
+    def _cascade(self) -> set[int]:
+        """Return the old steps that are the new ones, apart from the digests and the hashes of
+        store paths of new steps, and from the order of lists."""
+        old, new = self._old, self._new
+        if old.schema != new.schema:
+            return set()
+        needed = _needed_by_step(old, [self._outputs[one] for one in old.found.ref_outputs])
+        others = _needed_by_step(new, new.found.ref_outputs)
+        pairs = [(i, j) for i, j in self.pairs.items() if needed[i] == others[j]]
+        hashes = [self._hashes_of(i) for i, _ in pairs]
+        begins = [old.found.begins[i] for i, _ in pairs]
+        replaced = find_replaced(
+            old.data,
+            begins,
+            new.data,
+            [new.found.begins[j] for _, j in pairs],
+            [request_end(old.data, begin) - begin for begin in begins],
+            hashes,
+            _WIDTH,
+        )
+        return {
+            i
+            for (i, j), one, equal in zip(pairs, hashes, replaced, strict=True)
+            if equal or _canonical_digest(self._adapted(i, one)) == new.digests[j]
+        }
 
-    def _hashes_of(self, i: int, j: int) -> Sequence[bytes]:
-        """Return the hashes of store paths that an old step may have, each followed by that of the
-        new step: of its own outputs, and of the steps that it needs and that differ."""
-        own = self._hashes.get(i)
-        if own is None:
-            names, others = self._old_outputs[i], self._new_outputs[j]
-            own = _paired_hashes(names, others, _pair_names(names, others))
-        return [*own, *self._needed_hashes(i)]
+    def _hashes_of(self, i: int) -> bytes:
+        """Return the hashes of store paths that an old step with a pair may have, each followed by
+        that of the pair: of its own outputs, and of the steps that it needs and that differ."""
+        return self._hashes[i] + self._needed_hashes(i)
 
-    def _needed_hashes(self, i: int) -> Iterator[bytes]:
-        """Yield the hashes of the outputs of the steps with a pair that an old step needs, each
+    def _needed_hashes(self, i: int) -> bytes:
+        """Return the hashes of the outputs of the steps with a pair that an old step needs, each
         followed by that of the pair."""
-        for one in self._old.needs[i]:
-            yield from self._hashes.get(one, ())
+        return b"".join([self._hashes[one] for one in self._old.needs[i]])
 
-    def _adapted(self, i: int, hashes: Sequence[bytes]) -> bytes:
+    def _adapted(self, i: int, hashes: bytes) -> bytes:
         """Return an old step with the digests of new steps, and with hashes of store paths, each of
         which is replaced by the next one."""
         step = _replaced(self._old.encoding(i), hashes)
@@ -240,96 +255,102 @@ class _Comparison:
                 step = step.replace(self._old.digests[one], self._new.digests[self.pairs[one]])
         return step
 
-    def _cascades(self, causes: Iterable[int]) -> dict[int, int]:
+    def _cascades(self, causes: Sequence[int]) -> dict[int, int]:
         """Return the number of new steps that differ and need each of some, directly or not."""
-        counts = dict.fromkeys(causes, 0)
-        order = [j for j in reversed(self._new.order) if j in self._right]
-        for first in range(0, len(order), _BLOCK):
-            above: dict[int, int] = {}  # the steps of the block that need a step, as bits
-            for number, j in enumerate(order[first:]):
-                steps = above.pop(j, 0)
-                if j in counts:
-                    counts[j] += steps.bit_count()
-                if number < _BLOCK:
-                    steps |= 1 << number
-                if steps:
-                    for one in self._new.needs[j]:
-                        if one in self._right:
-                            above[one] = above.get(one, 0) | steps
+        counts: dict[int, int] = {}
+        order = [j for j in self._new.order if j in self._right]
+        for first in range(0, len(causes), _BLOCK):
+            block = causes[first : first + _BLOCK]
+            counts.update(zip(block, _count_bits(self._needed(block, order)), strict=False))
         return counts
 
+    def _needed(self, causes: Sequence[int], order: Iterable[int]) -> Iterator[int]:
+        """Yield which of some new steps each new step that differs needs, as bits."""
+        own = {j: 1 << bit for bit, j in enumerate(causes)}
+        found = [0] * len(self._new)  # the causes that a step is or needs
+        for j in order:
+            needed = 0
+            for one in self._new.needs[j]:
+                needed |= found[one]
+            yield needed
+            found[j] = needed | own.get(j, 0)
 
-def _by_key(steps: Iterable[int], keys: Mapping[int, object]) -> dict[object, list[int]]:
-    """Return the steps that have a key, by key."""
-    found: dict[object, list[int]] = {}
+
+def _count_bits(numbers: Iterable[int]) -> Iterator[int]:
+    """Yield for each bit in how many numbers it is set, the lowest bit first, and then zeros."""
+    sums: list[int] = []  # sums[k] has bit k of each sum
+    for carry in numbers:
+        for k, bits in enumerate(sums):
+            if not carry:
+                break
+            sums[k], carry = bits ^ carry, bits & carry
+        if carry:
+            sums.append(carry)
+    for bit in count():
+        yield sum((bits >> bit & 1) << k for k, bits in enumerate(sums))
+
+
+def _needed_by_step(graph: PlanGraph, outputs: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Return the size of each step, and its part of the outputs that references need, sorted."""
+    found = graph.found
+    return [
+        (end - begin, sorted(outputs[first:last]))
+        for begin, end, (first, last) in zip(
+            found.begins, found.ends, pairwise(found.ref_starts), strict=True
+        )
+    ]
+
+
+def _names_of_steps(graph: PlanGraph) -> tuple[list[_Names], list[str]]:
+    """Return the names of the outputs of each step, and the shortest of them."""
+    names = split_names(graph.output_names)
+    outputs: list[_Names] = [names[begin:end] for begin, end in pairwise(graph.found.output_starts)]
+    return outputs, [one[0][1][1:] if len(one) == 1 else shortest(one) for one in outputs]
+
+
+def _by_key(steps: Iterable[int], keys: _Keys) -> dict[object, list[int]]:
+    """Return the steps by key."""
+    found: dict[object, list[int]] = defaultdict(list)
     for i in steps:
-        if i in keys:
-            found.setdefault(keys[i], []).append(i)
+        found[keys[i]].append(i)
     return found
 
 
-class _Name(NamedTuple):
-    """A base name: the hash of a store path and what follows, or no hash, a slash and the name."""
-
-    hash: bytes
-    rest: str
-
-
-def _split_names(names: Iterable[str]) -> list[_Name]:
-    """Split names that may begin with the hash of a store path."""
-    found = []
-    for name in names:
-        begin = _HASH.match(name.encode())
-        # No name has the slash, which distinguishes names without a hash.
-        found.append(_Name(begin[0], name[32:]) if begin else _Name(b"", f"/{name}"))
-    return found
-
-
-def _shortest(names: Iterable[_Name]) -> str:
-    """Return the shortest of some names, without the hash."""
-    return min((name.rest[1:] for name in names), key=len, default="")
-
-
-def _pair_names(old: Sequence[_Name], new: Sequence[_Name]) -> Sequence[tuple[int, int]]:
+def _pair_names(old: _Names, new: _Names) -> Sequence[tuple[int, int]]:
     """Return the indices of names that are the same apart from the hash of a store path, in their
     order."""
     if len(old) == len(new) == 1:  # as of most steps
-        return [(0, 0)] if old[0].rest == new[0].rest else []
+        return [(0, 0)] if old[0][1] == new[0][1] else []
     by_rest = defaultdict(list)
-    for j, name in enumerate(new):
-        by_rest[name.rest].append(j)
+    for j, (_, rest) in enumerate(new):
+        by_rest[rest].append(j)
     pairs = []
-    for i, name in enumerate(old):
-        if others := by_rest[name.rest]:
+    for i, (_, rest) in enumerate(old):
+        if others := by_rest[rest]:
             pairs.append((i, others.pop(0)))
     return pairs
 
 
-def _paired_hashes(
-    old: Sequence[_Name], new: Sequence[_Name], pairs: Iterable[tuple[int, int]]
-) -> list[bytes]:
+def _paired_hashes(old: _Names, new: _Names, pairs: Iterable[tuple[int, int]]) -> bytes:
     """Return the hashes of store paths in pairs of names: each old one followed by the new one."""
-    hashes: list[bytes] = []
-    for i, j in pairs:
-        if old[i].hash:
-            hashes += old[i].hash, new[j].hash
-    return hashes
+    return b"".join([(old[i][0] + new[j][0]).encode() for i, j in pairs])
 
 
-def _numbered_hashes(names: Iterable[_Name]) -> list[bytes]:
+def _numbered_hashes(names: _Names) -> bytes:
     """Return the hashes of names, each followed by a number of 32 digits that depends only on what
     follows the hashes in all names."""
-    hashes: list[bytes] = []
-    for number, name in enumerate(sorted(names, key=lambda one: one.rest)):
-        if name.hash:
-            hashes += name.hash, b"%032d" % number
-    return hashes
+    hashes: list[str] = []
+    for number, (found, _) in enumerate(sorted(names, key=lambda one: one[1])):
+        if found:
+            hashes += found, f"{number:0{_WIDTH}}"
+    return "".join(hashes).encode()
 
 
-def _replaced(step: bytes, hashes: Sequence[bytes]) -> bytes:
+def _replaced(step: bytes, hashes: bytes) -> bytes:
     """Return a step in which each hash is replaced by the next one."""
-    for old, new in zip(hashes[::2], hashes[1::2], strict=True):
-        step = step.replace(old, new)
+    for at in range(0, len(hashes), 2 * _WIDTH):
+        middle = at + _WIDTH
+        step = step.replace(hashes[at:middle], hashes[middle : middle + _WIDTH])
     return step
 
 
@@ -342,9 +363,8 @@ def describe(old: Step, new: Step) -> Iterator[str]:
     """Yield what differs between two steps."""
     before, after = request_of(old), request_of(new)
     sources = _keyed(before.inputs, after.inputs, _node_name)
-    names, others = map(_split_names, _names_of_sources(before, after))
-    paired = _paired_hashes(names, others, _pair_names(names, others))
-    hashes = dict(zip(paired[::2], paired[1::2], strict=True))
+    names, others = map(split_names, _names_of_sources(before, after))
+    hashes = {names[i][0].encode(): others[j][0].encode() for i, j in _pair_names(names, others)}
     yield from (f"source {name}" for name in sorted({_base_name(one) for one in sources}))
     if old.schema != new.schema:
         yield "schema"
@@ -369,8 +389,7 @@ def describe(old: Step, new: Step) -> Iterator[str]:
 
 def _base_name(path: str) -> str:
     """Return the last part of a path, without the hash of a store path."""
-    (name,) = _split_names([path.rpartition("/")[2]])
-    return name.rest[1:]
+    return shortest(split_names([path.rpartition("/")[2]]))
 
 
 def _describe_command(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from tvix_build._core.batch import serialized
 from tvix_build._core.check import canonicalize
-from tvix_build._core.engine import DIGEST_SIZE, read_steps
+from tvix_build._core.engine import DIGEST_SIZE, Steps, read_steps
 from tvix_build._core.ranges import BytesLike
 from tvix_build._core.report import Kind, Schema
 from tvix_build.plan.v1.plan_pb2 import Step
@@ -39,10 +39,31 @@ def request_of(step: Step) -> BuildRequest | LaterBuildRequest:
     return LaterBuildRequest.FromString(step.request)
 
 
-def name_of(outputs: Iterable[str]) -> str:
-    """Return the shortest of some base names, without the hash of a store path."""
-    names = [_HASH.sub("", output, count=1) for output in outputs]
-    return min(names, key=len, default="")
+def split_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Split base names into the hash of a store path and what follows, a dash and a name. Without a
+    hash, what follows is a slash and the name, because no name has a slash."""
+    is_hash = _HASH.match
+    return [(name[:32], name[32:]) if is_hash(name) else ("", f"/{name}") for name in names]
+
+
+def shortest(names: Sequence[tuple[str, str]]) -> str:
+    """Return the shortest of some names that `split_names` split, without the hash."""
+    return min([rest for _, rest in names], key=len, default="")[1:]
+
+
+def check_plan(plan: BytesLike | Message) -> tuple[bytes, Steps]:
+    """Return the canonical encoding of a plan, and its steps.
+
+    Raises:
+        ValidationError: if it has a violation other than `not_sorted`.
+    """
+    data = bytes(serialized(plan))
+    found = read_steps(data)
+    if found is None:
+        data = canonicalize(data, kind=Kind.PLAN)
+        found = read_steps(data)
+        assert found is not None
+    return data, found
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,8 @@ class PlanGraph:
     references and outputs.
 
     Attributes:
+        data: the canonical encoding of the plan.
+        found: where the steps and their outputs are in it, and the references by number.
         digests: the digests of the steps, in ascending order.
         roots: the indices of the roots.
         needs: for each step, the indices of the steps that it refers to, in the order of its refs.
@@ -85,14 +108,9 @@ class PlanGraph:
         Raises:
             ValidationError: if it has a violation other than `not_sorted`.
         """
-        data = bytes(serialized(plan))
-        found = read_steps(data)
-        if found is None:
-            data = canonicalize(data, kind=Kind.PLAN)
-            found = read_steps(data)
-            assert found is not None
-        self._data = data
-        self._found = found
+        data, found = check_plan(plan)
+        self.data: bytes = data
+        self.found: Steps = found
         rows = found.digests
         self.digests: Sequence[bytes] = [
             rows[at : at + DIGEST_SIZE] for at in range(0, len(rows), DIGEST_SIZE)
@@ -108,7 +126,7 @@ class PlanGraph:
 
     def encoding(self, i: int) -> bytes:
         """Return the canonical encoding of a step."""
-        return self._data[self._found.begins[i] : self._found.ends[i]]
+        return self.data[self.found.begins[i] : self.found.ends[i]]
 
     def step(self, i: int) -> Step:
         """Return a step."""
@@ -116,20 +134,13 @@ class PlanGraph:
 
     def outputs(self, i: int) -> Sequence[str]:
         """Return the base names of the outputs of a step."""
-        return [self.output_names[number] for number in self.output_numbers(i)]
-
-    def output_numbers(self, i: int) -> range:
-        """Return the numbers of the outputs of a step among those of all steps."""
-        return range(self._found.output_starts[i], self._found.output_starts[i + 1])
-
-    def needed_outputs(self, i: int) -> Sequence[int]:
-        """Return the numbers of the outputs that a step refers to, in the order of its refs."""
-        return self._found.ref_outputs[self._found.ref_starts[i] : self._found.ref_starts[i + 1]]
+        begin, end = self.found.output_starts[i : i + 2]
+        return self.output_names[begin:end]
 
     @cached_property
     def output_names(self) -> Sequence[str]:
         """The base names of the outputs of all steps."""
-        data, found = self._data, self._found
+        data, found = self.data, self.found
         return [
             data[begin:end].decode().rpartition("/")[2]
             for begin, end in zip(found.output_begins, found.output_ends, strict=True)
@@ -138,7 +149,7 @@ class PlanGraph:
     def name(self, i: int) -> str:
         """Return a name of a step for people: that of its shortest output, without the hash of a
         store path. Names need not be unique."""
-        return name_of(self.outputs(i))
+        return shortest(split_names(self.outputs(i)))
 
     @cached_property
     def schema(self) -> Schema:
@@ -150,21 +161,16 @@ class PlanGraph:
         """The indices of all steps, each after the steps that it needs."""
         order: list[int] = []
         seen = bytearray(len(self))
-        for root in self.roots:
-            if seen[root]:
-                continue
-            seen[root] = 1
-            above = [(root, iter(self.needs[root]))]
-            while above:
-                i, needed = above[-1]
-                for one in needed:
-                    if not seen[one]:
-                        seen[one] = 1
-                        above.append((one, iter(self.needs[one])))
-                        break
-                else:
-                    above.pop()
-                    order.append(i)
+        # Steps to visit, the next one last. ~i is step i after those that it needs.
+        waiting = [*reversed(self.roots)]
+        while waiting:
+            i = waiting.pop()
+            if i < 0:
+                order.append(~i)
+            elif not seen[i]:
+                seen[i] = 1
+                waiting.append(~i)
+                waiting += self.needs[i][::-1]
         return order
 
     @cached_property

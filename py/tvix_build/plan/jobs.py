@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from tvix_build._core.nodes import renamed
 from tvix_build.builders import BuildResult
-from tvix_build.castore.names import renamed
 from tvix_build.plan.attempts import Failure, Resolved
 from tvix_build.plan.state import Status, StepResult
 from tvix_build.plan.wire import Input, base_name, make_input

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,10 +19,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tvix_build._core.blake3 import blake3_many
 from tvix_build._core.engine import DIGEST_SIZE
 from tvix_build._core.ranges import BytesLike
-from tvix_build._core.report import Error, Kind, message_type
+from tvix_build._core.report import Error
+from tvix_build.plan.graph import check_plan
 from tvix_build.plan.locks import hold_lock
-from tvix_build.plan.wire import Ref, Step, make_plan, read_outputs, read_plan, read_step
-from tvix_build.proxy.shared.checks import check_message
+from tvix_build.plan.wire import (
+    Ref,
+    Step,
+    make_plan,
+    read_outputs,
+    read_refs,
+    read_roots,
+    read_step,
+)
 from tvix_build.store import RequestStore
 from tvix_build.store.database import Database, Form
 
@@ -28,7 +38,9 @@ if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
 
 _TABLES = (
-    "CREATE TABLE step (digest BLOB NOT NULL PRIMARY KEY, encoding BLOB NOT NULL)",
+    # stored: when, in seconds since 1970.
+    "CREATE TABLE step (digest BLOB NOT NULL PRIMARY KEY, stored INTEGER NOT NULL,"
+    " encoding BLOB NOT NULL)",
     # The digests of steps and roots, one after the other.
     "CREATE TABLE plan (digest BLOB NOT NULL PRIMARY KEY, steps BLOB NOT NULL, roots BLOB NOT NULL)"
     " WITHOUT ROWID",
@@ -39,7 +51,9 @@ _TABLES = (
     " PRIMARY KEY (run, step)) WITHOUT ROWID",
 )
 _FORM = Form("state of plans", int.from_bytes(b"tvxp", "big"), 1, _TABLES)
-_STEPS_AT_ONCE = 1000
+_STEPS_AT_ONCE = 500  # Older SQLite allows 999 parameters.
+_UNUSED_SECONDS = 24 * 60 * 60
+"""How long a step is kept that no plan has: a client may be sending the steps of its plan."""
 _LAST_RUN = "SELECT * FROM run WHERE plan = ? ORDER BY id DESC LIMIT 1"
 _PUT_RESULT = "INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -163,18 +177,19 @@ class PlanState:
         Raises:
             ValidationError: if it is invalid.
         """
-        encoding, digest = check_message(message_type(Kind.PLAN), bytes(plan))
-        view = memoryview(encoding)
-        found = read_plan(view)
-        rows = blake3_many(view, offsets=(found.begins, found.ends)).tobytes()
+        encoding, found = check_plan(plan)
+        digest = blake3_many([encoding]).tobytes()
         steps = (
-            (rows[i * DIGEST_SIZE : (i + 1) * DIGEST_SIZE], bytes(view[begin:end]))
-            for i, (begin, end) in enumerate(zip(found.begins, found.ends, strict=True))
+            (step, encoding[begin:end])
+            for step, begin, end in zip(
+                _split(found.digests), found.begins, found.ends, strict=True
+            )
         )
         # The plan comes first, so that no deletion of another one deletes its steps.
         with self._database.write() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO plan VALUES (?, ?, ?)", (digest, rows, b"".join(found.roots))
+                "INSERT OR IGNORE INTO plan VALUES (?, ?, ?)",
+                (digest, found.digests, b"".join(read_roots(encoding))),
             )
         # Many transactions, because the write-ahead log is as large as the largest one.
         while some := list(islice(steps, _STEPS_AT_ONCE)):
@@ -192,32 +207,36 @@ class PlanState:
         with self.lock(plan):
             steps = set(self._digests(plan, "steps"))
             with self._database.write() as connection:
-                others = "SELECT digest FROM plan WHERE digest != ?"
-                for (other,) in connection.execute(others, (plan,)).fetchall():
-                    steps.difference_update(_digests_of(connection, other, "steps"))
-                connection.executemany(
-                    "DELETE FROM step WHERE digest = ?", ((one,) for one in steps)
-                )
                 connection.execute(
                     "DELETE FROM result WHERE run IN (SELECT id FROM run WHERE plan = ?)", (plan,)
                 )
                 connection.execute("DELETE FROM run WHERE plan = ?", (plan,))
                 connection.execute("DELETE FROM plan WHERE digest = ?", (plan,))
-        return len(steps)
+                return _delete_unused(connection, steps)
+
+    def delete_unused_steps(self) -> int:
+        """Delete the steps that no plan has and that were stored more than a day ago, such as those
+        of a plan that was sent and never started. Return their number."""
+        before = time.time() - _UNUSED_SECONDS
+        with self._database.write() as connection:
+            steps = {digest for (digest,) in connection.execute("SELECT digest FROM step")}
+            return _delete_unused(connection, steps, before)
 
     def put_steps(self, steps: Iterable[tuple[bytes, bytes]]) -> int:
         """Store the digests and canonical encodings of valid steps, in one transaction, and return
         how many of them were new."""
         with self._database.write() as connection:
             before = connection.total_changes
-            connection.executemany("INSERT OR IGNORE INTO step VALUES (?, ?)", steps)
+            now = int(time.time())
+            rows = ((digest, now, encoding) for digest, encoding in steps)
+            connection.executemany("INSERT OR IGNORE INTO step VALUES (?, ?, ?)", rows)
             return connection.total_changes - before
 
     def missing_steps(self, digests: Iterable[bytes]) -> list[bytes]:
         """Return those of the digests for which there is no step."""
-        find = "SELECT 1 FROM step WHERE digest = ?"
-        with self._database.read() as connection:
-            return [one for one in digests if not connection.execute(find, (one,)).fetchone()]
+        wanted = list(digests)
+        stored = {digest for (digest,) in self._select_steps("digest", wanted)}
+        return [one for one in wanted if one not in stored]
 
     def collect_plan(self, roots: Iterable[bytes]) -> bytes:
         """Return the canonical encoding of the plan of stored steps with these roots.
@@ -227,12 +246,12 @@ class PlanState:
         """
         wanted = sorted(set(roots))
         steps: dict[bytes, bytes] = {}
-        waiting = list(wanted)
+        waiting = set(wanted)
         while waiting:
-            digest = waiting.pop()
-            if digest not in steps:
-                steps[digest] = self._encoded_step(digest)
-                waiting += (ref.step for ref in read_step(steps[digest]).refs)
+            found = dict(self._encoded_steps([*waiting]))
+            steps.update(found)
+            waiting = {ref.step for step in found.values() for ref in read_refs(step)}
+            waiting -= steps.keys()
         return make_plan((step for _, step in sorted(steps.items())), wanted)
 
     def step(self, digest: bytes) -> Step:
@@ -241,17 +260,33 @@ class PlanState:
         Raises:
             UnknownStepError: if it is not stored.
         """
-        return read_step(self._encoded_step(digest))
+        ((_, encoding),) = self._encoded_steps([digest])
+        return read_step(encoding)
 
-    def _encoded_step(self, digest: bytes) -> bytes:
-        with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT CAST(encoding AS BLOB) FROM step WHERE digest = ?", (digest,)
-            ).fetchone()
-        if row is None:
+    def _encoded_steps(self, digests: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the digests and encodings of steps.
+
+        Raises:
+            UnknownStepError: if one is not stored.
+        """
+        missing = set(digests)
+        columns = "digest, CAST(encoding AS BLOB)"
+        for digest, encoding in self._select_steps(columns, digests):
+            missing.remove(digest)
+            yield digest, encoding
+        for digest in missing:
             raise UnknownStepError(f"{self._database.path}: no step with the digest {digest.hex()}")
-        encoding: bytes = row[0]
-        return encoding
+
+    def _select_steps(self, columns: str, digests: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        """Yield columns of those of the steps that are stored."""
+        for first in range(0, len(digests), _STEPS_AT_ONCE):
+            some = digests[first : first + _STEPS_AT_ONCE]
+            places = ",".join("?" * len(some))
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    f"SELECT {columns} FROM step WHERE digest IN ({places})", some
+                ).fetchall()
+            yield from rows
 
     def step_name(self, digest: bytes) -> str:
         """Return the name of the first output of a step, or its digest if it has no output."""
@@ -265,7 +300,17 @@ class PlanState:
         Raises:
             UnknownPlanError: if the state has no such plan.
         """
-        return [(digest, self.step(digest).refs) for digest in self._digests(plan, "steps")]
+        digests = self._digests(plan, "steps")
+        refs = {digest: read_refs(step) for digest, step in self._encoded_steps(digests)}
+        return [(digest, refs[digest]) for digest in digests]
+
+    def count_steps(self, plan: bytes) -> int:
+        """Return the number of steps of a plan.
+
+        Raises:
+            UnknownPlanError: if the state has no such plan.
+        """
+        return len(self._digests(plan, "steps"))
 
     def roots(self, plan: bytes) -> list[bytes]:
         """Return the digests of the roots of a plan.
@@ -367,8 +412,25 @@ def _digests_of(connection: sqlite3.Connection, plan: bytes, column: str) -> lis
     row = connection.execute(
         f"SELECT CAST({column} AS BLOB) FROM plan WHERE digest = ?", (plan,)
     ).fetchone()
-    rows = b"" if row is None else row[0]
-    return [rows[i : i + DIGEST_SIZE] for i in range(0, len(rows), DIGEST_SIZE)]
+    return _split(b"" if row is None else row[0])
+
+
+def _delete_unused(
+    connection: sqlite3.Connection, steps: set[bytes], before: float = math.inf
+) -> int:
+    """Delete those of the steps that no plan has and that were stored before a time. Return their
+    number."""
+    for (plan,) in connection.execute("SELECT digest FROM plan").fetchall():
+        steps.difference_update(_digests_of(connection, plan, "steps"))
+    changes = connection.total_changes
+    rows = ((digest, before) for digest in steps)
+    connection.executemany("DELETE FROM step WHERE digest = ? AND stored <= ?", rows)
+    return connection.total_changes - changes
+
+
+def _split(digests: bytes) -> list[bytes]:
+    """Split digests that are back to back."""
+    return [digests[i : i + DIGEST_SIZE] for i in range(0, len(digests), DIGEST_SIZE)]
 
 
 def _now() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from tvix_build._core.engine import find_fields
+from tvix_build._core.engine import DIGEST_SIZE, find_fields
 from tvix_build._core.report import Schema
 from tvix_build._core.varint import varint
 
@@ -16,7 +16,9 @@ Input: TypeAlias = "tuple[bytes, bytes]"
 """The name of an input, and its element in the list of inputs: tag, length and node."""
 
 _STEPS, _ROOTS = 0x0A, 0x12  # of a plan
-_REQUEST, _REFS, _SCHEMA = 0x0A, 0x12, 0x1A  # of a step
+_REFS = 0x12  # of a step
+_DIGEST_FIELD = 2 + DIGEST_SIZE
+"""The size of a digest with its tag and length."""
 # The numbers of fields of requests.
 _INPUTS = {Schema.TVIX_BUILD_V1: 4, Schema.TVIX_BUILD_V1_2024: 1, Schema.SNIX_BUILD_V1: 1}
 _OUTPUTS = {Schema.TVIX_BUILD_V1: 2, Schema.TVIX_BUILD_V1_2024: 6, Schema.SNIX_BUILD_V1: 6}
@@ -39,18 +41,10 @@ class Step(NamedTuple):
     schema: Schema
 
 
-class PlanRanges(NamedTuple):
-    """Where the steps of a plan are in its encoding, and its roots."""
-
-    begins: list[int]
-    ends: list[int]
-    roots: tuple[bytes, ...]
-
-
-def _fields(data: Buffer) -> Iterator[tuple[int, int, int, int]]:
+def _fields(data: Buffer, start: int = 0) -> Iterator[tuple[int, int, int, int]]:
     """Yield the fields of a canonical message whose fields up to number 15 are length-delimited:
     the tag, where the field begins, and where its contents begin and end."""
-    start, size = 0, len(data)
+    size = len(data)
     while start < size:
         tag = data[start]
         length = data[start + 1]
@@ -70,25 +64,11 @@ def _fields(data: Buffer) -> Iterator[tuple[int, int, int, int]]:
         start = end
 
 
-def read_plan(plan: Buffer) -> PlanRanges:
-    """Return where the steps of a canonical plan are, and its roots."""
-    found = PlanRanges([], [], ())
-    roots = []
-    for tag, _, content, end in _fields(plan):
-        if tag == _STEPS:
-            found.begins.append(content)
-            found.ends.append(end)
-        else:
-            assert tag == _ROOTS
-            roots.append(bytes(plan[content:end]))
-    return found._replace(roots=tuple(roots))
-
-
 def read_roots(plan: bytes) -> list[bytes]:
     """Return the roots of a canonical plan."""
     begin, end = find_fields(plan, _ROOTS >> 3)
-    roots = plan[begin:end]
-    return [roots[content:stop] for _, _, content, stop in _fields(roots)]
+    ends = range(begin + _DIGEST_FIELD, end + 1, _DIGEST_FIELD)
+    return [plan[at - DIGEST_SIZE : at] for at in ends]
 
 
 def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> bytes:
@@ -104,29 +84,27 @@ def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> bytes:
 
 def read_step(step: bytes) -> Step:
     """Return the parts of a canonical step."""
-    request = b""
+    (_, _, content, end), *_, (_, _, schema, _) = _fields(step)
+    return Step(step[content:end], read_refs(step), Schema(step[schema:].decode()))
+
+
+def read_refs(step: bytes) -> tuple[Ref, ...]:
+    """Return the refs of a canonical step."""
     refs = []
-    schema = ""
     for tag, _, content, end in _fields(step):
-        if tag == _REQUEST:
-            request = step[content:end]
-        elif tag == _REFS:
-            refs.append(_read_ref(step[content:end]))
-        else:
-            assert tag == _SCHEMA
-            schema = step[content:end].decode()
-    return Step(request, tuple(refs), Schema(schema))
+        if tag == _REFS:
+            output = content + _DIGEST_FIELD + 1  # after the tag
+            while step[output] > 0x7F:
+                output += 1
+            name = base_name(step[output + 1 : end])
+            refs.append(Ref(step[content + 2 : content + _DIGEST_FIELD], name))
+    return tuple(refs)
 
 
-def request_end(step: bytes) -> int:
-    """Return where the request of a canonical step ends."""
-    (_, _, _, end) = next(_fields(step))
+def request_end(plan: bytes, begin: int) -> int:
+    """Return where the request of the canonical step at an offset of a plan ends."""
+    (_, _, _, end) = next(_fields(plan, begin))
     return end
-
-
-def _read_ref(ref: bytes) -> Ref:
-    (_, _, content, end), (_, _, output, _) = _fields(ref)
-    return Ref(ref[content:end], base_name(ref[output:]))
 
 
 def base_name(path: bytes) -> bytes:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvix.castore.protos.castore_pb2 import Node
+from tvix_build._core.nodes import renamed
 from tvix_build.builders import Builder
 from tvix_build.castore import CastoreStore
-from tvix_build.castore.names import renamed
 from tvix_build.plan import (
     BuildSlots,
     Finished,
@@ -28,7 +28,7 @@ from tvix_build.plan import (
 from tvix_build.plan.journal import Journal, Submission, now
 from tvix_build.plan.locks import hold_lock
 from tvix_build.plan.v1.rpc_plan_pb2 import Counts, Event, ListPlansResponse, StartPlanRequest
-from tvix_build.plan.wire import base_name, read_plan
+from tvix_build.plan.wire import base_name
 from tvix_build.proxy.logs import LOG
 from tvix_build.proxy.loop_thread import LoopThread
 from tvix_build.proxy.plan_recording import Recorder
@@ -88,6 +88,7 @@ class PlanRuns:
         with ExitStack() as stack:
             self.state: PlanState = stack.enter_context(PlanState(options.path))
             stack.enter_context(_lock(Path(options.path)))
+            self.state.delete_unused_steps()
             self.journal: Journal = Journal(Path(options.path, "journal.sqlite"))
             stack.callback(self.journal.close)
             self._thread = LoopThread("plans")
@@ -155,6 +156,7 @@ class PlanRuns:
         except UnknownPlanError:  # The last server was killed before it deleted the events.
             steps = 0
         self.journal.delete(plan)
+        self.state.delete_unused_steps()
         return steps
 
     async def watch(
@@ -200,8 +202,8 @@ class PlanRuns:
 
     def _put_plan(self, roots: Iterable[bytes]) -> tuple[bytes, int]:
         """Store a plan, and return its digest and the number of its steps."""
-        encoding = self.state.collect_plan(roots)
-        return self.state.put_plan(encoding), len(read_plan(encoding).begins)
+        plan = self.state.put_plan(self.state.collect_plan(roots))
+        return plan, self.state.count_steps(plan)
 
     def _last_finished(self, plan: bytes) -> int:
         last = self.state.last_run(plan)

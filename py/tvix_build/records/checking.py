@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from tvix_build._core.batch import BatchReport
 from tvix_build._core.pieces import cpu_count
@@ -14,6 +14,9 @@ from tvix_build.records.batch import Batch
 from tvix_build.records.errors import InputError
 from tvix_build.records.reading import read_source
 from tvix_build.records.source import Source
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 MOST_THREADS = 4  # one thread reads, and cannot supply more
 
@@ -31,6 +34,8 @@ def check_source(
     Raises:
         InputError: as `read_source`, after all batches before the damage.
     """
+    from concurrent.futures import Future, ThreadPoolExecutor  # slow
+
     threads = min(threads or cpu_count(), MOST_THREADS)
     # With lower limits, other threads wait for work while this thread checks a batch, or this
     # thread waits for the first batch.

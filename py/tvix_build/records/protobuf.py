@@ -1,39 +1,34 @@
 # SPDX-License-Identifier: MIT
 """Converts between protobuf messages and text.
 
-It does not validate messages: a parsed text is serialized for the engine. Protobuf's modules for
-text are imported by the first text, because binary records do not need them.
+It does not validate messages: a parsed text is serialized for the engine. The modules of messages
+and protobuf's modules for text are imported when they are needed: binary records need none.
 """
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from snix.build.protos import build_pb2 as snix_build_pb2
-from snix.castore.protos import castore_pb2 as snix_castore_pb2
-from tvix.build.protos import build_pb2 as tvix_build_pb2
-from tvix.castore.protos import castore_pb2 as tvix_castore_pb2
 from tvix_build._core.report import MessageType
 from tvix_build._core.text import well_formed
-from tvix_build.plan.v1 import plan_pb2
-from tvix_build.records import strict_json, strict_text
 from tvix_build.records.errors import FormatError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 REASON_LIMIT = 400
-_CLASSES: dict[str, type[Message]] = {
-    found.DESCRIPTOR.full_name: found
-    for found in (
-        *(tvix_build_pb2.BuildRequest, tvix_build_pb2.Build, tvix_castore_pb2.Directory),
-        *(snix_build_pb2.BuildRequest, snix_build_pb2.BuildResponse, snix_castore_pb2.Directory),
-        *(plan_pb2.Step, plan_pb2.Plan),
-    )
+# The modules of messages by the part of the name before the message.
+_MODULES = {
+    "tvix.build.v1": "tvix.build.protos.build_pb2",
+    # The last tvix has no module, but its request is that of snix.
+    "tvix.build.v1@2024": "snix.build.protos.build_pb2",
+    "tvix.castore.v1": "tvix.castore.protos.castore_pb2",
+    "snix.build.v1": "snix.build.protos.build_pb2",
+    "snix.castore.v1": "snix.castore.protos.castore_pb2",
+    "tvix_build.plan.v1": "tvix_build.plan.v1.plan_pb2",
 }
-# The last tvix has no module, but its request is that of snix.
-_CLASSES["tvix.build.v1@2024.BuildRequest"] = snix_build_pb2.BuildRequest
 
 
 class TextError(ValueError):
@@ -51,7 +46,8 @@ def class_of(kind: MessageType) -> type[Message]:
     Raises:
         FormatError: if there is none.
     """
-    found = _CLASSES.get(kind.full_name)
+    package, _, name = kind.full_name.rpartition(".")
+    found: type[Message] | None = getattr(import_module(_MODULES[package]), name, None)
     if found is None:
         raise FormatError(
             f"{kind} has no Python class: it cannot be shown, or read or written as text"
@@ -71,6 +67,8 @@ def parse_text(text: bytes, format_name: str, kind: MessageType) -> bytes:
         TextError: if the text cannot be parsed.
     """
     from google.protobuf import json_format, text_format
+
+    from tvix_build.records import strict_json, strict_text
 
     message = class_of(kind)()
     what = f"a {message.DESCRIPTOR.name} in "

@@ -166,6 +166,7 @@ def _message(window: Window, source: Source, kind: MessageType) -> Iterator[Batc
 
 def _whole(window: Window) -> Iterator[tuple[int, memoryview] | None]:
     """Yield the offset and the bytes of the whole stream as one record. None before a wait."""
+    window.reserve()
     while not window.ended:
         yield from window.fill()
         if len(window.view()) > RECORD_LIMIT:

@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import select
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -49,6 +50,11 @@ class ByteStream:
     def consumed(self) -> int:
         """The number of bytes read from the file so far."""
         return self._file.consumed
+
+    @property
+    def size(self) -> int:
+        """The number of bytes in all, if it is known; otherwise 0."""
+        return self._file.size() if self._pieces is None else 0
 
     def close(self) -> None:
         """Close the file. stdin and the stream of a source stay open."""
@@ -103,6 +109,11 @@ class _File:
         """Close the file if this object opened it."""
         if self._own is not None:
             self._own.close()
+
+    def size(self) -> int:
+        """Return the size of the file if this object opened it; 0 if it is not a regular file."""
+        found = None if self._own is None else os.fstat(self._own.fileno())
+        return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
 
     def compression(self) -> str | None:
         """Return the compression, according to the first bytes."""

@@ -8,7 +8,6 @@ temporary file is recorded before the file is created.
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 
 _names: set[str] = set()
@@ -16,7 +15,7 @@ _names: set[str] = set()
 
 def new(directory: str, name: str) -> str:
     """Return the path of a hidden file to create in `directory`. It contains `name`."""
-    path = os.path.join(directory, f".{name[:200]}.{secrets.token_hex(6)}.tmp")
+    path = os.path.join(directory, f".{name[:200]}.{os.urandom(6).hex()}.tmp")
     _names.add(path)
     return path
 

@@ -70,6 +70,12 @@ class Window:
         self._begin += count
         self.offset += count
 
+    def reserve(self) -> None:
+        """Make room for the whole stream, if its size is known, before anything is read."""
+        size = min(self._stream.size, RECORD_LIMIT)
+        if size >= len(self._buffer):
+            self._move(size + 1)  # The end is found by a read into the last byte.
+
     def fill(self, needed: int = 0) -> Iterator[None]:
         """Read until the window is full or, if there are new bytes, until the writer pauses.
 

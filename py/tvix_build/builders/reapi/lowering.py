@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reapi.protos import remote_execution_pb2 as reapi
 from snix.castore.protos.castore_pb2 import Entry
+from tvix_build._core.nodes import name_of
 from tvix_build.builders.interface import RefusedError
 from tvix_build.builders.layout import RESERVED, SHELL, input_name, is_below
 from tvix_build.builders.reapi.digests import Castore, DigestFunction, Digests, DigestTable, text
-from tvix_build.castore.names import name_of
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest

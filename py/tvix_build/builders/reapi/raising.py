@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from reapi.protos import remote_execution_pb2 as reapi
 from tvix.castore.protos import castore_pb2
 from tvix_build._core.check import check
+from tvix_build._core.nodes import member_of
 from tvix_build._core.report import Kind
 from tvix_build.builders.reapi.digests import DigestFunction
 from tvix_build.builders.reapi.lowering import output_path
-from tvix_build.castore.names import member_of
 
 if TYPE_CHECKING:
     from snix.build.protos.build_pb2 import BuildRequest
