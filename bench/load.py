@@ -142,7 +142,7 @@ async def measure(rounds: int) -> list[Pair]:
         servers.peer("lookup", corpus, cpu=server),
         servers.peer("validate", corpus, cpu=server),
         servers.peer("forward", corpus, f"127.0.0.1:{end.port}", cpu=server),
-        servers.proxy(servers.free_port(), end.port, "--metrics", "127.0.0.1:0", cpu=server),
+        servers.proxy(end.port, "--metrics", "127.0.0.1:0", cpu=server),
     ]
     names = [
         "bare server",

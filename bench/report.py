@@ -49,8 +49,7 @@ _HEAD = """<!-- SPDX-License-Identifier: MIT -->
 
 `bench/run` builds the peers, generates the corpora, measures everything and writes this page. It
 takes less than ten minutes; `bench/run --quick` takes three. [Method](../README.md).
-`bench/load` measures [the cost of the validating proxy](load.md); `bench/soak` is its
-[soak test](soak.md).
+`bench/load` measures [the cost of the validating proxy](load.md).
 """
 
 

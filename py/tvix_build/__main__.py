@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The program `tvix-build`, also `python -m tvix_build`. This module has the settings of the whole
-process: signals, the garbage collector, environment variables and standard streams.
+process: signals, the garbage collector, the allocator, environment variables and standard streams.
 
 The command line is `tvix_build.cli`. Its import is slow, so signal handlers are installed first.
 """
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Commands create many objects and few cycles, so Python's default of 700 only costs time.
 GC_THRESHOLD = 200_000
+_M_ARENA_MAX = -8
+"""The parameter of glibc's `mallopt`."""
 
 # The received signal that ends the program, if any.
 _received: list[int] = []
@@ -55,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if "serve" not in arguments:  # It runs for long, and cycles may refer to large messages.
+    if "serve" in arguments:
+        _use_one_arena()
+    else:  # `serve` runs for long, and cycles may refer to large messages.
         gc.set_threshold(GC_THRESHOLD)
     # The C core of gRPC logs errors, which the statuses contain, too.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -72,6 +76,17 @@ def _run(arguments: list[str]) -> int:
     except OSError:  # `cli.main` has failed for the same reason.
         _abandon_stdout()
     return status
+
+
+def _use_one_arena() -> None:
+    """Have all threads allocate from one arena, so that each can use the memory that another has
+    freed. By default, glibc makes up to eight arenas per CPU, and each keeps its own free memory.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # Other C libraries have no arenas.
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def _end_by(number: int) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
 import subprocess
 import sys
@@ -74,6 +75,31 @@ def test_builds_in_the_sandbox_import_what_they_need() -> None:
     found = imported(f"{code}; print(*sys.modules, sep='\\n')")
     needless = {"asyncio", "google.protobuf.json_format", "rich.progress", "tvix_build.nix"}
     assert found & needless == set()
+
+
+# Runs a command, then allocates in threads, and prints how glibc describes its arenas.
+ARENAS = """
+import ctypes, sys, threading
+from tvix_build.__main__ import main
+assert main() == 0
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+for _ in range(4):
+    thread = threading.Thread(target=libc.malloc, args=(1 << 10,))
+    thread.start()
+    thread.join()
+sys.stdout.flush()
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no arenas")
+@pytest.mark.parametrize(("command", "arenas"), [("serve", 1), ("show", 2)])
+def test_threads_of_serve_share_an_arena(command: str, arenas: int) -> None:
+    """A thread that ends leaves its arena to the next one, so the other commands have two."""
+    lines = imported(ARENAS, command, "--help")
+    assert len([line for line in lines if line.startswith("<heap nr=")]) == arenas
 
 
 def command_of(name: str) -> click.Command:

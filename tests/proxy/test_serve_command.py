@@ -26,7 +26,7 @@ from google.rpc.status_pb2 import Status
 import tvix_build
 from cli_support import environment, run
 from proxy_process import metric, running_proxy
-from serving import EXAMPLES, FREE_PORT, free_port, nodes, response_to, socket_directory
+from serving import EXAMPLES, FREE_METRICS, FREE_PORT, nodes, response_to, socket_directory
 from threaded_builder import Builder, building
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build import cli, nix
@@ -290,8 +290,7 @@ def test_a_second_signal_cancels_calls() -> None:
 def test_a_locked_store_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     request = tvix_build.build_request(command_args=["a"], outputs=["b"])
     RequestStore(tmp_path / "store").close()
-    metrics = free_port()
-    options = ("--store", tmp_path / "store", "--metrics", f"127.0.0.1:{metrics}", "--grace", "0")
+    options = ("--store", tmp_path / "store", *FREE_METRICS, "--grace", "0")
     with (
         closing(sqlite3.connect(tmp_path / "store", isolation_level=None)) as other,
         running_proxy("--listen", FREE_PORT, "--check-only", *FIRST, *options) as proxy,
@@ -300,7 +299,7 @@ def test_a_locked_store_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     ):
         other.execute("BEGIN IMMEDIATE")
         call = threads.submit(client.do_build, request)
-        wait_until(lambda: metric(metrics, "tvix_build_open_calls") == 1)
+        wait_until(lambda: metric(proxy.metrics_port, "tvix_build_open_calls") == 1)
         assert proxy.end(signal.SIGTERM) == 0
         assert isinstance(call.exception(LIMIT), grpc.RpcError)
     assert proxy.lines[-1]["reason"] == "a store is locked, or a server does not respond"
@@ -316,8 +315,7 @@ def is_awaited(lock: IO[str]) -> bool:
 def test_a_locked_castore_does_not_delay_the_shutdown(tmp_path: Path) -> None:
     store = tmp_path / "store"
     CastoreStore(store).close()
-    metrics = free_port()
-    options = ("--castore", store, "--metrics", f"127.0.0.1:{metrics}", "--grace", "0")
+    options = ("--castore", store, *FREE_METRICS, "--grace", "0")
     with (
         open(store / "lock") as lock,
         running_proxy("--listen", FREE_PORT, "--check-only", *options) as proxy,
@@ -327,7 +325,7 @@ def test_a_locked_castore_does_not_delay_the_shutdown(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         call = threads.submit(client.put_blob, b"blob")
         wait_until(lambda: is_awaited(lock))
-        assert metric(metrics, "tvix_build_open_castore_calls") == 1
+        assert metric(proxy.metrics_port, "tvix_build_open_castore_calls") == 1
         assert proxy.end(signal.SIGTERM) == 0
         assert isinstance(call.exception(LIMIT), grpc.RpcError)
     assert proxy.lines[-1]["reason"] == "a store is locked, or a server does not respond"

@@ -7,6 +7,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -44,6 +45,8 @@ from serving import (
 )
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 from tvix_build.proxy.listening import ServeError
+from tvix_build.proxy.open_calls import OpenCall
+from tvix_build.proxy.receiving import Receiver
 from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.channels import Connections, Memory, server_options
@@ -362,6 +365,41 @@ def test_a_request_that_does_not_arrive() -> None:
             await until(lambda: proxy.numbers["buffered_bytes"]() == 0)
 
     asyncio.run(scenario())
+
+
+def test_grpc_ends_the_reading_of_a_call_that_the_proxy_ends() -> None:
+    """gRPC would never free a message that arrives after its reading was cancelled."""
+
+    async def scenario() -> list[dict[str, Any]]:
+        loop = asyncio.get_running_loop()
+        logged: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: logged.append(context))
+        message: asyncio.Future[bytes] = loop.create_future()
+        begun = asyncio.Event()
+
+        async def read() -> bytes:
+            begun.set()
+            return await message
+
+        async def receive() -> None:
+            context: Any = SimpleNamespace(read=read)
+            await receiver.receive(OpenCall(), context, "caller")
+
+        receiver = Receiver(Memory(), SIZE)
+        call = asyncio.create_task(receive())
+        await begun.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        assert not message.cancelled()
+        assert receiver.bytes.held == 0
+        message.set_exception(grpc.aio.UsageError("ended"))
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+        del call
+        gc.collect()
+        return logged
+
+    assert not asyncio.run(scenario())
 
 
 def test_a_call_without_a_request() -> None:

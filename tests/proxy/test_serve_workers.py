@@ -21,7 +21,7 @@ import pytest
 
 import tvix_build
 from proxy_process import Proxy, metric, running_proxy
-from serving import FREE_PORT, METHOD, free_port, response_to
+from serving import FREE_METRICS, FREE_PORT, METHOD, response_to
 from threaded_builder import Builder, building
 from tvix_build import cli
 from tvix_build.proxy.client import BuildService
@@ -68,9 +68,8 @@ def held_proxy() -> Iterator[tuple[Builder, Proxy]]:
 
 
 def test_calls_reach_all_workers_and_a_dead_one_is_replaced() -> None:
-    port = free_port()
-    metrics = ("--metrics", f"127.0.0.1:{port}")
-    with running_proxy(*WORKERS, "--check-only", *metrics) as proxy:
+    with running_proxy(*WORKERS, "--check-only", *FREE_METRICS) as proxy:
+        port = proxy.metrics_port
         called = 0
         seen: set[object] = set()
         while seen != {0, 1}:

@@ -52,7 +52,7 @@ from frames import (
     message,
     read_frame,
 )
-from serving import FREE_PORT, METHOD, Builder, free_port, response_to, running
+from serving import FREE_METRICS, FREE_PORT, METHOD, Builder, response_to, running
 from tvix.build.protos.build_pb2 import Build, BuildRequest
 
 REQUEST = tvix_build.build_request(command_args=["a"], outputs=["b"]).SerializeToString()
@@ -305,12 +305,12 @@ class Victim:
     """
 
     def __init__(self, upstream: str) -> None:
-        self.metrics = free_port()
-        options = ("--upstream", upstream, "--metrics", f"127.0.0.1:{self.metrics}")
+        options = ("--upstream", upstream, *FREE_METRICS)
         self.process = start("serve", "--listen", FREE_PORT, *options)
         assert self.process.stderr
         first = json.loads(self.process.stderr.readline())
         self.port = int(first["addresses"][0].rpartition(":")[2])
+        self.metrics: int = first["metrics_port"]
 
     def attack(self, name: str) -> subprocess.Popen[bytes]:
         """Start an attack."""

@@ -22,6 +22,7 @@ class Proxy:
     Attributes:
         first: the first line of its log.
         address: where it listens.
+        metrics_port: the port of its metrics; 0 without `FREE_METRICS`.
     """
 
     def __init__(self, *options: str | Path) -> None:
@@ -31,6 +32,7 @@ class Proxy:
         self._stderr = self.process.stderr
         self.first = self.line()
         self.address: str = self.first["addresses"][0]
+        self.metrics_port: int = self.first.get("metrics_port", 0)
 
     def line(self) -> dict[str, Any]:
         """Return the next line of its log."""

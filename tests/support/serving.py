@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ from tvix_build.proxy.shared.services import SERVICES
 
 Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 FREE_PORT = "grpc+http://127.0.0.1:0"
+FREE_METRICS = ("--metrics", "127.0.0.1:0")
 METHOD = "/tvix.build.v1.BuildService/DoBuild"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -141,14 +141,6 @@ async def method_of(proxy: Server, method: str = METHOD) -> AsyncIterator[Method
 def socket_directory() -> TemporaryDirectory[str]:
     """Return a context manager of a directory for sockets, whose paths must be short."""
     return TemporaryDirectory(dir="/tmp")
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 async def error_of(call: Awaitable[object]) -> grpc.aio.AioRpcError:

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Soak test of the validating proxy under attack: all attacks of `attacks` in turn, on one process,
 beside good clients. Every good call must succeed, its request must be built once, and the
-memory, the threads and the file descriptors of the proxy must not grow.
+memory, the threads and the file descriptors of the proxy must be level and bounded.
 
-usage: bazel run //tests:soak -- [MINUTES]    (default: 30)
+During an attack, the memory depends on the messages that have just arrived; what the proxy does not
+release shows when no attack runs. So there is a pause after each attack, and of each round of all
+attacks, the least memory at the end of a pause counts. Its median over the rounds of the last
+quarter must not exceed that of the second quarter by more than a tenth; the same holds for threads
+and descriptors. At no time may the memory exceed that before the first attack by more than twice
+`--max-buffered`: gRPC has a message in pieces until the proxy has it as one.
+
+usage: bazel run //tests:soak -- [MINUTES]    (default: 30; at least four rounds)
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -23,12 +30,32 @@ import tvix_build
 from attacks import ATTACKS, Victim, build, memory, own_channel
 from serving import METHOD, Builder, running
 from tvix.build.protos.build_pb2 import Build, BuildRequest
+from tvix_build.proxy.shared.channels import Memory
 
 CLIENTS = 4
-TURN_SECONDS, REST_SECONDS = 10.0, 2.0
+TURN_SECONDS, PAUSE_SECONDS = 10.0, 2.0
+LEAST_ROUNDS = 4
 CALL_SECONDS = 120.0
 """The limit of a good call. Attacks that exhaust the CPU delay it."""
 MOST_GROWTH = 0.1
+MOST_BUFFERED = 2 * Memory().max_buffered / 1e6
+"""The memory for messages, in MB."""
+
+
+class Sample(NamedTuple):
+    """What the proxy has.
+
+    Attributes:
+        resident: its memory in MB.
+        threads, descriptors: their numbers.
+    """
+
+    resident: float
+    threads: int
+    descriptors: int
+
+    def __str__(self) -> str:
+        return f"{self.resident:.0f} MB, {self.threads} threads, {self.descriptors} files"
 
 
 class Soak:
@@ -39,7 +66,9 @@ class Soak:
         failed: the statuses of other good calls.
         slowest: the longest good call, in seconds.
         built: how often the builder got each good request.
-        samples: the memory in MB, the threads and the descriptors of the proxy, by second.
+        rounds: the least of the pauses of each round.
+        before: the memory in MB before the first attack.
+        most: the largest memory in MB.
     """
 
     def __init__(self) -> None:
@@ -47,7 +76,8 @@ class Soak:
         self.failed: Counter[str] = Counter()
         self.slowest = 0.0
         self.built: Counter[str] = Counter()
-        self.samples: list[tuple[float, int, int]] = []
+        self.rounds: list[Sample] = []
+        self.before = self.most = 0.0
         self._numbers = itertools.count()
         self._stopped = False
 
@@ -58,11 +88,14 @@ class Soak:
             try:
                 log = victim.read_log()
                 clients = [asyncio.create_task(self._call(victim.port)) for _ in range(CLIENTS)]
-                watching = asyncio.create_task(self._watch(victim))
-                await self._attack(victim, time.monotonic() + seconds)
+                await asyncio.sleep(PAUSE_SECONDS)
+                self.before = sample(victim).resident
+                end = time.monotonic() + seconds
+                while time.monotonic() < end or len(self.rounds) < LEAST_ROUNDS:
+                    await self._attack(victim)
                 self._stopped = True
                 await asyncio.gather(*clients)
-                watching.cancel()
+                self.most = memory(victim.process.pid, "VmHWM")
                 victim.process.terminate()
                 return await asyncio.to_thread(victim.process.wait)
             finally:
@@ -74,27 +107,22 @@ class Soak:
             self.built[request.command_args[1]] += 1
         return await build(request, context)
 
-    async def _attack(self, victim: Victim, end: float) -> None:
-        for name in itertools.cycle(ATTACKS):
-            if time.monotonic() > end:
-                return
+    async def _attack(self, victim: Victim) -> None:
+        """Run a round of all attacks."""
+        pauses = []
+        for name in ATTACKS:
             attack = victim.attack(name)
             await asyncio.sleep(TURN_SECONDS)
             attack.kill()
             attack.wait()
-            await asyncio.sleep(REST_SECONDS)
-            resident, threads, descriptors = self.samples[-1]
+            await asyncio.sleep(PAUSE_SECONDS)
+            pauses.append(sample(victim))
             print(
                 f"{name}: {self.succeeded} succeeded, {dict(self.failed)} failed, slowest "
-                f"{self.slowest:.1f} s, {resident:.0f} MB, {threads} threads, {descriptors} files",
+                f"{self.slowest:.1f} s, {pauses[-1]}",
                 flush=True,
             )
-
-    async def _watch(self, victim: Victim) -> None:
-        while True:
-            resident = memory(victim.process.pid, "VmRSS")
-            self.samples.append((resident, victim.threads(), victim.descriptors()))
-            await asyncio.sleep(1)
+        self.rounds.append(Sample(*map(min, zip(*pauses, strict=True))))
 
     async def _call(self, port: int) -> None:
         while not self._stopped:
@@ -114,15 +142,21 @@ class Soak:
             self.slowest = max(self.slowest, time.monotonic() - begin)
             await asyncio.sleep(0.05)
 
-    def growths(self) -> list[float]:
-        """Return the growth of memory, threads and descriptors from the second quarter to the last
-        one, as parts."""
-        quarter = len(self.samples) // 4
-        early, late = self.samples[quarter : 2 * quarter], self.samples[3 * quarter :]
-        return [
-            statistics.median(last) / statistics.median(first) - 1
-            for first, last in zip(zip(*early, strict=True), zip(*late, strict=True), strict=True)
-        ]
+    def quarters(self) -> tuple[Sample, Sample]:
+        """Return the medians over the rounds of the second quarter and of the last one."""
+        quarter = len(self.rounds) // 4
+        second, last = self.rounds[quarter : 2 * quarter], self.rounds[-quarter:]
+        return _medians(second), _medians(last)
+
+
+def sample(victim: Victim) -> Sample:
+    """Return what a proxy has now."""
+    resident = memory(victim.process.pid, "VmRSS")
+    return Sample(resident, victim.threads(), victim.descriptors())
+
+
+def _medians(rounds: list[Sample]) -> Sample:
+    return Sample(*map(statistics.median, zip(*rounds, strict=True)))
 
 
 def main() -> int:
@@ -131,16 +165,18 @@ def main() -> int:
     soak = Soak()
     status = asyncio.run(soak.run(60 * minutes))
     again = sum(count > 1 for count in soak.built.values())
-    growths = soak.growths()
-    resident = [one[0] for one in soak.samples]
+    second, last = soak.quarters()
     print(
         f"{minutes:g} minutes: {soak.succeeded} good calls succeeded, {dict(soak.failed)} failed, "
         f"slowest {soak.slowest:.1f} s; {len(soak.built)} requests built, {again} again; "
-        f"median {statistics.median(resident):.0f} MB, at most {max(resident):.0f} MB; growth of "
-        f"memory, threads and files {', '.join(f'{one:+.1%}' for one in growths)}; status {status}"
+        f"{soak.before:.0f} MB before, at most {soak.most:.0f} MB; after the attacks of "
+        f"{len(soak.rounds)} rounds, {second} in the second quarter, {last} in the last one; "
+        f"status {status}"
     )
     lost = soak.failed or again or len(soak.built) != soak.succeeded or status
-    return int(bool(lost or max(growths) > MOST_GROWTH))
+    level = all(late <= early * (1 + MOST_GROWTH) for early, late in zip(second, last, strict=True))
+    bounded = soak.most <= soak.before + MOST_BUFFERED
+    return int(bool(lost) or not level or not bounded)
 
 
 if __name__ == "__main__":

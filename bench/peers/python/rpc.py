@@ -3,16 +3,14 @@
 
 usage: python -m bench.peers.python.rpc ROLE CORPUS [WORD]
 
-ROLE is `lookup` (looks responses up in a table), `forward` (forwards calls to the server at WORD),
-`validate` (the validating proxy of tvix-build, with a table as its builder) or `builder` (as
-`lookup`, on port WORD, and counts the responses to each call in the file CORPUS.built). Prints its
-port when it serves, and runs until it is killed.
+ROLE is `lookup` (looks responses up in a table), `forward` (forwards calls to the server at WORD)
+or `validate` (the validating proxy of tvix-build, with a table as its builder). Prints its
+address when it serves, and runs until it is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import mmap
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -32,9 +30,6 @@ from tvix_build.proxy.shared.services import SERVICES
 
 Handler: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
 SERVICE = SERVICES[Schema.TVIX_BUILD_V1]
-CALL_KEY = "call"
-"""The metadata key of the number of a call in bench/soak."""
-MOST_CALLS = 1 << 27
 
 
 def responses(corpus: Path) -> dict[bytes, bytes]:
@@ -88,39 +83,15 @@ def forward(target: str) -> Handler:
     return handle
 
 
-class Record:
-    """The number of responses to each call, one byte per call, in a file that survives a kill."""
-
-    def __init__(self, path: Path) -> None:
-        path.touch()
-        with path.open("r+b") as file:
-            file.truncate(MOST_CALLS)  # Sparse: only what is written takes room.
-            self.counts = mmap.mmap(file.fileno(), MOST_CALLS)
-
-
-def builder(corpus: Path) -> Handler:
-    """Return a handler that looks responses up and counts them."""
-    known = responses(corpus)
-    counts = Record(Path(f"{corpus}.built")).counts
-
-    async def handle(request: bytes, context: Any) -> bytes:
-        response = known[request]
-        number = next(value for name, value in context.invocation_metadata() if name == CALL_KEY)
-        counts[int(number)] += 1
-        return response
-
-    return handle
-
-
-async def serve(handler: Handler, port: int = 0) -> None:
+async def serve(handler: Handler) -> None:
     """Serve until killed, with grpcio alone."""
     server = grpc.aio.server()
     method: Any = grpc.unary_unary_rpc_method_handler(handler)
     service = grpc.method_handlers_generic_handler(SERVICE.name, {"DoBuild": method})
     server.add_generic_rpc_handlers([service])
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)
+    print(f"127.0.0.1:{port}", flush=True)
     await server.wait_for_termination()
 
 
@@ -130,7 +101,7 @@ async def serve_validating(corpus: Path) -> None:
     options = Options(listen, [SERVICE], metrics=("127.0.0.1", 0))
     server = Server(options, Table(corpus))
     await server.start()
-    print(server.addresses[0].rpartition(":")[2], flush=True)
+    print(server.addresses[0], flush=True)
     await asyncio.Event().wait()
 
 
@@ -141,8 +112,6 @@ async def main(role: str, corpus: Path, word: str = "") -> None:
 
         configure("info")
         await serve_validating(corpus)
-    elif role == "builder":
-        await serve(builder(corpus), int(word))
     else:
         await serve(lookup(corpus) if role == "lookup" else forward(word))
 

@@ -55,7 +55,7 @@ class Receiver:
                 await self._wait(call, caller)
             data: Any = b""
             try:
-                data = await context.read()
+                data = await _read(context)
             finally:
                 self.bytes.release(caller, self._size - len(data or b""))
         finally:
@@ -132,3 +132,19 @@ class Receiver:
                 found, most = upload, self.bytes.of(other)
         if found is not None:
             found.end(self._full())
+
+
+async def _read(context: _Context) -> Any:
+    """Return the request, or EOF. Cancellation does not cancel the reading, which gRPC then ends
+    with the call: it would never free a message that arrives later (grpc/grpc#43360)."""
+    reading = asyncio.ensure_future(context.read())
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        reading.add_done_callback(_discard)
+        raise
+
+
+def _discard(reading: asyncio.Future[Any]) -> None:
+    if not reading.cancelled():
+        reading.exception()  # Mark it as retrieved.

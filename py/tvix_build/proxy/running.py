@@ -41,7 +41,7 @@ class Signals:
     def listening(self, server: Server, reload: Callable[[], None]) -> None:
         """Log the addresses, and handle SIGHUP."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-        log_listening(server.addresses, max_connections=server.max_connections)
+        log_listening(server.addresses, server.metrics_port, max_connections=server.max_connections)
 
     def draining(self, reason: str, grace: float) -> None:
         """Log the signal."""
@@ -59,8 +59,10 @@ def handle_stops(stops: asyncio.Queue[str]) -> None:
         loop.add_signal_handler(number, stops.put_nowait, number.name)
 
 
-def log_listening(addresses: list[str], **fields: object) -> None:
+def log_listening(addresses: list[str], metrics_port: int | None, **fields: object) -> None:
     """Tell the log and systemd that calls are accepted."""
+    if metrics_port is not None:
+        fields["metrics_port"] = metrics_port
     LOG.info("listening", extra={"fields": {"addresses": addresses, **fields}})
     notify("READY=1")
 

@@ -123,6 +123,7 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._metrics = WorkerMetrics()
         self._addresses: list[str] = []
+        self._metrics_port: int | None = None
         self._first = asyncio.Event()
         self._stopping = asyncio.Event()
         self._listening = False
@@ -157,6 +158,7 @@ class Supervisor:
             return
         server = MetricsServer(self._metrics.registry, self._update_metrics)
         await server.start(*self._options.metrics)
+        self._metrics_port = server.port
         stack.push_async_callback(server.close)
 
     async def _update_metrics(self) -> None:
@@ -264,6 +266,7 @@ class Supervisor:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._send, RELOAD)
         log_listening(
             self._addresses,
+            self._metrics_port,
             max_connections=sum(one.ready["max_connections"] for one in workers if one.ready),
             workers=[one.process.pid for one in workers],
         )
