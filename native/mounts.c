@@ -163,12 +163,13 @@ int32_t tvixb_mounts_make(int user, int mounts, const char* stage,
                           const char* overlay, const uint8_t* kinds,
                           const char* names, size_t n, size_t* failed) {
   const inputs inputs = {stage, overlay, kinds, names, n};
-  // The child must not run handlers of this process.
+  // The child must not run handlers of this process. In Linux, this is the mask
+  // of the thread alone; glibc 2.28 has pthread_sigmask in another library.
   sigset_t all, before;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  sigprocmask(SIG_SETMASK, &all, &before);
   result found = make_in_child(user, mounts, &inputs);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  sigprocmask(SIG_SETMASK, &before, NULL);
   *failed = found.failed;
   return found.status;
 }
