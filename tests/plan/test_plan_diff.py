@@ -319,7 +319,8 @@ def test_differences_of_random_graphs() -> None:
             below: dict[str, set[str]] = {}
             for name, needs in graph.items():
                 below[name] = set().union(*map(below.__getitem__, needs)) | changed.keys() & {name}
-            new = make(graph, *graph, **{name: {kind: "new"} for name, kind in changed.items()})
+            changes: dict[str, Any] = {name: {kind: "new"} for name, kind in changed.items()}
+            new = make(graph, *graph, **changes)
             found = compare_plans(PlanGraph(make(graph, *graph)), PlanGraph(new))
             assert sorted((one.name, one.changes, one.cascade) for one in found.causes) == sorted(
                 (
