@@ -60,6 +60,16 @@ def test_directories_and_files(store: CastoreStore, tree: Path) -> None:
     assert os.listdir(Path(store.path, "uses")) == []
 
 
+def test_a_symbolic_link_to_the_store(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to("store")
+    with CastoreStore(tmp_path / "link") as store:
+        node = store.ingest(tree)
+        for _ in range(2):
+            with store.shared([node]) as (path,):
+                assert node_from_path(tmp_path / "link" / path, name=b"tree") == node
+
+
 def test_what_is_missing(store: CastoreStore) -> None:
     message = Directory(files=[FileNode(name=b"a", digest=MISSING, size=1)])
     digest = store.add_directory(message, check_children=False)

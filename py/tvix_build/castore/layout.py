@@ -110,7 +110,7 @@ class Layout:
         os.close(os.open(self._file("lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644))
         made = self._file(f"incoming/{os.urandom(8).hex()}.version")
         # The version last: without it, the next process creates the rest again.
-        with self.locked(), opened(self.path) as directory:
+        with self.locked(), opened(self._file("")) as directory:
             with open(made, "xb") as file:
                 file.write(_VERSION)
                 file.flush()
