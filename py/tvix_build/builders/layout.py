@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tvix_build._core.nodes import name_of
 from tvix_build.builders.interface import RefusedError
@@ -148,8 +148,7 @@ def _outermost(paths: list[str]) -> list[str]:
     return found
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """A path that something needs. Nothing else can be at or below a path that is `solid`."""
 
     field: str

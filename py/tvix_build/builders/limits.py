@@ -24,7 +24,7 @@ class Limits:
     """Limits of one build. A build that exceeds one ends, and fails with the name of the limit.
 
     Attributes:
-        seconds: wall time.
+        seconds: wall time of the command.
         memory: bytes of memory of all processes; the default is the memory of the host.
         disk: bytes that scratch paths and /tmp may hold.
         processes: number of processes and threads.

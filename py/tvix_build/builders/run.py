@@ -16,7 +16,8 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -60,7 +61,7 @@ class Command:
         name: the name of a cgroup.
         castore: the directory of the host with the sources of inputs.
         directory: the directory of the host with the root and a directory `work`.
-        inputs: the inputs.
+        inputs: returns the inputs. It is called while bubblewrap makes the sandbox.
         overlay: as in `make_mounts`.
         files: the contents of other files by path.
     """
@@ -74,7 +75,7 @@ class Command:
     name: str
     castore: str
     directory: str
-    inputs: Sequence[Mount] = ()
+    inputs: Callable[[], Sequence[Mount]] = tuple
     overlay: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -97,7 +98,12 @@ class Ended:
 
 
 def run(
-    command: Command, limits: Limits, log: Log, on_log: OnLog | None, cancelled: int | None
+    command: Command,
+    limits: Limits,
+    log: Log,
+    on_log: OnLog | None,
+    cancelled: int | None,
+    background: Executor,
 ) -> Ended:
     """Run a command until it ends, or exceeds a limit.
 
@@ -107,23 +113,32 @@ def run(
         log: the log to which the output is written.
         on_log: called with the output.
         cancelled: a descriptor that becomes readable when the build must end.
+        background: unmounts the inputs when the command has ended.
 
     Raises:
         UnavailableError: if bubblewrap cannot make the sandbox.
         RefusedError: if the arguments and the environment are too large.
     """
-    with _Running(command, limits, log, on_log) as running:
+    with _Running(command, limits, log, on_log, background) as running:
         return running.wait(cancelled)
 
 
 class _Running:
     """A running command. Leaving the context kills it."""
 
-    def __init__(self, command: Command, limits: Limits, log: Log, on_log: OnLog | None) -> None:
+    def __init__(
+        self,
+        command: Command,
+        limits: Limits,
+        log: Log,
+        on_log: OnLog | None,
+        background: Executor,
+    ) -> None:
         self._command = command
         self._limits = limits
         self._log = log
         self._on_log = on_log
+        self._background = background
         self._stack = ExitStack()
         self._failure: str | None = None
         self._killed = False
@@ -154,7 +169,6 @@ class _Running:
 
     def _start(self) -> None:
         """Start bubblewrap, set the limits, and let it run the command."""
-        self._end = time.monotonic() + self._limits.seconds
         self._cgroup = make_cgroup(self._command.name, self._limits)
         if self._cgroup:
             self._stack.callback(self._cgroup.remove)
@@ -213,23 +227,26 @@ class _Running:
         self._child = json.loads(first)["child-pid"]
         self._pidfd = self._descriptor(os.pidfd_open(self._child))
         self._stack.callback(self._kill)
+        inputs = self._command.inputs()
         if not os.read(ready, 1):
             self._fail_to_start()
         if self._cgroup:
             self._cgroup.add(self._child)
         set_rlimits(self._child, self._limits)
-        self._mount_inputs()
+        self._mount(inputs)
+        self._end = time.monotonic() + self._limits.seconds
         self._measure()
         os.write(go, b"\n")
 
-    def _mount_inputs(self) -> None:
+    def _mount(self, inputs: Sequence[Mount]) -> None:
         """Mount the inputs in the namespaces of the sandbox, and make its root read-only."""
-        mounts = self._descriptor(os.open(f"/proc/{self._child}/ns/mnt", os.O_RDONLY))
+        mounts = os.open(f"/proc/{self._child}/ns/mnt", os.O_RDONLY)
+        # The last descriptor of the namespace: to close it unmounts everything.
+        self._stack.callback(self._background.submit, os.close, mounts)
         # The owner of the mounts is not the namespace of the command, which has no rights.
         user = self._descriptor(fcntl.ioctl(mounts, _GET_USER_NAMESPACE))
         try:
-            overlay = self._command.overlay
-            make_mounts(user, mounts, STAGE, self._command.inputs, overlay=overlay)
+            make_mounts(user, mounts, STAGE, inputs, overlay=self._command.overlay)
         except OSError as error:
             raise UnavailableError(f"cannot mount the inputs: {error}: {REMEDY}") from None
 

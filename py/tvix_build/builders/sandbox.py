@@ -8,10 +8,12 @@ import platform
 import shlex
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -194,14 +196,19 @@ class SandboxBuilder:
         castore = os.path.abspath(self._castore.path)
         with (
             build_directory(self._directory) as directory,
-            self._share_inputs(request.message) as shared,
+            ExitStack() as uses,
+            ThreadPoolExecutor(1) as background,
         ):
-            build = _Build(directory, request, layout, castore, shared)
+
+            def share() -> list[str]:
+                return uses.enter_context(self._share_inputs(request.message))
+
+            build = _Build(directory, request, layout, castore, share)
             build.make_root()
             command = build.command(self._bubblewrap, self._busybox)
             with Log(self._limits.log_size, directory) as log:
                 try:
-                    ended = run(command, self._limits, log, on_log, cancelled)
+                    ended = run(command, self._limits, log, on_log, cancelled, background)
                 except UnavailableError as error:
                     permanent = not self._made_a_sandbox  # else this host allows sandboxes
                     raise UnavailableError(str(error), permanent=permanent) from None
@@ -318,7 +325,7 @@ class _Build:
 
     Attributes:
         castore: the absolute path of the store.
-        shared: the paths of the inputs that are not symbolic links, in the store.
+        share: returns the paths of the inputs that are not symbolic links, in the store.
         root: the directory with the writable directories.
     """
 
@@ -326,7 +333,7 @@ class _Build:
     request: Request
     layout: Layout
     castore: str
-    shared: Sequence[str]
+    share: Callable[[], Sequence[str]]
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     @property
@@ -366,8 +373,13 @@ class _Build:
         files = self.layout.files
         return {path: files[path] for path in files if not self.layout.is_writable(path)}
 
-    def _mounts(self) -> Iterator[Mount]:
-        sources = iter(self.shared)
+    @cached_property
+    def mounts(self) -> list[Mount]:
+        """The inputs. Garbage collection keeps them from now on."""
+        return list(self._make_mounts())
+
+    def _make_mounts(self) -> Iterator[Mount]:
+        sources = iter(self.share())
         for path, entry in zip(self.layout.inputs, self.request.message.inputs, strict=True):
             place = os.fsencode(f"/{path}")
             if entry.HasField("symlink"):
@@ -380,14 +392,14 @@ class _Build:
         """Raise InvalidOutputError if the build changed an input that is a symbolic link, which
         cannot be mounted."""
         overlaid = self._overlay_work.exists()
-        for path, entry in zip(self.layout.inputs, self.request.message.inputs, strict=True):
-            if not entry.HasField("symlink") or not self.layout.is_writable(path):
+        for path, one in zip(self.layout.inputs, self.mounts, strict=True):
+            if one.kind is not MountKind.SYMLINK or not self.layout.is_writable(path):
                 continue
             full = os.fsencode(f"{self.root}/{path}")
             if overlaid:
                 changed = os.path.lexists(full)
             else:
-                changed = not os.path.islink(full) or os.readlink(full) != entry.symlink.target
+                changed = not os.path.islink(full) or os.readlink(full) != one.source
             if changed:
                 raise InvalidOutputError(f"the build changed its input {path}")
 
@@ -405,7 +417,7 @@ class _Build:
             castore=self.castore,
             directory=str(self.directory),
             overlay=self._overlay,
-            inputs=list(self._mounts()),
+            inputs=lambda: self.mounts,
             files=self._read_only_files(),
         )
 
@@ -423,7 +435,7 @@ class _Build:
             file = kept / f"file-{i}"
             file.write_bytes(contents)
             words += [b"--ro-bind", os.fsencode(file), os.fsencode(f"/{path}")]
-        for one in command.inputs:
+        for one in self.mounts:
             if one.kind is not MountKind.SYMLINK:
                 words += [b"--ro-bind", os.fsencode(f"{self.castore}/") + one.source, one.path]
             elif not os.path.lexists(os.fsencode(kept / "root") + one.path):

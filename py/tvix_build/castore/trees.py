@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 
 from tvix_build._core import file_hashing
 from tvix_build._core.engine import DIGEST_SIZE
-from tvix_build.castore.layout import DIGITS, FIRST, Layout, place
+from tvix_build.castore.layout import DIGITS, FIRST, Layout, opened, place
 
 TREES = "trees"
 _USES = "uses"
@@ -46,11 +46,12 @@ def make_trees(
     """
     store = _absolute(layout, "")
     missing = []
-    for digest, path in paths.items():
-        if not layout.touch("directories", digest):
-            raise layout.missing("directories", digest)
-        if not os.path.isdir(store + path):
-            missing.append(digest)
+    with opened(store) as directory:
+        for digest, path in paths.items():
+            if not layout.touch("directories", digest):
+                raise layout.missing("directories", digest)
+            if not os.access(path, os.F_OK, dir_fd=directory):
+                missing.append(digest)
     if not missing:
         return
     made = _absolute(layout, f"incoming/{secrets.token_hex(8)}")
