@@ -309,6 +309,16 @@ def test_other_errors_are_not_repeated(
     assert engine.calls["FindMissingBlobs"] == 1
 
 
+@pytest.mark.parametrize(("copies", "found"), [(0, "none"), (2, "several")])
+def test_responses_that_are_missing_or_repeated_are_an_error(
+    engine: Engine, build: Build, request_: BuildRequest, copies: int, found: str
+) -> None:
+    engine.copies["FindMissingBlobs"] = copies
+    message = f"INTERNAL: expected one response of FindMissingBlobs, found {found}$"
+    with pytest.raises(EngineError, match=message):
+        build(request_)
+
+
 def test_large_downloads_continue_where_the_connection_was_lost(
     engine: Engine, build: Build, request_: BuildRequest
 ) -> None:

@@ -46,6 +46,7 @@ class Engine:
         written: the resource names of ByteStream writes.
         requests: the requests of Execute.
         hanging: whether executions last until they are cancelled.
+        copies: how often a method sends its response, by default once.
         read_pieces: the most pieces that a ByteStream read has before the connection is lost.
     """
 
@@ -68,6 +69,7 @@ class Engine:
         self.written: list[str] = []
         self.read_pieces = 1 << 30
         self.hanging = False
+        self.copies: defaultdict[str, int] = defaultdict(lambda: 1)
 
     def put(self, data: bytes) -> reapi.Digest:
         """Add a blob, and return its digest."""
@@ -192,10 +194,7 @@ class _Handlers(grpc.GenericRpcHandler):
 def _handler(engine: Engine, method: Any) -> Any:
     snake = "".join(f"_{one.lower()}" if one.isupper() else one for one in method.name).strip("_")
     function = getattr(engine, _METHODS.get(method.name, snake))
-    kind = "_".join(
-        "stream" if streaming else "unary"
-        for streaming in (method.client_streaming, method.server_streaming)
-    )
+    kind = "stream_stream" if method.client_streaming else "unary_stream"
 
     def check(context: Any) -> None:
         engine.calls[method.name] += 1
@@ -204,22 +203,18 @@ def _handler(engine: Engine, method: Any) -> Any:
         if failure is not None:
             _abort(context, failure)
 
-    def unary(request: Any, context: Any) -> Any:
+    def respond(request: Any, context: Any) -> Iterator[Any]:
         check(context)
         try:
-            return function(request)
-        except FailedCallError as failure:
-            _abort(context, failure)
-
-    def stream(request: Any, context: Any) -> Iterator[Any]:
-        check(context)
-        try:
-            yield from function(request)
+            if method.server_streaming:
+                yield from function(request)
+            else:
+                yield from [function(request)] * engine.copies[method.name]
         except FailedCallError as failure:
             _abort(context, failure)
 
     return getattr(grpc, f"{kind}_rpc_method_handler")(
-        stream if method.server_streaming else unary,
+        respond,
         request_deserializer=GetMessageClass(method.input_type).FromString,
         response_serializer=GetMessageClass(method.output_type).SerializeToString,
     )

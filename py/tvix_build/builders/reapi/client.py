@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any, BinaryIO, TypeVar
 
 import grpc
@@ -116,12 +118,13 @@ class Client:
         self._operations = self._methods(services["Operations"], "google.longrunning.Operations")
 
     def _methods(self, service: ServiceDescriptor, name: str | None = None) -> dict[str, Any]:
-        """Return the methods of a service, which the engine may have under another name."""
+        """Return the methods of a service, which the engine may have under another name. Unless
+        the request is a stream, the response is read as one, even if it is not: such a call can be
+        cancelled by another thread, and gRPC starts no thread for it."""
         found = {}
         for method in service.methods:
-            sent = "stream" if method.client_streaming else "unary"
-            received = "stream" if method.server_streaming else "unary"
-            found[method.name] = getattr(self._channel, f"{sent}_{received}")(
+            kind = "stream_unary" if method.client_streaming else "unary_stream"
+            found[method.name] = getattr(self._channel, kind)(
                 f"/{name or service.full_name}/{method.name}",
                 request_serializer=GetMessageClass(method.input_type).SerializeToString,
                 response_deserializer=GetMessageClass(method.output_type).FromString,
@@ -172,9 +175,13 @@ class Client:
 
     @staticmethod
     def _call(cancellation: Cancellation, methods: dict[str, Any], request: Any) -> Any:
-        """Call the method that takes this request."""
+        """Call the method that takes this request, and return its only response."""
         name = type(request).__name__.removesuffix("Request")
-        return cancellation.run(methods[name].future(request)).result()
+        found = list(islice(cancellation.run(methods[name](request)), 2))
+        if len(found) != 1:
+            message = f"expected one response of {name}, found {'several' if found else 'none'}"
+            raise engine_error(grpc.StatusCode.INTERNAL, message)
+        return found[0]
 
 
 class Session:
@@ -372,7 +379,8 @@ class Session:
             if execution.name:
                 with suppress(grpc.RpcError):
                     cancel = google.CancelOperationRequest(name=execution.name)
-                    self._client._operations["CancelOperation"](cancel, timeout=_CANCEL_SECONDS)
+                    call = self._client._operations["CancelOperation"]
+                    deque(call(cancel, timeout=_CANCEL_SECONDS), 0)
             raise
 
     def stream(self, request: reapi.ExecuteRequest | reapi.WaitExecutionRequest) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import grpc
 import grpc.aio
+from grpc.experimental import ChannelOptions
 
 from tvix_build.proxy.shared.addresses import Address, parse
 from tvix_build.proxy.shared.channels import Options, channel_options
@@ -27,8 +28,11 @@ def open_channel(
 def connect(
     target: str, credentials: grpc.ChannelCredentials | None, max_message_size: int
 ) -> grpc.Channel:
-    """Return a channel to a target of gRPC, with TLS if there are credentials."""
-    return _open(target, credentials, channel_options(None, max_message_size))
+    """Return a channel to a target of gRPC, with TLS if there are credentials. Responses that are
+    streams are read by the thread of the caller, not by one that gRPC starts for a call."""
+    options = channel_options(None, max_message_size)
+    options.append((ChannelOptions.SingleThreadedUnaryStream, 1))
+    return _open(target, credentials, options)
 
 
 def _open(
