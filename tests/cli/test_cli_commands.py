@@ -479,6 +479,7 @@ def test_misspelt_names(tmp_path: Path) -> None:
         assert (result.status, result.stderr) == (2, f"tvix-build: {missing}\n")
     result = run("validate", "x", cwd=tmp_path)
     assert result.stderr == "tvix-build: x: No such file or directory\n"
+    assert result.stdout == b""  # no summary of no file
     result = run("validat")
     assert result.status == 2
     assert result.stderr.endswith("No such command 'validat'. Did you mean 'validate'?\n")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -18,8 +19,9 @@ import pytest
 from builders_support import needs_sandbox
 from cli_support import Result, run, start
 from made_plans import add_step, digest_of, output_name, write_greetings, write_plan
+from tvix_build.cli import keys
 from tvix_build.plan import PlanState, Status
-from waiting import wait_until
+from waiting import LIMIT, until, wait_until
 
 
 def run_plan(directory: Path, *options: str) -> Result:
@@ -161,6 +163,47 @@ def test_keys_on_a_terminal(tmp_path: Path) -> None:
     assert termios.tcgetattr(theirs) == before
     for descriptor in (ours, theirs):
         os.close(descriptor)
+
+
+def test_keys_while_another_process_group_has_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Keys are left to that group, without a busy loop."""
+    ours, theirs = pty.openpty()
+    looks: list[bool] = []
+    foreground = True
+
+    def is_foreground(_: int) -> bool:
+        looks.append(foreground)
+        return foreground
+
+    async def main() -> None:
+        nonlocal foreground
+        typed: asyncio.Queue[bytes] = asyncio.Queue()
+        with keys.reading_keys(typed.put_nowait) as reads:
+            assert reads
+            foreground = False
+            os.write(ours, b"l")
+            await until(lambda: False in looks)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert looks.count(False) == 1
+            foreground = True
+        monkeypatch.setattr(keys, "PAUSE", 0)
+        with keys.reading_keys(typed.put_nowait):
+            foreground = False
+            os.write(ours, b"l")
+            await until(lambda: looks.count(False) > 2)
+            assert typed.empty()
+            foreground = True
+            assert await typed.get() == b"l"
+
+    with open(theirs, "rb", buffering=0) as stdin:
+        monkeypatch.setattr(keys, "_is_foreground", is_foreground)
+        monkeypatch.setattr(keys, "PAUSE", LIMIT)
+        monkeypatch.setattr("sys.stdin", stdin)
+        asyncio.run(main())
+    os.close(ours)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_the_live_view(state: PlanState) -> None:
 
     assert "0 of 3 steps" in shown()
     assert "longest path left: 2 steps" in shown()
+    assert "log of a build" not in shown()  # No terminal has keys.
     for digest in digests[::2]:
         view.show(Started(digest, 0))
     view.show(Logged(digests[0], b"first line\nsecond\x1b[2J line"))

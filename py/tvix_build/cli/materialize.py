@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tvix_build.castore import CastoreStore
+from tvix_build.cli.targets import check_parent
 
 if TYPE_CHECKING:
     from tvix.castore.protos.castore_pb2 import Node
@@ -23,14 +24,6 @@ def check_target(target: str) -> None:
     if os.path.lexists(target):
         raise click.UsageError(f"--out-link: {target!r} exists; expected a new directory")
     check_parent("--out-link", target)
-
-
-def check_parent(option: str, target: str) -> None:
-    """Raise click.UsageError if the file or directory of an option has no directory. The builds
-    before it take long."""
-    parent = Path(target).parent
-    if not parent.is_dir():
-        raise click.UsageError(f"{option}: expected an existing directory, found {str(parent)!r}")
 
 
 def materialize(castore: CastoreStore, outputs: Mapping[str, Node], target: str) -> None:

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
 from rich.table import Table
 
-from tvix_build.cli.extras import extra
 from tvix_build.cli.plan_show import open_graph
+from tvix_build.cli.targets import check_format
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.plan.differences import PlanDifference, RootCause, compare_plans
 from tvix_build.records.output import Output, output_errors
@@ -27,7 +26,7 @@ def run(old: str, new: str, as_json: bool, output: str | None) -> int:
     """Run the command, and return its exit status."""
     monitor = Monitor()
     if output is not None:
-        _check_output(output)
+        check_format("--output", output, [*TABLES])
     before = open_graph(old, monitor)
     if isinstance(before, int):
         return before
@@ -65,14 +64,6 @@ def _describe(cause: RootCause) -> dict[str, object]:
         "changes": cause.changes,
         "cascade": cause.cascade,
     }
-
-
-def _check_output(name: str) -> None:
-    """Raise an error if a table has no known format, or needs a package that is missing."""
-    if Path(name).suffix not in TABLES:
-        raise click.UsageError(f"--output: expected {' or '.join(TABLES)}, found {name!r}")
-    with extra("arrow"):
-        import pyarrow.parquet  # noqa: F401
 
 
 def _write_table(name: str, causes: Sequence[RootCause]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 
 from rich.table import Table
 
@@ -26,9 +27,11 @@ from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.nix.requests import RequestMaker
 from tvix_build.plan.derivations import PlanMaker
 from tvix_build.records import InputError
-from tvix_build.records.output import output_errors
+from tvix_build.records.output import Output, output_errors
+from tvix_build.records.source import Source
 from tvix_build.records.writing import write_target
 
+AT_ONCE = 1 << 10  # pieces of the plan that are written together
 SHOWN = 1 << 8  # derivations after which the progress is shown
 
 
@@ -78,13 +81,24 @@ def run(
             for path, reasons in plan.rejected.items():
                 refusals.add(path, reasons)
         if plan.roots:
-            with write_target(target, message_type(Kind.PLAN)) as writer:
-                writer.write([plan.encode()])
+            _write(target, plan)
     summary.requests = sum(one.path in plan.made for _, one in derivations)
     if target.path != "-" and verbosity() >= 0:
         with output_errors("standard output"):
             _print(plan, summary)
     return summary.status
+
+
+def _write(target: Source, plan: PlanMaker) -> None:
+    """Write a plan; if its format is binary, without a copy of it in memory."""
+    pieces = plan.encode()
+    if target.format != "binpb":
+        with write_target(target, message_type(Kind.PLAN)) as writer:
+            writer.write([b"".join(pieces)])
+        return
+    with Output(target.path, target.compression) as output:
+        while some := b"".join(islice(pieces, AT_ONCE)):
+            output.write(some)
 
 
 def _print(plan: PlanMaker, summary: Summary) -> None:

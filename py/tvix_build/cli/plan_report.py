@@ -4,34 +4,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
-from tvix_build.cli.extras import extra
-from tvix_build.cli.materialize import check_parent
 from tvix_build.plan import PlanState, Run
 from tvix_build.plan.report import report_run
 from tvix_build.plan.timeline import render
 from tvix_build.records.output import Output
 
-_SUFFIXES = (".json", ".parquet", ".html")
+SUFFIXES = (".json", ".parquet", ".html")
 _TIMES = ("started", "finished")
-
-
-def check_report_names(names: Iterable[str]) -> None:
-    """Raise an error if a report has no known format or no directory, or needs a package that is
-    missing."""
-    for name in names:
-        suffix = Path(name).suffix
-        if suffix not in _SUFFIXES:
-            raise click.UsageError(f"--report: expected {', '.join(_SUFFIXES)}, found {name!r}")
-        check_parent("--report", name)
-        if suffix == ".parquet":
-            with extra("arrow"):
-                import pyarrow.parquet  # noqa: F401
 
 
 def write_reports(names: Sequence[str], state: PlanState, run: Run) -> None:

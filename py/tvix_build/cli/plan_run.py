@@ -16,9 +16,10 @@ from tvix_build.castore import CastoreStore
 from tvix_build.cli.connections import client_credentials
 from tvix_build.cli.materialize import check_target, materialize
 from tvix_build.cli.opening import open_builder
-from tvix_build.cli.plan_report import check_report_names, write_reports
+from tvix_build.cli.plan_report import SUFFIXES, write_reports
 from tvix_build.cli.plan_show import read_valid_plan
 from tvix_build.cli.plan_view import View, open_view
+from tvix_build.cli.targets import check_format
 from tvix_build.cli.terminal import Monitor, stdout_console
 from tvix_build.plan import PlanResult, PlanState, Status, run_async
 from tvix_build.records.output import output_errors
@@ -51,7 +52,8 @@ def run(
     """Run the command, and return its exit status."""
     if out_link is not None:
         check_target(out_link)
-    check_report_names(reports)
+    for report in reports:
+        check_format("--report", report, SUFFIXES)
     monitor = Monitor(quiet=True)
     plan = read_valid_plan(file, monitor)
     if plan is None:

@@ -107,11 +107,12 @@ class LiveView(View):
     def __init__(self, state: PlanState, plan: bytes, builders: Sequence[str]) -> None:
         super().__init__(state, plan, builders)
         self._shown: bytes | None = None
+        self._reads_keys = False
 
     @contextmanager
     def keys(self) -> Iterator[None]:
         """Handle keys of the terminal, if this process is in the foreground of one."""
-        with reading_keys(self.press):
+        with reading_keys(self.press) as self._reads_keys:
             yield
 
     def press(self, key: bytes) -> None:
@@ -139,7 +140,8 @@ class LiveView(View):
         more = [f"{len(builds) - _SHOWN_BUILDS} more"] if len(builds) > _SHOWN_BUILDS else []
         total = f"{self._counts.total():,} of {self._lengths.total:,} steps"
         left = f"longest path left: {self._lengths.longest} steps"
-        parts = [*more, total, *counts, left, "l: log of a build"]
+        hint = ["l: log of a build"] if self._reads_keys else []
+        parts = [*more, total, *counts, left, *hint]
         return Group(table, Text("  ".join(parts)), *self._render_log())
 
     def _render_log(self) -> Iterator[Text]:

@@ -48,7 +48,8 @@ def run(
             except InputError as error:
                 summary.failed_files += 1
                 monitor.error(error)
-    if not alone and verbosity() >= 0:
+    read = summary.records or not summary.failed_files
+    if read and not alone and verbosity() >= 0:
         with output_errors("standard output"):
             summary.print(stdout_console())
             sys.stdout.flush()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -34,11 +35,11 @@ def parse(data: bytes, *, path: str = "") -> Derivation:
             {to_str(one[0]): Output(*map(to_str, one[1:])) for one in term.outputs}
         ),
         input_derivations=MappingProxyType(
-            {to_str(one): tuple(map(_name, names)) for one, names in term.input_derivations}
+            {_shared(one): tuple(map(_name, names)) for one, names in term.input_derivations}
         ),
-        input_sources=tuple(map(to_str, term.input_sources)),
-        system=to_str(term.system),
-        builder=to_str(term.builder),
+        input_sources=tuple(map(_shared, term.input_sources)),
+        system=_shared(term.system),
+        builder=_shared(term.builder),
         arguments=tuple(map(to_str, term.arguments)),
         environment=MappingProxyType({_name(name): value for name, value in term.environment}),
         path=path,
@@ -81,6 +82,11 @@ def unparse(derivation: Derivation) -> bytes:
             environment=[(to_bytes(name), value) for name, value in derivation.environment.items()],
         )
     )
+
+
+def _shared(string: bytes) -> str:
+    """Decode a string that many derivations have, as the same object for all of them."""
+    return sys.intern(to_str(string))
 
 
 # There are few distinct names, and sharing their objects makes mappings small and fast.

@@ -83,7 +83,7 @@ def from_derivations(
     for path, reasons in plan.rejected.items():
         if reasons:
             raise DerivationError(path, reasons)
-    return Plan.FromString(plan.encode())
+    return Plan.FromString(b"".join(plan.encode()))
 
 
 class PlanMaker:
@@ -130,8 +130,8 @@ class PlanMaker:
             if derivation.path in self.made:
                 self.roots.add(self.made[derivation.path])
 
-    def encode(self) -> bytes:
-        """Return the canonical plan of the derivations that are not rejected."""
+    def encode(self) -> Iterator[bytes]:
+        """Yield the canonical plan of the derivations that are not rejected, in pieces."""
         steps = (self._steps[digest][0] for digest in sorted(self.reached()))
         return make_plan(steps, sorted(self.roots))
 

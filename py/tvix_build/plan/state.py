@@ -252,7 +252,7 @@ class PlanState:
             steps.update(found)
             waiting = {ref.step for step in found.values() for ref in read_refs(step)}
             waiting -= steps.keys()
-        return make_plan((step for _, step in sorted(steps.items())), wanted)
+        return b"".join(make_plan((step for _, step in sorted(steps.items())), wanted))
 
     def step(self, digest: bytes) -> Step:
         """Return a step.

@@ -71,15 +71,14 @@ def read_roots(plan: bytes) -> list[bytes]:
     return [plan[at - DIGEST_SIZE : at] for at in ends]
 
 
-def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> bytes:
-    """Return the encoding of a plan. It is canonical if the steps are, and if steps and roots are
-    ordered by digest."""
-    pieces = []
+def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the encoding of a plan in pieces. It is canonical if the steps are, and if steps and
+    roots are ordered by digest."""
     for step in steps:
-        pieces += [bytes((_STEPS,)), varint(len(step)), step]
+        yield bytes((_STEPS,)) + varint(len(step))
+        yield step
     for root in roots:
-        pieces += [bytes((_ROOTS, len(root))), root]
-    return b"".join(pieces)
+        yield bytes((_ROOTS, len(root))) + root
 
 
 def read_step(step: bytes) -> Step:
