@@ -7,7 +7,6 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -51,6 +50,7 @@ from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
 from tvix_build.proxy.shared.channels import Connections, Memory, server_options
 from tvix_build.proxy.shares import Shares
+from tvix_build.proxy.status import shutting_down
 from waiting import until
 
 SIZE = 1 << 20
@@ -367,39 +367,56 @@ def test_a_request_that_does_not_arrive() -> None:
     asyncio.run(scenario())
 
 
-def test_grpc_ends_the_reading_of_a_call_that_the_proxy_ends() -> None:
-    """gRPC would never free a message that arrives after its reading was cancelled."""
+class Reading:
+    """The context of a call whose request gRPC reads until `request` is set or the call is aborted.
+    gRPC would never free a request that arrives after its reading was cancelled."""
 
-    async def scenario() -> list[dict[str, Any]]:
-        loop = asyncio.get_running_loop()
-        logged: list[dict[str, Any]] = []
-        loop.set_exception_handler(lambda _, context: logged.append(context))
-        message: asyncio.Future[bytes] = loop.create_future()
-        begun = asyncio.Event()
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.request: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.aborted: list[grpc.StatusCode] = []
 
-        async def read() -> bytes:
-            begun.set()
-            return await message
+    async def read(self) -> bytes:
+        """Return the request."""
+        self.begun.set()
+        return await self.request
 
-        async def receive() -> None:
-            context: Any = SimpleNamespace(read=read)
-            await receiver.receive(OpenCall(), context, "caller")
+    async def abort(self, code: grpc.StatusCode, *_: object) -> None:
+        """End the reading, as gRPC does."""
+        self.aborted.append(code)
+        if not self.request.done():
+            self.request.set_exception(grpc.aio.AbortError())
+        raise grpc.aio.AbortError
 
+
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_call_is_ended_while_grpc_reads_its_request(arrives: bool) -> None:
+    async def scenario() -> None:
+        reading = Reading()
+        context: Any = reading
         receiver = Receiver(Memory(), SIZE)
-        call = asyncio.create_task(receive())
-        await begun.wait()
-        call.cancel()
-        await asyncio.wait([call])
-        assert call.cancelled()
-        assert not message.cancelled()
-        assert receiver.bytes.held == 0
-        message.set_exception(grpc.aio.UsageError("ended"))
-        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
-        del call
-        gc.collect()
-        return logged
+        calls = []
 
-    assert not asyncio.run(scenario())
+        async def handle() -> None:
+            calls.append(OpenCall(context))
+            try:
+                await receiver.receive(calls[0], context, "caller")
+            except (grpc.aio.AbortError, asyncio.CancelledError):
+                await calls[0].abort(shutting_down(), ())
+
+        handling = asyncio.create_task(handle())
+        await reading.begun.wait()
+        if arrives:
+            reading.request.set_result(b"request")
+        calls[0].end(shutting_down())
+        await asyncio.wait([handling])
+        assert handling.cancelled()
+        assert not reading.request.cancelled()
+        assert reading.aborted == [grpc.StatusCode.UNAVAILABLE]
+        assert calls[0].on_end is None
+        assert receiver.bytes.held == 0
+
+    asyncio.run(scenario())
 
 
 def test_a_call_without_a_request() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import grpc.aio
 
+from tvix_build.proxy.builder_protocol import Metadata
 from tvix_build.proxy.status import StatusError
 
 _POLL_SECONDS = 0.005
@@ -22,21 +23,44 @@ class OpenCall:
 
     Attributes:
         failure: the status with which the proxy ends the call; None if it does not.
+        is_reading: whether the task waits for gRPC to read the request.
         on_end: is called when the call has ended.
     """
 
-    __slots__ = ("_task", "failure", "on_end")
+    __slots__ = ("_aborting", "_context", "_task", "failure", "is_reading", "on_end")
 
-    def __init__(self) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.failure: StatusError | None = None
+        self.is_reading = False
         self.on_end: Callable[[], None] | None = None
+        self._aborting: asyncio.Task[None] | None = None
+        self._context = context
         self._task = asyncio.current_task()
 
     def end(self, failure: StatusError) -> None:
-        """End the call: cancel its task, which handles `failure`."""
-        if self.failure is None and self._task is not None:
-            self.failure = failure
+        """End the call: cancel its task, which handles `failure`. While gRPC reads the request, it
+        aborts the call instead, which ends the reading with an AbortError: if the reading were
+        cancelled, gRPC would never free a request that arrives then (grpc/grpc#43360)."""
+        if self.failure is not None or self._task is None:
+            return
+        self.failure = failure
+        if self.is_reading:
+            self._aborting = asyncio.create_task(self._send(failure))
+        else:
             self._task.cancel()
+
+    async def abort(self, failure: StatusError, trailing: Metadata) -> NoReturn:
+        """Send a status and end the task; after `end`, the status is `failure`."""
+        if self._aborting is not None:
+            await self._aborting
+            raise asyncio.CancelledError
+        with cancelled_if_ended():
+            await self._context.abort(failure.code, failure.message, trailing)
+        raise AssertionError("abort raises")
+
+    async def _send(self, failure: StatusError) -> None:
+        with suppress(grpc.aio.AbortError, grpc.aio.InternalError):
+            await self._context.abort(failure.code, failure.message, failure.trailing_metadata)
 
 
 class OpenCalls:
@@ -55,7 +79,7 @@ class OpenCalls:
 
     def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> OpenCall:
         """Count a call until it ends."""
-        call = OpenCall()
+        call = OpenCall(context)
         self._arrived += 1
         self._calls[call] = None
         self._idle.clear()

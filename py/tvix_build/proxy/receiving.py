@@ -45,6 +45,7 @@ class Receiver:
 
         Raises:
             StatusError: if the call has no request.
+            CancelledError, AbortError: if the call is ended.
         """
         loop = asyncio.get_running_loop()
         self._uploads[call] = caller, loop.time() + self._timeout
@@ -55,8 +56,13 @@ class Receiver:
                 await self._wait(call, caller)
             data: Any = b""
             try:
-                data = await _read(context)
+                call.is_reading = True
+                read: Any = await context.read()
+                if call.failure is not None:  # It was ended when the request had just arrived.
+                    raise asyncio.CancelledError
+                data = read
             finally:
+                call.is_reading = False
                 self.bytes.release(caller, self._size - len(data or b""))
         finally:
             del self._uploads[call]
@@ -132,19 +138,3 @@ class Receiver:
                 found, most = upload, self.bytes.of(other)
         if found is not None:
             found.end(self._full())
-
-
-async def _read(context: _Context) -> Any:
-    """Return the request, or EOF. Cancellation does not cancel the reading, which gRPC then ends
-    with the call: it would never free a message that arrives later (grpc/grpc#43360)."""
-    reading = asyncio.ensure_future(context.read())
-    try:
-        return await asyncio.shield(reading)
-    except asyncio.CancelledError:
-        reading.add_done_callback(_discard)
-        raise
-
-
-def _discard(reading: asyncio.Future[Any]) -> None:
-    if not reading.cancelled():
-        reading.exception()  # Mark it as retrieved.

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -103,7 +103,7 @@ class ProxyService:
             except StatusError as error:
                 failure = error.without_frames()
                 outcome.fail(error)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, grpc.aio.AbortError):
                 if call.failure is None:
                     outcome.code, outcome.by = cancelled_code(context), "client"
                     raise
@@ -117,7 +117,7 @@ class ProxyService:
         if response is None:
             assert failure
             trailing = (*returned(failure.trailing_metadata), *digest)
-            await _abort(context, failure, trailing)
+            await call.abort(failure, trailing)
         if response.initial_metadata:
             await context.send_initial_metadata(returned(response.initial_metadata))
         context.set_trailing_metadata((*returned(response.trailing_metadata), *digest))
@@ -196,9 +196,3 @@ class _Updates:
         with cancelled_if_ended():
             await self._context.write(update)
         self._outcome.response_size += len(update)
-
-
-async def _abort(context: _Context, failure: StatusError, trailing: Metadata) -> NoReturn:
-    with cancelled_if_ended():
-        await context.abort(failure.code, failure.message, trailing)
-    raise AssertionError("abort raises")

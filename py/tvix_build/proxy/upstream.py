@@ -147,7 +147,9 @@ class _Methods:
 
     async def read_message(self, call: Call, timeout: float | None) -> Response:
         """Return a response, of which gRPC reads one message."""
-        rpc = self._unary(call.request, timeout=timeout, metadata=call.metadata)
+        # From a tuple, gRPC would make the same after a slow check of its type.
+        metadata = grpc.aio.Metadata(*call.metadata)
+        rpc = self._unary(call.request, timeout=timeout, metadata=metadata)
         data: Any = await rpc
         if data is None:
             raise _invalid("no message")
