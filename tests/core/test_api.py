@@ -171,7 +171,7 @@ def test_a_node_that_cannot_be_valid_fails(
 
 def test_the_largest_directory_may_be_an_input() -> None:
     node = tvix_build.directory_node("a", digest=DIGEST, size=(1 << 64) - 1)
-    assert tvix_build.build_request(command_args=["a"], inputs=[node]).inputs == [node]
+    assert list(tvix_build.build_request(command_args=["a"], inputs=[node]).inputs) == [node]
 
 
 @pytest.mark.parametrize("name", ["a" * 255, b"\xff" * 255])
