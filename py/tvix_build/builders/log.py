@@ -30,8 +30,8 @@ class Log:
     def __init__(self, limit: int, directory: str | os.PathLike[str]) -> None:
         self._limit = limit
         self._file = temporary_file(_IN_MEMORY, directory)
-        self.size = 0
-        self.exceeded = False
+        self.size: int = 0
+        self.exceeded: bool = False
 
     @property
     def failure(self) -> str | None:

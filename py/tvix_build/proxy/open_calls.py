@@ -31,7 +31,7 @@ class OpenCall:
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.failure: StatusError | None = None
-        self.is_reading = False
+        self.is_reading: bool = False
         self.on_end: Callable[[], None] | None = None
         self._aborting: asyncio.Task[None] | None = None
         self._context = context

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import grpc
 import grpc.aio
-from grpc.experimental import ChannelOptions
 
 from tvix_build.proxy.shared.addresses import Address, parse
 from tvix_build.proxy.shared.channels import Options, channel_options
+
+_SINGLE_THREADED = "SingleThreadedUnaryStream"
+"""`grpc.experimental.ChannelOptions.SingleThreadedUnaryStream`, which the stubs of gRPC lack."""
 
 
 def open_channel(
@@ -31,7 +33,7 @@ def connect(
     """Return a channel to a target of gRPC, with TLS if there are credentials. Responses that are
     streams are read by the thread of the caller, not by one that gRPC starts for a call."""
     options = channel_options(None, max_message_size)
-    options.append((ChannelOptions.SingleThreadedUnaryStream, 1))
+    options.append((_SINGLE_THREADED, 1))
     return _open(target, credentials, options)
 
 
