@@ -177,8 +177,10 @@ class Client:
     def _call(cancellation: Cancellation, methods: dict[str, Any], request: Any) -> Any:
         """Call the method that takes this request, and return its only response."""
         name = type(request).__name__.removesuffix("Request")
-        found = list(islice(cancellation.run(methods[name](request)), 2))
+        call = cancellation.run(methods[name](request))
+        found = list(islice(call, 2))
         if len(found) != 1:
+            call.cancel()
             message = f"expected one response of {name}, found {'several' if found else 'none'}"
             raise engine_error(grpc.StatusCode.INTERNAL, message)
         return found[0]
