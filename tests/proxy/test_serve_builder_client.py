@@ -35,6 +35,7 @@ from tvix_build.builders.interface import missing_output
 from tvix_build.builders.messages import Request
 from tvix_build.builders.server import ServerBuilder
 from tvix_build.castore import CastoreStore
+from tvix_build.castore.transfers import PIECE
 from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.shared.services import SERVICES
 from waiting import LIMIT
@@ -203,10 +204,10 @@ def test_an_output_that_is_missing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_log_above_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [(32 << 20) - 1, PIECE])
+def test_a_log_above_the_limit(tmp_path: Path, limit: int) -> None:
     logs: list[bytes] = []
     whole = bytes(range(256)) * (32 << 12)
-    limit = len(whole) - 1
 
     async def main() -> None:
         def contents(request: Request) -> bytes:
@@ -220,10 +221,11 @@ def test_a_log_above_the_limit(tmp_path: Path) -> None:
             found = caught.value.record
             assert (found.log_size, found.failure) == (limit, failure)
             with castore.open_blob(found.log_digest) as file:
-                assert file.read() == whole[:-1]
+                assert file.read() == whole[:limit]
 
     asyncio.run(main())
-    assert b"".join(logs) == whole[:-1]
+    assert b"".join(logs) == whole[:limit]
+    assert all(logs)
     assert max(map(len, logs)) < len(whole) // 2
 
 

@@ -215,7 +215,7 @@ class _Build:
 
         def add(piece: bytes) -> None:
             kept = log.write(piece)
-            if on_log is not None:
+            if kept and on_log is not None:
                 on_log(kept)
 
         async with aclosing(client.read_blob(digest)) as pieces:
