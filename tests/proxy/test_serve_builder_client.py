@@ -35,6 +35,7 @@ from tvix_build.builders.interface import missing_output
 from tvix_build.builders.messages import Request
 from tvix_build.builders.server import ServerBuilder
 from tvix_build.castore import CastoreStore
+from tvix_build.castore.client import AsyncCastoreClient
 from tvix_build.castore.transfers import PIECE
 from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.shared.services import SERVICES
@@ -158,6 +159,50 @@ def test_inputs_that_the_server_has_removed_are_uploaded_again(tmp_path: Path) -
                     await client.build_async(request("", inputs=inputs))
 
     asyncio.run(main())
+
+
+def test_another_build_does_not_keep_lost_inputs_from_being_uploaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one uploads an input before the server loses it, and ends after that."""
+    uploads: list[str] = []
+    upload = AsyncCastoreClient.upload
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        uploaded, lost, built = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def upload_and_wait(
+            client: AsyncCastoreClient, store: CastoreStore, node: Any
+        ) -> None:
+            await upload(client, store, node)
+            uploads.append(node.file.name.decode())
+            if uploads == ["b"]:
+                uploaded.set()
+                await lost.wait()
+            elif uploads == ["b", "a", "b", "a"]:
+                lost.set()
+                await built.wait()
+
+        def contents(request: Request) -> bytes:
+            if len(request.message.inputs) == 1:
+                loop.call_soon_threadsafe(built.set)
+            elif not lost.is_set():
+                raise MissingInputsError(["inputs[1]: lost"])
+            return b""
+
+        monkeypatch.setattr(AsyncCastoreClient, "upload", upload_and_wait)
+        async with serving(tmp_path, contents) as (builder, castore, _):
+            for name in ("a", "b"):
+                (tmp_path / name).write_text(name)
+            inputs = [castore.ingest(tmp_path / name) for name in ("a", "b")]
+            other = asyncio.create_task(builder.build_async(request("", inputs=inputs[1:])))
+            await uploaded.wait()
+            await builder.build_async(request("", inputs=inputs))
+            await other
+
+    asyncio.run(main())
+    assert uploads == ["b", "a", "b", "a", "b"]
 
 
 def record_of(request: Request, log_digest: bytes) -> BuildRecord:
