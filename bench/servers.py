@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,9 @@ class Process:
         if cpu is not None:
             os.sched_setaffinity(self._process.pid, {cpu})
         self.port = self._wait_for_port()
+        # A proxy drops lines of a log that nobody reads, which takes less time.
+        self._reader = threading.Thread(target=self._discard_output, daemon=True)
+        self._reader.start()
 
     def _wait_for_port(self) -> int:
         """Wait for the line with its address."""
@@ -37,6 +41,11 @@ class Process:
             if found := re.search(r"127\.0\.0\.1:(\d+)", line):
                 return int(found[1])
         raise RuntimeError(f"a server ended with status {self._process.wait()}")
+
+    def _discard_output(self) -> None:
+        assert self._process.stdout is not None
+        while os.read(self._process.stdout.fileno(), 1 << 16):
+            pass
 
     def cpu_seconds(self) -> float:
         """What it used of CPUs so far."""
@@ -47,6 +56,7 @@ class Process:
         """End it at once."""
         self._process.kill()
         self._process.wait()
+        self._reader.join()
 
 
 def peer(role: str, corpus: Path, *words: str, cpu: int | None = None) -> Process:

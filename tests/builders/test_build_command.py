@@ -77,6 +77,16 @@ def test_failures(tmp_path: Path, script: str, options: tuple[str, ...], message
 
 
 @needs_sandbox
+def test_an_error_begins_on_a_new_line(tmp_path: Path) -> None:
+    found = build(tmp_path, "echo y; echo y", "--castore", "store", "--max-log-size", "3")
+    assert found.stderr == (
+        "y\ny\ntvix-build: request.binpb: the limit of the size of the log, 3 bytes, is exceeded\n"
+    )
+    found = build(tmp_path, "printf y; exit 3", "--castore", "store")
+    assert found.stderr == "y\ntvix-build: request.binpb: exit status 3\n"
+
+
+@needs_sandbox
 def test_stored_builds(tmp_path: Path) -> None:
     options = ("--castore", "store", "--builds", "builds", "-o", "build.binpb")
     script = "echo working >&2; cat /proc/sys/kernel/random/uuid > $out"

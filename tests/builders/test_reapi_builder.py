@@ -385,6 +385,32 @@ def test_a_log_above_the_limit_is_a_failed_build(
     assert build(request_, max_log_size=8).record.log_size == 8
 
 
+@BOTH
+def test_stdout_and_stderr_that_are_the_same(
+    engine: Engine, build: Build, request_: BuildRequest
+) -> None:
+    result = result_of(engine)
+    result.stdout_digest.CopyFrom(engine.put(b"same\n"))
+    result.stderr_digest.CopyFrom(result.stdout_digest)
+    result.ClearField("stdout_raw")
+    engine.execute = lambda _: reapi.ExecuteResponse(result=result)
+    log: list[bytes] = []
+    build(request_, on_log=log.append)
+    assert b"".join(log) == b"same\nsame\n"
+
+
+@pytest.mark.parametrize("size", [100, len(LARGE)])
+def test_a_log_of_another_size_is_an_error(
+    engine: Engine, build: Build, request_: BuildRequest, size: int
+) -> None:
+    """The engine says that the log is larger than the limit, and sends one that is smaller."""
+    result = result_of(engine)
+    result.stderr_digest.size_bytes = size
+    engine.execute = lambda _: reapi.ExecuteResponse(result=result)
+    with pytest.raises(EngineError, match="DATA_LOSS"):
+        build(request_, max_log_size=50)
+
+
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_large_log_is_not_read_into_memory(
     engine: Engine, build: Build, request_: BuildRequest, fits: bool

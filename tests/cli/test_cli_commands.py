@@ -335,6 +335,17 @@ def test_an_unknown_format_of_an_output(tmp_path: Path) -> None:
         assert "the format of stdin is unknown: pass --input-format" in from_stdin
 
 
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_an_unknown_format_of_a_plan(tmp_path: Path, command: str) -> None:
+    """The commands of plans have no option for the format."""
+    (tmp_path / "plan").touch()
+    remedy = "is unknown: pass a name such as x.binpbs or x.json.zst\n"
+    found = run("plan", command, "plan", cwd=tmp_path)
+    assert (found.status, found.stdout) == (2, b"")
+    assert found.stderr.endswith(f"Error: the format of 'plan' {remedy}")
+    assert run("plan", command, "-").stderr.endswith(f"Error: the format of stdin {remedy}")
+
+
 def test_show_says_what_is_wrong(tmp_path: Path) -> None:
     data = delimited([encoded(invalid_request()), b"\xff", encoded(request())])
     result = run("show", "--input-format", "binpbs", "-", stdin=data)

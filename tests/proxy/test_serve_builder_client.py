@@ -35,6 +35,8 @@ from tvix_build.builders.interface import missing_output
 from tvix_build.builders.messages import Request
 from tvix_build.builders.server import ServerBuilder
 from tvix_build.castore import CastoreStore
+from tvix_build.castore.client import AsyncCastoreClient
+from tvix_build.castore.transfers import PIECE
 from tvix_build.proxy.castore_builder import CastoreBuilder
 from tvix_build.proxy.shared.services import SERVICES
 from waiting import LIMIT
@@ -159,6 +161,50 @@ def test_inputs_that_the_server_has_removed_are_uploaded_again(tmp_path: Path) -
     asyncio.run(main())
 
 
+def test_another_build_does_not_keep_lost_inputs_from_being_uploaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one uploads an input before the server loses it, and ends after that."""
+    uploads: list[str] = []
+    upload = AsyncCastoreClient.upload
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        uploaded, lost, built = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def upload_and_wait(
+            client: AsyncCastoreClient, store: CastoreStore, node: Any
+        ) -> None:
+            await upload(client, store, node)
+            uploads.append(node.file.name.decode())
+            if uploads == ["b"]:
+                uploaded.set()
+                await lost.wait()
+            elif uploads == ["b", "a", "b", "a"]:
+                lost.set()
+                await built.wait()
+
+        def contents(request: Request) -> bytes:
+            if len(request.message.inputs) == 1:
+                loop.call_soon_threadsafe(built.set)
+            elif not lost.is_set():
+                raise MissingInputsError(["inputs[1]: lost"])
+            return b""
+
+        monkeypatch.setattr(AsyncCastoreClient, "upload", upload_and_wait)
+        async with serving(tmp_path, contents) as (builder, castore, _):
+            for name in ("a", "b"):
+                (tmp_path / name).write_text(name)
+            inputs = [castore.ingest(tmp_path / name) for name in ("a", "b")]
+            other = asyncio.create_task(builder.build_async(request("", inputs=inputs[1:])))
+            await uploaded.wait()
+            await builder.build_async(request("", inputs=inputs))
+            await other
+
+    asyncio.run(main())
+    assert uploads == ["b", "a", "b", "a", "b"]
+
+
 def record_of(request: Request, log_digest: bytes) -> BuildRecord:
     now = datetime.now(timezone.utc)
     return BuildRecord("fake:", request.digest, now, now, 3, 0.0, 0, log_digest, 0)
@@ -203,10 +249,10 @@ def test_an_output_that_is_missing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_log_above_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [(32 << 20) - 1, PIECE])
+def test_a_log_above_the_limit(tmp_path: Path, limit: int) -> None:
     logs: list[bytes] = []
     whole = bytes(range(256)) * (32 << 12)
-    limit = len(whole) - 1
 
     async def main() -> None:
         def contents(request: Request) -> bytes:
@@ -220,10 +266,11 @@ def test_a_log_above_the_limit(tmp_path: Path) -> None:
             found = caught.value.record
             assert (found.log_size, found.failure) == (limit, failure)
             with castore.open_blob(found.log_digest) as file:
-                assert file.read() == whole[:-1]
+                assert file.read() == whole[:limit]
 
     asyncio.run(main())
-    assert b"".join(logs) == whole[:-1]
+    assert b"".join(logs) == whole[:limit]
+    assert all(logs)
     assert max(map(len, logs)) < len(whole) // 2
 
 

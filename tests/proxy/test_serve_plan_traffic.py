@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from made_plans import digest_of, make_graph, make_plan, make_step
 from serving import open_proxy
 from tvix_build.builders.messages import Request
 from tvix_build.castore import CastoreStore
+from tvix_build.plan import PlanState
 from tvix_build.plan.client import PlanClient, Submitted
 from tvix_build.proxy.plan_runs import PlanOptions
 from tvix_build.proxy.shared.addresses import parse
@@ -99,6 +100,25 @@ def test_unchanged_steps_are_not_sent(tmp_path: Path) -> None:
     assert submitted == [(digest_of(plan), len(digests)), (digest_of(plan), 0)]
     assert first > len(plan)
     assert second < CONNECTION < len(plan)
+
+
+def test_steps_that_the_server_deletes_meanwhile_are_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, digests = make_graph([[], [0]])
+    collect_plan = PlanState.collect_plan
+    starts = []
+
+    def delete_and_collect(state: PlanState, roots: Iterable[bytes]) -> bytes:
+        starts.append(roots)
+        if len(starts) == 2:
+            assert state.delete_unused_steps() == len(digests)
+        return collect_plan(state, roots)
+
+    monkeypatch.setattr("tvix_build.plan.state._UNUSED_SECONDS", 0)
+    monkeypatch.setattr(PlanState, "collect_plan", delete_and_collect)
+    submitted, _ = submit_twice(tmp_path, plan)
+    assert submitted == [(digest_of(plan), 2 * len(digests)), (digest_of(plan), 0)]
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ class ServerBuilder:
                 response = await self._call(build, service, client)
                 return await build.result(client, response)
             except grpc.aio.AioRpcError as error:
-                self._uploaded.clear()  # The server may have lost them.
+                self._uploaded = set()  # The server may have lost them.
                 raise await build.error(client, error, on_log) from error
             except (InvalidResponseError, MissingError, UnexpectedContentError) as error:
                 raise BuilderError(f"{self._address}: {error}") from error
@@ -140,7 +140,8 @@ class ServerBuilder:
         except grpc.aio.AioRpcError as error:
             if read_info(error).reason != INPUTS_MISSING:
                 raise
-        self._uploaded.clear()
+        # A new set: other builds may still add to the old one what they uploaded before the loss.
+        self._uploaded = set()
         await build.upload(client, self._uploaded)
         return await service.do_build(build.request.encoding, timeout=self._timeout)
 
@@ -215,7 +216,7 @@ class _Build:
 
         def add(piece: bytes) -> None:
             kept = log.write(piece)
-            if on_log is not None:
+            if kept and on_log is not None:
                 on_log(kept)
 
         async with aclosing(client.read_blob(digest)) as pieces:

@@ -31,7 +31,7 @@ def read_nodes(path: str) -> dict[str, Node]:
             path.
         FormatError: if the name has neither suffix.
     """
-    source = find_input(path, None, option="--nodes")
+    source = find_input(path, None, option=None)
     if source.format == "binpbs":
         return _read_messages(source)
     if source.format == "ndjson":

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from tvix_build import Kind, Report, ValidationError
 from tvix_build._core.report import in_words, message_type
-from tvix_build.cli.arguments import Record, input_source, read_record, read_single
+from tvix_build.cli.arguments import Record, read_record, read_single
 from tvix_build.cli.terminal import Monitor, printable, stdout_console
 from tvix_build.plan.graph import PlanGraph
 from tvix_build.records import InputError
 from tvix_build.records.output import Output, output_errors
+from tvix_build.records.source import find_input
 
 SHOWN = 12  # hexadecimal digits of a digest in a table
 
@@ -27,7 +28,7 @@ def read_plan(path: str) -> Record:
     Raises:
         InputError: if the file cannot be read, or does not hold one message.
     """
-    return read_record(input_source(path, None, None), message_type(Kind.PLAN))
+    return read_record(find_input(path, None, option=None), message_type(Kind.PLAN))
 
 
 def read_valid_plan(path: str, monitor: Monitor) -> bytes | None:
@@ -47,7 +48,7 @@ def open_graph(path: str, monitor: Monitor) -> PlanGraph | int:
     """Return the graph of the plan in a file; an exit status if it is invalid or unreadable, after
     reporting the reason."""
     try:
-        record = read_single(input_source(path, None, None), message_type(Kind.PLAN))
+        record = read_single(find_input(path, None, option=None), message_type(Kind.PLAN))
     except InputError as error:
         monitor.error(error)
         return 2

@@ -61,8 +61,9 @@ class Sandbox:
         Raises:
             FailedError: if the build fails.
         """
-        with self._open(monitor) as (castore, builder):
-            result = builder.build(request, schema=self.schema, on_log=_log())
+        with self._open(monitor) as (castore, builder, log):
+            result = builder.build(request, schema=self.schema, on_log=log.writer)
+            log.end_line()
             _note_record(monitor, result.record)
             self._write_outputs(castore, result.outputs)
         return bytes(result.response)
@@ -81,15 +82,20 @@ class Sandbox:
         from tvix_build.builders.derivations import DerivationBuildError, build_derivation
         from tvix_build.nix import DerivationError
 
-        with self._open(monitor) as (castore, builder):
+        with self._open(monitor) as (castore, builder, log):
+
+            def on_start(path: str) -> None:
+                log.end_line()
+                monitor.note(f"building {path}")
+
             try:
                 found = build_derivation(
                     self.file,
                     builder=builder,
                     castore=castore,
                     store=store,
-                    on_start=lambda path: monitor.note(f"building {path}"),
-                    on_log=_log(),
+                    on_start=on_start,
+                    on_log=log.writer,
                 )
             except DerivationError as error:
                 reasons = "; ".join(error.reasons)
@@ -98,32 +104,36 @@ class Sandbox:
                 monitor.error(f"{self.file}: {reasons}")
                 raise FailedError from None
             except DerivationBuildError as error:
+                log.end_line()
                 _report(monitor, str(error), error.__cause__)
                 raise FailedError from None
+            log.end_line()
             result = list(found.results.values())[-1]
             _note_record(monitor, result.record)
             self._write_outputs(castore, result.outputs)
         return result.response.SerializeToString(deterministic=True)
 
     @contextmanager
-    def _open(self, monitor: Monitor) -> Iterator[tuple[CastoreStore, Builder]]:
-        """Yield the castore and the builder, and report its errors.
+    def _open(self, monitor: Monitor) -> Iterator[tuple[CastoreStore, Builder, _Log]]:
+        """Yield the castore, the builder and its log, and report its errors.
 
         Raises:
             FailedError: if the builder raises an error.
         """
         if self.out_link is not None:
             check_target(self.out_link)
+        log = _Log()
         with CastoreStore(self.castore) as castore:
             try:
                 with (
                     self.open_builder(castore) as builder,
                     self.reuse.apply(builder, castore) as reusing,
                 ):
-                    yield castore, reusing
+                    yield castore, reusing, log
                     if self.reuse.check:
                         monitor.note("the outputs of a second build are equal")
             except BuilderError as error:
+                log.end_line()
                 _report(monitor, f"{self.file}: {error}", error)
                 raise FailedError from None
 
@@ -145,15 +155,27 @@ def _report(monitor: Monitor, text: str, error: BaseException | None) -> None:
             monitor.error(f"{error.kept}: kept; to enter the sandbox, run {error.kept}/enter")
 
 
-def _log() -> OnLog | None:
-    """Return the function that prints the log, unless the command is quiet."""
-    return None if verbosity() < 0 or sys.stderr is None else _write_log
+class _Log:
+    """Prints the logs of builds on stderr."""
 
+    def __init__(self) -> None:
+        self._line_ended = True
 
-def _write_log(data: bytes) -> None:
-    sys.stderr.flush()
-    sys.stderr.buffer.write(data)
-    sys.stderr.buffer.flush()
+    @property
+    def writer(self) -> OnLog | None:
+        """The function that prints a part of a log, unless the command is quiet."""
+        return None if verbosity() < 0 or sys.stderr is None else self._write
+
+    def end_line(self) -> None:
+        """Let the next message begin on a new line, although the log has no newline at its end."""
+        if not self._line_ended:
+            self._write(b"\n")
+
+    def _write(self, data: bytes) -> None:
+        sys.stderr.flush()
+        sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()
+        self._line_ended = data.endswith(b"\n")
 
 
 def _note_record(monitor: Monitor, record: BuildRecord) -> None:

@@ -30,6 +30,7 @@ __all__ = ["PlanClient", "Submitted"]
 
 _SERVICE = "/tvix_build.plan.v1.PlanService"
 _DIGESTS_AT_ONCE = 1000
+_UPLOADS = 3
 
 
 class Submitted(NamedTuple):
@@ -38,7 +39,7 @@ class Submitted(NamedTuple):
     plan: bytes
     """The digest of the plan."""
     sent: int
-    """The number of steps that the server lacked."""
+    """The number of steps that were sent."""
 
 
 class PlanClient:
@@ -108,15 +109,19 @@ class PlanClient:
             fail_fast=fail_fast,
             timeout=timeout or 0,
         )
-        try:
-            return Submitted(self._start(request).plan, 0)
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                raise
-        numbers = {digest: number for number, digest in enumerate(graph.digests)}
-        missing = self._missing_steps(graph.digests)
-        self._submit(graph.encoding(numbers[digest]) for digest in missing)
-        return Submitted(self._start(request).plan, len(missing))
+        sent = 0
+        for _ in range(_UPLOADS):
+            try:
+                return Submitted(self._start(request).plan, sent)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                    raise
+            # More than one time if another client deletes a plan with the same steps meanwhile.
+            numbers = {digest: number for number, digest in enumerate(graph.digests)}
+            missing = self._missing_steps(graph.digests)
+            self._submit(graph.encoding(numbers[digest]) for digest in missing)
+            sent += len(missing)
+        return Submitted(self._start(request).plan, sent)
 
     def watch(
         self,

@@ -106,7 +106,7 @@ def refuse_compressed_table(path: str, format_name: str | None, compression: str
 def find_source(
     path: str,
     given_format: str | None,
-    option: str = "format",
+    option: str | None = "format",
     column: str | None = None,
     *,
     output: bool = False,
@@ -114,7 +114,7 @@ def find_source(
     """Return the file, stdin or stdout that an argument names. The file may not exist.
 
     Args:
-        option: the name of the option for the format, for errors.
+        option: the name of the option for the format, for errors; None if there is none.
         output: whether the file will be written.
 
     Raises:
@@ -132,10 +132,10 @@ def find_source(
             what = "stdout" if output else "stdin"
         else:
             what = f"the output {path!r}" if output else f"{path!r}"
-        raise FormatError(
-            f"the format of {what} is unknown: pass {option} {'|'.join(FORMATS)}"
-            + ("" if path == "-" else ", or a name such as x.binpbs or x.json.zst")
-        )
+        remedies = [] if option is None else [f"{option} {'|'.join(FORMATS)}"]
+        if path != "-" or option is None:
+            remedies.append("a name such as x.binpbs or x.json.zst")
+        raise FormatError(f"the format of {what} is unknown: pass {', or '.join(remedies)}")
     refuse_compressed_table(path, chosen, compression)
     return Source(path, chosen, compression, column)
 
@@ -144,7 +144,7 @@ def find_input(
     name: str,
     given_format: str | None,
     column: str | None = None,
-    option: str = "format",
+    option: str | None = "format",
 ) -> Source:
     """Return the file, the record of a file (FILE[INDEX]) or stdin that an argument names. If a
     file with the name FILE[INDEX] exists, it is returned instead.

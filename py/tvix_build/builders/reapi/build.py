@@ -110,9 +110,8 @@ class Build:
             except EngineStatusError as error:
                 if error.code.name == "DEADLINE_EXCEEDED":
                     failure = f"the time limit of the engine is exceeded: {error.message}"
-                    result = reapi.ActionResult()
-                    with self._fetch_log(result) as log:
-                        record = self._record(started, result, log, failure)
+                    with self._log() as log:
+                        record = self._record(started, reapi.ActionResult(), log, failure)
                     raise BuildFailedError(failure, record) from error
                 if not error.missing or attempt == _ATTEMPTS - 1:
                     raise
@@ -134,7 +133,8 @@ class Build:
     def _finish(
         self, result: reapi.ActionResult, started: datetime, on_log: OnLog | None
     ) -> BuildResult[Any]:
-        with self._fetch_log(result) as log:
+        with self._log() as log:
+            self._fetch_log(result, log)
             failure = log.failure
             if result.exit_code:
                 failure = failure or f"exit status {result.exit_code}"
@@ -160,23 +160,26 @@ class Build:
         outputs = dict(zip(self.request.message.outputs, raised.nodes, strict=True))
         return BuildResult(response, outputs, record)
 
-    def _fetch_log(self, result: reapi.ActionResult) -> Log:
-        """Return stdout, followed by stderr."""
+    def _log(self) -> Log:
+        return Log(self.engine.max_log_size, self.castore.path)
+
+    def _fetch_log(self, result: reapi.ActionResult, log: Log) -> None:
+        """Add stdout, followed by stderr, to a log, up to its limit."""
         streams = [
             (result.stdout_raw, result.stdout_digest),
             (result.stderr_raw, result.stderr_digest),
         ]
-        digests = [check_digest(one) for raw, one in streams if one.size_bytes and not raw]
+        digests = {
+            one.hash: check_digest(one) for raw, one in streams if one.size_bytes and not raw
+        }
         # What is too large is not stored, and its beginning cannot be verified.
-        fits = sum(one.size_bytes for one in digests) <= self.engine.max_log_size
-        stored = self._fetch_files(digests) if fits else {}
-        log = Log(self.engine.max_log_size, self.castore.path)
+        fits = sum(one.size_bytes for one in digests.values()) <= self.engine.max_log_size
+        stored = self._fetch_files(digests.values()) if fits else {}
         for raw, digest in streams:
             for piece in [raw] if raw else self._pieces(digest, stored):
                 log.write(piece)
                 if log.exceeded:
-                    return log
-        return log
+                    return
 
     def _pieces(self, digest: reapi.Digest, stored: Mapping[str, bytes]) -> Iterator[bytes]:
         """Yield a blob, from the castore if it is stored."""
@@ -258,14 +261,12 @@ class Build:
     def _save(self, path: Path, digest: reapi.Digest, pieces: Iterator[bytes]) -> None:
         is_sha256 = self.engine.table.function is DigestFunction.SHA256
         sha256 = hashlib.sha256()
-        size = 0
         with path.open("xb") as file:
             for piece in pieces:
                 if is_sha256:
                     sha256.update(piece)
-                size += len(piece)
                 file.write(piece)
-        if size != digest.size_bytes or (is_sha256 and sha256.hexdigest() != digest.hash):
+        if is_sha256 and sha256.hexdigest() != digest.hash:
             raise wrong_contents(digest)
 
     @staticmethod

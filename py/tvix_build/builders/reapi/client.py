@@ -293,11 +293,14 @@ class Session:
     def download(
         self, digests: Iterable[reapi.Digest]
     ) -> Iterator[tuple[reapi.Digest, Iterator[bytes]]]:
-        """Yield each blob in pieces, which the caller must consume. Contents are not verified."""
+        """Yield each blob in pieces, which the caller must consume. Their size is verified, but not
+        their contents."""
         waiting = list(digests)
         small = [digest for digest in waiting if self._is_small(digest)]
         for batch in self._batches(small, lambda digest: digest):
             for digest, data in self._read_batch(batch):
+                if len(data) != digest.size_bytes:
+                    raise wrong_contents(digest)
                 yield digest, iter((data,))
         for digest in waiting:
             if not self._is_small(digest):
@@ -328,8 +331,7 @@ class Session:
         return self._client.repeat(self._cancellation, call)
 
     def _read(self, digest: reapi.Digest) -> Iterator[bytes]:
-        """Yield the pieces of a large blob, at most its size. A lost connection continues at the
-        same offset."""
+        """Yield the pieces of a large blob. A lost connection continues at the same offset."""
         offset = 0
         name = self._resource("", digest)
         while True:
@@ -341,6 +343,8 @@ class Session:
                     if offset > digest.size_bytes:
                         raise wrong_contents(digest)
                     yield response.data
+                if offset < digest.size_bytes:
+                    raise wrong_contents(digest)
                 return
             except grpc.RpcError as error:
                 failure = status_of(error)
