@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -32,6 +33,7 @@ from tvix_build.builders import (
     UnavailableError,
 )
 from tvix_build.builders.interface import missing_output
+from tvix_build.builders.log import Log
 from tvix_build.builders.messages import Request
 from tvix_build.builders.server import ServerBuilder
 from tvix_build.castore import CastoreStore
@@ -210,8 +212,15 @@ def record_of(request: Request, log_digest: bytes) -> BuildRecord:
     return BuildRecord("fake:", request.digest, now, now, 3, 0.0, 0, log_digest, 0)
 
 
-def test_a_failed_build_has_its_log(tmp_path: Path) -> None:
+def test_a_failed_build_has_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logs: list[bytes] = []
+    store = Log.store
+
+    def store_in_thread(log: Log, castore: CastoreStore) -> bytes:
+        assert threading.current_thread() is not threading.main_thread()
+        return store(log, castore)
+
+    monkeypatch.setattr(Log, "store", store_in_thread)
 
     async def main() -> None:
         def contents(request: Request) -> bytes:

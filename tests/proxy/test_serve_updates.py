@@ -476,10 +476,14 @@ def succeed(engine: Engine) -> reapi.ActionResult:
     ("execute", "kinds"),
     [
         (succeed, ["produced_stdout", "produced_output"]),
-        (lambda _: reapi.ActionResult(exit_code=3), ["build_failure"]),
-        (lambda _: reapi.ActionResult(stderr_raw=b"no"), ["produced_stdout", "build_failure"]),
+        (lambda _: reapi.ActionResult(exit_code=3), ["nonzero_exit_code"]),
+        (lambda _: reapi.ActionResult(stderr_raw=b"no"), ["produced_stdout", "missing_output"]),
+        (
+            lambda _: reapi.ActionResult(exit_code=3, stderr_raw=b"too large"),
+            ["produced_stdout", "other"],
+        ),
     ],
-    ids=["success", "exit status", "no output"],
+    ids=["success", "exit status", "no output", "log"],
 )
 def test_a_build_on_an_engine(
     tmp_path: Path, execute: Callable[[Engine], reapi.ActionResult], kinds: list[str]
@@ -492,6 +496,7 @@ def test_a_build_on_an_engine(
         running_proxy(
             *("--listen", FREE_PORT, "--upstream", f"reapi+grpc://{target}/main"),
             *("--castore", tmp_path / "store", "--schema", STREAMING.label),
+            *("--max-log-size", "8"),
         ) as proxy,
         grpc.insecure_channel(parse(proxy.address).target) as channel,
     ):
@@ -499,7 +504,10 @@ def test_a_build_on_an_engine(
             STREAMING.method, response_deserializer=BuildUpdate.FromString
         )
         data = request("", provide_bin_sh=False).SerializeToString()
-        assert [update.WhichOneof("kind") for update in do_build(data, timeout=LIMIT)] == kinds
+        assert [
+            update.build_failure.WhichOneof("kind") or update.WhichOneof("kind")
+            for update in do_build(data, timeout=LIMIT)
+        ] == kinds
 
 
 def test_options() -> None:

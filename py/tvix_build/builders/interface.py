@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from tvix_build._core.report import Error, SchemaLike
 OnLog: TypeAlias = Callable[[bytes], object]
 """Gets the output of the command, stdout and stderr in one stream, while the build runs."""
 Response = TypeVar("Response", covariant=True)
+_SIGNALS = {128 + one: one.name for one in signal.Signals}
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,12 @@ class Builder(Protocol):
         on_log: OnLog | None = None,
     ) -> BuildResult[Any]:
         """As `build`. Cancelling the call ends the build; `on_log` is called in a thread."""
+
+
+def describe_status(status: int) -> str:
+    """Return the reason of a build whose command had an exit status other than 0."""
+    name = _SIGNALS.get(status)
+    return f"exit status {status} ({name})" if name else f"exit status {status}"
 
 
 def missing_output(output: str) -> str:

@@ -22,7 +22,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from tvix_build._core.mounts import Mount, make_mounts
-from tvix_build.builders.interface import OnLog, RefusedError, UnavailableError
+from tvix_build.builders.interface import (
+    OnLog,
+    RefusedError,
+    UnavailableError,
+    describe_status,
+)
 from tvix_build.builders.layout import STAGE
 from tvix_build.builders.limits import Limits, make_cgroup, measure, set_rlimits
 from tvix_build.builders.log import Log
@@ -32,7 +37,6 @@ _CHUNK = 1 << 18
 _INTERVAL = 0.1  # seconds between measurements, at least
 _SHARE = 10  # a measurement takes at most one part of this many of the time
 _GET_USER_NAMESPACE = 0xB701  # NS_GET_USERNS
-_SIGNALS = {128 + one: one.name for one in signal.Signals}
 # Says that the sandbox is ready, waits, enters the working directory again, which may be below what
 # was mounted meanwhile, closes all descriptors, and runs the command with exactly the environment
 # of the request: bubblewrap sets PWD.
@@ -354,12 +358,6 @@ class _Running:
             text += os.read(self.output, _CHUNK)
         found = text.decode(errors="replace").strip() or "bubblewrap ended"
         raise UnavailableError(f"cannot make a sandbox: {found}: {REMEDY}")
-
-
-def describe_status(status: int) -> str:
-    """Return the words for an exit status."""
-    name = _SIGNALS.get(status)
-    return f"exit status {status} ({name})" if name else f"exit status {status}"
 
 
 def describe_limit(limit: str, limits: Limits) -> str:

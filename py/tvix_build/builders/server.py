@@ -172,7 +172,7 @@ class _Build:
         for node in outputs.values():
             await client.download(node, self.castore)
         with self._log() as log:
-            record = self._record(log, exit_status=0)
+            record = await self._record(log, exit_status=0)
         return BuildResult(self.request.respond(response), outputs, record)
 
     async def error(
@@ -204,7 +204,7 @@ class _Build:
             with suppress(grpc.RpcError, MissingError):
                 await self._fetch_log(client, failure.log_digest, log, on_log)
             reason = log.failure or failure.reason
-            record = self._record(log, exit_status=failure.exit_status, failure=reason)
+            record = await self._record(log, exit_status=failure.exit_status, failure=reason)
         missing = None if log.failure else failure.missing_output
         return BuildFailedError(reason, record, missing_output=missing)
 
@@ -228,7 +228,7 @@ class _Build:
     def _log(self) -> Log:
         return Log(self.max_log_size, self.castore.path)
 
-    def _record(
+    async def _record(
         self, log: Log, *, exit_status: int | None = None, failure: str | None = None
     ) -> BuildRecord:
         return BuildRecord(
@@ -239,7 +239,7 @@ class _Build:
             exit_status=exit_status,
             cpu_seconds=0.0,
             peak_memory=0,
-            log_digest=log.store(self.castore),
+            log_digest=await asyncio.to_thread(log.store, self.castore),
             log_size=log.size,
             failure=failure,
         )

@@ -18,7 +18,7 @@ from tvix_build.builders import (
     RefusedError,
     UnavailableError,
 )
-from tvix_build.builders.interface import OnLog
+from tvix_build.builders.interface import OnLog, describe_status
 from tvix_build.proxy.builder_protocol import Call, Response, Updates
 from tvix_build.proxy.logs import log_castore_failure
 from tvix_build.proxy.shared.failures import BUILD_FAILED, INPUTS_MISSING, Failure
@@ -110,9 +110,10 @@ def _outputs(response: bytes) -> Iterator[BuildUpdate]:
 
 def _update(error: BuildFailedError) -> BuildUpdate:
     failure = BuildUpdate.BuildFailure()
+    status = error.record.exit_status
     if error.missing_output is not None:
         failure.missing_output.output = error.missing_output
-    elif error.record.exit_status:
+    elif status and error.reason == describe_status(status):  # No limit is exceeded.
         failure.nonzero_exit_code.SetInParent()
     else:
         failure.other.message = _failure(error).message

@@ -22,6 +22,7 @@ from tvix_build.builders.interface import (
     BuildResult,
     MissingInputsError,
     OnLog,
+    describe_status,
     missing_output,
 )
 from tvix_build.builders.log import Log
@@ -137,7 +138,7 @@ class Build:
             self._fetch_log(result, log)
             failure = log.failure
             if result.exit_code:
-                failure = failure or f"exit status {result.exit_code}"
+                failure = failure or describe_status(result.exit_code)
             raised = Raised() if failure else self._fetch_outputs(result)
             if on_log is not None:
                 for piece in log.pieces():
