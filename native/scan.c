@@ -118,8 +118,7 @@ bool tvixb_scan_message(tvixb_scan* scan, const tvixb_kind* kind,
   scan->total = 0;
   scan->total_overflow = false;
   scan->out_of_memory = false;
-  tvixb_view key;  // A root message has none.
-  if (!kind->scan(scan, bytes.data, scan->end, 0, scan->lists, &key)) {
+  if (!kind->scan(scan, bytes.data, scan->end)) {
     return false;
   }
   tvixb_scan_add_to_total(scan, scan->elements.count);

@@ -219,7 +219,9 @@ typedef struct tvixb_graph_rule {
 struct tvixb_kind {
   const char* name;  // full protobuf name of the root message
   const tvixb_message* message;
-  tvixb_scan_function* scan;  // of the root message
+  // Scans a message. Returns its end; NULL if it is not in the ordinary form.
+  const uint8_t* (*scan)(tvixb_scan* scan, const uint8_t* p,
+                         const uint8_t* end);
   const tvixb_relation* relations;
   uint8_t relation_count;
   uint8_t list_count;

@@ -190,6 +190,7 @@ enum { tvixb_part_depths = 1 << (TVIXB_DEPTH_MAX - 1), tvixb_part_counted = 0 };
 // Defines for a message with these rows and other members of tvixb_message:
 // - message, its tvixb_message
 // - message_scan, its tvixb_scan_function, and message_scan_inline
+// - message_scan_root, the same for a root
 // - struct message_lists, with a byte for each sorted list: the offset of a
 //   list is its index
 // - message_depths, with a bit for the number of fields of each path in it
@@ -231,6 +232,11 @@ enum { tvixb_part_depths = 1 << (TVIXB_DEPTH_MAX - 1), tvixb_part_counted = 0 };
       tvixb_scan* scan, const uint8_t* p, const uint8_t* end, unsigned depth, \
       tvixb_list* lists, tvixb_view* key) {                                   \
     return message##_scan_inline(scan, p, end, depth, lists, key);            \
+  }                                                                           \
+  TVIXB_SCAN_FUNCTION const uint8_t* message##_scan_root(                     \
+      tvixb_scan* scan, const uint8_t* p, const uint8_t* end) {               \
+    tvixb_view key;                                                           \
+    return message##_scan_inline(scan, p, end, 0, scan->lists, &key);         \
   }
 
 // 1 + the index of a sorted list, in a message that is a root. `path` is the
@@ -247,7 +253,7 @@ enum { tvixb_part_depths = 1 << (TVIXB_DEPTH_MAX - 1), tvixb_part_counted = 0 };
 #define TVIXB_KIND(name_, root, ...)                 \
   {.name = name_,                                    \
    .message = &root,                                 \
-   .scan = root##_scan,                              \
+   .scan = root##_scan_root,                         \
    .list_count = sizeof(struct root##_lists),        \
    .packed_lists = root##_limits != 0,               \
    .caller_counts = root##_limits & ~root##_counted, \
