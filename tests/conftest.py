@@ -4,7 +4,6 @@ deadline, and those of packages that are not installed are skipped."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -49,14 +48,3 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     """Pytest's hook."""
     module: pytest.Module = OptionalModule.from_parent(parent, path=module_path)
     return module
-
-
-def pytest_collection_finish() -> None:
-    """Pytest's hook: no later garbage collection visits the many objects of pytest's own."""
-    gc.collect()
-    gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """Pytest's hook: modules of C report objects that still exist at the end as leaks."""
-    gc.unfreeze()
