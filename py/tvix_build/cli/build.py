@@ -18,6 +18,7 @@ from tvix_build.cli.connections import SANDBOX, client_credentials
 from tvix_build.cli.extras import extra
 from tvix_build.cli.failures import FailedError
 from tvix_build.cli.hints import find_hint_of
+from tvix_build.cli.options import are_of_sandbox
 from tvix_build.cli.reuse import Reuse
 from tvix_build.cli.statuses import print_status
 from tvix_build.cli.terminal import Monitor, stdout_console
@@ -72,7 +73,7 @@ def run(
     reuse = Reuse(builds, rebuild, check_outputs)
     if (properties or no_cache) and isinstance(builder, Address):
         raise click.UsageError("expected --builder reapi+grpc://… with --property and --no-cache")
-    if (keep_failed or limits.keys() - {"log_size"}) and builder is not SANDBOX:
+    if (keep_failed or are_of_sandbox(limits)) and builder is not SANDBOX:
         raise click.UsageError(
             "expected --builder sandbox: with --keep-failed and limits other than --max-log-size"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -81,6 +81,12 @@ _LIMITS = {
     "output_size": ("BYTES", f"{_WITH_SANDBOX} files of all outputs; by default 16 GiB."),
     "log_size": ("BYTES", "Limit of the log; by default 1 GiB."),
 }
+
+
+def are_of_sandbox(limits: Mapping[str, int]) -> bool:
+    """Return whether any of the limits is one that only the sandbox has. All builders limit the
+    log."""
+    return bool(limits.keys() - {"log_size"})
 
 
 def limit_options(command: Callable[..., int]) -> Callable[..., int]:

@@ -23,6 +23,7 @@ from tvix_build.cli.connections import (
     server_certificate,
 )
 from tvix_build.cli.extras import extra
+from tvix_build.cli.options import are_of_sandbox
 from tvix_build.cli.terminal import Monitor
 from tvix_build.proxy.shared.addresses import Address
 from tvix_build.proxy.shared.services import Service
@@ -84,7 +85,7 @@ class Local:
             )
         if self.limits and self.builder is None:
             raise click.UsageError("expected --upstream sandbox: with limits of builds")
-        if self.limits.keys() - {"log_size"} and self.builder is not SANDBOX:
+        if are_of_sandbox(self.limits) and self.builder is not SANDBOX:
             raise click.UsageError(
                 "expected --upstream sandbox: with limits of builds other than --max-log-size"
             )
