@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 
 from tvix_build._core.blake3 import blake3_many
+from tvix_build.builders.reading import read_rest
 from tvix_build.castore import CastoreStore
 from tvix_build.castore.writing import temporary_file
 
 _IN_MEMORY = 1 << 20  # bytes
-_PIECE = 1 << 18  # bytes
 
 
 class Log:
@@ -51,8 +51,7 @@ class Log:
     def pieces(self) -> Iterator[bytes]:
         """Yield the log in pieces. Nothing can be added afterwards."""
         self._file.seek(0)
-        while piece := self._file.read(_PIECE):
-            yield piece
+        yield from read_rest(self._file)
 
     def store(self, castore: CastoreStore) -> bytes:
         """Add the log to a castore, unless the castore has it, and return its digest."""

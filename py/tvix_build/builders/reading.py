@@ -9,8 +9,13 @@ from typing import BinaryIO
 _PIECE = 1 << 20  # bytes
 
 
+def read_rest(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of an open file in pieces."""
+    while piece := file.read(_PIECE):
+        yield piece
+
+
 def read_pieces(file: BinaryIO) -> Iterator[bytes]:
     """Yield the contents of an open file in pieces, and close it."""
     with file:
-        while piece := file.read(_PIECE):
-            yield piece
+        yield from read_rest(file)
