@@ -110,6 +110,7 @@ def test_random_graphs() -> None:
     for size in (1, 2, 10, 40):
         graph = random_graph(rng, size)
         found = PlanGraph(make(graph, *graph))
+        assert found.order == order_of(found)
         place = {i: at for at, i in enumerate(found.order)}
         assert sorted(place) == list(range(size))
         for i in range(size):
@@ -119,6 +120,21 @@ def test_random_graphs() -> None:
         path = found.statistics().critical_path
         assert len(path) == max(found.levels) + 1
         assert all(one in found.needs[other] for one, other in itertools.pairwise(path))
+
+
+def order_of(graph: PlanGraph) -> list[int]:
+    """Return the steps, each after those that it needs, by a walk from the roots."""
+    order: dict[int, None] = {}
+
+    def visit(i: int) -> None:
+        if i not in order:
+            for one in graph.needs[i]:
+                visit(one)
+            order[i] = None
+
+    for root in graph.roots:
+        visit(root)
+    return [*order]
 
 
 # ---- differences
@@ -253,6 +269,12 @@ def test_a_cascade_of_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("s0-1.0", ("variable flags",), 9),
         ("s4-1.0", ("variable flags",), 5),
     ]
+
+
+def test_steps_that_swap_hashes() -> None:
+    """Each hash is replaced once, although the new one is also the old one of another output."""
+    old, new = (make_outputs([f"{one * 32}-a", f"{other * 32}-bb"]) for one, other in ("ab", "ba"))
+    assert causes(old, new) == [("a", ("variable flags",), 1)]
 
 
 def test_the_same_outputs_in_another_order() -> None:

@@ -222,7 +222,7 @@ class PlanState:
             steps = {digest for (digest,) in connection.execute("SELECT digest FROM step")}
             return _delete_unused(connection, steps, before)
 
-    def put_steps(self, steps: Iterable[tuple[bytes, bytes]]) -> int:
+    def put_steps(self, steps: Iterable[tuple[bytes, bytes | memoryview]]) -> int:
         """Store the digests and canonical encodings of valid steps, in one transaction, and return
         how many of them were new."""
         with self._database.write() as connection:
