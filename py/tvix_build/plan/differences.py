@@ -335,11 +335,11 @@ def _by_key(steps: Iterable[int], keys: _Keys) -> dict[object, list[int]]:
 
 
 def _unique(steps: Iterable[int], keys: _Keys) -> dict[object, int | None]:
-    """Return the step with each key, or None if several steps have it."""
+    """Return the step with each key, or None if several steps have it. Steps may be repeated."""
     found: dict[object, int | None] = {}
     for i in steps:
         key = keys[i]
-        found[key] = None if key in found else i
+        found[key] = i if found.get(key, i) == i else None
     return found
 
 
