@@ -59,8 +59,13 @@ class DerivationDirectory(Mapping[str, Derivation]):
         return self[path]
 
     def forget_command(self, path: str) -> None:
-        """Forget the arguments and the environment of a derivation that has been read, which take
-        most of its memory."""
+        """Forget the arguments and the environment of a derivation, which take most of its memory.
+        The mapping then has the derivation without them.
+
+        Raises:
+            DerivationError: if the file cannot be read or is not a derivation.
+            KeyError: if the file does not exist.
+        """
         found = self[path]
         self._found[path] = replace(found, arguments=(), environment=_NO_VARIABLES)
 
