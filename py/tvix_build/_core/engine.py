@@ -405,6 +405,8 @@ def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None
     Raises:
         MemoryError: if there is not enough memory.
     """
+    if request is None and single_canonical[kind](data) is data:
+        return True
     context = _take_context()
     try:
         if request:
