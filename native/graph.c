@@ -376,12 +376,36 @@ static void check_refs(const tvixb_graph* graph, const tvixb_graph_rule* rule,
   }
 }
 
-// Marks a part as reached, and lets its references wait. NO_PART does nothing.
+// A part whose references are being followed.
+typedef struct visit {
+  size_t part;
+  size_t followed;  // references
+} visit;
+
+// Marks a part as reached, and begins to visit it. NO_PART does nothing.
 static void reach(tvixb_graph* graph, size_t index) {
   uint8_t* reached = graph->reached.items;
   if (index == NO_PART || reached[index]) return;
   reached[index] = 1;
-  ((size_t*)graph->waiting.items)[graph->waiting.count++] = index;
+  ((visit*)graph->visits.items)[graph->visits.count++] = (visit){index, 0};
+}
+
+// Follows the references of the part that is visited, and of those that they
+// reach. Adds each part to the order after those that it refers to.
+static void follow_refs(tvixb_graph* graph) {
+  const part* parts = graph->parts.items;
+  const ref* refs = graph->refs.items;
+  while (graph->visits.count) {
+    visit* last = (visit*)graph->visits.items + graph->visits.count - 1;
+    const part* found = &parts[last->part];
+    if (last->followed < found->ref_count) {
+      reach(graph, refs[found->first_ref + last->followed++].part);
+    } else {
+      uint64_t* order = graph->part_order.items;
+      order[graph->part_order.count++] = last->part;
+      graph->visits.count--;
+    }
+  }
 }
 
 // Marks the parts that the roots need. Reports roots that are not parts.
@@ -393,18 +417,11 @@ static void reach_from_roots(tvixb_graph* graph, const tvixb_scan* scan,
     tvixb_view digest = tvixb_scan_key(scan, roots->first + i);
     size_t found = find_part(graph, digest);
     reach(graph, found);
+    follow_refs(graph);
     if (found != NO_PART) continue;
     tvixb_path path = {.depth = roots->depth, .field = {roots->field[0]}};
     path.index[0] = i;
     tvixb_report_add(report, rule->unknown_code, &path, digest.size, digest);
-  }
-  const part* parts = graph->parts.items;
-  const ref* refs = graph->refs.items;
-  while (graph->waiting.count) {
-    size_t index = ((size_t*)graph->waiting.items)[--graph->waiting.count];
-    for (size_t i = 0; i < parts[index].ref_count; i++) {
-      reach(graph, refs[parts[index].first_ref + i].part);
-    }
   }
 }
 
@@ -431,10 +448,11 @@ bool tvixb_graph_check(tvixb_graph* graph, const tvixb_scan* scan,
   size_t count = graph->parts.count;
   check_variants(graph, rule, scan->parts.items, report);
   if (graph->invalid) return true;
-  graph->reached.count = graph->waiting.count = 0;
+  graph->reached.count = graph->visits.count = graph->part_order.count = 0;
   if (!order_parts(graph, rule, report) ||
       !tvixb_vector_reserve(&graph->reached, count + 1, 1) ||
-      !tvixb_vector_reserve(&graph->waiting, count + 1, sizeof(size_t))) {
+      !tvixb_vector_reserve(&graph->visits, count + 1, sizeof(visit)) ||
+      !tvixb_vector_reserve(&graph->part_order, count + 1, sizeof(uint64_t))) {
     return false;
   }
   memset(graph->reached.items, 0, count + 1);
@@ -474,7 +492,7 @@ bool tvixb_graph_describe(tvixb_graph* graph, const uint8_t* data,
   size_t count = graph->parts.count, ref_count = graph->refs.count,
          target_count = graph->targets.count;
   size_t digests_size = count * TVIXB_DIGEST_SIZE;
-  size_t numbers = digests_size / sizeof(uint64_t) + 4 * count + 2 +
+  size_t numbers = digests_size / sizeof(uint64_t) + 5 * count + 2 +
                    2 * ref_count + 2 * target_count;
   graph->described.count = 0;
   uint64_t* digests = add(&graph->described, numbers, sizeof(uint64_t));
@@ -486,7 +504,11 @@ bool tvixb_graph_describe(tvixb_graph* graph, const uint8_t* data,
   uint64_t* target_ends = target_begins + target_count;
   uint64_t *ref_parts = target_ends + target_count,
            *ref_targets = ref_parts + ref_count;
-  if (count) memcpy(digests, graph->digests.items, digests_size);
+  uint64_t* order = ref_targets + ref_count;
+  if (count) {
+    memcpy(digests, graph->digests.items, digests_size);
+    memcpy(order, graph->part_order.items, count * sizeof(uint64_t));
+  }
   for (size_t i = 0; i < count; i++) {
     set_range(data, encodings[i], &begins[i], &ends[i]);
     ref_starts[i] = parts[i].first_ref;
@@ -513,6 +535,7 @@ bool tvixb_graph_describe(tvixb_graph* graph, const uint8_t* data,
       .ref_starts = ref_starts,
       .ref_steps = ref_parts,
       .ref_outputs = ref_targets,
+      .order = order,
   };
   return true;
 }
@@ -530,7 +553,8 @@ void tvixb_graph_trim(tvixb_graph* graph) {
   tvixb_vector_trim(&graph->encodings);
   tvixb_vector_trim(&graph->digests);
   tvixb_vector_trim(&graph->reached);
-  tvixb_vector_trim(&graph->waiting);
+  tvixb_vector_trim(&graph->visits);
+  tvixb_vector_trim(&graph->part_order);
   tvixb_vector_trim(&graph->places);
 }
 
@@ -543,7 +567,8 @@ void tvixb_graph_free(tvixb_graph* graph) {
   tvixb_vector_free(&graph->encodings);
   tvixb_vector_free(&graph->digests);
   tvixb_vector_free(&graph->reached);
-  tvixb_vector_free(&graph->waiting);
+  tvixb_vector_free(&graph->visits);
+  tvixb_vector_free(&graph->part_order);
   tvixb_vector_free(&graph->places);
   tvixb_graph_forget(graph);
 }

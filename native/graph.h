@@ -24,10 +24,12 @@ typedef struct tvixb_graph {
   tvixb_vector encodings;  // tvixb_view; the canonical encodings
   tvixb_vector digests;    // of the encodings
   tvixb_vector reached;    // bytes: whether a root needs the part
-  tvixb_vector waiting;    // size_t; indices of parts
-  tvixb_vector places;     // size_t; an index of the sorted digests
-  tvixb_vector described;  // uint64_t; the arrays of tvixb_graph_describe
-  bool invalid;            // a part has no canonical encoding
+  tvixb_vector visits;     // parts whose references are being followed
+  tvixb_vector part_order;  // uint64_t; the reached parts, each after those
+                            // that it refers to
+  tvixb_vector places;      // size_t; an index of the sorted digests
+  tvixb_vector described;   // uint64_t; the arrays of tvixb_graph_describe
+  bool invalid;             // a part has no canonical encoding
   bool out_of_memory;
 } tvixb_graph;
 

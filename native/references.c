@@ -280,3 +280,40 @@ void tvixb_references_replaced(const uint8_t* old_data,
     first = pair_ends[i];
   }
 }
+
+// Returns the new string of the pair whose old string the data begins with;
+// NULL if there is none.
+static const uint8_t* find_replacement(const uint8_t* data,
+                                       const uint8_t* pairs, size_t n,
+                                       size_t width) {
+  for (size_t i = 0; i < n; i++) {
+    const uint8_t* before = pairs + 2 * i * width;
+    if (!memcmp(data, before, width)) return before + width;
+  }
+  return NULL;
+}
+
+void tvixb_references_replace(uint8_t* data, size_t size, const uint8_t* pairs,
+                              size_t n, size_t width) {
+  uint8_t grams[(1 << WORD_BITS) / 8] = {0}, words[(1 << WORD_BITS) / 8] = {0};
+  if (width < GRAM || size < width) return;
+  const size_t last = width - GRAM;
+  for (size_t i = 0; i < n; i++) {
+    const uint8_t* before = pairs + 2 * i * width;
+    set_bit(words, hash_word(before, width));
+    for (size_t j = 0; j <= last; j++) {
+      set_bit(grams, hash_gram(before + j, GRAM, WORD_BITS));
+    }
+  }
+  for (size_t begin = 0; begin <= size - width;) {
+    if (!has_bit(grams, hash_gram(data + begin + last, GRAM, WORD_BITS))) {
+      begin += last + 1;
+      continue;
+    }
+    const uint8_t* after = has_bit(words, hash_word(data + begin, width))
+                               ? find_replacement(data + begin, pairs, n, width)
+                               : NULL;
+    if (after) memcpy(data + begin, after, width);
+    begin += after ? width : 1;
+  }
+}

@@ -58,6 +58,15 @@ void tvixb_references_replaced(const uint8_t* old_data,
                                const uint64_t* pair_ends, size_t width,
                                size_t n, uint8_t* replaced);
 
+// Replaces strings in data[0 .. size), from its beginning on: where the first
+// string of one of n pairs begins, its bytes become the second string of the
+// pair, and the next string is sought behind it. All strings have `width`
+// bytes, at least 4; `pairs` has 2 * n * width bytes, each string followed by
+// its replacement. If several pairs have the same first string, the first one
+// counts. Does not allocate.
+void tvixb_references_replace(uint8_t* data, size_t size, const uint8_t* pairs,
+                              size_t n, size_t width);
+
 /* cffi: end */
 
 #ifdef __cplusplus

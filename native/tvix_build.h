@@ -282,7 +282,7 @@ void tvixb_find_fields(const uint8_t* data, size_t size, uint32_t number,
 // - for the message with the most: 24 for each element of a sorted list; 32
 //   more for each element of an unsorted list; 1 for each needle that outputs
 //   are compared with; 72 for each unsorted packed list and 32 for each number
-//   of the longest one; in a plan, 145 for each step, 64 for each reference
+//   of the longest one; in a plan, 161 for each step, 64 for each reference
 //   and 16 for each output of a step; all of them up to twice as much, because
 //   arrays double
 // - for each message: 64 for each of its violations, at most the limit of the
@@ -317,6 +317,9 @@ typedef struct tvixb_steps {
   const uint64_t* ref_starts;
   const uint64_t* ref_steps;
   const uint64_t* ref_outputs;
+  // The indices of all steps, each after those that it needs: a walk from the
+  // roots, depth first, in the order of the references.
+  const uint64_t* order;
 } tvixb_steps;
 
 // Checks a message, data[0 .. size), of the kind "tvix_build.plan.v1.Plan", as
@@ -327,7 +330,7 @@ typedef struct tvixb_steps {
 // freed. `data` may be NULL if size is 0.
 //
 // Returns TVIXB_OK, or TVIXB_OUT_OF_MEMORY: the verdict and the digest are then
-// undefined. In addition to what tvixb_check allocates: 64 bytes for each step,
+// undefined. In addition to what tvixb_check allocates: 72 bytes for each step,
 // 16 for each reference and 16 for each output of a step; up to twice as much.
 tvixb_status tvixb_check_plan(tvixb_context* context, const uint8_t* data,
                               size_t size, uint8_t* verdict, uint8_t* digest,

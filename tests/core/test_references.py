@@ -5,12 +5,13 @@ with more rounds."""
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvix_build._core.references import ReferenceScanner
+from tvix_build._core.references import ReferenceScanner, replace_all
 
 ALPHABET = b"0123456789abcdfghijklmnpqrsvwxyz"  # of the hashes of Nix
 
@@ -29,6 +30,24 @@ def find(needles: list[bytes], chunks: list[bytes]) -> list[int]:
 def test_it_finds_what_a_plain_search_finds(needles: list[bytes], chunks: list[bytes]) -> None:
     stream = b"".join(chunks)
     assert find(needles, chunks) == [i for i, one in enumerate(needles) if one in stream]
+
+
+@given(
+    data=st.text("ab", max_size=60).map(str.encode),
+    pairs=st.dictionaries(
+        st.text("ab", min_size=4, max_size=4).map(str.encode),
+        st.text("abc", min_size=4, max_size=4).map(str.encode),
+        max_size=5,
+    ),
+)
+def test_it_replaces_what_a_regular_expression_replaces(
+    data: bytes, pairs: dict[bytes, bytes]
+) -> None:
+    expected = data
+    if pairs:
+        expected = re.sub(b"|".join(pairs), lambda found: pairs[found[0]], data)
+    joined = b"".join(old + new for old, new in pairs.items())
+    assert replace_all(data, joined, 4) == expected
 
 
 def test_hashes_of_nix_in_large_files() -> None:

@@ -175,6 +175,18 @@ static void check_steps(const outcome* expected, const uint8_t* data,
     assert(step < steps.count && output >= steps.output_starts[step] &&
            output < steps.output_starts[step + 1]);
   }
+  uint8_t* done = calloc(steps.count + 1, 1);
+  assert(done);
+  for (size_t i = 0; i < steps.count; i++) {
+    uint64_t step = steps.order[i];
+    assert(step < steps.count && !done[step]);
+    for (uint64_t j = steps.ref_starts[step]; j < steps.ref_starts[step + 1];
+         j++) {
+      assert(done[steps.ref_steps[j]]);
+    }
+    done[step] = 1;
+  }
+  free(done);
   for (uint64_t j = 0; j < outputs; j++) {
     check_range(steps.output_begins[j], steps.output_ends[j], size);
   }

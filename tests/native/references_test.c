@@ -164,6 +164,27 @@ static void check_replaced(void) {
   assert(!is_text_replaced("b1", "x1", "abax"));
 }
 
+// Compares tvixb_references_replace with a search at each byte.
+static void check_random_replace(void) {
+  enum { MAX_PAIRS = 4, MAX_WIDTH = 12 };
+  uint8_t pairs[MAX_PAIRS * 2 * MAX_WIDTH], expected[MAX_STREAM];
+  size_t size = draw(MAX_STREAM), n = draw(MAX_PAIRS + 1);
+  size_t width = 4 + draw(MAX_WIDTH - 3);
+  uint8_t* data = malloc(size + !size);
+  fill(pairs, sizeof pairs, 2);
+  fill(expected, size, 2);
+  if (size) memcpy(data, expected, size);
+  tvixb_references_replace(data, size, pairs, n, width);
+  for (size_t at = 0; at + width <= size;) {
+    size_t i = 0;
+    while (i < n && memcmp(expected + at, pairs + 2 * i * width, width)) i++;
+    if (i < n) memcpy(expected + at, pairs + (2 * i + 1) * width, width);
+    at += i < n ? width : 1;
+  }
+  assert(!size || !memcmp(data, expected, size));
+  free(data);
+}
+
 int main(void) {
   check_empty();
   check_replaced();
@@ -171,6 +192,7 @@ int main(void) {
   for (int i = 0; i < ROUNDS; i++) {
     check_random();
     check_random_replaced();
+    check_random_replace();
   }
   puts("ok");
 }

@@ -609,6 +609,24 @@ def test_one_name_is_one_derivation(tmp_path: Path) -> None:
     assert directory["/nix/store/x.drv"] is first
 
 
+def test_a_forgotten_command(tmp_path: Path) -> None:
+    """The mapping forgets it, but still tells another derivation of the same name apart."""
+    files = [tmp_path / name / "x.drv" for name in "abc"]
+    for file, text in zip(files, [EXAMPLES[0], EXAMPLES[0], EXAMPLES[1]], strict=True):
+        file.parent.mkdir()
+        file.write_bytes(text.read_bytes())
+    directory = DerivationDirectory()
+    first = directory.read(files[0])
+    directory.forget_command("/nix/store/x.drv")
+    short = directory["/nix/store/x.drv"]
+    assert (short.arguments, dict(short.environment)) == ((), {})
+    assert (short.outputs, short.input_derivations) == (first.outputs, first.input_derivations)
+    assert directory.read(files[0]) is short
+    assert directory.read(files[1]) is short
+    with pytest.raises(DerivationError, match="another derivation with this name"):
+        directory.read(files[2])
+
+
 def test_a_file_that_was_bad_may_become_good(tmp_path: Path) -> None:
     directory, file = DerivationDirectory(tmp_path), tmp_path / "x.drv"
     file.write_bytes(b"")

@@ -110,6 +110,7 @@ def test_random_graphs() -> None:
     for size in (1, 2, 10, 40):
         graph = random_graph(rng, size)
         found = PlanGraph(make(graph, *graph))
+        assert found.order == order_of(found)
         place = {i: at for at, i in enumerate(found.order)}
         assert sorted(place) == list(range(size))
         for i in range(size):
@@ -119,6 +120,21 @@ def test_random_graphs() -> None:
         path = found.statistics().critical_path
         assert len(path) == max(found.levels) + 1
         assert all(one in found.needs[other] for one, other in itertools.pairwise(path))
+
+
+def order_of(graph: PlanGraph) -> list[int]:
+    """Return the steps, each after those that it needs, by a walk from the roots."""
+    order: dict[int, None] = {}
+
+    def visit(i: int) -> None:
+        if i not in order:
+            for one in graph.needs[i]:
+                visit(one)
+            order[i] = None
+
+    for root in graph.roots:
+        visit(root)
+    return [*order]
 
 
 # ---- differences
@@ -255,6 +271,12 @@ def test_a_cascade_of_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_steps_that_swap_hashes() -> None:
+    """Each hash is replaced once, although the new one is also the old one of another output."""
+    old, new = (make_outputs([f"{one * 32}-a", f"{other * 32}-bb"]) for one, other in ("ab", "ba"))
+    assert causes(old, new) == [("a", ("variable flags",), 1)]
+
+
 def test_the_same_outputs_in_another_order() -> None:
     """The hashes of outputs decide their order, which is not a cause."""
     prefixes = ("b", "a"), ("c", "d")
@@ -266,16 +288,37 @@ def test_the_same_outputs_in_another_order() -> None:
     assert causes(old, new) == [("tool", ("variable flags",), 1)]
 
 
-def make_outputs(outputs: list[str]) -> Plan:
-    """Make a plan of a step with outputs, and of one that needs them."""
-    first = Step(
+@pytest.mark.parametrize("flags", "abcd")
+def test_a_step_that_needs_two_outputs_of_another_one(flags: str) -> None:
+    """That step corresponds to the one that is needed in the other plan, although a third one has
+    its name."""
+
+    def make_three(flags: str) -> Plan:
+        needed, other = (
+            [f"{hash_of(f'{script}{flags}{name}')}-{name}" for name in ("tool", "tool-dev")]
+            for script in ("needed", "other")
+        )
+        third = make_tool(other, flags, "make other")
+        return make_outputs(needed, flags, third)
+
+    expected = [("tool", ("variable flags",), 1), ("tool", ("variable flags",), 0)]
+    assert causes(make_three("old"), make_three(flags)) == expected
+
+
+def make_tool(outputs: list[str], flags: str, script: str) -> Step:
+    return Step(
         request=tvix_build.build_request(
-            command_args=["/bin/sh"],
-            environment_vars={"flags": outputs[0][0]},
+            command_args=["/bin/sh", script],
+            environment_vars={"flags": flags},
             outputs=sorted(outputs),
         ).SerializeToString(),
         schema="tvix.build.v1",
     )
+
+
+def make_outputs(outputs: list[str], flags: str = "", *others: Step) -> Plan:
+    """Make a plan of a step with outputs, of one that needs them, and of others."""
+    first = make_tool(outputs, flags or outputs[0][0], "make")
     digest = tvix_build.digest(first)
     last = Step(
         request=tvix_build.build_request(
@@ -286,8 +329,9 @@ def make_outputs(outputs: list[str]) -> Plan:
         input_refs=[InputRef(step=digest, output=one) for one in sorted(outputs)],
         schema="tvix.build.v1",
     )
-    steps = {tvix_build.digest(one): one for one in (first, last)}
-    return Plan(steps=[steps[one] for one in sorted(steps)], roots=[tvix_build.digest(last)])
+    steps = {tvix_build.digest(one): one for one in (first, last, *others)}
+    roots = sorted(steps.keys() - {digest})
+    return Plan(steps=[steps[one] for one in sorted(steps)], roots=roots)
 
 
 def test_an_unsorted_plan() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from tvix.castore.protos.castore_pb2 import Node
 from tvix_build import Schema
 from tvix_build._core.report import SchemaLike
 from tvix_build.castore import node_from_path
-from tvix_build.nix import DerivationError
+from tvix_build.nix import DerivationDirectory, DerivationError
+from tvix_build.nix.requests import RequestMaker, find_cycles, show_cycle
 from tvix_build.plan import from_derivations
+from tvix_build.plan.derivations import PlanMaker
 from tvix_build.plan.v1.plan_pb2 import Plan, Step
 
 
@@ -145,6 +148,35 @@ def test_errors(store: MadeStore) -> None:
     store.derivation("two", "make", inputs=[one])
     with pytest.raises(DerivationError, match="the inputs form a cycle"):
         made(store, [one], "snix.build.v1")
+
+
+def test_cycles_in_random_graphs(store: MadeStore) -> None:
+    rng = random.Random(1)
+    names = [f"s{i}" for i in range(8)]
+    for _ in range(50):
+        for name in names:
+            inputs = rng.sample(names, rng.choice([0, 0, 1, 1, 2]))
+            store.derivation(name, "make", inputs=[store_path(f"{one}.drv") for one in inputs])
+        directory = DerivationDirectory(store.directory)
+        expected = {
+            path: [f"the inputs form a cycle: {show_cycle(cycle)}"]
+            for path, cycle in find_cycles([*directory.values()], directory.get).items()
+        }
+        directory = DerivationDirectory(store.directory)
+        plan = PlanMaker(RequestMaker({}, directory), directory, Schema.TVIX_BUILD_V1)
+        plan.add(directory.values())
+        assert plan.rejected == expected
+        assert plan.made.keys() == set(directory) - expected.keys()
+
+
+def test_commands_are_forgotten(store: MadeStore, diamond: str) -> None:
+    """The memory for a step does not depend on the size of its derivation."""
+    directory = DerivationDirectory(store.directory)
+    maker = RequestMaker(nodes_of(store, "source"), directory, closure=True)
+    plan = PlanMaker(maker, directory, Schema.TVIX_BUILD_V1)
+    plan.add([directory[diamond]])
+    assert len(plan.made) == 4
+    assert all(not one.environment and not one.arguments for one in directory.values())
 
 
 # ---- the command

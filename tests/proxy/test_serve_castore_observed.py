@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import generate_latest
 
 from cli_support import run
+from proxy_process import running_proxy
 from serving import details_of, error_of, open_proxy
 from tvix.castore.protos import rpc_castore_pb2 as rpc
 from tvix.castore.protos import rpc_castore_pb2_grpc
@@ -32,7 +33,7 @@ from tvix_build.proxy.metrics import Metrics
 from tvix_build.proxy.outcomes import ServiceOutcome
 from tvix_build.proxy.server import Server
 from tvix_build.proxy.shared.addresses import parse
-from waiting import until
+from waiting import LIMIT, until
 
 BLOBS = "tvix.castore.v1.BlobService"
 DIRECTORIES = "tvix.castore.v1.DirectoryService"
@@ -122,7 +123,7 @@ def test_calls_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
 def test_metrics() -> None:
     metrics = Metrics({"open_castore_calls": lambda: 2})
     assert b"tvix_build_castore_calls" not in generate_latest(metrics.registry)
-    outcome = ServiceOutcome(f"{BLOBS}/Put", lambda: "peer", 3, 34, seconds=0.002)
+    outcome = ServiceOutcome(f"{BLOBS}/Put", "peer", 3, 34, seconds=0.002)
     metrics.observe_castore(outcome)
     outcome.code, outcome.by = grpc.StatusCode.CANCELLED, "client"
     metrics.observe_castore(outcome)
@@ -142,7 +143,7 @@ def test_metrics() -> None:
 def test_metrics_of_plans() -> None:
     metrics = Metrics({"running_plans": lambda: 1})
     method = "tvix_build.plan.v1.PlanService/ListPlans"
-    metrics.observe_plans(ServiceOutcome(method, lambda: "peer", 3, 34, seconds=0.002))
+    metrics.observe_plans(ServiceOutcome(method, "peer", 3, 34, seconds=0.002))
     text = generate_latest(metrics.registry).decode()
     assert f'tvix_build_plan_calls_total{{by="",code="OK",method="{method}"}} 1.0' in text
     assert "tvix_build_castore_calls" not in text
@@ -220,3 +221,19 @@ def test_traces(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert (get.attributes or {})["rpc.grpc.status_code"] == grpc.StatusCode.NOT_FOUND.value[0]
     assert all(span.kind is SpanKind.SERVER for span in (put, read, get))
     assert calls(caplog)[0][1]["trace"] == trace
+
+
+def test_streams_that_clients_cancel(tmp_path: Path) -> None:
+    """A generator of responses may be closed after gRPC has freed its call."""
+    with CastoreStore(tmp_path / "store") as store:
+        digest = store.add_blob(bytes(8 << 20))
+    options = ("--listen", "grpc+http://127.0.0.1:0", "--castore", tmp_path / "store")
+    with running_proxy(*options, "--check-only") as proxy:
+        for _ in range(20):
+            with grpc.insecure_channel(parse(proxy.address).target) as channel:
+                blobs: Any = rpc_castore_pb2_grpc.BlobServiceStub(channel)
+                call = blobs.Read(rpc.ReadBlobRequest(digest=digest), timeout=LIMIT)
+                assert next(call).data
+                call.cancel()
+            cancelled = proxy.line_of("castore call")
+            assert (cancelled["code"], cancelled["by"]) == ("CANCELLED", "client")

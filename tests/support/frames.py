@@ -71,6 +71,17 @@ def data_frames(stream: int, body: bytes, end: bool = True) -> bytes:
     )
 
 
+def unpack_frame(data: bytes, begin: int) -> tuple[int, int, int, bytes, int] | None:
+    """Return the frame that begins at an offset: type, flags, stream, payload and its end; None if
+    it is not complete."""
+    payload = begin + 3 + _HEADER.size
+    end = payload + int.from_bytes(data[begin : begin + 3], "big")
+    if len(data) < payload or len(data) < end:
+        return None
+    kind, flags, stream = _HEADER.unpack_from(data, begin + 3)
+    return kind, flags, stream, data[payload:end], end
+
+
 async def read_frame(reader: asyncio.StreamReader) -> tuple[int, int, int, bytes]:
     """Return the next frame: type, flags, stream and payload.
 

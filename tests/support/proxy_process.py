@@ -59,13 +59,15 @@ class Proxy:
 
 @contextmanager
 def running_proxy(*options: str | Path) -> Iterator[Proxy]:
-    """Run a proxy; it is killed at the end."""
+    """Run a proxy; it is killed at the end. Its log is printed for a test that fails."""
     proxy = Proxy(*options)
     try:
         yield proxy
     finally:
+        status = proxy.process.poll()
         proxy.process.kill()
-        proxy.process.communicate()
+        log = proxy.process.communicate()[1].decode(errors="replace")
+        print(f"exit status of the proxy, before it was killed: {status}", log, sep="\n")
 
 
 def metric(port: int, name: str) -> int:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Measures how many calls one worker and two workers of the validating proxy complete. The proxy
-has no builder, and the client sends prepared frames, so that most CPU time is that of the proxy.
+has no builder, and the client only counts responses and sends prepared frames, so that most CPU
+time is that of the proxy. Two workers and the client compete where there are two CPUs. So this also
+prints what two workers with a CPU each would complete, by their CPU time per call.
 
 usage: bazel run //tests:throughput
 """
@@ -8,7 +10,6 @@ usage: bazel run //tests:throughput
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import socket
 import statistics
@@ -34,20 +35,26 @@ from frames import (
     frame,
     headers,
     message,
-    read_frame,
+    unpack_frame,
 )
 from serving import METHOD
 
 REQUEST = tvix_build.build_request(command_args=["a"], outputs=["b"]).SerializeToString()
 CONNECTIONS, STREAMS = 64, 2
 TURNS, SECONDS = 10, 2.0
+_HEADERS = frame(HEADERS, END_HEADERS, 0, headers(METHOD))
+_DATA = data_frames(0, message(REQUEST))
+_STREAM = slice(5, 9)
+"""The place of the number of the stream in a frame."""
 
 
 class Turn(NamedTuple):
-    """Completed calls per second, and CPU seconds of all processes of the proxy per call."""
+    """Completed calls per second, and per call the CPU seconds of all processes of the proxy and
+    of the client."""
 
     rate: float
     cpu: float
+    client_cpu: float
 
 
 class Proxy:
@@ -90,43 +97,68 @@ def _cpu_seconds(process: Path) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def call(port: int, completed: list[int]) -> None:
-    """Call over a connection until cancelled, and count the completed calls."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    streams = itertools.count(1, 2)
-    block = headers(METHOD)
+class Caller(asyncio.Protocol):
+    """Calls over a connection. Each completed call is followed by another one.
 
-    def begin() -> None:
-        stream = next(streams)
-        writer.write(frame(HEADERS, END_HEADERS, stream, block))
-        writer.write(data_frames(stream, message(REQUEST)))
+    Attributes:
+        completed: the number of completed calls.
+    """
 
-    writer.write(BEGINNING)
-    for _ in range(STREAMS):
-        begin()
-    try:
-        while True:
-            kind, flags, stream, payload = await read_frame(reader)
+    def __init__(self) -> None:
+        self.completed = 0
+        self._stream = 1
+        self._rest = b""
+        self._transport: asyncio.WriteTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the first calls."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        transport.write(BEGINNING + b"".join(self._begin() for _ in range(STREAMS)))
+
+    def data_received(self, data: bytes) -> None:
+        """Reply to the frames that are complete."""
+        data = self._rest + data
+        at, replies = 0, []
+        while (found := unpack_frame(data, at)) is not None:
+            kind, flags, stream, payload, at = found
             if stream and flags & END_STREAM:
-                completed[0] += 1
-                begin()
+                self.completed += 1
+                replies.append(self._begin())
             elif kind in (SETTINGS, PING) and not flags & ACK:
-                writer.write(frame(kind, ACK, 0, payload if kind == PING else b""))
-    finally:
-        writer.close()
+                replies.append(frame(kind, ACK, 0, payload if kind == PING else b""))
+        self._rest = data[at:]
+        self._transport.write(b"".join(replies))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def _begin(self) -> bytes:
+        """Return the frames of the next call."""
+        stream = self._stream.to_bytes(4, "big")
+        self._stream += 2
+        return b"".join(
+            part
+            for one in (_HEADERS, _DATA)
+            for part in (one[: _STREAM.start], stream, one[_STREAM.stop :])
+        )
 
 
 async def turn(proxy: Proxy) -> Turn:
     """Call a proxy for some seconds."""
-    completed = [0]
-    before, begin = proxy.cpu_seconds(), time.monotonic()
-    calling = [asyncio.create_task(call(proxy.port, completed)) for _ in range(CONNECTIONS)]
+    loop = asyncio.get_running_loop()
+    cpu, own, begin = proxy.cpu_seconds(), time.process_time(), time.monotonic()
+    callers = []
+    for _ in range(CONNECTIONS):
+        _, caller = await loop.create_connection(Caller, "127.0.0.1", proxy.port)
+        callers.append(caller)
     await asyncio.sleep(SECONDS)
-    cpu, seconds = proxy.cpu_seconds() - before, time.monotonic() - begin
-    for one in calling:
-        one.cancel()
-    await asyncio.gather(*calling, return_exceptions=True)
-    return Turn(completed[0] / seconds, cpu / completed[0])
+    cpu, own = proxy.cpu_seconds() - cpu, time.process_time() - own
+    seconds, completed = time.monotonic() - begin, sum(one.completed for one in callers)
+    for caller in callers:
+        caller.close()
+    return Turn(completed / seconds, cpu / completed, own / completed)
 
 
 async def measure() -> dict[int, list[Turn]]:
@@ -148,15 +180,24 @@ async def measure() -> dict[int, list[Turn]]:
 def main() -> None:
     """The program."""
     turns = asyncio.run(measure())
-    print("| workers | calls/s | CPU per call |")
-    print("| --: | --: | --: |")
+    print("| workers | calls/s | CPU per call | CPU of the client |")
+    print("| --: | --: | --: | --: |")
     for workers, found in turns.items():
         rate = statistics.median(one.rate for one in found)
-        cpu = 1e6 * statistics.median(one.cpu for one in found)
-        print(f"| {workers} | {rate:,.0f} | {cpu:.0f} µs |")
+        cpu, client = (
+            1e6 * _median_cpu(found),
+            1e6 * statistics.median(one.client_cpu for one in found),
+        )
+        print(f"| {workers} | {rate:,.0f} | {cpu:.0f} µs | {client:.0f} µs |")
     ratios = [two.rate / one.rate for one, two in zip(turns[1], turns[2], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     print(f"\ntwo workers relative to one: {middle:.2f} ({low:.2f}-{high:.2f})")
+    alone = 2 * _median_cpu(turns[1]) / _median_cpu(turns[2])
+    print(f"with a CPU for each worker, by their CPU time: {alone:.2f}")
+
+
+def _median_cpu(turns: list[Turn]) -> float:
+    return statistics.median(one.cpu for one in turns)
 
 
 if __name__ == "__main__":

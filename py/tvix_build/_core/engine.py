@@ -405,6 +405,8 @@ def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None
     Raises:
         MemoryError: if there is not enough memory.
     """
+    if request is None and single_canonical[kind](data) is data:
+        return True
     context = _take_context()
     try:
         if request:
@@ -538,6 +540,8 @@ class Steps(NamedTuple):
         ref_starts: step i has the references `ref_starts[i]` to `ref_starts[i + 1]`.
         ref_steps, ref_outputs: reference j needs the output `ref_outputs[j]`, which the step
             `ref_steps[j]` makes.
+        order: the indices of all steps, each after those that it needs: a walk from the roots,
+            depth first, in the order of the references.
     """
 
     digests: bytes
@@ -549,6 +553,7 @@ class Steps(NamedTuple):
     ref_starts: list[int]
     ref_steps: list[int]
     ref_outputs: list[int]
+    order: list[int]
 
 
 def read_steps(plan: Buffer) -> Steps | None:
@@ -576,6 +581,7 @@ def read_steps(plan: Buffer) -> Steps | None:
         ffi.unpack(steps.ref_starts, count + 1),
         ffi.unpack(steps.ref_steps, refs),
         ffi.unpack(steps.ref_outputs, refs),
+        ffi.unpack(steps.order, count),
     )
 
 

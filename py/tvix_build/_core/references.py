@@ -85,3 +85,20 @@ def find_replaced(
         *(lengths, b"".join(pairs), pair_ends, width, len(pairs), replaced),
     )
     return bytes(ffi.buffer(replaced))
+
+
+def replace_all(data: bytes, pairs: bytes, width: int) -> bytes:
+    """Return data in which strings are replaced, from its beginning on, without a look at what has
+    been replaced.
+
+    Args:
+        data: a byte string.
+        pairs: the strings, each followed by its replacement.
+        width: the length of each string, at least 4.
+    """
+    if not pairs:
+        return data
+    target = bytearray(data)
+    pointer = ffi.from_buffer("uint8_t[]", target)
+    lib.tvixb_references_replace(pointer, len(data), pairs, len(pairs) // (2 * width), width)
+    return bytes(target)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -241,9 +241,8 @@ def read_derivations(
     summary: Summary,
     refusals: Refusals,
     monitor: Monitor,
-) -> list[tuple[str, Derivation]]:
-    """Read the derivations in files, and report the invalid ones."""
-    derivations = []
+) -> Iterator[tuple[str, Derivation]]:
+    """Read the derivations in files, yield the valid ones, and report the others."""
     for file, outputs in files:
         summary.derivations += 1
         if summary.derivations % STATUS == 0:
@@ -263,8 +262,7 @@ def read_derivations(
             words = f"expected outputs among {has}, found {', '.join(missing)}"
             refusals.add(file, [Reason(ReasonKind.INVALID, words)])
         else:
-            derivations.append((file, derivation))
-    return derivations
+            yield file, derivation
 
 
 def find_waiting(

@@ -75,7 +75,9 @@ def run(
                 try:
                     with write_target(target, kind) if target else _lines() as writer:
                         directory = open_directory(directories)
-                        derivations = read_derivations(directory, files, summary, refusals, monitor)
+                        derivations = [
+                            *read_derivations(directory, files, summary, refusals, monitor)
+                        ]
                         waiting = find_waiting(derivations, directory if closure else None)
                         maker = RequestMaker(
                             Ingesting(nodes, directories) if ingest else nodes.get,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from itertools import islice
 
 from rich.table import Table
@@ -24,6 +25,7 @@ from tvix_build.cli.derivations import (
 )
 from tvix_build.cli.nodes import read_nodes
 from tvix_build.cli.terminal import Monitor, stdout_console
+from tvix_build.nix import Derivation
 from tvix_build.nix.requests import RequestMaker
 from tvix_build.plan.derivations import PlanMaker
 from tvix_build.records import InputError
@@ -76,13 +78,19 @@ def run(
                 monitor.show_status(f"{len(plan.made):,} steps")
 
         with Refusals(errors, monitor) as refusals:
-            derivations = read_derivations(directory, files, summary, refusals, monitor)
-            plan.add([derivation for _, derivation in derivations], show_progress)
+            roots: list[str] = []  # store paths
+
+            def read_roots() -> Iterator[Derivation]:
+                for _, root in read_derivations(directory, files, summary, refusals, monitor):
+                    roots.append(root.path)
+                    yield root
+
+            plan.add(read_roots(), show_progress)
             for path, reasons in plan.rejected.items():
                 refusals.add(path, reasons)
         if plan.roots:
             _write(target, plan)
-    summary.requests = sum(one.path in plan.made for _, one in derivations)
+    summary.requests = sum(path in plan.made for path in roots)
     if target.path != "-" and verbosity() >= 0:
         with output_errors("standard output"):
             _print(plan, summary)

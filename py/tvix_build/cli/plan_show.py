@@ -53,7 +53,7 @@ def open_graph(path: str, monitor: Monitor) -> PlanGraph | int:
         monitor.error(error)
         return 2
     try:
-        return PlanGraph(record.record(0))
+        return PlanGraph(record.buffer[record.begins[0] : record.ends[0]])
     except ValidationError:
         report_plan(path, record.report(0, record.check(threads=1)[0]), monitor)
         return 1

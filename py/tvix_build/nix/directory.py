@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar, overload
 
 from tvix_build.nix.aterm import to_bytes
@@ -12,6 +14,8 @@ from tvix_build.nix.derivation import STORE, Derivation, DerivationError
 from tvix_build.nix.text import parse
 
 Default = TypeVar("Default")
+
+_NO_VARIABLES: Mapping[str, bytes] = MappingProxyType({})
 
 
 class DerivationDirectory(Mapping[str, Derivation]):
@@ -29,30 +33,47 @@ class DerivationDirectory(Mapping[str, Derivation]):
     def __init__(self, *directories: str | os.PathLike[str]) -> None:
         self._directories = tuple(os.fspath(directory) for directory in directories)
         self._found: dict[str, Derivation | DerivationError] = {}
+        self._files: dict[str, str] = {}  # of derivations
 
     def read(self, file: str | os.PathLike[str]) -> Derivation:
-        """Read a file in any directory, and add its derivation to the mapping.
+        """Read a file in any directory, and add its derivation to the mapping. A file whose
+        derivation the mapping has is not read again.
 
         Raises:
             DerivationError: if the file cannot be read or is not a derivation, or another
                 derivation with the same name has been read before.
         """
+        file = os.fspath(file)
         path = STORE + os.path.basename(file)
-        found = _read(os.fspath(file), path)
+        if self._files.get(path) == file:
+            return self[path]
+        found = _read(file, path)
         before = self._found.get(path)
         if not isinstance(before, Derivation):
-            self._found[path] = found
+            self._add(path, file, found)
         elif isinstance(found, DerivationError):
             raise found
-        elif found != before:
+        elif found != before and found != _read(self._files[path], path):
             reason = "another derivation with this name has been read before"
             raise DerivationError(path, [reason])
         return self[path]
 
+    def forget_command(self, path: str) -> None:
+        """Forget the arguments and the environment of a derivation, which take most of its memory.
+        The mapping then has the derivation without them.
+
+        Raises:
+            DerivationError: if the file cannot be read or is not a derivation.
+            KeyError: if the file does not exist.
+        """
+        found = self[path]
+        self._found[path] = replace(found, arguments=(), environment=_NO_VARIABLES)
+
     def __getitem__(self, path: str) -> Derivation:
         found = self._found.get(path)
         if found is None:
-            found = self._found[path] = _read(self._file(path), path)
+            file = self._file(path)
+            found = self._add(path, file, _read(file, path))
         if isinstance(found, DerivationError):
             raise found
         return found
@@ -94,6 +115,14 @@ class DerivationDirectory(Mapping[str, Derivation]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def _add(
+        self, path: str, file: str, found: Derivation | DerivationError
+    ) -> Derivation | DerivationError:
+        self._found[path] = found
+        if isinstance(found, Derivation):
+            self._files[path] = file
+        return found
 
     def _file(self, path: str) -> str:
         name = path.removeprefix(STORE)

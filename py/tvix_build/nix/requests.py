@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from tvix_build._core.check import validate
 from tvix_build._core.construct import assemble_request
@@ -458,7 +458,7 @@ def find_cycles(
             path, waiting = next(reversed(above.items()))
             for one in waiting:
                 if one in above:
-                    cycles.setdefault(path, _cycle(above, one, cycles))
+                    cycles.setdefault(path, cycle_of(above, one, cycles))
                 elif one in cycles:
                     cycles.setdefault(path, cycles[one])
                 elif one not in done:
@@ -476,8 +476,8 @@ def find_cycles(
     return cycles
 
 
-def _cycle(
-    above: dict[str, Iterator[str]], first: str, cycles: Mapping[str, tuple[str, ...]]
+def cycle_of(
+    above: dict[str, Any], first: str, cycles: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, ...]:
     """Return the cycle of the last path in `above`, which depends on `first`: a known cycle, or the
     paths from `first` to the last one. Each path is visited once only."""

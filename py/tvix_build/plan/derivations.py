@@ -17,7 +17,7 @@ from tvix_build.nix.reasons import Kind as ReasonKind
 from tvix_build.nix.reasons import Reason
 from tvix_build.nix.requests import (
     RequestMaker,
-    find_cycles,
+    cycle_of,
     invalid_request,
     is_part_of_nix,
     show_cycle,
@@ -79,7 +79,7 @@ def from_derivations(
         nodes, directory, closure=closure, cores=cores, system=system, schema=schema
     )
     plan = PlanMaker(maker, directory, schema)
-    plan.add([directory.read(file) for file in files])
+    plan.add(map(directory.read, files))
     for path, reasons in plan.rejected.items():
         if reasons:
             raise DerivationError(path, reasons)
@@ -87,7 +87,8 @@ def from_derivations(
 
 
 class PlanMaker:
-    """Makes a plan from derivations. It keeps the steps, which are canonical.
+    """Makes a plan from derivations. It keeps the steps, which are canonical. Of a derivation whose
+    step is made, it keeps neither the arguments nor the environment.
 
     Attributes:
         roots: the digests of the steps of the given derivations.
@@ -104,7 +105,9 @@ class PlanMaker:
         self._schema = _SCHEMA + _sized(schema.value.encode())
         # The outputs of later schemas are paths below the build root.
         self._prefix = b"" if schema is Schema.TVIX_BUILD_V1 else STORE[1:].encode()
-        self._steps: dict[bytes, tuple[bytes, frozenset[bytes]]] = {}
+        self._steps: dict[bytes, tuple[bytes, tuple[bytes, ...]]] = {}
+        # The derivations that depend on a cycle, by store path, with the cycle.
+        self._cycles: dict[str, tuple[str, ...]] = {}
         # Encoded refs, by store path and derivation.
         self._refs: dict[tuple[str, str], bytes] = {}
         self.roots: set[bytes] = set()
@@ -115,16 +118,14 @@ class PlanMaker:
         """Add the steps of derivations and of those that they need.
 
         Args:
-            roots: parsed derivations, each with its path.
+            roots: parsed derivations of the directory, each with its path. Each is taken after the
+                steps of those before it are made.
             on_step: called after each derivation.
         """
-        roots = list(roots)
-        for path, cycle in find_cycles(roots, self._derivations.get).items():
-            words = f"the inputs form a cycle: {show_cycle(cycle)}"
-            self.rejected[path] = [Reason(ReasonKind.CYCLE, words)]
         for derivation in roots:
             for one in self._in_order(derivation):
                 self._add(one)
+                self._derivations.forget_command(one.path)
                 if on_step is not None:
                     on_step()
             if derivation.path in self.made:
@@ -142,7 +143,7 @@ class PlanMaker:
         waiting = list(reached)
         while waiting:
             _, needed = self._steps[waiting.pop()]
-            new = needed - reached
+            new = set(needed) - reached
             reached |= new
             waiting += new
         return reached
@@ -155,24 +156,37 @@ class PlanMaker:
         after those that it needs."""
         if self._is_done(root.path):
             return
-        above = {root.path: (root, self._needed(root))}
-        while above:
-            path, (derivation, needed) = next(reversed(above.items()))
+        above: dict[str, object] = {root.path: None}
+        visits = [(root, self._needed(root, above))]
+        while visits:
+            derivation, needed = visits[-1]
             one = next(needed, None)
             if one is not None:
-                above[one.path] = (one, self._needed(one))
+                above[one.path] = None
+                visits.append((one, self._needed(one, above)))
             else:
-                del above[path]
+                visits.pop()
+                del above[derivation.path]
                 yield derivation
 
-    def _needed(self, derivation: Derivation) -> Iterator[Derivation]:
-        """Yield the input derivations that are not done, can be read and are to have steps."""
+    def _needed(self, derivation: Derivation, above: dict[str, object]) -> Iterator[Derivation]:
+        """Yield the input derivations that are not done, can be read and are to have steps, and
+        find cycles. `above` has the derivations that are waiting for their inputs."""
         for path in derivation.input_derivations:
+            if path in above:
+                self._cycles.setdefault(derivation.path, cycle_of(above, path, self._cycles))
+                continue
             one = None if self._is_done(path) else self._derivations.get(path)
             if one is not None and not is_part_of_nix(one):
                 yield one
+            if path in self._cycles:
+                self._cycles.setdefault(derivation.path, self._cycles[path])
 
     def _add(self, derivation: Derivation) -> None:
+        if cycle := self._cycles.get(derivation.path):
+            words = f"the inputs form a cycle: {show_cycle(cycle)}"
+            self.rejected[derivation.path] = [Reason(ReasonKind.CYCLE, words)]
+            return
         try:
             request, refs = self._maker.step(derivation)
         except DerivationError as error:
@@ -186,7 +200,7 @@ class PlanMaker:
         if not report.canonical or report.digest is None:
             self.rejected[derivation.path] = list(invalid_request(report.violations))
             return
-        needed = frozenset(self.made[path] for path in refs.values())
+        needed = tuple({self.made[path] for path in refs.values()})
         self._steps[report.digest] = step, needed
         self.made[derivation.path] = report.digest
 

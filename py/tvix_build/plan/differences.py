@@ -3,30 +3,29 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import repeat
+from operator import sub
 from typing import Any, TypeAlias
 
 from tvix_build._core.check import check
+from tvix_build._core.convert import request_of
 from tvix_build._core.nodes import name_of
-from tvix_build._core.references import find_replaced
-from tvix_build._core.report import Kind
-from tvix_build.plan.graph import PlanGraph, request_of, shortest, split_names
+from tvix_build._core.references import find_replaced, replace_all
+from tvix_build._core.report import Kind, Schema
+from tvix_build.plan.graph import PlanGraph, shortest, split, split_names
 from tvix_build.plan.v1.plan_pb2 import Step
-from tvix_build.plan.wire import request_end
+from tvix_build.plan.wire import request_end, split_inputs
 
-_HASH = re.compile(rb"[0-9a-df-np-sv-z]{32}(?=-)")
-"""The hash of a store path."""
 _WIDTH = 32
-"""Its length."""
+"""The length of the hash of a store path, and of a digest."""
 _Keys: TypeAlias = "Mapping[int, object] | Sequence[object]"
 """The key of each step."""
 _Names: TypeAlias = "Sequence[tuple[str, str]]"
 """Base names of outputs, as `split_names` splits them."""
-_BLOCK = 1 << 12
+_BLOCK = 1 << 13
 """How many cascades are counted at once, a bit each, to limit memory."""
 
 
@@ -103,6 +102,8 @@ class _Comparison:
         self._new_outputs, self._new_names = _names_of_steps(new)
         # The hashes of the outputs of steps with a pair, each followed by that of the pair.
         self._hashes = [b""] * len(old)
+        # The digests of steps with a pair, likewise.
+        self._digests = [b""] * len(old)
         self.pairs: dict[int, int] = {}
         self._unpaired = set(self._left)
         self._taken: set[int] = set()
@@ -110,13 +111,11 @@ class _Comparison:
 
     def result(self) -> PlanDifference:
         self._pair_all()
-        cascade = self._cascade()
+        equal = self._find_equal()
         causes = {}
         for i, j in self.pairs.items():
-            if i not in cascade:
-                adapted = Step.FromString(self._adapted(i, self._hashes_of(i)))
-                changes = describe(adapted, self._new.step(j))
-                causes[j] = i, tuple(changes) or ("order of inputs",)
+            if not equal.get(i) and (changes := self._changes(i, j, same_needs=i in equal)):
+                causes[j] = i, changes
         cascades = self._cascades([*causes])
         found = [
             RootCause(
@@ -165,7 +164,9 @@ class _Comparison:
         left, right = self._steps_left()
         others = defaultdict(list)
         for j in right:
-            step = _replaced(self._new.encoding(j), _numbered_hashes(self._new_outputs[j]))
+            step = replace_all(
+                self._new.encoding(j), _numbered_hashes(self._new_outputs[j]), _WIDTH
+            )
             others[_canonical_digest(step)].append(j)
         for i in left:
             hashes = _numbered_hashes(self._old_outputs[i]) + self._needed_hashes(i)
@@ -189,36 +190,45 @@ class _Comparison:
         new_keys: _Keys,
     ) -> None:
         """Pair the steps with a key that only one old and one new step has."""
-        left, right = _by_key(old, old_keys), _by_key(new, new_keys)
-        for key, steps in left.items():
-            others = right.get(key, ())
-            if len(steps) == len(others) == 1:
-                self._add_pair(steps[0], others[0])
+        others = _unique(new, new_keys)
+        for key, i in _unique(old, old_keys).items():
+            j = others.get(key)
+            if i is not None and j is not None:
+                self._add_pair(i, j)
 
     def _add_pair(self, i: int, j: int) -> None:
-        if i in self._unpaired and j not in self._taken:
-            self.pairs[i] = j
-            names, others = self._old_outputs[i], self._new_outputs[j]
-            first, second = self._old.found.output_starts[i], self._new.found.output_starts[j]
-            pairs = _pair_names(names, others)
-            for one, other in pairs:
-                self._outputs[first + one] = second + other
-            self._hashes[i] = _paired_hashes(names, others, pairs)
-            self._unpaired.remove(i)
-            self._taken.add(j)
-            self._waiting.append((i, j))
+        if i not in self._unpaired or j in self._taken:
+            return
+        self.pairs[i] = j
+        self._unpaired.remove(i)
+        self._taken.add(j)
+        self._waiting.append((i, j))
+        first, second = self._old.found.output_starts[i], self._new.found.output_starts[j]
+        names, others = self._old_outputs[i], self._new_outputs[j]
+        hashes = ""
+        for one, other in _pair_names(names, others):
+            self._outputs[first + one] = second + other
+            hashes += names[one][0] + others[other][0]
+        self._hashes[i] = hashes.encode()
+        self._digests[i] = self._old.digests[i] + self._new.digests[j]
 
     # ---- causes
 
-    def _cascade(self) -> set[int]:
-        """Return the old steps that are the new ones, apart from the digests and the hashes of
-        store paths of new steps, and from the order of lists."""
+    def _find_equal(self) -> dict[int, bool]:
+        """Return the old steps with a pair whose sizes are equal and whose outputs that they need
+        correspond to each other, and whether they are equal apart from digests and hashes of store
+        paths of new steps, without a look at other orders of lists."""
         old, new = self._old, self._new
         if old.schema != new.schema:
-            return set()
-        needed = _needed_by_step(old, [self._outputs[one] for one in old.found.ref_outputs])
-        others = _needed_by_step(new, new.found.ref_outputs)
-        pairs = [(i, j) for i, j in self.pairs.items() if needed[i] == others[j]]
+            return {}
+        outputs = [self._outputs[one] for one in old.found.ref_outputs]
+        needed, others = _sorted_parts(outputs, old), _sorted_parts(new.found.ref_outputs, new)
+        sizes, new_sizes = _sizes(old), _sizes(new)
+        pairs = [
+            (i, j)
+            for i, j in self.pairs.items()
+            if sizes[i] == new_sizes[j] and needed[i] == others[j]
+        ]
         hashes = [self._hashes_of(i) for i, _ in pairs]
         begins = [old.found.begins[i] for i, _ in pairs]
         replaced = find_replaced(
@@ -230,11 +240,19 @@ class _Comparison:
             hashes,
             _WIDTH,
         )
-        return {
-            i
-            for (i, j), one, equal in zip(pairs, hashes, replaced, strict=True)
-            if equal or _canonical_digest(self._adapted(i, one)) == new.digests[j]
-        }
+        return {i: equal == 1 for (i, _), equal in zip(pairs, replaced, strict=True)}
+
+    def _changes(self, i: int, j: int, *, same_needs: bool) -> tuple[str, ...]:
+        """Return what differs between the steps of a pair; nothing if they are part of a cascade.
+
+        Args:
+            same_needs: whether the outputs that they need correspond to each other.
+        """
+        adapted = self._adapted(i, self._hashes_of(i))
+        if same_needs and _canonical_digest(adapted) == self._new.digests[j]:
+            return ()
+        changes = describe(Step.FromString(adapted), self._new.step(j))
+        return tuple(changes) or ("order of inputs",)
 
     def _hashes_of(self, i: int) -> bytes:
         """Return the hashes of store paths that an old step with a pair may have, each followed by
@@ -244,16 +262,13 @@ class _Comparison:
     def _needed_hashes(self, i: int) -> bytes:
         """Return the hashes of the outputs of the steps with a pair that an old step needs, each
         followed by that of the pair."""
-        return b"".join([self._hashes[one] for one in self._old.needs[i]])
+        return b"".join(map(self._hashes.__getitem__, self._old.needs[i]))
 
     def _adapted(self, i: int, hashes: bytes) -> bytes:
         """Return an old step with the digests of new steps, and with hashes of store paths, each of
         which is replaced by the next one."""
-        step = _replaced(self._old.encoding(i), hashes)
-        for one in self._old.needs[i]:
-            if one in self.pairs:
-                step = step.replace(self._old.digests[one], self._new.digests[self.pairs[one]])
-        return step
+        digests = b"".join(map(self._digests.__getitem__, self._old.needs[i]))
+        return replace_all(self._old.encoding(i), hashes + digests, _WIDTH)
 
     def _cascades(self, causes: Sequence[int]) -> dict[int, int]:
         """Return the number of new steps that differ and need each of some, directly or not."""
@@ -286,25 +301,28 @@ def _count_bits(numbers: Iterable[int]) -> Iterator[int]:
             sums[k], carry = bits ^ carry, bits & carry
         if carry:
             sums.append(carry)
-    for bit in count():
-        yield sum((bits >> bit & 1) << k for k, bits in enumerate(sums))
+    width = max((bits.bit_length() for bits in sums), default=0)
+    digits = [f"{bits:0{width}b}" for bits in reversed(sums)]
+    for number in zip(*map(reversed, digits), strict=True):
+        yield int("".join(number), 2)
+    yield from repeat(0)
 
 
-def _needed_by_step(graph: PlanGraph, outputs: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Return the size of each step, and its part of the outputs that references need, sorted."""
-    found = graph.found
-    return [
-        (end - begin, sorted(outputs[first:last]))
-        for begin, end, (first, last) in zip(
-            found.begins, found.ends, pairwise(found.ref_starts), strict=True
-        )
-    ]
+def _sorted_parts(outputs: list[int], graph: PlanGraph) -> list[list[int]]:
+    """Return the outputs that the references of each step need, sorted. `outputs` has those of all
+    steps."""
+    return [*map(sorted, split(outputs, graph.found.ref_starts))]
 
 
-def _names_of_steps(graph: PlanGraph) -> tuple[list[_Names], list[str]]:
+def _sizes(graph: PlanGraph) -> list[int]:
+    """Return the size of each step."""
+    return [*map(sub, graph.found.ends, graph.found.begins)]
+
+
+def _names_of_steps(graph: PlanGraph) -> tuple[Sequence[_Names], list[str]]:
     """Return the names of the outputs of each step, and the shortest of them."""
     names = split_names(graph.output_names)
-    outputs: list[_Names] = [names[begin:end] for begin, end in pairwise(graph.found.output_starts)]
+    outputs = split(names, graph.found.output_starts)
     return outputs, [one[0][1][1:] if len(one) == 1 else shortest(one) for one in outputs]
 
 
@@ -316,7 +334,16 @@ def _by_key(steps: Iterable[int], keys: _Keys) -> dict[object, list[int]]:
     return found
 
 
-def _pair_names(old: _Names, new: _Names) -> Sequence[tuple[int, int]]:
+def _unique(steps: Iterable[int], keys: _Keys) -> dict[object, int | None]:
+    """Return the step with each key, or None if several steps have it. Steps may be repeated."""
+    found: dict[object, int | None] = {}
+    for i in steps:
+        key = keys[i]
+        found[key] = i if found.get(key, i) == i else None
+    return found
+
+
+def _pair_names(old: _Names, new: _Names) -> list[tuple[int, int]]:
     """Return the indices of names that are the same apart from the hash of a store path, in their
     order."""
     if len(old) == len(new) == 1:  # as of most steps
@@ -331,11 +358,6 @@ def _pair_names(old: _Names, new: _Names) -> Sequence[tuple[int, int]]:
     return pairs
 
 
-def _paired_hashes(old: _Names, new: _Names, pairs: Iterable[tuple[int, int]]) -> bytes:
-    """Return the hashes of store paths in pairs of names: each old one followed by the new one."""
-    return b"".join([(old[i][0] + new[j][0]).encode() for i, j in pairs])
-
-
 def _numbered_hashes(names: _Names) -> bytes:
     """Return the hashes of names, each followed by a number of 32 digits that depends only on what
     follows the hashes in all names."""
@@ -346,45 +368,71 @@ def _numbered_hashes(names: _Names) -> bytes:
     return "".join(hashes).encode()
 
 
-def _replaced(step: bytes, hashes: bytes) -> bytes:
-    """Return a step in which each hash is replaced by the next one."""
-    for at in range(0, len(hashes), 2 * _WIDTH):
-        middle = at + _WIDTH
-        step = step.replace(hashes[at:middle], hashes[middle : middle + _WIDTH])
-    return step
-
-
 def _canonical_digest(step: bytes) -> bytes:
     """Return the digest of a step whose lists need not be in order; itself if it is invalid."""
     return check(step, kind=Kind.STEP).digest or step
 
 
 def describe(old: Step, new: Step) -> Iterator[str]:
-    """Yield what differs between two steps."""
-    before, after = request_of(old), request_of(new)
-    sources = _keyed(before.inputs, after.inputs, _node_name)
-    names, others = map(split_names, _names_of_sources(before, after))
-    hashes = {names[i][0].encode(): others[j][0].encode() for i, j in _pair_names(names, others)}
-    yield from (f"source {name}" for name in sorted({_base_name(one) for one in sources}))
-    if old.schema != new.schema:
+    """Yield what differs between two steps. Only the parts of requests that differ are parsed."""
+    schema, new_schema = Schema(old.schema), Schema(new.schema)
+    inputs, before = split_inputs(old.request, schema)
+    new_inputs, after = split_inputs(new.request, new_schema)
+    nodes, others = _nodes(inputs, schema), _nodes(new_inputs, new_schema)
+    yield from (f"source {name}" for name in _base_names(_different(nodes, others)))
+    if schema is not new_schema:
         yield "schema"
         return
-    before.ParseFromString(
-        _HASH.sub(lambda found: hashes.get(found[0], found[0]), before.SerializeToString())
+    before = _with_hashes(before, sorted(nodes.keys() - others), sorted(others.keys() - nodes))
+    if before != after:
+        yield from _describe_requests(request_of(before, schema), request_of(after, schema))
+    if old.input_refs != new.input_refs:
+        refs, others = ({ref.output: ref.step for ref in step.input_refs} for step in (old, new))
+        yield from (f"input {name}" for name in _base_names(_different(refs, others)))
+
+
+def _nodes(inputs: bytes, schema: Schema) -> dict[str, Any]:
+    """Return the nodes of the inputs of a request, by name."""
+    nodes = request_of(inputs, schema).inputs
+    return {name_of(one).decode(errors="backslashreplace"): one for one in nodes}
+
+
+def _with_hashes(request: bytes, old: Sequence[str], new: Sequence[str]) -> bytes:
+    """Return a request in which the hashes of the names of inputs are those of the new names."""
+    names, others = split_names(old), split_names(new)
+    for i, j in _pair_names(names, others):
+        if names[i][0]:
+            request = request.replace(f"{names[i][0]}-".encode(), f"{others[j][0]}-".encode())
+    return request
+
+
+def _describe_requests(old: Any, new: Any) -> Iterator[str]:
+    """Yield what differs between two requests, apart from inputs."""
+    yield from _describe_command(old.command_args, new.command_args)
+    variables, others = (
+        {one.key: one.value for one in request.environment_vars} for request in (old, new)
     )
-    yield from _describe_command(before.command_args, after.command_args)
-    variables = _keyed(before.environment_vars, after.environment_vars, lambda one: one.key)
-    yield from (f"variable {name}" for name in variables)
-    for field in before.DESCRIPTOR.fields:
-        if field.name in ("command_args", "environment_vars", "inputs"):
+    yield from (f"variable {name}" for name in _different(variables, others))
+    for field in old.DESCRIPTOR.fields:
+        if field.name in ("command_args", "environment_vars"):
             continue
-        one, other = getattr(before, field.name), getattr(after, field.name)
+        one, other = getattr(old, field.name), getattr(new, field.name)
         if field.name == "outputs":
             one, other = sorted(one), sorted(other)
         if one != other:
             yield field.name.replace("_", " ")
-    refs = _keyed(old.input_refs, new.input_refs, lambda one: one.output)
-    yield from (f"input {name}" for name in sorted({_base_name(ref) for ref in refs}))
+
+
+def _different(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """Return the keys whose values differ, in ascending order."""
+    if old == new:
+        return []
+    return sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
+
+
+def _base_names(paths: Iterable[str]) -> list[str]:
+    """Return the distinct base names of paths, in ascending order."""
+    return sorted({_base_name(one) for one in paths})
 
 
 def _base_name(path: str) -> str:
@@ -398,20 +446,3 @@ def _describe_command(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     for i in range(1, max(len(old), len(new))):
         if old[i : i + 1] != new[i : i + 1]:
             yield f"argument {i}"
-
-
-def _keyed(old: Iterable[Any], new: Iterable[Any], key: Callable[[Any], str]) -> list[str]:
-    """Return the keys of elements that differ, in ascending order."""
-    before = {key(one): one for one in old}
-    after = {key(one): one for one in new}
-    return sorted(name for name in before | after if before.get(name) != after.get(name))
-
-
-def _names_of_sources(old: Any, new: Any) -> tuple[list[str], list[str]]:
-    """Return the names of inputs that only one of two requests has."""
-    before, after = ({_node_name(one) for one in request.inputs} for request in (old, new))
-    return sorted(before - after), sorted(after - before)
-
-
-def _node_name(node: Any) -> str:
-    return name_of(node).decode(errors="backslashreplace")

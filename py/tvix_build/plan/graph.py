@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import pairwise, starmap
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -20,23 +20,14 @@ from tvix_build._core.report import Kind, Schema
 from tvix_build.plan.v1.plan_pb2 import Step
 from tvix_build.plan.wire import read_roots
 
-if TYPE_CHECKING:
-    from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
-    from tvix.build.protos.build_pb2 import BuildRequest
+Item = TypeVar("Item")
 
 _HASH = re.compile("[0-9a-df-np-sv-z]{32}-")
 
 
-def request_of(step: Step) -> BuildRequest | LaterBuildRequest:
-    """Return the request of a valid step. That of tvix.build.v1@2024 is a message of snix.build.v1,
-    which has the same fields."""
-    if step.schema == Schema.TVIX_BUILD_V1:
-        from tvix.build.protos.build_pb2 import BuildRequest
-
-        return BuildRequest.FromString(step.request)
-    from snix.build.protos.build_pb2 import BuildRequest as LaterBuildRequest
-
-    return LaterBuildRequest.FromString(step.request)
+def split(items: list[Item], starts: Sequence[int]) -> list[list[Item]]:
+    """Return the parts of a list that begin at ascending indices. The last index is its end."""
+    return [*map(items.__getitem__, starmap(slice, pairwise(starts)))]
 
 
 def split_names(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -51,13 +42,13 @@ def shortest(names: Sequence[tuple[str, str]]) -> str:
     return min([rest for _, rest in names], key=len, default="")[1:]
 
 
-def check_plan(plan: BytesLike | Message) -> tuple[bytes, Steps]:
-    """Return the canonical encoding of a plan, and its steps.
+def check_plan(plan: BytesLike | Message) -> tuple[bytes | memoryview, Steps]:
+    """Return the canonical encoding of a plan, and its steps. A canonical plan is not copied.
 
     Raises:
         ValidationError: if it has a violation other than `not_sorted`.
     """
-    data = bytes(serialized(plan))
+    data = serialized(plan)
     found = read_steps(data)
     if found is None:
         data = canonicalize(data, kind=Kind.PLAN)
@@ -91,8 +82,8 @@ class Statistics:
 class PlanGraph:
     """The steps of a valid plan, ordered by digest, and what they need. Steps have indices.
 
-    It keeps one copy of the encoded plan; the rest is proportional to the number of steps,
-    references and outputs.
+    It keeps the encoded plan; the rest is proportional to the number of steps, references and
+    outputs. A canonical plan in a buffer is not copied, so the buffer must not change.
 
     Attributes:
         data: the canonical encoding of the plan.
@@ -100,6 +91,7 @@ class PlanGraph:
         digests: the digests of the steps, in ascending order.
         roots: the indices of the roots.
         needs: for each step, the indices of the steps that it refers to, in the order of its refs.
+        order: the indices of all steps, each after the steps that it needs.
     """
 
     def __init__(self, plan: BytesLike | Message) -> None:
@@ -109,7 +101,7 @@ class PlanGraph:
             ValidationError: if it has a violation other than `not_sorted`.
         """
         data, found = check_plan(plan)
-        self.data: bytes = data
+        self.data: bytes | memoryview = data
         self.found: Steps = found
         rows = found.digests
         self.digests: Sequence[bytes] = [
@@ -117,16 +109,15 @@ class PlanGraph:
         ]
         index = {digest: i for i, digest in enumerate(self.digests)}
         self.roots: Sequence[int] = [index[root] for root in read_roots(data)]
-        self.needs: Sequence[Sequence[int]] = [
-            found.ref_steps[begin:end] for begin, end in pairwise(found.ref_starts)
-        ]
+        self.needs: Sequence[Sequence[int]] = split(found.ref_steps, found.ref_starts)
+        self.order: Sequence[int] = found.order
 
     def __len__(self) -> int:
         return len(self.digests)
 
     def encoding(self, i: int) -> bytes:
         """Return the canonical encoding of a step."""
-        return self.data[self.found.begins[i] : self.found.ends[i]]
+        return bytes(self.data[self.found.begins[i] : self.found.ends[i]])
 
     def step(self, i: int) -> Step:
         """Return a step."""
@@ -142,7 +133,7 @@ class PlanGraph:
         """The base names of the outputs of all steps."""
         data, found = self.data, self.found
         return [
-            data[begin:end].decode().rpartition("/")[2]
+            str(data[begin:end], "utf-8").rpartition("/")[2]
             for begin, end in zip(found.output_begins, found.output_ends, strict=True)
         ]
 
@@ -155,23 +146,6 @@ class PlanGraph:
     def schema(self) -> Schema:
         """The schema of all steps."""
         return Schema(self.step(0).schema)
-
-    @cached_property
-    def order(self) -> Sequence[int]:
-        """The indices of all steps, each after the steps that it needs."""
-        order: list[int] = []
-        seen = bytearray(len(self))
-        # Steps to visit, the next one last. ~i is step i after those that it needs.
-        waiting = [*reversed(self.roots)]
-        while waiting:
-            i = waiting.pop()
-            if i < 0:
-                order.append(~i)
-            elif not seen[i]:
-                seen[i] = 1
-                waiting.append(~i)
-                waiting += self.needs[i][::-1]
-        return order
 
     @cached_property
     def levels(self) -> Sequence[int]:

@@ -197,8 +197,8 @@ class PlanState:
         return digest
 
     def delete_plan(self, plan: bytes) -> int:
-        """Delete a plan, its runs and their outcomes, and the steps that no other plan has. Return
-        the number of these steps. Builds remain.
+        """Delete a plan, its runs and their outcomes, the steps that no other plan has, and those
+        that `delete_unused_steps` deletes. Return the number of these steps. Builds remain.
 
         Raises:
             UnknownPlanError: if the state has no such plan.
@@ -217,12 +217,10 @@ class PlanState:
     def delete_unused_steps(self) -> int:
         """Delete the steps that no plan has and that were stored more than a day ago, such as those
         of a plan that was sent and never started. Return their number."""
-        before = time.time() - _UNUSED_SECONDS
         with self._database.write() as connection:
-            steps = {digest for (digest,) in connection.execute("SELECT digest FROM step")}
-            return _delete_unused(connection, steps, before)
+            return _delete_unused(connection, set())
 
-    def put_steps(self, steps: Iterable[tuple[bytes, bytes]]) -> int:
+    def put_steps(self, steps: Iterable[tuple[bytes, bytes | memoryview]]) -> int:
         """Store the digests and canonical encodings of valid steps, in one transaction, and return
         how many of them were new."""
         with self._database.write() as connection:
@@ -415,15 +413,15 @@ def _digests_of(connection: sqlite3.Connection, plan: bytes, column: str) -> lis
     return _split(b"" if row is None else row[0])
 
 
-def _delete_unused(
-    connection: sqlite3.Connection, steps: set[bytes], before: float = math.inf
-) -> int:
-    """Delete those of the steps that no plan has and that were stored before a time. Return their
-    number."""
+def _delete_unused(connection: sqlite3.Connection, deleted: set[bytes]) -> int:
+    """Delete the steps that no plan has: those of a deleted plan, and those that were stored more
+    than a day ago. Return their number."""
+    steps = {digest for (digest,) in connection.execute("SELECT digest FROM step")}
     for (plan,) in connection.execute("SELECT digest FROM plan").fetchall():
         steps.difference_update(_digests_of(connection, plan, "steps"))
     changes = connection.total_changes
-    rows = ((digest, before) for digest in steps)
+    before = time.time() - _UNUSED_SECONDS
+    rows = ((digest, math.inf if digest in deleted else before) for digest in steps)
     connection.executemany("DELETE FROM step WHERE digest = ? AND stored <= ?", rows)
     return connection.total_changes - changes
 

@@ -64,11 +64,11 @@ def _fields(data: Buffer, start: int = 0) -> Iterator[tuple[int, int, int, int]]
         start = end
 
 
-def read_roots(plan: bytes) -> list[bytes]:
+def read_roots(plan: Buffer) -> list[bytes]:
     """Return the roots of a canonical plan."""
     begin, end = find_fields(plan, _ROOTS >> 3)
     ends = range(begin + _DIGEST_FIELD, end + 1, _DIGEST_FIELD)
-    return [plan[at - DIGEST_SIZE : at] for at in ends]
+    return [bytes(plan[at - DIGEST_SIZE : at]) for at in ends]
 
 
 def make_plan(steps: Iterable[bytes], roots: Iterable[bytes]) -> Iterator[bytes]:
@@ -100,10 +100,15 @@ def read_refs(step: bytes) -> tuple[Ref, ...]:
     return tuple(refs)
 
 
-def request_end(plan: bytes, begin: int) -> int:
-    """Return where the request of the canonical step at an offset of a plan ends."""
-    (_, _, _, end) = next(_fields(plan, begin))
-    return end
+def request_end(data: Buffer, begin: int = 0) -> int:
+    """Return where the request of the canonical step at an offset ends."""
+    length = shift = 0
+    at = begin + 1  # The request is the first field, after its tag.
+    while (byte := data[at]) > 0x7F:
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+    return at + 1 + (length | byte << shift)
 
 
 def base_name(path: bytes) -> bytes:
@@ -127,6 +132,12 @@ def make_input(schema: Schema, name: bytes, node: bytes) -> Input:
         node: the canonical encoding of the node.
     """
     return name, bytes((_INPUTS[schema] << 3 | 2,)) + varint(len(node)) + node
+
+
+def split_inputs(request: bytes, schema: Schema) -> tuple[bytes, bytes]:
+    """Return the inputs of a canonical request, and the request without them."""
+    begin, end = find_fields(request, _INPUTS[schema])
+    return request[begin:end], request[:begin] + request[end:]
 
 
 def add_inputs(request: bytes, schema: Schema, added: Iterable[Input]) -> bytes:

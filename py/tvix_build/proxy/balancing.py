@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 
 import grpc
 import grpc.aio
@@ -67,7 +68,7 @@ class Balancer:
         self._services = services
         self._interval = interval
         self._on_change = on_change
-        self._healthy = dict.fromkeys(services, True)
+        self._healthy = dict.fromkeys(services, self._members)
         self._checks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -85,14 +86,14 @@ class Balancer:
         Raises:
             StatusError: if no builder is healthy, or the call fails.
         """
-        members = [one for one in self._members if call.service not in one.down]
+        members = self._healthy[call.service]
         if not members:
             raise status_error(
                 grpc.StatusCode.UNAVAILABLE,
                 "NO_BUILDER",
                 f"no builder of {call.service.label} is healthy; try again later",
             )
-        member = min(members, key=lambda one: one.calls)
+        member = min(members, key=attrgetter("calls"))
         member.calls += 1
         try:
             response = await member.upstream.build(call)
@@ -142,10 +143,11 @@ class Balancer:
         else:
             member.down.add(service)
             LOG.warning("builder not healthy", extra={"fields": fields})
-        any_healthy = any(service not in one.down for one in self._members)
-        if any_healthy != self._healthy[service]:
-            self._healthy[service] = any_healthy
-            await self._on_change(service, any_healthy)
+        before = self._healthy[service]
+        after = [one for one in self._members if service not in one.down]
+        self._healthy[service] = after
+        if bool(after) != bool(before):
+            await self._on_change(service, bool(after))
 
 
 def _is_fault(error: StatusError) -> bool:

@@ -24,11 +24,13 @@ class BuildLimit:
 
     async def build(self, call: Call) -> Response:
         """Wait until a build may start, then forward the call."""
-        await self.shares.acquire(call.caller.share)
+        share = call.caller.share
+        if not self.shares.try_acquire(share):
+            await self.shares.acquire(share)
         try:
             return await self._builder.build(call)
         finally:
-            self.shares.release(call.caller.share)
+            self.shares.release(share)
 
 
 class CallLimit:

@@ -147,7 +147,7 @@ def _log_call(event: str, outcome: ServiceOutcome) -> None:
         "method": outcome.method,
         "code": outcome.code.name,
         "seconds": round(outcome.seconds, 6),
-        "peer": outcome.peer(),
+        "peer": outcome.peer,
         "request_bytes": outcome.request_size,
         "response_bytes": outcome.response_size,
     }

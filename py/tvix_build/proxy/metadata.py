@@ -60,6 +60,8 @@ def forwarded(metadata: Metadata, digest: str, allowed: Collection[str] | None =
 def returned(metadata: Metadata) -> Metadata:
     """Return the metadata for the caller: the builder's, without what belongs to the connection,
     the digest, and what is malformed."""
+    if not metadata:
+        return ()
     return tuple(
         (name, value)
         for name, value in metadata

@@ -37,7 +37,8 @@ class _Counts:
     """The counts of one service or method."""
 
     def __init__(self) -> None:
-        self.ends: Counter[tuple[grpc.StatusCode, str]] = Counter()
+        self.successes = 0
+        self.failures: Counter[tuple[grpc.StatusCode, str]] = Counter()
         self.violations: Counter[str] = Counter()
         self.buckets = [0] * (len(SECONDS) + 1)
         self.seconds = 0.0
@@ -46,7 +47,10 @@ class _Counts:
 
     def add(self, outcome: Outcome | ServiceOutcome) -> None:
         """Count a call."""
-        self.ends[outcome.code, outcome.by] += 1
+        if outcome.by:
+            self.failures[outcome.code, outcome.by] += 1
+        else:
+            self.successes += 1
         self.buckets[bisect_left(SECONDS, outcome.seconds)] += 1
         self.seconds += outcome.seconds
         self.request_bytes += outcome.request_size
@@ -147,7 +151,9 @@ def _families(prefix: str, label: str, counts: Mapping[str, _Counts]) -> Iterabl
         labels=[label, "message"],
     )
     for name, found in list(counts.items()):
-        for (code, by), number in list(found.ends.items()):
+        if found.successes:
+            calls.add_metric([name, grpc.StatusCode.OK.name, ""], found.successes)
+        for (code, by), number in list(found.failures.items()):
             calls.add_metric([name, code.name, by], number)
         limits = [*map(str, SECONDS), "+Inf"]
         buckets = list(zip(limits, accumulate(found.buckets), strict=True))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc.aio
@@ -22,32 +23,35 @@ class OpenCall:
     """A call in its task.
 
     Attributes:
+        task: the task of the call.
         failure: the status with which the proxy ends the call; None if it does not.
         is_reading: whether the task waits for gRPC to read the request.
         on_end: is called when the call has ended.
     """
 
-    __slots__ = ("_aborting", "_context", "_task", "failure", "is_reading", "on_end")
+    __slots__ = ("_aborting", "_context", "failure", "is_reading", "on_end", "task")
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        assert task is not None
+        self.task: asyncio.Task[None] = task
         self.failure: StatusError | None = None
         self.is_reading: bool = False
         self.on_end: Callable[[], None] | None = None
         self._aborting: asyncio.Task[None] | None = None
         self._context = context
-        self._task = asyncio.current_task()
 
     def end(self, failure: StatusError) -> None:
         """End the call: cancel its task, which handles `failure`. While gRPC reads the request, it
         aborts the call instead, which ends the reading with an AbortError: if the reading were
         cancelled, gRPC would never free a request that arrives then (grpc/grpc#43360)."""
-        if self.failure is not None or self._task is None:
+        if self.failure is not None:
             return
         self.failure = failure
         if self.is_reading:
             self._aborting = asyncio.create_task(self._send(failure))
         else:
-            self._task.cancel()
+            self.task.cancel()
 
     async def abort(self, failure: StatusError, trailing: Metadata) -> NoReturn:
         """Send a status and end the task; after `end`, the status is `failure`."""
@@ -74,26 +78,21 @@ class OpenCalls:
         self.refusing = False
         self._arrived = 0
         self._calls: dict[OpenCall, None] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> OpenCall:
         """Count a call until it ends."""
         call = OpenCall(context)
         self._arrived += 1
         self._calls[call] = None
-        self._idle.clear()
-
-        def end(_: object) -> None:
-            del self._calls[call]
-            if call.on_end is not None:
-                call.on_end()
-            if not self._calls:
-                self._idle.set()
-
-        callback: Any = end  # The stubs declare a type that no function has.
-        context.add_done_callback(callback)
+        # Not `context.add_done_callback`: the context would refer to the callback, which refers to
+        # the context, and the garbage collector would have to free each call.
+        call.task.add_done_callback(partial(self._end, call))
         return call
+
+    def _end(self, call: OpenCall, _: object) -> None:
+        del self._calls[call]
+        if call.on_end is not None:
+            call.on_end()
 
     def end_all(self, failure: StatusError) -> None:
         """End all calls."""
@@ -102,7 +101,8 @@ class OpenCalls:
 
     async def wait_until_idle(self) -> None:
         """Wait until each call has ended and its response is sent."""
-        await self._idle.wait()
+        while self._calls:
+            await asyncio.wait([one.task for one in self._calls])
 
     async def wait_until_quiet(self, timeout: float) -> None:
         """Wait until no call has arrived for a moment, for at most `timeout` seconds in which the

@@ -60,7 +60,7 @@ class ServiceOutcome:
     """
 
     method: str
-    peer: Callable[[], str]
+    peer: str
     request_size: int
     response_size: int = 0
     seconds: float = 0.0

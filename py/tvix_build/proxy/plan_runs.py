@@ -156,7 +156,6 @@ class PlanRuns:
         except UnknownPlanError:  # The last server was killed before it deleted the events.
             steps = 0
         self.journal.delete(plan)
-        self.state.delete_unused_steps()
         return steps
 
     async def watch(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -71,8 +72,7 @@ class Receiver:
                 grpc.StatusCode.INVALID_ARGUMENT, "NO_REQUEST", "expected a request, found none"
             )
         request: bytes = data
-        size = len(request)
-        call.on_end = lambda: self.bytes.release(caller, size)
+        call.on_end = partial(self.bytes.release, caller, len(request))
         return request
 
     def resize(self, memory: Memory) -> None:
@@ -83,8 +83,7 @@ class Receiver:
     def hold(self, call: OpenCall, caller: str, request: bytes, response: bytes) -> None:
         """Count also the bytes of the response until the call has ended."""
         self.bytes.add(caller, len(response))
-        size = len(request) + len(response)
-        call.on_end = lambda: self.bytes.release(caller, size)
+        call.on_end = partial(self.bytes.release, caller, len(request) + len(response))
 
     def _expire(self) -> None:
         """End the uploads whose time is over."""

@@ -230,15 +230,19 @@ class Server:
         self._callers = _callers(options)
         if options.tokens is not None and options.tokens.remote is not None:
             await self._fetch_keys(options.tokens.remote)
-        self._service = ProxyService(
-            builder,
-            observers,
-            self._calls,
-            receiver,
-            lambda *one: self._callers.admit(*one),
-            options.forwarded_metadata,
-            self._tracer.call if self._tracer else None,
-        )
+        self._services = [
+            ProxyService(
+                service,
+                builder,
+                observers,
+                self._calls,
+                receiver,
+                lambda *one: self._callers.admit(*one),
+                options.forwarded_metadata,
+                self._tracer.call if self._tracer else None,
+            )
+            for service in options.services
+        ]
         await self._listen()
 
     async def _fetch_keys(self, keys: RemoteKeys) -> None:
@@ -310,7 +314,7 @@ class Server:
         self._server = server = grpc.aio.server(
             options=server_options(options.max_message_size, connections, options.is_worker)
         )
-        server.add_generic_rpc_handlers(self._service.handlers(options.services))
+        server.add_generic_rpc_handlers([service.handler() for service in self._services])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.name for service in options.services]
         modules = [service.module for service in options.services if service.module is not None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -36,9 +36,10 @@ _NOTHING = nullcontext()
 
 
 class ProxyService:
-    """DoBuild, the only method of each service.
+    """DoBuild, the only method of a service.
 
     Args:
+        service: the service.
         builder: receives the valid requests.
         observers: are called with the outcome of each call.
         calls: counts the calls.
@@ -50,6 +51,7 @@ class ProxyService:
 
     def __init__(
         self,
+        service: Service,
         builder: Builder,
         observers: Sequence[Observer],
         calls: OpenCalls,
@@ -58,6 +60,7 @@ class ProxyService:
         forwarded: Collection[str] | None = None,
         tracing: _Tracing | None = None,
     ) -> None:
+        self._service = service
         self._builder = builder
         self._observers = observers
         self._calls = calls
@@ -66,30 +69,18 @@ class ProxyService:
         self._forwarded = forwarded
         self._tracing = tracing or (lambda *_: _NOTHING)
 
-    def handlers(self, services: Iterable[Service]) -> list[grpc.GenericRpcHandler]:
-        """Return the handlers for gRPC, from bytes to bytes. For gRPC, the requests are streams, so
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler for gRPC, from bytes to bytes. For gRPC, the requests are streams, so
         that it does not read them by itself."""
-        return [
-            grpc.method_handlers_generic_handler(service.name, {"DoBuild": self._handler(service)})
-            for service in services
-        ]
+        do_build: Any = self._do_build  # Of a stream of responses, gRPC ignores what it returns.
+        streams, unary = grpc.stream_stream_rpc_method_handler, grpc.stream_unary_rpc_method_handler
+        method: Any = (streams if self._service.streams else unary)(do_build)
+        return grpc.method_handlers_generic_handler(self._service.name, {"DoBuild": method})
 
-    def _handler(self, service: Service) -> grpc.RpcMethodHandler[bytes, bytes]:
-        # Not functools.partial: for each call, gRPC would inspect whether it wraps a coroutine.
-        async def do_build(_: object, context: _Context) -> bytes:
-            return await self._do_build(service, context)
-
-        async def send_updates(_: object, context: _Context) -> None:
-            await self._do_build(service, context)
-
-        if service.streams:
-            return grpc.stream_stream_rpc_method_handler(send_updates)
-        return grpc.stream_unary_rpc_method_handler(do_build)
-
-    async def _do_build(self, service: Service, context: _Context) -> bytes:
+    async def _do_build(self, _: object, context: _Context) -> bytes:
         call = self._calls.begin(context)
         metadata = tuple(context.invocation_metadata() or ())
-        outcome = Outcome(service, context.peer())
+        outcome = Outcome(self._service, context.peer())
         begin = time.monotonic()
         response: Response | None = None
         failure: StatusError | None = None
@@ -131,28 +122,16 @@ class ProxyService:
         context: _Context,
         outcome: Outcome,
     ) -> Response:
-        # Not in the frame of `_do_build`, which gRPC keeps when it aborts a call, and the request.
-        request = await self._receiver.receive(call, context, caller.share)
-        outcome.request_size = len(request)
-        response = await self._build(request, metadata, caller, context, outcome)
-        outcome.response_size += len(response.data)
-        self._receiver.hold(call, caller.share, request, response.data)
-        return response
-
-    async def _build(
-        self,
-        request: bytes,
-        metadata: Metadata,
-        caller: Caller,
-        context: _Context,
-        outcome: Outcome,
-    ) -> Response:
-        """Validate a request and return the response of the builder.
+        """Receive and validate a request, and return the response of the builder.
 
         Raises:
             StatusError: for each failure.
+            CancelledError, AbortError: if the call is ended.
         """
-        service = outcome.service
+        # Not in the frame of `_do_build`, which gRPC keeps when it aborts a call, and the request.
+        request = await self._receiver.receive(call, context, caller.share)
+        outcome.request_size = len(request)
+        service = self._service
         try:
             try:
                 checked = await check_request_async(service, request)
@@ -163,7 +142,7 @@ class ProxyService:
             forwarded = forwarded_metadata(metadata, digest, self._forwarded)
             remaining = context.time_remaining
             updates = _Updates(context, outcome) if service.streams else None
-            return await self._builder.build(
+            response = await self._builder.build(
                 Call(
                     service, checked.encoding, checked.digest, forwarded, remaining, caller, updates
                 )
@@ -177,6 +156,9 @@ class ProxyService:
                 "INTERNAL_ERROR",
                 "internal error in the proxy; see the proxy's log",
             ) from None
+        outcome.response_size += len(response.data)
+        self._receiver.hold(call, caller.share, request, response.data)
+        return response
 
 
 class _Updates:

@@ -84,7 +84,9 @@ class ServiceCalls:
             request_size: the size of the request, if it is not a stream.
         """
         self._open_calls.begin(context)
-        outcome = ServiceOutcome(method, context.peer, request_size)
+        # Not after the call: a generator of responses may be closed when gRPC has freed it, and then
+        # `peer` would end the process.
+        outcome = ServiceOutcome(method, context.peer(), request_size)
         metadata = tuple(context.invocation_metadata() or ())
         failure: StatusError | None = None
         begin = time.monotonic()

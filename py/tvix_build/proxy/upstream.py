@@ -92,7 +92,9 @@ class Upstream:
         else:
             read = methods.read_only_message
         remaining = _remaining(call)
-        timeout = _shorter(remaining, self._timeout)
+        timeout = self._timeout
+        if timeout is None or (remaining is not None and remaining < timeout):
+            timeout = remaining
         try:
             response = await read(call, timeout)
         except BaseException as error:
@@ -187,10 +189,6 @@ class _Methods:
 
 def _invalid(found: str) -> StatusError:
     return invalid_response(InvalidResponseError(f"expected one message, found {found}"))
-
-
-def _shorter(one: float | None, other: float | None) -> float | None:
-    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 def _remaining(call: Call) -> float | None:

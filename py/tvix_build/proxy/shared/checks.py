@@ -12,6 +12,7 @@ from tvix_build._core import engine
 from tvix_build._core.batch import report_of
 from tvix_build._core.engine import Encodings, Verdict
 from tvix_build._core.report import Error, MessageType, ValidationError, Violation
+from tvix_build._core.varint import varint
 from tvix_build.proxy.shared.services import Service
 
 DIGEST_KEY = "tvix-build-digest"
@@ -92,7 +93,7 @@ def check_response(service: Service, data: bytes, request: bytes) -> bytes:
             raise InvalidResponseError(
                 f"{_expected(service)}, found {error}", error.violations, error.violation_count
             ) from None
-    if service.response_has_request and not data.startswith(_beginning(request)):
+    if service.response_has_request and not _has_request(data, request):
         raise InvalidResponseError(
             f"{_expected(service)} to this request, found a response to another request"
         )
@@ -131,12 +132,7 @@ def count_outputs(request: bytes) -> tuple[int, int]:
     return engine.count_fields(request, OUTPUTS), engine.count_fields(request, NEEDLES)
 
 
-def _beginning(request: bytes) -> bytes:
-    """Return the first bytes of each canonical response to a request: the request as field 1."""
-    length = bytearray()
-    rest = len(request)
-    while rest > 0x7F:
-        length.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    length.append(rest)
-    return b"\x0a" + length + request
+def _has_request(response: bytes, request: bytes) -> bool:
+    """Return whether a canonical response has a request as field 1, which comes first."""
+    tag = b"\x0a" + varint(len(request))
+    return response.startswith(tag) and response.startswith(request, len(tag))
