@@ -231,8 +231,8 @@ def test_streams_that_clients_cancel(tmp_path: Path) -> None:
     with running_proxy(*options, "--check-only") as proxy:
         for _ in range(20):
             with grpc.insecure_channel(parse(proxy.address).target) as channel:
-                blobs: Any = rpc_castore_pb2_grpc.BlobServiceStub(channel)
-                call = blobs.Read(rpc.ReadBlobRequest(digest=digest), timeout=LIMIT)
+                stub: Any = rpc_castore_pb2_grpc.BlobServiceStub
+                call = stub(channel).Read(rpc.ReadBlobRequest(digest=digest), timeout=LIMIT)
                 assert next(call).data
                 call.cancel()
             cancelled = proxy.line_of("castore call")

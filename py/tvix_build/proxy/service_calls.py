@@ -84,8 +84,8 @@ class ServiceCalls:
             request_size: the size of the request, if it is not a stream.
         """
         self._open_calls.begin(context)
-        # Not after the call: a generator of responses may be closed when gRPC has freed it, and then
-        # `peer` would end the process.
+        # Not after the call: a generator of responses may be closed after gRPC has freed the call,
+        # and `peer` would then end the process.
         outcome = ServiceOutcome(method, context.peer(), request_size)
         metadata = tuple(context.invocation_metadata() or ())
         failure: StatusError | None = None
