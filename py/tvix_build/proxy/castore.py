@@ -18,7 +18,14 @@ import grpc.aio
 from tvix.castore.protos import rpc_castore_pb2 as castore
 from tvix_build.castore import CastoreStore, MissingError
 from tvix_build.castore.tree_checks import TreeCheck
-from tvix_build.proxy.service_calls import Context, ServiceCalls, check_digest, parse, run_in
+from tvix_build.proxy.service_calls import (
+    Context,
+    ServiceCalls,
+    check_digest,
+    parse,
+    run_in,
+    sending,
+)
 from tvix_build.proxy.status import StatusError, status_error
 
 T = TypeVar("T")
@@ -61,11 +68,11 @@ class CastoreServices:
         methods: dict[str, dict[str, Any]] = {
             blobs: {
                 "Stat": grpc.unary_unary_rpc_method_handler(made.stat),
-                "Read": grpc.unary_stream_rpc_method_handler(made.read),
+                "Read": grpc.unary_stream_rpc_method_handler(sending(made.read)),
                 "Put": grpc.stream_unary_rpc_method_handler(made.put_blob),
             },
             directories: {
-                "Get": grpc.unary_stream_rpc_method_handler(made.get),
+                "Get": grpc.unary_stream_rpc_method_handler(sending(made.get)),
                 "Put": grpc.stream_unary_rpc_method_handler(made.put_directories),
             },
         }

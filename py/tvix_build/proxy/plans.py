@@ -22,6 +22,7 @@ from tvix_build.proxy.service_calls import (
     complete,
     parse,
     run_in,
+    sending,
 )
 from tvix_build.proxy.shared.checks import Checked, check_message
 from tvix_build.proxy.status import invalid, status_error
@@ -53,13 +54,15 @@ class PlanService:
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """Return the handlers for gRPC, from bytes to bytes."""
         methods: dict[str, Any] = {
-            "FindMissingSteps": grpc.stream_stream_rpc_method_handler(self.find_missing_steps),
+            "FindMissingSteps": grpc.stream_stream_rpc_method_handler(
+                sending(self.find_missing_steps)
+            ),
             "SubmitSteps": grpc.stream_unary_rpc_method_handler(self.submit_steps),
             "StartPlan": grpc.unary_unary_rpc_method_handler(self.start_plan),
-            "WatchPlan": grpc.unary_stream_rpc_method_handler(self.watch_plan),
+            "WatchPlan": grpc.unary_stream_rpc_method_handler(sending(self.watch_plan)),
             "CancelPlan": grpc.unary_unary_rpc_method_handler(self.cancel_plan),
             "DeletePlan": grpc.unary_unary_rpc_method_handler(self.delete_plan),
-            "ListPlans": grpc.unary_stream_rpc_method_handler(self.list_plans),
+            "ListPlans": grpc.unary_stream_rpc_method_handler(sending(self.list_plans)),
         }
         return (grpc.method_handlers_generic_handler(NAME, methods),)
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import Executor
 from contextlib import (
     AbstractContextManager,
+    aclosing,
     asynccontextmanager,
     contextmanager,
     nullcontext,
@@ -84,8 +85,6 @@ class ServiceCalls:
             request_size: the size of the request, if it is not a stream.
         """
         self._open_calls.begin(context)
-        # Not after the call: a generator of responses may be closed after gRPC has freed the call,
-        # and `peer` would then end the process.
         outcome = ServiceOutcome(method, context.peer(), request_size)
         metadata = tuple(context.invocation_metadata() or ())
         failure: StatusError | None = None
@@ -139,6 +138,21 @@ class ServiceCalls:
             yield
         finally:
             self.calls -= 1
+
+
+def sending(method: Callable[[Any, Context], AsyncIterator[bytes]]) -> Any:
+    """Return a handler for gRPC that sends what a method yields, and closes its generator while the
+    call exists. If gRPC itself iterated, and the client cancelled a response that waits to be sent,
+    the generator would be closed after gRPC has freed the call."""
+
+    async def send(request: Any, context: Context) -> None:
+        responses: Any = method(request, context)
+        async with aclosing(responses):
+            async for response in responses:
+                with cancelled_if_ended():
+                    await context.write(response)
+
+    return send
 
 
 async def run_in(threads: Executor, function: Callable[..., T], *args: Any) -> T:
