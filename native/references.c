@@ -29,19 +29,24 @@ typedef struct needle {
       prefix;  // the longest other needle with which this one begins, or NONE
 } needle;
 
+// What is known of all windows that are sought.
+typedef struct windows {
+  size_t width;    // bytes of a window
+  uint8_t* grams;  // 1 << gram_bits bits
+  unsigned gram_bits;
+  uint8_t words[(1 << WORD_BITS) / 8];
+} windows;
+
 struct tvixb_references {
+  windows windows;  // of the size of the shortest needle
   needle* needles;  // sorted by their bytes
   size_t count;
-  size_t left;      // needles that are not found
-  size_t shortest;  // bytes of a window
+  size_t left;  // needles that are not found
   size_t longest;
   uint8_t* found;
   uint8_t* bytes;   // of all needles
   uint8_t* border;  // the end of the stream, with room for the next bytes
   size_t kept;      // bytes of the stream in `border`, less than `longest`
-  uint8_t* grams;   // 1 << gram_bits bits
-  unsigned gram_bits;
-  uint8_t words[(1 << WORD_BITS) / 8];
 };
 
 static int compare(const uint8_t* a, size_t a_size, const uint8_t* b,
@@ -81,9 +86,38 @@ static bool has_bit(const uint8_t* table, uint32_t bit) {
 
 static size_t gram_size(size_t width) { return width < GRAM ? width : GRAM; }
 
+// Adds a window to those that are sought. `gram` is gram_size(width); a
+// constant makes this faster.
+static inline void add_window(windows* windows, const uint8_t* window,
+                              size_t gram) {
+  const size_t width = windows->width;
+  set_bit(windows->words, hash_word(window, width));
+  for (size_t i = 0; i + gram <= width; i++) {
+    set_bit(windows->grams, hash_gram(window + i, gram, windows->gram_bits));
+  }
+}
+
+// Returns the first index from `begin` on at which a window may be that is
+// sought; NONE if there is none. `gram` as for add_window.
+static inline size_t find_window(const windows* windows, const uint8_t* data,
+                                 size_t size, size_t begin, size_t gram) {
+  const size_t width = windows->width, last = width - gram;
+  const uint8_t* grams = windows->grams;
+  const unsigned bits = windows->gram_bits;
+  while (width <= size && begin <= size - width) {
+    if (!has_bit(grams, hash_gram(data + begin + last, gram, bits))) {
+      begin += last + 1;
+      continue;
+    }
+    if (has_bit(windows->words, hash_word(data + begin, width))) return begin;
+    begin++;
+  }
+  return NONE;
+}
+
 // Fills the members that depend on the order of the needles.
 static void prepare(tvixb_references* scanner) {
-  const size_t width = scanner->shortest, gram = gram_size(width);
+  const size_t gram = gram_size(scanner->windows.width);
   for (size_t i = 0; i < scanner->count; i++) {
     needle* one = &scanner->needles[i];
     // The needle before, or one that it begins with.
@@ -93,11 +127,7 @@ static void prepare(tvixb_references* scanner) {
       prefix = scanner->needles[prefix].prefix;
     }
     one->prefix = prefix;
-    set_bit(scanner->words, hash_word(one->data, width));
-    for (size_t j = 0; j + gram <= width; j++) {
-      set_bit(scanner->grams,
-              hash_gram(one->data + j, gram, scanner->gram_bits));
-    }
+    add_window(&scanner->windows, one->data, gram);
   }
 }
 
@@ -120,17 +150,19 @@ tvixb_references* tvixb_references_new(const uint8_t* needles,
   if (!scanner->needles || !scanner->found || !scanner->bytes) goto failed;
   if (size) memcpy(scanner->bytes, needles, size);
   scanner->count = scanner->left = n;
-  scanner->shortest = n ? SIZE_MAX : 0;
+  size_t shortest = n ? SIZE_MAX : 0;
   for (size_t i = 0, begin = 0; i < n; begin = (size_t)ends[i], i++) {
     size_t length = (size_t)ends[i] - begin;
     scanner->needles[i] = (needle){scanner->bytes + begin, length, i, NONE};
-    if (length < scanner->shortest) scanner->shortest = length;
+    if (length < shortest) shortest = length;
     if (length > scanner->longest) scanner->longest = length;
   }
   scanner->border = calloc(2, scanner->longest + 1);
-  scanner->gram_bits = gram_bits(n * scanner->shortest);
-  scanner->grams = calloc(((size_t)1 << scanner->gram_bits) / 8, 1);
-  if (!scanner->border || !scanner->grams) goto failed;
+  windows* windows = &scanner->windows;
+  windows->width = shortest;
+  windows->gram_bits = gram_bits(n * shortest);
+  windows->grams = calloc(((size_t)1 << windows->gram_bits) / 8, 1);
+  if (!scanner->border || !windows->grams) goto failed;
   qsort(scanner->needles, n, sizeof *scanner->needles, compare_needles);
   prepare(scanner);
   return scanner;
@@ -164,29 +196,22 @@ static void find_at(tvixb_references* scanner, const uint8_t* data,
   }
 }
 
-// Scans bytes for needles that begin and end in them. `gram` is
-// gram_size(width); a constant makes this faster.
+// Scans bytes for needles that begin and end in them. `gram` as for
+// add_window.
 static inline void find_all(tvixb_references* scanner, const uint8_t* data,
                             size_t size, size_t gram) {
-  const size_t width = scanner->shortest, last = width - gram;
-  const uint8_t* grams = scanner->grams;
-  const unsigned bits = scanner->gram_bits;
-  for (size_t begin = 0; width <= size && begin <= size - width;) {
-    if (!has_bit(grams, hash_gram(data + begin + last, gram, bits))) {
-      begin += last + 1;
-      continue;
-    }
-    if (has_bit(scanner->words, hash_word(data + begin, width))) {
-      find_at(scanner, data + begin, size - begin);
-      if (!scanner->left) return;
-    }
+  const windows* windows = &scanner->windows;
+  size_t begin = 0;
+  while ((begin = find_window(windows, data, size, begin, gram)) != NONE) {
+    find_at(scanner, data + begin, size - begin);
+    if (!scanner->left) return;
     begin++;
   }
 }
 
 static void find(tvixb_references* scanner, const uint8_t* data, size_t size) {
-  if (scanner->shortest < GRAM) {
-    find_all(scanner, data, size, scanner->shortest);
+  if (scanner->windows.width < GRAM) {
+    find_all(scanner, data, size, scanner->windows.width);
   } else {
     find_all(scanner, data, size, GRAM);
   }
@@ -225,7 +250,7 @@ void tvixb_references_free(tvixb_references* scanner) {
   free(scanner->found);
   free(scanner->bytes);
   free(scanner->border);
-  free(scanner->grams);
+  free(scanner->windows.grams);
   free(scanner);
 }
 
@@ -295,24 +320,15 @@ static const uint8_t* find_replacement(const uint8_t* data,
 
 void tvixb_references_replace(uint8_t* data, size_t size, const uint8_t* pairs,
                               size_t n, size_t width) {
-  uint8_t grams[(1 << WORD_BITS) / 8] = {0}, words[(1 << WORD_BITS) / 8] = {0};
-  if (width < GRAM || size < width) return;
-  const size_t last = width - GRAM;
+  uint8_t grams[(1 << WORD_BITS) / 8] = {0};
+  windows windows = {.width = width, .grams = grams, .gram_bits = WORD_BITS};
+  if (width < GRAM) return;
   for (size_t i = 0; i < n; i++) {
-    const uint8_t* before = pairs + 2 * i * width;
-    set_bit(words, hash_word(before, width));
-    for (size_t j = 0; j <= last; j++) {
-      set_bit(grams, hash_gram(before + j, GRAM, WORD_BITS));
-    }
+    add_window(&windows, pairs + 2 * i * width, GRAM);
   }
-  for (size_t begin = 0; begin <= size - width;) {
-    if (!has_bit(grams, hash_gram(data + begin + last, GRAM, WORD_BITS))) {
-      begin += last + 1;
-      continue;
-    }
-    const uint8_t* after = has_bit(words, hash_word(data + begin, width))
-                               ? find_replacement(data + begin, pairs, n, width)
-                               : NULL;
+  size_t begin = 0;
+  while ((begin = find_window(&windows, data, size, begin, GRAM)) != NONE) {
+    const uint8_t* after = find_replacement(data + begin, pairs, n, width);
     if (after) memcpy(data + begin, after, width);
     begin += after ? width : 1;
   }
