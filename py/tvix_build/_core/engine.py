@@ -405,8 +405,8 @@ def is_canonical(kind: MessageType, data: bytes, request: tuple[int, int] | None
     Raises:
         MemoryError: if there is not enough memory.
     """
-    if request is None and single_canonical[kind](data) is data:
-        return True
+    if request is None and (found := single_canonical[kind](data)) is not None:
+        return found is data
     context = _take_context()
     try:
         if request:

@@ -100,15 +100,10 @@ def read_refs(step: bytes) -> tuple[Ref, ...]:
     return tuple(refs)
 
 
-def request_end(data: Buffer, begin: int = 0) -> int:
-    """Return where the request of the canonical step at an offset ends."""
-    length = shift = 0
-    at = begin + 1  # The request is the first field, after its tag.
-    while (byte := data[at]) > 0x7F:
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        at += 1
-    return at + 1 + (length | byte << shift)
+def request_end(plan: Buffer, begin: int) -> int:
+    """Return where the request of the canonical step at an offset of a plan ends."""
+    (_, _, _, end) = next(_fields(plan, begin))
+    return end
 
 
 def base_name(path: bytes) -> bytes:
