@@ -474,6 +474,26 @@ def test_without_the_packages_of_serve() -> None:
     assert "pip install 'tvix-build[cli,serve]'" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_event_loop(installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if installed:
+        pytest.importorskip("uvloop")
+    else:
+        (tmp_path / "uvloop.py").touch()  # has no `run`
+        monkeypatch.syspath_prepend(tmp_path)
+    request = tvix_build.build_request(command_args=["a"], outputs=["b"])
+    with (
+        building(Builder()) as upstream,
+        running_proxy("--listen", FREE_PORT, "--upstream", upstream) as proxy,
+    ):
+        with BuildService(proxy.address) as client:
+            assert client.do_build(request) == response_to(request)
+        libraries = Path(f"/proc/{proxy.process.pid}/maps").read_text()
+        assert ("/uvloop/" in libraries) == installed
+        assert proxy.end(signal.SIGTERM) == 0
+
+
 def test_traces_without_the_exporter(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
