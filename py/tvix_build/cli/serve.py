@@ -304,6 +304,7 @@ def _serve(
     """Serve until a signal, and return the exit status of the command."""
     from tvix_build.proxy import listening, logs, running
     from tvix_build.proxy.castore_builder import CastoreBuilder
+    from tvix_build.proxy.free_memory import returning_free_memory
     from tvix_build.proxy.tracing import exporting_provider
     from tvix_build.proxy.worker import Worker
 
@@ -317,6 +318,7 @@ def _serve(
         with ExitStack() as stack:
             stack.enter_context(closing(log))
             limit_release = stack.enter_context(_limited_release(log))
+            stack.enter_context(returning_free_memory())
             audited = stack.enter_context(_open_audit(audit))
             castore = local.open_castore(stack)
             builder = None

@@ -15,7 +15,8 @@ before the caller receives it:
   and `balancing` distributes them among several; `limits`,
   `deduplication`, `recording`, `response_checks` and `tracing` each wrap a builder.
 - `status` makes the gRPC statuses, `outcomes` describes how a call ended, and `logs`, `metrics` and
-  `tracing` report that. `line_writer` writes the log in a thread.
+  `tracing` report that. `line_writer` writes the log in a thread, and `free_memory` returns freed
+  memory to the system.
 
 Both the client and the proxy import `shared`, which imports neither.
 """
