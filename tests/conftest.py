@@ -48,3 +48,11 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     """Pytest's hook."""
     module: pytest.Module = OptionalModule.from_parent(parent, path=module_path)
     return module
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pytest's hook. An exhaustive test is slow, too, so that `-m 'not slow'` leaves it out."""
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.slow)

@@ -61,6 +61,7 @@ def build(plan: bytes, builder: Builder, castore: CastoreStore, state: Path) -> 
         }
 
 
+@pytest.mark.slow
 def test_the_graph(store: Path, tmp_path: Path) -> None:
     with CastoreStore(tmp_path / "castore") as castore:
         graph = PlanGraph(make_plan(store, castore))

@@ -315,6 +315,7 @@ def test_a_working_directory_beside_the_inputs(castore: CastoreStore, tmp_path: 
     assert contents(castore, result.response) == b"input\n/nix/store\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("overlay")
 def test_many_inputs(castore: CastoreStore, tmp_path: Path) -> None:
     count = 100
@@ -365,6 +366,7 @@ def test_a_socket_in_an_output(castore: CastoreStore) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(which(PYTHON) is None, reason=f"{PYTHON} is not installed")
 def test_an_output_that_is_too_deep(castore: CastoreStore) -> None:
     code = "os.mkdir('out'); os.chdir('out'); [(os.mkdir('d'), os.chdir('d')) for _ in range(2500)]"
@@ -463,6 +465,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIMITS)
 def test_limits(castore: CastoreStore, busybox: Any, name: str) -> None:
     limits, script, reason = LIMITS[name]

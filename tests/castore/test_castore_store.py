@@ -401,6 +401,7 @@ def read_tree(path: bytes) -> object:
     return Path(os.fsdecode(path)).read_bytes(), os.access(path, os.X_OK)
 
 
+@pytest.mark.slow
 @given(trees, st.sampled_from(METHODS))
 @settings(max_examples=60, deadline=None, suppress_health_check=[*HealthCheck])
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, tree: object, method: str) -> None:
@@ -602,6 +603,7 @@ def check_acknowledged(store: CastoreStore, lines: list[str]) -> None:
     assert damages(store) == []
 
 
+@pytest.mark.slow
 def test_many_processes(tmp_path: Path, tree: Path) -> None:
     workers = [work(seed, tmp_path / "store", 60, tree) for seed in range(4)]
     outputs = [worker.communicate()[0] for worker in workers]

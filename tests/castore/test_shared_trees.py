@@ -165,6 +165,7 @@ def start(seed: int, store: Path, rounds: int, tree: Path) -> subprocess.Popen[b
     )
 
 
+@pytest.mark.slow
 def test_many_processes_that_collect_garbage(tmp_path: Path, tree: Path) -> None:
     workers = [start(seed, tmp_path / "store", 20, tree) for seed in range(3)]
     for worker in workers:

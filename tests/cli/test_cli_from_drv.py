@@ -543,6 +543,7 @@ def assert_builtin_refused(result: Result) -> None:
     assert lines[5:] == ["tvix-build:   and 3 more: --errors FILE writes all of them"]
 
 
+@pytest.mark.slow
 def test_one_in_fifty_real_requests(derivations: tuple[Path, list[str]], tmp_path: Path) -> None:
     directory, names = derivations
     wanted = list(messages_of(real_data.read("direct.binpbs")))[::50]

@@ -182,6 +182,7 @@ def test_right_rows_compile() -> None:
     assert compiles(RIGHT)
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(
     ("right", "wrong"),

@@ -64,6 +64,7 @@ def _clash(request: BuildRequest) -> set[str]:
     return set(request.outputs) & {_name(node) for node in request.inputs}
 
 
+@pytest.mark.slow
 def test_valid_canonical_and_digest(requests: Requests) -> None:
     batch = tvix_build.check_batch(requests.good)
     assert batch.valid_count == batch.canonical_count == len(requests.good)
@@ -94,6 +95,7 @@ def test_output_is_input(requests: Requests) -> None:
         assert of_report(tvix_build.check(mended)) == outcome_mended
 
 
+@pytest.mark.slow
 def test_shuffled_come_back(requests: Requests) -> None:
     disorder = list(shuffled(requests.good))
     moved = sum(data != other for data, other in zip(requests.good, disorder, strict=True))
@@ -111,6 +113,7 @@ def test_translated_there_and_back(requests: Requests) -> None:
     assert back == sample
 
 
+@pytest.mark.slow
 def test_reference_agrees(requests: Requests) -> None:
     sample = requests.good[::SAMPLE]
     for data, disorder in zip(sample, shuffled(sample), strict=True):

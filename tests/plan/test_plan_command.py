@@ -87,6 +87,7 @@ def test_limits(tmp_path: Path) -> None:
     assert "failed: the limit of the size of the log, 9 bytes, is exceeded" in found.stderr
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_a_table(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")

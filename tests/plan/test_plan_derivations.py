@@ -42,6 +42,7 @@ def make_chain(store: MadeStore, length: int) -> list[str]:
     return made
 
 
+@pytest.mark.slow
 @needs_sandbox
 @pytest.mark.parametrize("schema", list(tvix_build.Schema))
 def test_a_graph(store: MadeStore, tmp_path: Path, schema: tvix_build.Schema) -> None:

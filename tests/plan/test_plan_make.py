@@ -150,6 +150,7 @@ def test_errors(store: MadeStore) -> None:
         made(store, [one], "snix.build.v1")
 
 
+@pytest.mark.slow
 def test_cycles_in_random_graphs(store: MadeStore) -> None:
     rng = random.Random(1)
     names = [f"s{i}" for i in range(8)]

@@ -112,6 +112,7 @@ def test_a_builder_that_is_gone_gets_no_calls() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("independent", [False, True])
 def test_health_follows_the_builders(independent: bool) -> None:
     async def scenario() -> None:

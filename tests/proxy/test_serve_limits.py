@@ -218,6 +218,7 @@ def test_all_calls_of_a_shared_build_get_its_error() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [100, 100_000, 3_000_000])
 def test_messages_of_any_size_up_to_the_limit(size: int) -> None:
     data = tvix_build.build_request(command_args=["a" * size], outputs=["b"]).SerializeToString()
@@ -275,6 +276,7 @@ def test_closing_cancels_calls_after_the_grace_period() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_seconds", [0.0, 0.01])
 def test_calls_that_a_shutdown_does_not_accept_are_unavailable(round_seconds: float) -> None:
     """Not CANCELLED, which means that the caller cancelled the call. Also if each round of the

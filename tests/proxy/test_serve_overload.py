@@ -337,6 +337,7 @@ def test_calls_that_fail_leave_no_message_behind() -> None:
     assert not [len(one) for one in held if isinstance(one, bytes) and len(one) >= SIZE]
 
 
+@pytest.mark.slow
 def test_many_calls_that_arrive_at_once() -> None:
     """gRPC cancels none of those that wait for the process."""
 

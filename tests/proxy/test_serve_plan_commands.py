@@ -38,6 +38,7 @@ def follow_log(proxy: Proxy, plan: str, step: str) -> Result:
     return run_process("plan", "watch", plan, "--server", proxy.address, "--log", step)
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_submit_and_fetch(tmp_path: Path) -> None:
     steps = write_greetings(tmp_path)
@@ -82,6 +83,7 @@ def test_submit_and_fetch(tmp_path: Path) -> None:
         assert line.endswith("  4 steps")
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_failures(tmp_path: Path) -> None:
     steps: dict[str, bytes] = {}
@@ -109,6 +111,7 @@ def test_failures(tmp_path: Path) -> None:
         assert not (tmp_path / "result").exists()
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_the_server_is_killed(tmp_path: Path) -> None:
     steps: dict[str, bytes] = {}
