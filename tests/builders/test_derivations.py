@@ -258,6 +258,7 @@ def test_recursive_hashes(tmp_path: Path, castore: CastoreStore, algorithm: str)
     assert output_hash(castore, node, algorithm) == TREE_HASHES[algorithm]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nix-hash") is None, reason="needs nix-hash: apt install nix-bin")
 @pytest.mark.parametrize("entry", [".", "a", "b", "b/0", "b/7", "b/8", "b.c", "b/empty"])
 def test_recursive_hashes_are_those_of_nix(

@@ -271,6 +271,7 @@ def test_forgotten_operations_are_executed_again(
     assert (engine.calls["Execute"], engine.calls["WaitExecution"]) == (2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -411,6 +412,7 @@ def test_a_log_of_another_size_is_an_error(
         build(request_, max_log_size=50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_large_log_is_not_read_into_memory(
     engine: Engine, build: Build, request_: BuildRequest, fits: bool

@@ -363,6 +363,7 @@ def _fill(code: str) -> str:
     return code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe", PROBES, ids=lambda one: one.name)
 def test_a_build_cannot(results: dict[str, object], probe: Probe) -> None:
     assert results[probe.name] in probe.expected

@@ -173,6 +173,7 @@ def test_many_processes_that_collect_garbage(tmp_path: Path, tree: Path) -> None
     assert [worker.returncode for worker in workers] == [0] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_killed(tmp_path: Path, tree: Path, seed: int) -> None:
     rng = random.Random(seed)

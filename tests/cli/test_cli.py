@@ -593,6 +593,7 @@ def test_progress_while_stdout_is_a_file(tmp_path: Path, arguments: tuple[str, .
     assert (tmp_path / "out").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["binpb", "binpbs", "arrow"])
 @pytest.mark.parametrize("command", ["canonicalize", "convert"])
 def test_binary_output_is_not_written_to_a_terminal(

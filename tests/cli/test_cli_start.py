@@ -55,6 +55,7 @@ def test_version_and_help_import_no_command(arguments: list[str]) -> None:
     assert [name for name in found if name.startswith("tvix_build.cli.commands.")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_commands_imports_what_it_needs(command: str) -> None:
     assert modules(command, "--help") & SLOW == set()

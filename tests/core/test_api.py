@@ -669,6 +669,7 @@ def test_batch_of_an_iterator(threads: int) -> None:
         tvix_build.check_batch(failing(), threads=threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_list_that_changes_meanwhile(threads: int) -> None:
     """There is a result for every item that was seen; nothing else is promised."""

@@ -258,6 +258,7 @@ def test_an_output_that_is_missing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [(32 << 20) - 1, PIECE])
 def test_a_log_above_the_limit(tmp_path: Path, limit: int) -> None:
     logs: list[bytes] = []

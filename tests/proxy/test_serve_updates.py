@@ -202,6 +202,7 @@ SHORT = Entry(file=FileEntry(digest=bytes(31)))
 LINK = Entry(symlink=SymlinkEntry())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("updates", "code", "path"),
     [
