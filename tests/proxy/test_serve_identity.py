@@ -207,15 +207,15 @@ class Authority:
         )
 
     @asynccontextmanager
-    async def do_build(self, proxy: Server, *names: str) -> AsyncIterator[Any]:
-        """Yield DoBuild for a client with names."""
+    async def do_build(self, proxy: Server, *names: str, address: int = 0) -> AsyncIterator[Any]:
+        """Yield DoBuild for a client with names, at one of the proxy's addresses."""
         issued = self._ca.issue_cert(*names)
         credentials = grpc.ssl_channel_credentials(
             self._ca.cert_pem.bytes(),
             issued.private_key_pem.bytes(),
             issued.cert_chain_pems[0].bytes(),
         )
-        port = parse(proxy.addresses[0]).port
+        port = parse(proxy.addresses[address]).port
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.secure_channel(f"localhost:{port}", credentials, options) as channel:
             yield channel.unary_unary(METHOD)
@@ -293,6 +293,22 @@ def test_another_certificate_and_names_while_serving() -> None:
                 assert error.code() is grpc.StatusCode.PERMISSION_DENIED
             async with second.do_build(proxy, "b.example") as new:
                 await new(DATA)
+
+    asyncio.run(scenario())
+
+
+def test_each_address_has_the_certificate() -> None:
+    async def scenario() -> None:
+        first, second = Authority(), Authority()
+        listen = [parse("grpc+https://localhost:0")] * 3
+        async with proxy_to(Builder(), listen=listen, certificate=first.server()) as proxy:
+            for address in range(3):
+                async with first.do_build(proxy, "a.example", address=address) as old:
+                    await old(DATA)
+            proxy.reload(Options(services=[], listen=listen, certificate=second.server()))
+            for address in range(3):
+                async with second.do_build(proxy, "a.example", address=address) as new:
+                    await new(DATA)
 
     asyncio.run(scenario())
 

@@ -20,19 +20,24 @@ class Certificate:
     def __init__(self, certificate: bytes, key: bytes, client_ca: bytes | None = None) -> None:
         self._requires_clients = client_ca is not None
         self._current = grpc.ssl_server_certificate_configuration([(key, certificate)], client_ca)
-        self._next: grpc.ServerCertificateConfiguration | None = None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that follow `replace`."""
-        fetch: Any = self._fetch  # The stubs lack None.
-        return grpc.dynamic_ssl_server_credentials(self._current, fetch, self._requires_clients)
+        """Return credentials that follow `replace`, for one port: gRPC gets the first certificate
+        for one port only."""
+        known = self._current
+
+        def fetch() -> Any:  # The stubs lack None.
+            """Return a new certificate, once. gRPC calls this for each connection, in its
+            threads."""
+            nonlocal known
+            if known is self._current:
+                return None
+            known = self._current
+            return known
+
+        return grpc.dynamic_ssl_server_credentials(known, fetch, self._requires_clients)
 
     def replace(self, other: Certificate) -> None:
         """Use another certificate for new connections. Whether client certificates are required
         does not change."""
-        self._next = other._current
-
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return a new certificate, once. gRPC calls this for each connection, in its threads."""
-        found, self._next = self._next, None
-        return found
+        self._current = other._current

@@ -32,7 +32,9 @@ def fitting(connections: Connections, addresses: int) -> Connections:
 
 
 def bind(
-    server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None
+    server: grpc.aio.Server,
+    address: Address,
+    make_credentials: Callable[[], grpc.ServerCredentials] | None,
 ) -> str:
     """Bind an address: all addresses of the machine that its name has, to one port. Return the
     address with the bound port.
@@ -43,10 +45,10 @@ def bind(
     if address.path:
         if _is_served(address.path):
             raise ServeError(f"{address.text}: Address already in use")
-        _add(server, address, address.target, credentials)
+        _add(server, address, address.target, make_credentials)
         return address.text
     return _bind_each(
-        address, lambda host, port: _add(server, address, f"{host}:{port}", credentials)
+        address, lambda host, port: _add(server, address, f"{host}:{port}", make_credentials)
     )
 
 
@@ -106,12 +108,12 @@ def _add(
     server: grpc.aio.Server,
     address: Address,
     target: str,
-    credentials: grpc.ServerCredentials | None,
+    make_credentials: Callable[[], grpc.ServerCredentials] | None,
 ) -> int:
     try:
         if address.tls:
-            assert credentials
-            return server.add_secure_port(target, credentials)
+            assert make_credentials
+            return server.add_secure_port(target, make_credentials())
         return server.add_insecure_port(target)
     except RuntimeError as error:
         reason = _bind_error(address, target)

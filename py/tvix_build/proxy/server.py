@@ -341,9 +341,10 @@ class Server:
             modules.append(PLAN_MODULE)
         streams = {service.name for service in options.services if service.streams}
         add_reflection(server, [*names, health.SERVICE_NAME], modules, streams)
-        credentials = options.certificate.credentials() if options.certificate else None
+        certificate = options.certificate
+        make_credentials = certificate.credentials if certificate else None
         for address in options.listen:
-            self.addresses.append(bind(server, address, credentials))
+            self.addresses.append(bind(server, address, make_credentials))
         await server.start()
         if self._plans is not None:
             self._plans.resume()
