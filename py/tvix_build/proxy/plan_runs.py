@@ -115,7 +115,7 @@ class PlanRuns:
             if self._closing:
                 raise shutting_down()
             plan, steps = await asyncio.to_thread(self._put_plan, request.roots)
-            if plan not in self._tasks:
+            if not await self._is_running(plan):
                 last = await asyncio.to_thread(self._last_finished, plan)
                 submission = Submission(plan, request, last)
                 await asyncio.to_thread(self.journal.start, submission, steps)
@@ -146,7 +146,7 @@ class PlanRuns:
             PlanRunningError: if it is running.
         """
         async with self._changing:
-            if plan in self._tasks:
+            if await self._is_running(plan):
                 raise PlanRunningError(f"the plan {plan.hex()} is running: cancel it first")
             return await asyncio.to_thread(self._delete, plan)
 
@@ -207,6 +207,17 @@ class PlanRuns:
     def _last_finished(self, plan: bytes) -> int:
         last = self.state.last_run(plan)
         return last.number if last is not None and last.finished is not None else 0
+
+    async def _is_running(self, plan: bytes) -> bool:
+        """Return whether a plan is running. If its end is recorded, clients have seen it, so this
+        waits for the task."""
+        task = self._tasks.get(plan)
+        if task is None:
+            return False
+        if await asyncio.to_thread(self.journal.status, plan) == ListPlansResponse.STATUS_RUNNING:
+            return True
+        await asyncio.wait([task])
+        return False
 
     def _begin(self, submission: Submission) -> None:
         task = asyncio.create_task(self._run_in_turn(submission))
