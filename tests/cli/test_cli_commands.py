@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,11 +23,11 @@ from cli_support import (
     delimited,
     digest,
     encoded,
-    environment,
     invalid_request,
     make,
     request,
     run,
+    run_python,
     unsorted_request,
     written,
 )
@@ -512,10 +511,8 @@ def test_version_and_help() -> None:
 def test_without_the_extra(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None\n"
     code += "from tvix_build.cli import main; sys.exit(main(['digest', 'a.binpb']))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
-    )
-    assert (done.returncode, done.stdout) == (2, "")
+    done = run_python(code)
+    assert (done.status, done.stdout) == (2, b"")
     expected = f"the command needs {missing}: pip install 'tvix-build[cli]'"
     assert done.stderr == f"tvix-build: {expected}\n"
 
@@ -536,7 +533,5 @@ def test_zstd_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_package_does_not_import_the_extra() -> None:
     code = "import sys, tvix_build\n"
     code += "print(sorted({'click', 'rich', 'backports.zstd'} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
-    )
-    assert done.stdout == "[]\n"
+    done = run_python(code)
+    assert (done.status, done.stdout) == (0, b"[]\n")

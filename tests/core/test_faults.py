@@ -4,8 +4,6 @@ memory. What may not crash runs in a process of its own."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from array import array
 from threading import Thread
 
@@ -13,12 +11,11 @@ import pytest
 
 import few_messages
 import tvix_build
-from cli_support import environment
+from cli_support import run_python
 from tvix_build._core import engine
 from tvix_build._core.engine import Messages
 from tvix_build._core.report import message_type
 from tvix_build._native import lib
-from waiting import LIMIT
 
 pytestmark = pytest.mark.slow
 
@@ -27,16 +24,9 @@ MESSAGES = few_messages.messages()
 
 def run(code: str, *arguments: object) -> str:
     """What a Python process prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    done = run_python(code, *arguments)
+    assert done.status == 0, done.stderr[-2000:]
+    return done.stdout.decode()
 
 
 def said(reports: tvix_build.BatchReport) -> list[object]:

@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
 import threading
 
 import pytest
 
-from cli_support import environment
+from cli_support import run_python
 from tvix_build.proxy.free_memory import returning_free_memory
-from waiting import LIMIT
 
 # Makes a heap of 64 MB in pieces of 64 KiB, frees all but the last one, and waits until the system
 # has the memory again.
@@ -46,15 +43,8 @@ print(kept)
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the allocator of glibc")
 def test_freed_memory_is_returned() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HEAP],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_python(HEAP)
+    assert done.status == 0, done.stderr
     assert int(done.stdout) > 48 << 20  # glibc had not returned it
 
 

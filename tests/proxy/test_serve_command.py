@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,7 +23,7 @@ from google.protobuf.any_pb2 import Any as Any_
 from google.rpc.status_pb2 import Status
 
 import tvix_build
-from cli_support import environment, run
+from cli_support import run, run_python
 from proxy_process import metric, running_proxy
 from serving import EXAMPLES, FREE_METRICS, FREE_PORT, nodes, response_to, socket_directory
 from threaded_builder import Builder, building
@@ -463,14 +462,8 @@ def test_without_the_packages_of_serve() -> None:
         "import sys; sys.modules['grpc'] = None; sys.modules['grpc_health'] = None\n"
         "from tvix_build.cli import main; sys.exit(main(['serve', '--check-only']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
+    done = run_python(code)
+    assert done.status == 2
     assert "pip install 'tvix-build[cli,serve]'" in done.stderr
 
 

@@ -107,6 +107,18 @@ def run_process(
     return result
 
 
+def run_python(code: str, *arguments: object) -> Result:
+    """Run Python code in another process."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        env=environment(),
+        timeout=LIMIT,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
 def start(
     *arguments: str | Path, terminal: str = "dumb", unbuffered: bool = False, **files: Any
 ) -> subprocess.Popen[bytes]:
